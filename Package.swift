@@ -1,0 +1,66 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// One target is one room; the order below is the order of the layers, and an arrow only points upwards on this
+// page: a room depends on rooms that stand above it here.
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(of name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []) -> Target {
+    .testTarget(
+        name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies, resources: resources,
+        swiftSettings: settings)
+}
+
+let package = Package(
+    name: "kirie",
+    products: [
+        .executable(name: "kirie", targets: ["KirieCLI"]),
+        .library(name: "SegmentAnything", targets: ["SegmentAnything"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    ],
+    targets: [
+        // 0: C at the edge
+        .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
+        .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+        .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
+        .target(name: "CKernels"),
+        // 1: numbers, pictures, vocabulary
+        room("Tensors", ["COpenBLAS", "CKernels"]),
+        room("Imaging", ["CPNG", "CTurboJPEG"]),
+        room("Segmentation"),
+        // 2: files of weights
+        room("Checkpoints", ["Tensors", crypto]),
+        // 3: layers
+        room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
+        // 4: the paper's boxes
+        room("SegmentAnything", ["NeuralNetworks", "Imaging", "Segmentation", "CKernels"]),
+        // 7: the command line
+        .executableTarget(
+            name: "KirieCLI",
+            dependencies: ["SegmentAnything", "Checkpoints", "Imaging", "Segmentation", crypto, argumentParser],
+            swiftSettings: settings),
+        // tests, a room each
+        tests(of: "Tensors"),
+        tests(of: "Imaging"),
+        tests(of: "Segmentation"),
+        tests(of: "Checkpoints"),
+        tests(of: "NeuralNetworks"),
+        tests(of: "SegmentAnything"),
+    ]
+)

@@ -1,0 +1,1 @@
+#include "kirie_kernels.h"

@@ -1,0 +1,101 @@
+/// A dense array of `Float` in row-major order (the last axis runs fastest), shared by reference and never written
+/// after it was made.
+///
+/// A tensor is a value: it can be handed to any thread. Scratch memory that is written again and again is not a
+/// tensor but a ``Workspace``.
+public struct Tensor: Sendable {
+    /// The extent of every axis, outermost first. An empty shape is a scalar.
+    public let shape: [Int]
+
+    /// The memory, 64-byte aligned when this module allocated it.
+    private let storage: Storage
+
+    /// The number of elements.
+    public var count: Int { storage.elements.count }
+
+    /// Makes a tensor whose elements `initialize` writes.
+    ///
+    /// - Parameters:
+    ///   - shape: the extent of every axis; each at least 0.
+    ///   - initialize: receives the uninitialised, 64-byte aligned memory and must write every element.
+    public init<Failure: Error>(
+        shape: [Int], initializingWith initialize: (UnsafeMutableBufferPointer<Float>) throws(Failure) -> Void
+    ) throws(Failure) {
+        let storage = Storage(count: shape.reduce(1, *))
+        try initialize(storage.elements)
+        self.shape = shape
+        self.storage = storage
+    }
+
+    /// Makes a tensor with the given elements in row-major order.
+    ///
+    /// - Precondition: `elements` holds exactly as many numbers as `shape` says.
+    public init(shape: [Int], _ elements: some Collection<Float>) {
+        precondition(elements.count == shape.reduce(1, *), "\(elements.count) elements do not fill shape \(shape)")
+        self.init(shape: shape) { memory in
+            _ = memory.initialize(fromContentsOf: elements)
+        }
+    }
+
+    /// Makes a tensor over memory that somebody else keeps, such as a mapped file: nothing is copied.
+    ///
+    /// - Parameters:
+    ///   - shape: the extent of every axis.
+    ///   - elements: memory that stays valid and unchanged for as long as `owner` lives.
+    ///   - owner: kept alive by the tensor.
+    /// - Precondition: `elements` holds exactly as many numbers as `shape` says.
+    public init(shape: [Int], borrowing elements: UnsafeBufferPointer<Float>, from owner: any AnyObject & Sendable) {
+        precondition(elements.count == shape.reduce(1, *), "\(elements.count) elements do not fill shape \(shape)")
+        self.shape = shape
+        self.storage = Storage(borrowing: elements, from: owner)
+    }
+
+    /// Calls `body` with the elements in row-major order; the pointer is valid during the call only.
+    public func withUnsafeBufferPointer<Result, Failure: Error>(
+        _ body: (UnsafeBufferPointer<Float>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(storage) {} }
+        return try body(UnsafeBufferPointer(storage.elements))
+    }
+
+    /// The same elements under another shape; nothing is copied.
+    ///
+    /// - Precondition: both shapes hold the same number of elements.
+    public func reshaped(to shape: [Int]) -> Tensor {
+        precondition(shape.reduce(1, *) == count, "\(count) elements do not fill shape \(shape)")
+        return Tensor(shape: shape, storage: storage)
+    }
+
+    /// The elements as an array, row-major: a copy, for tests and small tensors.
+    public var elements: [Float] { withUnsafeBufferPointer { Array($0) } }
+
+    private init(shape: [Int], storage: Storage) {
+        self.shape = shape
+        self.storage = storage
+    }
+}
+
+/// The memory behind a tensor.
+///
+/// `@unchecked Sendable`: the elements are written only inside ``Tensor/init(shape:initializingWith:)``, before the
+/// object is reachable by anybody else, and are read-only afterwards.
+private final class Storage: @unchecked Sendable {
+    let elements: UnsafeMutableBufferPointer<Float>
+    private let owner: (any AnyObject & Sendable)?
+
+    init(count: Int) {
+        let raw = UnsafeMutableRawPointer.allocate(
+            byteCount: max(count, 1) * MemoryLayout<Float>.stride, alignment: 64)
+        elements = UnsafeMutableBufferPointer(start: raw.bindMemory(to: Float.self, capacity: count), count: count)
+        owner = nil
+    }
+
+    init(borrowing memory: UnsafeBufferPointer<Float>, from owner: any AnyObject & Sendable) {
+        elements = UnsafeMutableBufferPointer(mutating: memory)
+        self.owner = owner
+    }
+
+    deinit {
+        if owner == nil { UnsafeMutableRawPointer(elements.baseAddress)?.deallocate() }
+    }
+}

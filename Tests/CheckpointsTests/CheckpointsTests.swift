@@ -1,0 +1,4 @@
+import Testing
+import Checkpoints
+
+@Test func moduleLoads() {}

@@ -1,0 +1,4 @@
+import Testing
+import SegmentAnything
+
+@Test func moduleLoads() {}

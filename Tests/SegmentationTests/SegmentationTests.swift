@@ -1,0 +1,4 @@
+import Testing
+import Segmentation
+
+@Test func moduleLoads() {}
