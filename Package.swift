@@ -37,11 +37,12 @@ let package = Package(
     targets: [
         // 0: C at the edge
         .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
+        .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
         .target(name: "CKernels"),
         // 1: numbers, pictures, vocabulary
-        room("Tensors", ["COpenBLAS", "CKernels"]),
+        room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG"]),
         room("Segmentation"),
         // 2: files of weights

@@ -1,7 +1,118 @@
 #ifndef KIRIE_KERNELS_H
 #define KIRIE_KERNELS_H
 
+// Kernels that no library has: attention with relative positions, the fused steps of the mask decoder, depthwise
+// convolution, and the element-wise functions between them. Every kernel exists once per instruction set (same
+// source, other vector width) and once more in plain C, its twin for the tests; the choice is made at run time.
+//
+// Conventions: `float` matrices are row-major with a stride in elements; sizes are checked by the caller; no kernel
+// allocates, locks or keeps state. Lengths marked "x 16" must be multiples of 16, which every vector width divides.
+
 #include <stddef.h>
 #include <stdint.h>
+
+// MARK: instruction sets
+
+typedef enum {
+    KIRIE_PLAIN = 0,     // no vectors: the twin that the tests hold the others against
+    KIRIE_BASELINE = 1,  // four lanes: SSE2, NEON
+    KIRIE_AVX2 = 2,      // eight lanes with FMA
+    KIRIE_AVX512 = 3,    // sixteen lanes: F, BW, DQ, VL
+} kirie_level;
+
+// The best level that this processor and operating system run.
+kirie_level kirie_best_level(void);
+// Whether the processor has AVX512_BF16 (two bf16 products per lane and step).
+int kirie_has_bf16(void);
+// The level in use; kirie_use_level is for tests and for measuring, and answers the level that is then in use.
+kirie_level kirie_current_level(void);
+kirie_level kirie_use_level(kirie_level level);
+
+// The processors that this process may run on, at least 1.
+int kirie_available_processors(void);
+
+// MARK: rows of numbers
+
+// y = (x - mean) / sqrt(variance + epsilon) * gain + shift over each row of `columns` numbers, any count.
+void kirie_layer_norm_rows(
+    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
+    float epsilon, float *y, size_t y_stride);
+// The same over each column of a (rows, columns) tile, in place; columns x 16: LayerNorm2d of a channel-major tile.
+void kirie_layer_norm_columns(
+    size_t rows, size_t columns, float *x, size_t x_stride, const float *gain, const float *shift, float epsilon);
+// x = x * Phi(x), exact (erf) form, in place; any count.
+void kirie_gelu(size_t count, float *x);
+// x = max(x, 0), in place; any count.
+void kirie_relu(size_t count, float *x);
+// y += x; any count.
+void kirie_add(size_t count, const float *x, float *y);
+
+// MARK: products of small matrices
+
+// c[m][n] (+)= sum over k of a[m * a_row + k * a_column] * b[k][n], then + row_bias[m] or + column_bias[n] (either may
+// be NULL). columns x 16. The sum over k runs in order for every element, so a row's bits do not depend on how many
+// rows there are: a prompt decoded alone equals the same prompt in a batch.
+void kirie_product(
+    size_t rows, size_t columns, size_t depth, const float *a, size_t a_row, size_t a_column, const float *b,
+    size_t b_stride, float *c, size_t c_stride, const float *row_bias, const float *column_bias, int accumulate);
+
+// MARK: attention of the mask decoder (channel-major tiles of 64 image tokens)
+
+// Softmax over the tokens, for each head and image token: s is (tokens * heads, 64), row t * heads + h.
+void kirie_softmax_over_tokens(size_t tokens, size_t heads, float *s);
+
+// One step of a running softmax along the image tokens, in place. s is (rows, 64), one row per (token, head); the
+// first `valid` image tokens count, the others get the weight 0. Updates maximum[rows] and total[rows], and writes
+// the factors by which everything summed so far has to shrink to factor[rows].
+void kirie_softmax_step(size_t rows, size_t valid, float *s, float *maximum, float *total, float *factor);
+// y (64, y_stride) = x (rows, 64) transposed.
+void kirie_transpose64(size_t rows, const float *x, float *y, size_t y_stride);
+// x[r][n] *= factor[n]; columns x 16.
+void kirie_scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride);
+
+// logits[m][n] += sum over r of weight[m * weight_stride + r] * gelu(x[r][n] + bias[r]) for 64 columns: the tail of
+// the up-scaling and the product with the hypernetwork's weights, in one read.
+void kirie_gelu_dot(
+    size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
+    size_t weight_stride, float *logits, size_t logits_stride);
+
+// MARK: attention of the image encoders
+
+// Where the keys of one window (or of the whole grid) lie and how they are stored for the kernels.
+typedef struct {
+    size_t head_size;      // numbers per head
+    size_t head_padded;    // the same, rounded up to x 16
+    size_t key_rows;       // rows of the window
+    size_t key_columns;    // columns of the window
+    size_t key_columns_padded;  // rounded up to x 16: a vector never spans two rows of keys
+} kirie_attention_shape;
+
+// Floats that kirie_attention_tile needs as scratch for up to `queries` queries.
+size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t queries);
+// Packs keys to (key_rows * key_columns_padded / 16, head_size, 16) and values to (key_rows * key_columns_padded,
+// head_padded). tokens[key_rows * key_columns] gives the row of k and v; a negative one stands for padding, whose key
+// and value are pad_k and pad_v (the projection of a zero vector: its bias). rows [first_row, last_row) are packed.
+void kirie_attention_pack(
+    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
+    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, float *packed_k, float *packed_v);
+// out[query] = softmax(scale * q k^T + bias) v for `queries` queries, whose rows in q are query_tokens[i] and whose
+// places in the window are query_places[i] = row * key_columns + column.
+// bias: relative positions by row and column of Li et al., MViTv2 (rel_h and rel_w transposed and reversed:
+// (head_size, 2 * key_rows - 1) and (head_size, 2 * key_columns - 1) with strides x 16 and 16 numbers of slack), or a
+// table of (key_rows * key_columns, key_rows * key_columns_padded) with padding lanes at -1e30, or neither.
+void kirie_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const float *q, size_t q_stride, const int32_t *query_tokens,
+    const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride, const float *rel_w,
+    size_t rel_w_stride, const float *table, const float *packed_k, const float *packed_v, float *out,
+    size_t out_stride, float *scratch);
+
+// MARK: convolution
+
+// One row of a depthwise 3 x 3 convolution with zero padding of 1: rows of (width, channels) above, at and below the
+// output row's centre (NULL where they lie outside the picture), stride 1 or 2 along the row, weight (9, channels),
+// bias (channels); the answer (ceil(width / stride), channels) goes through GELU where asked. Any count of channels.
+void kirie_depthwise3x3_row(
+    size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
+    const float *weight, const float *bias, int gelu, float *y);
 
 #endif

@@ -1,0 +1,118 @@
+// The choice of the instruction set, made once, and the public names.
+
+#include "dispatch.h"
+
+#include <stdatomic.h>
+
+kirie_level kirie_best_level(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma"))
+        return KIRIE_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return KIRIE_AVX2;
+#endif
+    return KIRIE_BASELINE;
+}
+
+int kirie_has_bf16(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return kirie_best_level() == KIRIE_AVX512 && __builtin_cpu_supports("avx512bf16");
+#else
+    return 0;
+#endif
+}
+
+static const kirie_kernels *kernels_of(kirie_level level) {
+    switch (level) {
+    case KIRIE_PLAIN: return &kirie_plain_kernels;
+#if defined(__x86_64__)
+    case KIRIE_AVX512: return &kirie_avx512_kernels;
+    case KIRIE_AVX2: return &kirie_avx2_kernels;
+#endif
+    default: return &kirie_baseline_kernels;
+    }
+}
+
+// -1 until first asked. Two threads that ask at once find the same answer.
+static _Atomic int current = -1;
+
+kirie_level kirie_current_level(void) {
+    int level = atomic_load_explicit(&current, memory_order_relaxed);
+    if (level < 0) {
+        level = (int)kirie_best_level();
+        atomic_store_explicit(&current, level, memory_order_relaxed);
+    }
+    return (kirie_level)level;
+}
+
+kirie_level kirie_use_level(kirie_level level) {
+    if (level > kirie_best_level()) level = kirie_best_level();
+    atomic_store_explicit(&current, (int)level, memory_order_relaxed);
+    return level;
+}
+
+static const kirie_kernels *kernels(void) { return kernels_of(kirie_current_level()); }
+
+void kirie_layer_norm_rows(
+    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
+    float epsilon, float *y, size_t y_stride) {
+    kernels()->layer_norm_rows(rows, columns, x, x_stride, gain, shift, epsilon, y, y_stride);
+}
+
+void kirie_layer_norm_columns(
+    size_t rows, size_t columns, float *x, size_t x_stride, const float *gain, const float *shift, float epsilon) {
+    kernels()->layer_norm_columns(rows, columns, x, x_stride, gain, shift, epsilon);
+}
+
+void kirie_gelu(size_t count, float *x) { kernels()->gelu(count, x); }
+
+void kirie_relu(size_t count, float *x) { kernels()->relu(count, x); }
+
+void kirie_add(size_t count, const float *x, float *y) { kernels()->add(count, x, y); }
+
+void kirie_product(
+    size_t rows, size_t columns, size_t depth, const float *a, size_t a_row, size_t a_column, const float *b,
+    size_t b_stride, float *c, size_t c_stride, const float *row_bias, const float *column_bias, int accumulate) {
+    kernels()->product(
+        rows, columns, depth, a, a_row, a_column, b, b_stride, c, c_stride, row_bias, column_bias, accumulate);
+}
+
+void kirie_softmax_over_tokens(size_t tokens, size_t heads, float *s) {
+    kernels()->softmax_over_tokens(tokens, heads, s);
+}
+
+void kirie_softmax_step(size_t rows, size_t valid, float *s, float *maximum, float *total, float *factor) {
+    kernels()->softmax_step(rows, valid, s, maximum, total, factor);
+}
+
+void kirie_transpose64(size_t rows, const float *x, float *y, size_t y_stride) {
+    kernels()->transpose64(rows, x, y, y_stride);
+}
+
+void kirie_scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride) {
+    kernels()->scale_columns(rows, columns, factor, x, x_stride);
+}
+
+void kirie_gelu_dot(
+    size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
+    size_t weight_stride, float *logits, size_t logits_stride) {
+    kernels()->gelu_dot(rows, masks, x, x_stride, bias, weight, weight_stride, logits, logits_stride);
+}
+
+void kirie_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const float *q, size_t q_stride, const int32_t *query_tokens,
+    const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride, const float *rel_w,
+    size_t rel_w_stride, const float *table, const float *packed_k, const float *packed_v, float *out,
+    size_t out_stride, float *scratch) {
+    kernels()->attention_tile(
+        shape, queries, q, q_stride, query_tokens, query_places, scale, rel_h, rel_h_stride, rel_w, rel_w_stride,
+        table, packed_k, packed_v, out, out_stride, scratch);
+}
+
+void kirie_depthwise3x3_row(
+    size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
+    const float *weight, const float *bias, int gelu, float *y) {
+    kernels()->depthwise3x3_row(width, channels, stride, above, at, below, weight, bias, gelu, y);
+}

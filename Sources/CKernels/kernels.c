@@ -1,1 +1,0 @@
-#include "kirie_kernels.h"

@@ -1,0 +1,178 @@
+// The plain twins: the definitions, element by element, in double where a sum is long. For the tests.
+
+#include "dispatch.h"
+
+#include <math.h>
+
+static float gelu_of(float x) { return 0.5f * x * (1 + (float)erf(x * 0.70710678118654752)); }
+
+static void layer_norm(
+    size_t count, const float *x, size_t step, const float *gain, const float *shift, float epsilon, float *y,
+    size_t y_step) {
+    double mean = 0, variance = 0;
+    for (size_t i = 0; i < count; i++) mean += x[i * step];
+    mean /= count;
+    for (size_t i = 0; i < count; i++) variance += (x[i * step] - mean) * (x[i * step] - mean);
+    const double scale = 1 / sqrt(variance / count + epsilon);
+    for (size_t i = 0; i < count; i++)
+        y[i * y_step] = (float)((x[i * step] - mean) * scale) * gain[i] + shift[i];
+}
+
+static void layer_norm_rows(
+    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
+    float epsilon, float *y, size_t y_stride) {
+    for (size_t r = 0; r < rows; r++)
+        layer_norm(columns, x + r * x_stride, 1, gain, shift, epsilon, y + r * y_stride, 1);
+}
+
+static void layer_norm_columns(
+    size_t rows, size_t columns, float *x, size_t x_stride, const float *gain, const float *shift, float epsilon) {
+    for (size_t n = 0; n < columns; n++)
+        layer_norm(rows, x + n, x_stride, gain, shift, epsilon, x + n, x_stride);
+}
+
+static void gelu(size_t count, float *x) {
+    for (size_t i = 0; i < count; i++) x[i] = gelu_of(x[i]);
+}
+
+static void relu(size_t count, float *x) {
+    for (size_t i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] : 0;
+}
+
+static void add(size_t count, const float *x, float *y) {
+    for (size_t i = 0; i < count; i++) y[i] += x[i];
+}
+
+static void product(
+    size_t rows, size_t columns, size_t depth, const float *a, size_t a_row, size_t a_column, const float *b,
+    size_t b_stride, float *c, size_t c_stride, const float *row_bias, const float *column_bias, int accumulate) {
+    for (size_t m = 0; m < rows; m++)
+        for (size_t n = 0; n < columns; n++) {
+            double sum = (row_bias ? row_bias[m] : 0) + (column_bias ? column_bias[n] : 0);
+            if (accumulate) sum += c[m * c_stride + n];
+            for (size_t k = 0; k < depth; k++) sum += (double)a[m * a_row + k * a_column] * b[k * b_stride + n];
+            c[m * c_stride + n] = (float)sum;
+        }
+}
+
+static void softmax_over_tokens(size_t tokens, size_t heads, float *s) {
+    for (size_t h = 0; h < heads; h++)
+        for (size_t n = 0; n < 64; n++) {
+            float *p = s + h * 64 + n, peak = p[0];
+            double total = 0;
+            for (size_t t = 1; t < tokens; t++) peak = fmaxf(peak, p[t * heads * 64]);
+            for (size_t t = 0; t < tokens; t++) total += exp(p[t * heads * 64] - peak);
+            for (size_t t = 0; t < tokens; t++)
+                p[t * heads * 64] = (float)(exp(p[t * heads * 64] - peak) / total);
+        }
+}
+
+static void softmax_step(size_t rows, size_t valid, float *s, float *maximum, float *total, float *factor) {
+    for (size_t i = 0; i < rows; i++) {
+        float top = maximum[i];
+        for (size_t n = 0; n < valid; n++) top = fmaxf(top, s[i * 64 + n]);
+        double sum = 0;
+        for (size_t n = 0; n < 64; n++) {
+            s[i * 64 + n] = n < valid ? expf(s[i * 64 + n] - top) : 0;
+            sum += s[i * 64 + n];
+        }
+        factor[i] = expf(maximum[i] - top);
+        total[i] = (float)(total[i] * (double)factor[i] + sum);
+        maximum[i] = top;
+    }
+}
+
+static void transpose64(size_t rows, const float *x, float *y, size_t y_stride) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t n = 0; n < 64; n++) y[n * y_stride + r] = x[r * 64 + n];
+}
+
+static void scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t n = 0; n < columns; n++) x[r * x_stride + n] *= factor[n];
+}
+
+static void gelu_dot(
+    size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
+    size_t weight_stride, float *logits, size_t logits_stride) {
+    for (size_t m = 0; m < masks; m++)
+        for (size_t n = 0; n < 64; n++) {
+            double sum = logits[m * logits_stride + n];
+            for (size_t r = 0; r < rows; r++)
+                sum += (double)weight[m * weight_stride + r] * gelu_of(x[r * x_stride + n] + bias[r]);
+            logits[m * logits_stride + n] = (float)sum;
+        }
+}
+
+// Two passes over the keys, one to find the scores' maximum and total and one to sum the values, each score computed
+// anew: slow, but plain, and in need of no memory.
+static double score(
+    const kirie_attention_shape *shape, const float *query, size_t place, float scale, const float *rel_h,
+    size_t rel_h_stride, const float *rel_w, size_t rel_w_stride, const float *table, const float *packed_k,
+    size_t row, size_t column) {
+    const size_t lane = row * shape->key_columns_padded + column;
+    const float *key = packed_k + lane / 16 * shape->head_size * 16 + lane % 16;
+    double sum = 0;
+    for (size_t d = 0; d < shape->head_size; d++) {
+        sum += (double)query[d] * scale * key[d * 16];
+        if (rel_h) {
+            sum += (double)query[d]
+                * rel_h[d * rel_h_stride + shape->key_rows - 1 - place / shape->key_columns + row];
+            sum += (double)query[d]
+                * rel_w[d * rel_w_stride + shape->key_columns - 1 - place % shape->key_columns + column];
+        }
+    }
+    if (table) sum += table[place * shape->key_rows * shape->key_columns_padded + lane];
+    return sum;
+}
+
+static void attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const float *q, size_t q_stride, const int32_t *query_tokens,
+    const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride, const float *rel_w,
+    size_t rel_w_stride, const float *table, const float *packed_k, const float *packed_v, float *out,
+    size_t out_stride, float *scratch) {
+    (void)scratch;
+    for (size_t i = 0; i < queries; i++) {
+        const float *query = q + (size_t)query_tokens[i] * q_stride;
+        float *line = out + (size_t)query_tokens[i] * out_stride;
+        const size_t place = (size_t)query_places[i];
+#define SCORE(row, column) \
+    score( \
+        shape, query, place, scale, rel_h, rel_h_stride, rel_w, rel_w_stride, table, packed_k, row, column)
+        double peak = -INFINITY, total = 0;
+        for (size_t row = 0; row < shape->key_rows; row++)
+            for (size_t column = 0; column < shape->key_columns; column++) peak = fmax(peak, SCORE(row, column));
+        double sums[512] = {0};
+        for (size_t row = 0; row < shape->key_rows; row++)
+            for (size_t column = 0; column < shape->key_columns; column++) {
+                const double weight = exp(SCORE(row, column) - peak);
+                total += weight;
+                const float *value = packed_v + (row * shape->key_columns_padded + column) * shape->head_padded;
+                for (size_t d = 0; d < shape->head_size; d++) sums[d] += weight * value[d];
+            }
+        for (size_t d = 0; d < shape->head_size; d++) line[d] = (float)(sums[d] / total);
+#undef SCORE
+    }
+}
+
+static void depthwise3x3_row(
+    size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
+    const float *weight, const float *bias, int with_gelu, float *y) {
+    const float *rows[3] = {above, at, below};
+    for (size_t ox = 0; ox < (width + stride - 1) / stride; ox++)
+        for (size_t c = 0; c < channels; c++) {
+            double sum = bias[c];
+            for (size_t dy = 0; dy < 3; dy++)
+                for (size_t dx = 0; dx < 3; dx++) {
+                    const ptrdiff_t ix = (ptrdiff_t)(ox * stride + dx) - 1;
+                    if (!rows[dy] || ix < 0 || ix >= (ptrdiff_t)width) continue;
+                    sum += (double)rows[dy][(size_t)ix * channels + c] * weight[(dy * 3 + dx) * channels + c];
+                }
+            y[ox * channels + c] = with_gelu ? gelu_of((float)sum) : (float)sum;
+        }
+}
+
+const kirie_kernels kirie_plain_kernels = {
+    layer_norm_rows, layer_norm_columns, gelu, relu, add, product, softmax_over_tokens, softmax_step, transpose64,
+    scale_columns, gelu_dot, attention_tile, depthwise3x3_row,
+};

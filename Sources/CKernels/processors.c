@@ -1,0 +1,14 @@
+// sched_getaffinity is a GNU extension that Swift's Glibc module does not show.
+
+#define _GNU_SOURCE
+#include <sched.h>
+#include <unistd.h>
+
+#include "kirie_kernels.h"
+
+int kirie_available_processors(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online > 0 ? (int)online : 1;
+}

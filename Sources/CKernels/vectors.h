@@ -1,0 +1,59 @@
+// Vectors of KIRIE_LANES floats for one instruction set; included once by each level's file, inside its target
+// attribute. Clang's vector types keep the kernels free of intrinsics: the same text becomes AVX-512, AVX2 or NEON.
+
+#include "kirie_kernels.h"
+
+typedef float vf __attribute__((ext_vector_type(KIRIE_LANES)));
+typedef int32_t vi __attribute__((ext_vector_type(KIRIE_LANES)));
+typedef vf vfu __attribute__((aligned(4)));
+
+#define INLINE static inline __attribute__((always_inline, unused))
+#define EACH(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
+#if defined(__x86_64__) && KIRIE_LANES == 4
+#define FMA(a, b, c) ((a) * (b) + (c))  // SSE2 has none, and the library's is a call
+#else
+#define FMA(a, b, c) __builtin_elementwise_fma((a), (b), (c))
+#endif
+#define MAX(a, b) __builtin_elementwise_max((a), (b))
+
+INLINE vf load(const float *p) { return *(const vfu *)p; }
+INLINE void store(float *p, vf v) { *(vfu *)p = v; }
+
+INLINE float sum_of(vf v) {
+    float lanes[KIRIE_LANES], total = 0;
+    *(vfu *)lanes = v;
+    EACH(i, KIRIE_LANES) total += lanes[i];
+    return total;
+}
+
+INLINE float max_of(vf v) { return __builtin_reduce_max(v); }
+
+// e^x, relative error below 2e-7; below -87 the answer is 1.6e-38, which a softmax cannot tell from 0.
+// Cody and Waite's reduction by ln 2 in two parts, then the Taylor polynomial of degree 6 on |r| <= ln(2)/2.
+INLINE vf vexp(vf x) {
+    x = MAX(x, (vf)-87.0f);
+    vf n = __builtin_elementwise_roundeven(x * 1.44269504089f);
+    vf r = FMA(n, (vf)-0.693145751953125f, x);
+    r = FMA(n, (vf)-1.42860682030941723e-6f, r);
+    vf p = FMA(r, (vf)(1.0f / 720), (vf)(1.0f / 120));
+    p = FMA(p, r, (vf)(1.0f / 24));
+    p = FMA(p, r, (vf)(1.0f / 6));
+    p = FMA(p, r, (vf)0.5f);
+    p = FMA(p, r, (vf)1.0f);
+    p = FMA(p, r, (vf)1.0f);
+    vi power = (__builtin_convertvector(n, vi) + 127) << 23;
+    return p * (vf)power;
+}
+
+// x * Phi(x) = max(x, 0) - |x| / 2 * erfc(|x| / sqrt 2), erfc by Abramowitz and Stegun 7.1.26 (error below 1.5e-7).
+INLINE vf vgelu(vf x) {
+    vf size = __builtin_elementwise_abs(x);
+    vf z = size * 0.70710678118654752f;
+    vf t = 1.0f / FMA(z, (vf)0.3275911f, (vf)1.0f);
+    vf p = FMA(t, (vf)1.061405429f, (vf)-1.453152027f);
+    p = FMA(p, t, (vf)1.421413741f);
+    p = FMA(p, t, (vf)-0.284496736f);
+    p = FMA(p, t, (vf)0.254829592f);
+    vf erfc = p * t * vexp(-z * z);
+    return FMA(size * -0.5f, erfc, MAX(x, (vf)0.0f));
+}

@@ -1,0 +1,44 @@
+import CKernels
+package import Tensors
+
+/// A 3 × 3 convolution of each channel on its own, with zero padding of 1, channels last.
+package struct DepthwiseConvolution3x3: Sendable {
+    package let channels: Int
+    package let stride: Int
+    private let weight: Tensor
+    private let bias: Tensor
+    private let gelu: Bool
+
+    /// - Parameters:
+    ///   - weight: (channels, 1, 3, 3).
+    ///   - bias: (channels).
+    ///   - stride: 1 or 2, in both directions.
+    ///   - gelu: whether the answers go through GELU.
+    package init(weight: Tensor, bias: Tensor, stride: Int, gelu: Bool) {
+        let channels = weight.shape[0]
+        self.channels = channels
+        self.stride = stride
+        self.bias = bias
+        self.gelu = gelu
+        self.weight = Tensor(shape: [9, channels]) { memory in
+            weight.withUnsafeBufferPointer { weight in
+                for channel in 0..<channels {
+                    for neighbour in 0..<9 { memory[neighbour * channels + channel] = weight[channel * 9 + neighbour] }
+                }
+            }
+        }
+    }
+
+    /// Writes one row of answers, (⌈width / stride⌉, channels); rows outside the picture are nil.
+    package func row(
+        width: Int, above: UnsafePointer<Float>?, at row: UnsafePointer<Float>, below: UnsafePointer<Float>?,
+        y: UnsafeMutablePointer<Float>
+    ) {
+        weight.withUnsafeBufferPointer { weight in
+            bias.withUnsafeBufferPointer { bias in
+                kirie_depthwise3x3_row(
+                    width, channels, stride, above, row, below, weight.baseAddress, bias.baseAddress, gelu ? 1 : 0, y)
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import CKernels
+package import Tensors
+
+/// Normalises each row of features: Ba, Kiros and Hinton, 2016, <https://arxiv.org/abs/1607.06450>.
+///
+/// With channels last it is also SAM's `LayerNorm2d`, which normalises over the channels of each pixel.
+public struct LayerNorm: Sendable {
+    private let gain: Tensor
+    private let shift: Tensor
+    private let epsilon: Float
+
+    /// Reads `name.weight` and `name.bias`, each (features).
+    public init(_ weights: some WeightSource, _ name: String, features: Int, epsilon: Float) throws {
+        gain = try weights.tensor("\(name).weight", shape: [features])
+        shift = try weights.tensor("\(name).bias", shape: [features])
+        self.epsilon = epsilon
+    }
+
+    /// Normalises `rows` rows of `x` into `y`; both may be the same memory. Strides are in floats.
+    package func callAsFunction(
+        rows: Int, x: UnsafePointer<Float>, xStride: Int, y: UnsafeMutablePointer<Float>, yStride: Int
+    ) {
+        gain.withUnsafeBufferPointer { gain in
+            shift.withUnsafeBufferPointer { shift in
+                kirie_layer_norm_rows(
+                    rows, gain.count, x, xStride, gain.baseAddress, shift.baseAddress, epsilon, y, yStride)
+            }
+        }
+    }
+
+    /// Normalises each column of a channel-major tile of (features, columns) in place; columns in multiples of 16.
+    package func normalizeColumns(_ columns: Int, x: UnsafeMutablePointer<Float>, stride: Int) {
+        gain.withUnsafeBufferPointer { gain in
+            shift.withUnsafeBufferPointer { shift in
+                kirie_layer_norm_columns(
+                    gain.count, columns, x, stride, gain.baseAddress, shift.baseAddress, epsilon)
+            }
+        }
+    }
+
+    /// What a row of zeros becomes: the shift.
+    package var answerToZeros: Tensor { shift }
+}

@@ -1,0 +1,247 @@
+import CKernels
+package import Tensors
+
+/// Multi-head attention within the windows of a square grid of tokens; one window as large as the grid makes it global.
+///
+/// Windows that reach over the right or lower edge are filled up with tokens whose input was zero; their keys and
+/// values are the same for all, so they are never computed. Scores are never stored as a matrix.
+/// Windows and decomposed relative positions: Li et al., "Exploring Plain Vision Transformer Backbones", 2022,
+/// <https://arxiv.org/abs/2203.16527>; attention biases: Graham et al., LeViT, 2021, <https://arxiv.org/abs/2104.01136>.
+package struct WindowAttention: Sendable {
+    /// How position enters a score.
+    package enum PositionBias: Sendable {
+        /// `rel_pos_h` and `rel_pos_w`, each (2 · window − 1, head size): a score gains q · R_h + q · R_w.
+        case relative(height: Tensor, width: Tensor)
+        /// (heads, window², window²), added to the scores.
+        case table(Tensor)
+    }
+
+    /// Where a head's query, key and value begin in a row of the joint projection.
+    package struct HeadOffsets: Sendable {
+        package let query: Int
+        package let key: Int
+        package let value: Int
+
+        package init(query: Int, key: Int, value: Int) {
+            self.query = query
+            self.key = key
+            self.value = value
+        }
+    }
+
+    private struct Window: Sendable {
+        /// The token at each place, row-major; −1 outside the grid.
+        var tokens: [Int32] = []
+        var queryTokens: [Int32] = []
+        var queryPlaces: [Int32] = []
+    }
+
+    /// Queries that one task of a large window takes: a multiple of every group of queries the kernels work on.
+    private static let largeTile = 96
+
+    private let shape: kirie_attention_shape
+    private let headCount: Int
+    private let rowLength: Int
+    private let scale: Float
+    private let offsets: [HeadOffsets]
+    private let windows: [Window]
+    /// The projection of a zero token, as one row.
+    private let paddingRow: Tensor
+    private let positionBias: PositionBias
+    private let biasStride: Int
+
+    /// - Parameters:
+    ///   - grid: tokens along each side.
+    ///   - window: window side; the grid's side for global attention.
+    ///   - headSize: numbers per head.
+    ///   - offsets: one per head.
+    ///   - rowLength: numbers in a row of the joint projection of queries, keys and values.
+    ///   - paddingRow: (rowLength), the projection of a token that lies outside the grid.
+    ///   - positionBias: laid out here as the kernels read it.
+    package init(
+        grid: Int, window: Int, headSize: Int, offsets: [HeadOffsets], rowLength: Int, paddingRow: Tensor,
+        positionBias: PositionBias
+    ) {
+        headCount = offsets.count
+        self.offsets = offsets
+        self.rowLength = rowLength
+        self.paddingRow = paddingRow
+        scale = 1 / Float(headSize).squareRoot()
+        shape = kirie_attention_shape(
+            head_size: headSize, head_padded: (headSize + 15) / 16 * 16, key_rows: window, key_columns: window,
+            key_columns_padded: (window + 15) / 16 * 16)
+        windows = Self.windows(grid: grid, side: window)
+        switch positionBias {
+        case .relative(let height, let width):
+            biasStride = (2 * window - 1 + 15) / 16 * 16 + 16
+            self.positionBias = .relative(
+                height: Self.reversedTranspose(height, stride: biasStride),
+                width: Self.reversedTranspose(width, stride: biasStride))
+        case .table(let table):
+            biasStride = window * shape.key_columns_padded
+            self.positionBias = .table(Self.padded(table, window: window, columns: shape.key_columns_padded))
+        }
+    }
+
+    /// out (tokens, heads · head size) = attention over `projected` (tokens, rowLength).
+    package func callAsFunction(
+        projected: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int, pool: ThreadPool
+    ) {
+        if windows.count == 1, shape.key_rows * shape.key_columns >= 1024 {
+            attendLarge(windows[0], projected: projected, out: out, outStride: outStride, pool: pool)
+        } else {
+            pool.parallel(windows.count * headCount) { index in
+                attendSmall(
+                    windows[index / headCount], head: index % headCount, projected: projected, out: out,
+                    outStride: outStride)
+            }
+        }
+    }
+
+    private var packedKeyCount: Int { shape.key_rows * shape.key_columns_padded * shape.head_size }
+    private var packedValueCount: Int { shape.key_rows * shape.key_columns_padded * shape.head_padded }
+
+    private func attendSmall(
+        _ window: Window, head: Int, projected: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int
+    ) {
+        Scratch.withFloats(packedKeyCount + packedValueCount) { packed in
+            pack(
+                window, head: head, rows: 0..<shape.key_rows, projected: projected, keys: packed,
+                values: packed + packedKeyCount)
+            attend(
+                window, head: head, queries: 0..<window.queryTokens.count, projected: projected, keys: packed,
+                values: packed + packedKeyCount, out: out, outStride: outStride)
+        }
+    }
+
+    /// One window for all heads: its keys are packed by all threads, then its queries are shared out.
+    private func attendLarge(
+        _ window: Window, projected: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int,
+        pool: ThreadPool
+    ) {
+        let perHead = packedKeyCount + packedValueCount
+        Scratch.withFloats(headCount * perHead) { packed in
+            let rowsAtOnce = 8
+            let parts = (shape.key_rows + rowsAtOnce - 1) / rowsAtOnce
+            pool.parallel(headCount * parts) { index in
+                let (head, part) = (index / parts, index % parts)
+                pack(
+                    window, head: head,
+                    rows: part * rowsAtOnce..<min(shape.key_rows, (part + 1) * rowsAtOnce), projected: projected,
+                    keys: packed + head * perHead, values: packed + head * perHead + packedKeyCount)
+            }
+            let tiles = (window.queryTokens.count + Self.largeTile - 1) / Self.largeTile
+            pool.parallel(headCount * tiles) { index in
+                let (head, tile) = (index / tiles, index % tiles)
+                attend(
+                    window, head: head,
+                    queries: tile * Self.largeTile..<min(window.queryTokens.count, (tile + 1) * Self.largeTile),
+                    projected: projected, keys: packed + head * perHead,
+                    values: packed + head * perHead + packedKeyCount, out: out, outStride: outStride)
+            }
+        }
+    }
+
+    private func pack(
+        _ window: Window, head: Int, rows: Range<Int>, projected: UnsafePointer<Float>,
+        keys: UnsafeMutablePointer<Float>, values: UnsafeMutablePointer<Float>
+    ) {
+        withUnsafePointer(to: shape) { shape in
+            paddingRow.withUnsafeBufferPointer { padding in
+                guard let padding = padding.baseAddress else { return }
+                kirie_attention_pack(
+                    shape, projected + offsets[head].key, projected + offsets[head].value, rowLength, window.tokens,
+                    padding + offsets[head].key, padding + offsets[head].value, rows.lowerBound, rows.upperBound,
+                    keys, values)
+            }
+        }
+    }
+
+    private func attend(
+        _ window: Window, head: Int, queries: Range<Int>, projected: UnsafePointer<Float>,
+        keys: UnsafePointer<Float>, values: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int
+    ) {
+        withUnsafePointer(to: shape) { shape in
+            Scratch.withFloats(kirie_attention_scratch(shape, queries.count)) { scratch in
+                window.queryTokens.withUnsafeBufferPointer { tokens in
+                    window.queryPlaces.withUnsafeBufferPointer { places in
+                        guard let tokens = tokens.baseAddress, let places = places.baseAddress else { return }
+                        func run(
+                            _ height: UnsafePointer<Float>?, _ width: UnsafePointer<Float>?,
+                            _ table: UnsafePointer<Float>?
+                        ) {
+                            kirie_attention_tile(
+                                shape, queries.count, projected + offsets[head].query, rowLength,
+                                tokens + queries.lowerBound, places + queries.lowerBound, scale, height, biasStride,
+                                width, biasStride, table, keys, values, out + head * shape.pointee.head_size,
+                                outStride, scratch)
+                        }
+                        switch positionBias {
+                        case .relative(let height, let width):
+                            height.withUnsafeBufferPointer { height in
+                                width.withUnsafeBufferPointer { run(height.baseAddress, $0.baseAddress, nil) }
+                            }
+                        case .table(let table):
+                            table.withUnsafeBufferPointer { table in
+                                guard let table = table.baseAddress else { return }
+                                let places = shape.pointee.key_rows * shape.pointee.key_columns
+                                run(nil, nil, table + head * places * biasStride)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    private static func windows(grid: Int, side: Int) -> [Window] {
+        let count = (grid + side - 1) / side
+        return (0..<count * count).map { index in
+            var window = Window()
+            for place in 0..<side * side {
+                let row = index / count * side + place / side
+                let column = index % count * side + place % side
+                guard row < grid, column < grid else {
+                    window.tokens.append(-1)
+                    continue
+                }
+                let token = Int32(row * grid + column)
+                window.tokens.append(token)
+                window.queryTokens.append(token)
+                window.queryPlaces.append(Int32(place))
+            }
+            return window
+        }
+    }
+
+    /// (length, head size) → (head size, stride) with the positions in reverse, so that for a given query the biases
+    /// of consecutive keys lie side by side.
+    private static func reversedTranspose(_ table: Tensor, stride: Int) -> Tensor {
+        let (length, headSize) = (table.shape[0], table.shape[1])
+        return Tensor(shape: [headSize, stride]) { memory in
+            memory.initialize(repeating: 0)
+            table.withUnsafeBufferPointer { table in
+                for position in 0..<length {
+                    for d in 0..<headSize {
+                        memory[d * stride + length - 1 - position] = table[position * headSize + d]
+                    }
+                }
+            }
+        }
+    }
+
+    /// (heads, n, n) → (heads, n, window · columns) with −10³⁰ in the lanes that stand for no key.
+    private static func padded(_ table: Tensor, window: Int, columns: Int) -> Tensor {
+        let (heads, n) = (table.shape[0], table.shape[1])
+        return Tensor(shape: [heads, n, window * columns]) { memory in
+            memory.initialize(repeating: -1e30)
+            table.withUnsafeBufferPointer { table in
+                for line in 0..<heads * n {
+                    for key in 0..<n {
+                        memory[line * window * columns + key / window * columns + key % window] = table[line * n + key]
+                    }
+                }
+            }
+        }
+    }
+}

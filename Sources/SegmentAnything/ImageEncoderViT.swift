@@ -1,0 +1,180 @@
+package import NeuralNetworks
+package import Tensors
+
+/// The image encoder of the published ViT-B, ViT-L and ViT-H, of any size: a plain vision transformer whose blocks look
+/// at windows, except a few that look at everything.
+///
+/// Kirillov et al., "Segment Anything", 2023, section 3 and appendix A; Li et al., "Exploring Plain Vision Transformer
+/// Backbones for Object Detection", 2022, <https://arxiv.org/abs/2203.16527>.
+package struct ImageEncoderViT: ImageEncoder {
+    /// What a ViT is made of.
+    package struct Configuration: Sendable {
+        package var imageSize: Int
+        package var patchSize: Int
+        package var embedDim: Int
+        package var depth: Int
+        package var headCount: Int
+        package var mlpDim: Int
+        /// Side of the windows in the blocks that are not global.
+        package var windowSize: Int
+        package var globalBlocks: Set<Int>
+        /// C, the embedding's channels.
+        package var outChannels: Int
+
+        package init(
+            imageSize: Int, patchSize: Int, embedDim: Int, depth: Int, headCount: Int, mlpDim: Int, windowSize: Int,
+            globalBlocks: Set<Int>, outChannels: Int
+        ) {
+            self.imageSize = imageSize
+            self.patchSize = patchSize
+            self.embedDim = embedDim
+            self.depth = depth
+            self.headCount = headCount
+            self.mlpDim = mlpDim
+            self.windowSize = windowSize
+            self.globalBlocks = globalBlocks
+            self.outChannels = outChannels
+        }
+    }
+
+    private let configuration: Configuration
+    private let grid: Int
+    private let patchEmbedding: Linear
+    /// (tokens, embed dim).
+    private let positionEmbedding: Tensor
+    private let blocks: [Block]
+    private let neck: Neck
+
+    /// Reads `image_encoder.*`.
+    package init(_ weights: some WeightSource, _ configuration: Configuration) throws {
+        self.configuration = configuration
+        let (dim, patch) = (configuration.embedDim, configuration.patchSize)
+        let grid = configuration.imageSize / patch
+        self.grid = grid
+        patchEmbedding = Linear(
+            weight: try weights.tensor("image_encoder.patch_embed.proj.weight", shape: [dim, 3, patch, patch])
+                .reshaped(to: [dim, 3 * patch * patch]),
+            bias: try weights.tensor("image_encoder.patch_embed.proj.bias", shape: [dim]))
+        positionEmbedding = try weights.tensor("image_encoder.pos_embed", shape: [1, grid, grid, dim])
+            .reshaped(to: [grid * grid, dim])
+        blocks = try (0..<configuration.depth).map { index in
+            try Block(
+                weights, "image_encoder.blocks.\(index)", configuration, grid: grid,
+                window: configuration.globalBlocks.contains(index) ? grid : configuration.windowSize)
+        }
+        neck = try Neck(weights, inputs: dim, outputs: configuration.outChannels, grid: grid)
+    }
+
+    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor {
+        let (dim, tokens) = (configuration.embedDim, grid * grid)
+        // The residual stream, the joint projection of queries, keys and values, and what the heads read.
+        return Scratch.withFloats(tokens * dim * 5) { memory in
+            let x = memory
+            let projected = x + tokens * dim
+            let attended = projected + tokens * dim * 3
+            pool.parallelRows(tokens) { rows in
+                embedPatches(image, rows, x)
+                blocks.first?.project(rows, x: x, projected: projected)
+            }
+            for (index, block) in blocks.enumerated() {
+                block.attention(projected: projected, out: attended, outStride: dim, pool: pool)
+                // A block's tail and the next one's head touch the same rows, so they stay in the cache between.
+                pool.parallelRows(tokens) { rows in
+                    block.finish(rows, attended: attended, x: x)
+                    if index + 1 < blocks.count { blocks[index + 1].project(rows, x: x, projected: projected) }
+                }
+            }
+            return neck(x, pool: pool)
+        }
+    }
+
+    /// Gathers the patches of `rows` tokens, projects them and adds their positions.
+    private func embedPatches(_ image: Tensor, _ rows: Range<Int>, _ x: UnsafeMutablePointer<Float>) {
+        let (dim, patch, side) = (configuration.embedDim, configuration.patchSize, configuration.imageSize)
+        let depth = 3 * patch * patch
+        Scratch.withFloats(rows.count * depth) { patches in
+            image.withUnsafeBufferPointer { image in
+                guard let image = image.baseAddress else { return }
+                for token in rows {
+                    let corner = token / grid * patch * side + token % grid * patch
+                    let target = patches + (token - rows.lowerBound) * depth
+                    for line in 0..<3 * patch {
+                        (target + line * patch).update(
+                            from: image + line / patch * side * side + line % patch * side + corner, count: patch)
+                    }
+                }
+            }
+            let y = x + rows.lowerBound * dim
+            positionEmbedding.withUnsafeBufferPointer { positions in
+                guard let positions = positions.baseAddress else { return }
+                y.update(from: positions + rows.lowerBound * dim, count: rows.count * dim)
+            }
+            patchEmbedding.product(rows: rows.count, x: patches, xStride: depth, y: y, yStride: dim, accumulate: true)
+        }
+    }
+}
+
+extension ImageEncoderViT {
+    /// A transformer block: x += attention(norm1(x)); x += mlp(norm2(x)).
+    fileprivate struct Block: Sendable {
+        let attention: WindowAttention
+        private let dim: Int
+        private let norm1: LayerNorm
+        private let projection: Linear
+        private let output: Linear
+        private let norm2: LayerNorm
+        private let expand: Linear
+        private let contract: Linear
+
+        init(
+            _ weights: some WeightSource, _ name: String, _ configuration: Configuration, grid: Int, window: Int
+        ) throws {
+            let dim = configuration.embedDim
+            let headSize = dim / configuration.headCount
+            self.dim = dim
+            norm1 = try LayerNorm(weights, "\(name).norm1", features: dim, epsilon: 1e-6)
+            projection = try Linear(weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim)
+            output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim)
+            norm2 = try LayerNorm(weights, "\(name).norm2", features: dim, epsilon: 1e-6)
+            expand = try Linear(
+                weights, "\(name).mlp.lin1", inputs: dim, outputs: configuration.mlpDim, activation: .gelu)
+            contract = try Linear(weights, "\(name).mlp.lin2", inputs: configuration.mlpDim, outputs: dim)
+            attention = WindowAttention(
+                grid: grid, window: window, headSize: headSize,
+                offsets: (0..<configuration.headCount).map {
+                    .init(query: $0 * headSize, key: dim + $0 * headSize, value: 2 * dim + $0 * headSize)
+                },
+                rowLength: 3 * dim,
+                // Windows are filled up after norm1 with zeros, whose projection is the bias.
+                paddingRow: try weights.tensor("\(name).attn.qkv.bias", shape: [3 * dim]),
+                positionBias: .relative(
+                    height: try weights.tensor("\(name).attn.rel_pos_h", shape: [2 * window - 1, headSize]),
+                    width: try weights.tensor("\(name).attn.rel_pos_w", shape: [2 * window - 1, headSize])))
+        }
+
+        /// projected[rows] = qkv(norm1(x[rows])).
+        func project(_ rows: Range<Int>, x: UnsafePointer<Float>, projected: UnsafeMutablePointer<Float>) {
+            Scratch.withFloats(rows.count * dim) { normal in
+                norm1(rows: rows.count, x: x + rows.lowerBound * dim, xStride: dim, y: normal, yStride: dim)
+                projection.product(
+                    rows: rows.count, x: normal, xStride: dim, y: projected + rows.lowerBound * 3 * dim,
+                    yStride: 3 * dim)
+            }
+        }
+
+        /// x[rows] += proj(attended[rows]); x[rows] += mlp(norm2(x[rows])).
+        func finish(_ rows: Range<Int>, attended: UnsafePointer<Float>, x: UnsafeMutablePointer<Float>) {
+            let y = x + rows.lowerBound * dim
+            output.product(
+                rows: rows.count, x: attended + rows.lowerBound * dim, xStride: dim, y: y, yStride: dim,
+                accumulate: true)
+            let wide = expand.product.columns
+            Scratch.withFloats(rows.count * (dim + wide)) { normal in
+                let hidden = normal + rows.count * dim
+                norm2(rows: rows.count, x: y, xStride: dim, y: normal, yStride: dim)
+                expand.product(rows: rows.count, x: normal, xStride: dim, y: hidden, yStride: wide)
+                contract.product(rows: rows.count, x: hidden, xStride: wide, y: y, yStride: dim, accumulate: true)
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+import CKernels
+import NeuralNetworks
+package import Segmentation
+import Tensors
+
+/// Turns a prompt into tokens (points and boxes) and a sum over the image's features (masks).
+///
+/// Kirillov et al., "Segment Anything", 2023, appendix A, "Prompt encoder".
+package struct PromptEncoder: Sendable {
+    /// A prompt in the model's frame: pixels of the resized picture, before padding.
+    package struct Input: Sendable {
+        package var points: [(x: Float, y: Float, label: PointLabel)]
+        package var box: (x0: Float, y0: Float, x1: Float, y1: Float)?
+        package var mask: LowResolutionLogits?
+    }
+
+    /// C.
+    let channels: Int
+    private let imageSize: Int
+    private let grid: Int
+    private let positions: PositionEmbeddingRandom
+    /// For the labels background, foreground, upper left corner, lower right corner: C each.
+    private let pointEmbeddings: [[Float]]
+    private let notAPoint: [Float]
+    /// (C): what stands in for a mask where none is given.
+    let noMask: Tensor
+    private let maskDownscaling: MaskDownscaling
+
+    init(_ weights: some WeightSource, channels: Int, imageSize: Int, grid: Int, maskChannels: Int) throws {
+        self.channels = channels
+        self.imageSize = imageSize
+        self.grid = grid
+        positions = try PositionEmbeddingRandom(weights, channels: channels)
+        pointEmbeddings = try (0..<4).map {
+            try weights.tensor("prompt_encoder.point_embeddings.\($0).weight", shape: [1, channels]).elements
+        }
+        notAPoint = try weights.tensor("prompt_encoder.not_a_point_embed.weight", shape: [1, channels]).elements
+        noMask = try weights.tensor("prompt_encoder.no_mask_embed.weight", shape: [1, channels])
+            .reshaped(to: [channels])
+        maskDownscaling = try MaskDownscaling(weights, channels: channels, hidden: maskChannels, grid: grid)
+    }
+
+    /// The positions of the embedding's cells, (C, g, g).
+    var densePositions: Tensor { positions.grid(grid) }
+
+    /// The tokens of points and box, N rows of C: the points in order, a padding point where there are points but no
+    /// box (as the published predictor adds it), and the two corners.
+    package func tokens(_ prompt: Input) -> [Float] {
+        var rows: [Float] = []
+        for point in prompt.points {
+            rows += token(x: point.x, y: point.y, kind: pointEmbeddings[point.label.rawValue])
+        }
+        if let box = prompt.box {
+            rows += token(x: box.x0, y: box.y0, kind: pointEmbeddings[2])
+            rows += token(x: box.x1, y: box.y1, kind: pointEmbeddings[3])
+        } else if !prompt.points.isEmpty {
+            rows += notAPoint
+        }
+        return rows
+    }
+
+    /// What a mask prompt adds to the image's features, (C, g, g).
+    func dense(_ mask: LowResolutionLogits) -> Tensor { maskDownscaling(mask) }
+
+    private func token(x: Float, y: Float, kind: [Float]) -> [Float] {
+        // Half a pixel: the centre of the pixel that was clicked.
+        var row = [Float](repeating: 0, count: channels)
+        row.withUnsafeMutableBufferPointer { row in
+            guard let start = row.baseAddress else { return }
+            positions.encode(
+                x: (x + 0.5) / Float(imageSize), y: (y + 0.5) / Float(imageSize), into: start)
+        }
+        for index in row.indices { row[index] += kind[index] }
+        return row
+    }
+}
+
+/// Two convolutions of 2 × 2 with stride 2, each with LayerNorm2d and GELU, and a 1 × 1 convolution
+/// (`prompt_encoder.mask_downscaling`): logits of 4g × 4g to features of g × g.
+///
+/// It runs once per refined prompt and costs next to nothing, so it is written for reading.
+private struct MaskDownscaling: Sendable {
+    private let channels: Int
+    private let hidden: Int
+    private let grid: Int
+    private let first: TokenLinear
+    private let firstNorm: LayerNorm
+    private let second: TokenLinear
+    private let secondNorm: LayerNorm
+    private let last: TokenLinear
+
+    init(_ weights: some WeightSource, channels: Int, hidden: Int, grid: Int) throws {
+        self.channels = channels
+        self.hidden = hidden
+        self.grid = grid
+        func convolution(_ index: Int, outputs: Int, inputs: Int, side: Int) throws -> TokenLinear {
+            let name = "prompt_encoder.mask_downscaling.\(index)"
+            let weight = try weights.tensor("\(name).weight", shape: [outputs, inputs, side, side])
+            return TokenLinear(
+                weight: weight.reshaped(to: [outputs, inputs * side * side]),
+                bias: try weights.tensor("\(name).bias", shape: [outputs]))
+        }
+        first = try convolution(0, outputs: hidden / 4, inputs: 1, side: 2)
+        firstNorm = try LayerNorm(
+            weights, "prompt_encoder.mask_downscaling.1", features: hidden / 4, epsilon: 1e-6)
+        second = try convolution(3, outputs: hidden, inputs: hidden / 4, side: 2)
+        secondNorm = try LayerNorm(weights, "prompt_encoder.mask_downscaling.4", features: hidden, epsilon: 1e-6)
+        last = try convolution(6, outputs: channels, inputs: hidden, side: 1)
+    }
+
+    func callAsFunction(_ mask: LowResolutionLogits) -> Tensor {
+        let pool = ThreadPool.inline
+        let fine = mask.values.withUnsafeBufferPointer { values in
+            downscale(values, side: mask.side, channels: 1, by: first, norm: firstNorm, pool: pool)
+        }
+        let coarse = fine.withUnsafeBufferPointer { values in
+            downscale(values, side: mask.side / 2, channels: hidden / 4, by: second, norm: secondNorm, pool: pool)
+        }
+        let tokens = grid * grid
+        return Tensor(shape: [channels, grid, grid]) { features in
+            Scratch.withFloats(tokens * last.outputStride) { rows in
+                coarse.withUnsafeBufferPointer { coarse in
+                    guard let coarse = coarse.baseAddress else { return }
+                    last(
+                        rows: tokens, x: coarse, xStride: hidden, y: rows, yStride: last.outputStride, pool: pool)
+                }
+                for token in 0..<tokens {
+                    for channel in 0..<channels {
+                        features[channel * tokens + token] = rows[token * last.outputStride + channel]
+                    }
+                }
+            }
+        }
+    }
+
+    /// (side, side, channels) to (side / 2, side / 2, outputs), channels last.
+    private func downscale(
+        _ x: UnsafeBufferPointer<Float>, side: Int, channels: Int, by convolution: TokenLinear, norm: LayerNorm,
+        pool: ThreadPool
+    ) -> [Float] {
+        let half = side / 2
+        let outputs = convolution.outputs
+        var answer = [Float](repeating: 0, count: half * half * outputs)
+        Scratch.withFloats(half * (4 * channels + convolution.outputStride)) { patches in
+            let rows = patches + half * 4 * channels
+            for row in 0..<half {
+                for column in 0..<half {
+                    for channel in 0..<channels {
+                        for corner in 0..<4 {
+                            let pixel = (2 * row + corner / 2) * side + 2 * column + corner % 2
+                            patches[(column * channels + channel) * 4 + corner] = x[pixel * channels + channel]
+                        }
+                    }
+                }
+                convolution(
+                    rows: half, x: patches, xStride: 4 * channels, y: rows, yStride: convolution.outputStride,
+                    pool: pool)
+                answer.withUnsafeMutableBufferPointer { answer in
+                    guard let line = answer.baseAddress.map({ $0 + row * half * outputs }) else { return }
+                    norm(rows: half, x: rows, xStride: convolution.outputStride, y: line, yStride: outputs)
+                    kirie_gelu(half * outputs, line)
+                }
+            }
+        }
+        return answer
+    }
+}

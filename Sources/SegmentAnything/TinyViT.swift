@@ -1,0 +1,151 @@
+import CKernels
+package import NeuralNetworks
+package import Tensors
+
+/// MobileSAM's image encoder, of any size: convolutions at the fine scales, windowed attention at the coarse ones.
+///
+/// Wu et al., "TinyViT", 2022, <https://arxiv.org/abs/2207.10666>; Zhang et al., "Faster Segment Anything", 2023,
+/// <https://arxiv.org/abs/2306.14289>. Features are (row, column, channel) throughout.
+package struct TinyViT: ImageEncoder {
+    /// What a TinyViT is made of; every list has one entry per stage.
+    package struct Configuration: Sendable {
+        package var imageSize: Int
+        package var embedDims: [Int]
+        package var depths: [Int]
+        /// Unused for the first stage, which is convolutional.
+        package var headCounts: [Int]
+        /// Unused for the first stage.
+        package var windowSizes: [Int]
+        /// Stride of the merging after each stage but the last.
+        package var strides: [Int]
+        /// Channels inside each stage's MBConv (first stage) or MLP.
+        package var hiddenDims: [Int]
+        /// C, the embedding's channels.
+        package var outChannels: Int
+
+        package init(
+            imageSize: Int, embedDims: [Int], depths: [Int], headCounts: [Int], windowSizes: [Int], strides: [Int],
+            hiddenDims: [Int], outChannels: Int
+        ) {
+            self.imageSize = imageSize
+            self.embedDims = embedDims
+            self.depths = depths
+            self.headCounts = headCounts
+            self.windowSizes = windowSizes
+            self.strides = strides
+            self.hiddenDims = hiddenDims
+            self.outChannels = outChannels
+        }
+
+        /// Tokens along a side at each stage.
+        package var grids: [Int] {
+            strides.reduce(into: [(imageSize + 3) / 4]) { grids, stride in
+                grids.append(((grids.last ?? 0) + stride - 1) / stride)
+            }
+        }
+    }
+
+    private enum Step: Sendable {
+        case convolution(InvertedBottleneck)
+        case transformer(TinyViTBlock)
+    }
+
+    private let configuration: Configuration
+    private let firstConvolution: Convolution3x3
+    private let secondConvolution: Convolution3x3
+    private let steps: [Step]
+    private let neck: Neck
+
+    /// Reads `image_encoder.*`.
+    package init(_ weights: some WeightSource, _ configuration: Configuration) throws {
+        self.configuration = configuration
+        let dims = configuration.embedDims
+        let grids = configuration.grids
+        let first = try FoldedConvolution(
+            weights, "image_encoder.patch_embed.seq.0", shape: [dims[0] / 2, 3, 3, 3])
+        firstConvolution = Convolution3x3(weight: first.weight, bias: first.bias, stride: 2, activation: .gelu)
+        let second = try FoldedConvolution(
+            weights, "image_encoder.patch_embed.seq.2", shape: [dims[0], dims[0] / 2, 3, 3])
+        secondConvolution = Convolution3x3(weight: second.weight, bias: second.bias, stride: 2)
+
+        var steps: [Step] = []
+        for stage in dims.indices {
+            let name = "image_encoder.layers.\(stage)"
+            for block in 0..<configuration.depths[stage] {
+                if stage == 0 {
+                    steps.append(
+                        .convolution(
+                            try InvertedBottleneck(
+                                weights, "\(name).blocks.\(block)", inputs: dims[0], hidden: configuration.hiddenDims[0],
+                                outputs: dims[0], grid: grids[0], stride: 1, isResidual: true)))
+                } else {
+                    steps.append(
+                        .transformer(
+                            try TinyViTBlock(
+                                weights, "\(name).blocks.\(block)", dim: dims[stage],
+                                hidden: configuration.hiddenDims[stage], headCount: configuration.headCounts[stage],
+                                window: configuration.windowSizes[stage], grid: grids[stage])))
+                }
+            }
+            if stage + 1 < dims.count {
+                steps.append(
+                    .convolution(
+                        try InvertedBottleneck(
+                            weights, "\(name).downsample", inputs: dims[stage], hidden: dims[stage + 1],
+                            outputs: dims[stage + 1], grid: grids[stage], stride: configuration.strides[stage],
+                            isResidual: false)))
+            }
+        }
+        self.steps = steps
+        neck = try Neck(
+            weights, inputs: dims[dims.count - 1], outputs: configuration.outChannels, grid: grids[grids.count - 1])
+    }
+
+    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor {
+        let grids = configuration.grids
+        let sizes = zip(grids, configuration.embedDims).map { $0 * $0 * $1 }
+        let largest = (sizes + zip(grids.dropFirst(), configuration.embedDims).map { $0 * $0 * $1 }).max() ?? 0
+        return Scratch.withFloats(2 * largest) { memory in
+            var x = memory
+            var y = memory + largest
+            embedPatches(image, y: x, pool: pool)
+            for step in steps {
+                switch step {
+                case .convolution(let bottleneck): bottleneck(x, y: y, pool: pool)
+                case .transformer(let block): block(x, y: y, pool: pool)
+                }
+                swap(&x, &y)
+            }
+            return neck(x, pool: pool)
+        }
+    }
+
+    /// Two convolutions of stride 2: (3, S, S) to (S / 4, S / 4, dim).
+    private func embedPatches(_ image: Tensor, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+        let side = configuration.imageSize
+        let half = (side + 1) / 2
+        let quarter = (half + 1) / 2
+        Scratch.withFloats(side * side * 3 + half * half * firstConvolution.outputs) { memory in
+            let pixels = memory
+            let fine = memory + side * side * 3
+            image.withUnsafeBufferPointer { image in
+                guard let image = image.baseAddress else { return }
+                pool.parallelRows(side, block: 64) { rows in
+                    for index in rows.lowerBound * side..<rows.upperBound * side {
+                        for channel in 0..<3 { pixels[index * 3 + channel] = image[channel * side * side + index] }
+                    }
+                }
+            }
+            pool.parallelRows(half * half, block: 1024) { positions in
+                firstConvolution(
+                    positions: positions, height: side, width: side, x: pixels,
+                    y: fine + positions.lowerBound * firstConvolution.outputs, yStride: firstConvolution.outputs)
+            }
+            pool.parallelRows(quarter * quarter, block: 512) { positions in
+                secondConvolution(
+                    positions: positions, height: half, width: half, x: fine,
+                    y: y + positions.lowerBound * secondConvolution.outputs, yStride: secondConvolution.outputs)
+            }
+        }
+    }
+}

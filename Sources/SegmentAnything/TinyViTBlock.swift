@@ -1,0 +1,112 @@
+import NeuralNetworks
+import Tensors
+
+/// Attention in windows, a depthwise convolution, and an MLP (`TinyViTBlock`).
+struct TinyViTBlock: Sendable {
+    private let grid: Int
+    private let dim: Int
+    private let norm: LayerNorm
+    private let projection: Linear
+    private let attention: WindowAttention
+    private let output: Linear
+    private let local: DepthwiseConvolution3x3
+    private let mlpNorm: LayerNorm
+    private let expand: Linear
+    private let contract: Linear
+
+    init(
+        _ weights: some WeightSource, _ name: String, dim: Int, hidden: Int, headCount: Int, window: Int, grid: Int
+    ) throws {
+        let headSize = dim / headCount
+        self.grid = grid
+        self.dim = dim
+        let norm = try LayerNorm(weights, "\(name).attn.norm", features: dim, epsilon: 1e-5)
+        let projection = try Linear(weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim)
+        self.norm = norm
+        self.projection = projection
+        output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim)
+        local = try FoldedConvolution(weights, "\(name).local_conv", shape: [dim, 1, 3, 3]).depthwise(gelu: false)
+        mlpNorm = try LayerNorm(weights, "\(name).mlp.norm", features: dim, epsilon: 1e-5)
+        expand = try Linear(weights, "\(name).mlp.fc1", inputs: dim, outputs: hidden, activation: .gelu)
+        contract = try Linear(weights, "\(name).mlp.fc2", inputs: hidden, outputs: dim)
+
+        // Windows are filled up before the norm: a zero token's norm is the norm's shift, and that is projected.
+        let padding = Tensor(shape: [3 * dim]) { row in
+            norm.answerToZeros.withUnsafeBufferPointer { zero in
+                guard let zero = zero.baseAddress, let row = row.baseAddress else { return }
+                projection.product(rows: 1, x: zero, xStride: dim, y: row, yStride: 3 * dim)
+            }
+        }
+        let biases = try weights.tensor("\(name).attn.attention_biases", shape: [headCount, window * window])
+        attention = WindowAttention(
+            grid: grid, window: window, headSize: headSize,
+            offsets: (0..<headCount).map {
+                let start = $0 * 3 * headSize
+                return .init(query: start, key: start + headSize, value: start + 2 * headSize)
+            },
+            rowLength: 3 * dim, paddingRow: padding, positionBias: .table(Self.table(biases, window: window)))
+    }
+
+    /// (heads, window²) biases by distance to (heads, window², window²): entry |Δrow| · window + |Δcolumn|.
+    private static func table(_ biases: Tensor, window: Int) -> Tensor {
+        let n = window * window
+        let heads = biases.shape[0]
+        return Tensor(shape: [heads, n, n]) { table in
+            biases.withUnsafeBufferPointer { biases in
+                for head in 0..<heads {
+                    for query in 0..<n {
+                        for key in 0..<n {
+                            let rows = abs(query / window - key / window)
+                            let columns = abs(query % window - key % window)
+                            table[(head * n + query) * n + key] = biases[head * n + rows * window + columns]
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// x (grid, grid, dim) to y; x is used up.
+    func callAsFunction(_ x: UnsafeMutablePointer<Float>, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+        let tokens = grid * grid
+        Scratch.withFloats(tokens * dim * 4) { projected in
+            let attended = projected + tokens * dim * 3
+            pool.parallelRows(tokens) { rows in
+                Scratch.withFloats(rows.count * dim) { normal in
+                    norm(rows: rows.count, x: x + rows.lowerBound * dim, xStride: dim, y: normal, yStride: dim)
+                    projection.product(
+                        rows: rows.count, x: normal, xStride: dim, y: projected + rows.lowerBound * 3 * dim,
+                        yStride: 3 * dim)
+                }
+            }
+            attention(projected: projected, out: attended, outStride: dim, pool: pool)
+            pool.parallelRows(tokens) { rows in
+                output.product(
+                    rows: rows.count, x: attended + rows.lowerBound * dim, xStride: dim,
+                    y: x + rows.lowerBound * dim, yStride: dim, accumulate: true)
+            }
+        }
+        // Whole rows of the picture, as many as make about one block of tokens.
+        let rowsAtOnce = max(1, LinearProduct.blockRows / grid)
+        pool.parallelRows(grid, block: rowsAtOnce) { rows in
+            for row in rows { mixLocally(row, x: x, y: y) }
+            let count = rows.count * grid
+            let start = y + rows.lowerBound * grid * dim
+            let wide = expand.product.columns
+            Scratch.withFloats(count * (dim + wide)) { normal in
+                let hidden = normal + count * dim
+                mlpNorm(rows: count, x: start, xStride: dim, y: normal, yStride: dim)
+                expand.product(rows: count, x: normal, xStride: dim, y: hidden, yStride: wide)
+                contract.product(
+                    rows: count, x: hidden, xStride: wide, y: start, yStride: dim, accumulate: true)
+            }
+        }
+    }
+
+    private func mixLocally(_ row: Int, x: UnsafePointer<Float>, y: UnsafeMutablePointer<Float>) {
+        let line = grid * dim
+        local.row(
+            width: grid, above: row > 0 ? x + (row - 1) * line : nil, at: x + row * line,
+            below: row + 1 < grid ? x + (row + 1) * line : nil, y: y + row * line)
+    }
+}

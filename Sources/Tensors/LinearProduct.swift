@@ -1,0 +1,94 @@
+import CKernels
+
+/// What happens to each number of a product before it is written.
+public enum Activation: Sendable, Hashable {
+    /// Nothing.
+    case none
+    /// x Φ(x) in its exact (erf) form: Hendrycks and Gimpel, 2016, <https://arxiv.org/abs/1606.08415>.
+    case gelu
+    /// max(x, 0).
+    case relu
+}
+
+/// Which library multiplies matrices.
+public enum MatrixLibrary: String, Sendable, CaseIterable {
+    /// oneDNN: weights packed once, bias and activation fused; bf16 where the processor has it.
+    case oneDNN
+    /// OpenBLAS: everywhere, fp32.
+    case openBLAS
+}
+
+/// y = activation(x Wᵀ + b) with fixed weights, packed once for the library that multiplies.
+///
+/// One call runs on the calling thread and is meant for a block of rows; the caller spreads blocks over a
+/// ``ThreadPool``. A row's answer does not depend on the thread that computes it.
+public struct LinearProduct: Sendable {
+    /// Rows that are best given to one call.
+    public static let blockRows = OneDNNProduct.blockRows
+    /// Numbers per row of the answer.
+    public let columns: Int
+    /// Numbers per row of the input.
+    public let depth: Int
+
+    private enum Backend: Sendable {
+        case oneDNN(OneDNNProduct)
+        case openBLAS(weight: Tensor, bias: Tensor?, activation: Activation)
+    }
+    private let backend: Backend
+
+    /// Packs the weights.
+    ///
+    /// - Parameters:
+    ///   - weight: (columns, depth), as `torch.nn.Linear` keeps it.
+    ///   - bias: (columns), or nil.
+    ///   - activation: applied to x Wᵀ + b; must be `.none` where the answer is accumulated.
+    ///   - library: oneDNN unless asked for otherwise; OpenBLAS stands in where oneDNN has no kernel.
+    public init(
+        weight: Tensor, bias: Tensor?, activation: Activation = .none, library: MatrixLibrary = .oneDNN
+    ) {
+        precondition(weight.shape.count == 2, "weights of shape \(weight.shape) are no matrix")
+        precondition(bias == nil || bias?.count == weight.shape[0], "a bias for every column")
+        columns = weight.shape[0]
+        depth = weight.shape[1]
+        if library == .oneDNN,
+            let packed = OneDNNProduct(
+                weight: weight, bias: bias, activation: activation, input: .float32, output: .float32)
+        {
+            backend = .oneDNN(packed)
+        } else {
+            backend = .openBLAS(weight: weight, bias: bias, activation: activation)
+        }
+    }
+
+    /// Multiplies `rows` rows.
+    ///
+    /// - Parameters:
+    ///   - x: (rows, depth) with a stride of `xStride` floats.
+    ///   - y: (rows, columns) with a stride of `yStride` floats.
+    ///   - accumulate: adds to what `y` holds instead of replacing it.
+    public func callAsFunction(
+        rows: Int, x: UnsafePointer<Float>, xStride: Int, y: UnsafeMutablePointer<Float>, yStride: Int,
+        accumulate: Bool = false
+    ) {
+        switch backend {
+        case .oneDNN(let packed):
+            packed(rows: rows, x: x, xStride: xStride, y: y, yStride: yStride, accumulate: accumulate)
+        case .openBLAS(let weight, let bias, let activation):
+            weight.withUnsafeBufferPointer { weight in
+                guard let weight = weight.baseAddress else { return }
+                OpenBLAS.product(
+                    rows: rows, columns: columns, depth: depth, x: x, xStride: xStride, weight: weight, y: y,
+                    yStride: yStride, accumulate: accumulate)
+            }
+            for row in 0..<rows {
+                let line = y + row * yStride
+                bias?.withUnsafeBufferPointer { kirie_add(columns, $0.baseAddress, line) }
+                switch activation {
+                case .none: break
+                case .gelu: kirie_gelu(columns, line)
+                case .relu: kirie_relu(columns, line)
+                }
+            }
+        }
+    }
+}

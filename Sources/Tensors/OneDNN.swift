@@ -1,0 +1,255 @@
+import COneDNN
+import Glibc
+import Synchronization
+
+/// A product with fixed weights by oneDNN: the weights are reordered once into the blocks that its kernels read, and
+/// bias and activation are applied while a block of the answer is still in the first-level cache.
+///
+/// oneDNN's own threads stay out: every call runs on the calling thread, and the pool splits the rows.
+/// Source: <https://oneapi-src.github.io/oneDNN/v2.6/dev_guide_matmul.html>.
+///
+/// `@unchecked Sendable`: `primitives` is guarded by its mutex; everything else is written once, in init, and oneDNN
+/// allows one primitive to be executed by several threads when each brings its own scratchpad.
+final class OneDNNProduct: @unchecked Sendable {
+    private struct Shape: Hashable {
+        let rows: Int
+        let xStride: Int
+        let yStride: Int
+        let accumulate: Bool
+    }
+
+    private struct Primitive: @unchecked Sendable {
+        let handle: dnnl_primitive_t
+        let x: dnnl_memory_desc_t
+        let y: dnnl_memory_desc_t
+        let scratchpad: dnnl_memory_desc_t
+        let scratchpadBytes: Int
+    }
+
+    /// Rows of the shape whose weight layout is used for all others as well.
+    static let blockRows = 128
+
+    private let columns: Int
+    private let depth: Int
+    private let activation: Activation
+    private let inputType: ElementType
+    private let outputType: ElementType
+    private let bias: Tensor?
+    private let packed: UnsafeMutableRawBufferPointer
+    private let packedDescription: dnnl_memory_desc_t
+    private let primitives = Mutex<[Shape: Primitive]>([:])
+
+    /// Packs `weight` (columns, depth); nil when oneDNN cannot run the product on this processor.
+    init?(
+        weight: Tensor, bias: Tensor?, activation: Activation, input inputType: ElementType,
+        output outputType: ElementType
+    ) {
+        guard let engine = OneDNN.engine else { return nil }
+        OneDNN.useOneThread()
+        columns = weight.shape[0]
+        depth = weight.shape[1]
+        self.activation = activation
+        self.inputType = inputType
+        self.outputType = outputType
+        self.bias = bias
+
+        var any = dnnl_memory_desc_t()
+        dnnl_memory_desc_init_by_tag(
+            &any, 2, [dnnl_dim_t(depth), dnnl_dim_t(columns)], OneDNN.dataType(inputType), dnnl_format_tag_any)
+        let shape = Shape(rows: Self.blockRows, xStride: depth, yStride: columns, accumulate: false)
+        guard
+            let description = Self.describe(
+                shape, columns: columns, depth: depth, weights: any, hasBias: bias != nil, activation: activation,
+                input: inputType, output: outputType, engine: engine)
+        else { return nil }
+        defer { dnnl_primitive_desc_destroy(description) }
+        guard let chosen = dnnl_primitive_desc_query_md(description, dnnl_query_weights_md, 0)?.pointee else {
+            return nil
+        }
+        packedDescription = chosen
+        packed = withUnsafePointer(to: chosen) {
+            .allocate(byteCount: max(64, dnnl_memory_desc_get_size($0)), alignment: 64)
+        }
+        guard reorder(weight, engine: engine) else {
+            packed.deallocate()
+            return nil
+        }
+    }
+
+    deinit {
+        primitives.withLock { for primitive in $0.values { dnnl_primitive_destroy(primitive.handle) } }
+        packed.deallocate()
+    }
+
+    /// y (rows, columns) = activation(x (rows, depth) * weightᵀ + bias), or y += x * weightᵀ + bias.
+    ///
+    /// `x` and `y` hold elements of the input and output type; strides are in elements.
+    func callAsFunction(
+        rows: Int, x: UnsafeRawPointer, xStride: Int, y: UnsafeMutableRawPointer, yStride: Int, accumulate: Bool
+    ) {
+        guard let engine = OneDNN.engine else { return }
+        OneDNN.useOneThread()
+        let shape = Shape(rows: rows, xStride: xStride, yStride: yStride, accumulate: accumulate)
+        let primitive = primitives.withLock { known in
+            if let found = known[shape] { return found }
+            let made = makePrimitive(shape, engine: engine)
+            known[shape] = made
+            return made
+        }
+        Scratch.withFloats(primitive.scratchpadBytes / 4 + 16) { scratchpad in
+            var memories: [dnnl_memory_t?] = []
+            var arguments: [dnnl_exec_arg_t] = []
+            func pass(_ argument: Int32, _ description: dnnl_memory_desc_t, _ data: UnsafeMutableRawPointer?) {
+                var memory: dnnl_memory_t?
+                withUnsafePointer(to: description) { _ = dnnl_memory_create(&memory, $0, engine, data) }
+                memories.append(memory)
+                arguments.append(dnnl_exec_arg_t(arg: argument, memory: memory))
+            }
+            pass(DNNL_ARG_SRC, primitive.x, UnsafeMutableRawPointer(mutating: x))
+            pass(DNNL_ARG_WEIGHTS, packedDescription, packed.baseAddress)
+            pass(DNNL_ARG_DST, primitive.y, y)
+            pass(DNNL_ARG_SCRATCHPAD, primitive.scratchpad, scratchpad)
+            let run = {
+                dnnl_primitive_execute(primitive.handle, OneDNN.stream, Int32(arguments.count), arguments)
+            }
+            let status: dnnl_status_t
+            if let bias {
+                status = bias.withUnsafeBufferPointer { elements in
+                    pass(
+                        DNNL_ARG_BIAS, OneDNN.matrix(1, columns, stride: columns, .float32),
+                        UnsafeMutableRawPointer(mutating: elements.baseAddress))
+                    return run()
+                }
+            } else {
+                status = run()
+            }
+            precondition(status == dnnl_success, "oneDNN refused a product that it had planned: \(status)")
+            for memory in memories { dnnl_memory_destroy(memory) }
+        }
+    }
+
+    private func makePrimitive(_ shape: Shape, engine: dnnl_engine_t) -> Primitive {
+        var handle: dnnl_primitive_t?
+        guard
+            let description = Self.describe(
+                shape, columns: columns, depth: depth, weights: packedDescription, hasBias: bias != nil,
+                activation: activation, input: inputType, output: outputType, engine: engine),
+            dnnl_primitive_create(&handle, description) == dnnl_success, let handle,
+            let scratchpad = dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0)
+        else { preconditionFailure("oneDNN has no kernel for \(shape) with the weights it packed itself") }
+        defer { dnnl_primitive_desc_destroy(description) }
+        return Primitive(
+            handle: handle, x: OneDNN.matrix(shape.rows, depth, stride: shape.xStride, inputType),
+            y: OneDNN.matrix(shape.rows, columns, stride: shape.yStride, outputType), scratchpad: scratchpad.pointee,
+            scratchpadBytes: dnnl_memory_desc_get_size(scratchpad))
+    }
+
+    private static func describe(
+        _ shape: Shape, columns: Int, depth: Int, weights: dnnl_memory_desc_t, hasBias: Bool, activation: Activation,
+        input: ElementType, output: ElementType, engine: dnnl_engine_t
+    ) -> dnnl_primitive_desc_t? {
+        var x = OneDNN.matrix(shape.rows, depth, stride: shape.xStride, input)
+        var y = OneDNN.matrix(shape.rows, columns, stride: shape.yStride, output)
+        var weights = weights
+        var bias = OneDNN.matrix(1, columns, stride: columns, .float32)
+        var product = dnnl_matmul_desc_t()
+        let status = withUnsafePointer(to: &bias) {
+            dnnl_matmul_desc_init(&product, &x, &weights, hasBias ? $0 : nil, &y)
+        }
+        guard status == dnnl_success else { return nil }
+
+        var attributes: dnnl_primitive_attr_t?
+        var operations: dnnl_post_ops_t?
+        dnnl_primitive_attr_create(&attributes)
+        dnnl_post_ops_create(&operations)
+        defer {
+            dnnl_post_ops_destroy(operations)
+            dnnl_primitive_attr_destroy(attributes)
+        }
+        dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user)
+        if shape.accumulate { dnnl_post_ops_append_sum(operations, 1) }
+        switch activation {
+        case .none: break
+        case .gelu: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_gelu_erf, 0, 0)
+        case .relu: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_relu, 0, 0)
+        }
+        dnnl_primitive_attr_set_post_ops(attributes, operations)
+        var description: dnnl_primitive_desc_t?
+        dnnl_primitive_desc_create(&description, &product, attributes, engine, nil)
+        return description
+    }
+
+    /// Copies the weights into the layout that the kernels chose, converting them where they are narrower.
+    private func reorder(_ weight: Tensor, engine: dnnl_engine_t) -> Bool {
+        var plain = dnnl_memory_desc_t()
+        dnnl_memory_desc_init_by_strides(
+            &plain, 2, [dnnl_dim_t(depth), dnnl_dim_t(columns)], dnnl_f32, [1, dnnl_dim_t(depth)])
+        var from: dnnl_memory_t?
+        var to: dnnl_memory_t?
+        var description: dnnl_primitive_desc_t?
+        var primitive: dnnl_primitive_t?
+        defer {
+            dnnl_memory_destroy(from)
+            dnnl_memory_destroy(to)
+            dnnl_primitive_destroy(primitive)
+            dnnl_primitive_desc_destroy(description)
+        }
+        return weight.withUnsafeBufferPointer { elements in
+            withUnsafePointer(to: packedDescription) { target in
+                dnnl_memory_create(&from, &plain, engine, UnsafeMutableRawPointer(mutating: elements.baseAddress))
+                    == dnnl_success
+                    && dnnl_memory_create(&to, target, engine, packed.baseAddress) == dnnl_success
+                    && dnnl_reorder_primitive_desc_create(&description, &plain, engine, target, engine, nil)
+                        == dnnl_success
+                    && dnnl_primitive_create(&primitive, description) == dnnl_success
+                    && dnnl_primitive_execute(
+                        primitive, OneDNN.stream, 2,
+                        [
+                            dnnl_exec_arg_t(arg: DNNL_ARG_FROM, memory: from),
+                            dnnl_exec_arg_t(arg: DNNL_ARG_TO, memory: to),
+                        ]) == dnnl_success
+            }
+        }
+    }
+}
+
+/// The engine, the stream and the descriptions of oneDNN.
+enum OneDNN {
+    /// The processor; nil where oneDNN does not start.
+    nonisolated(unsafe) static let engine: dnnl_engine_t? = {
+        var engine: dnnl_engine_t?
+        return dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success ? engine : nil
+    }()
+
+    /// A stream of the processor executes on the calling thread and keeps no state, so all threads share it.
+    nonisolated(unsafe) static let stream: dnnl_stream_t? = {
+        guard let engine else { return nil }
+        var stream: dnnl_stream_t?
+        return dnnl_stream_create(&stream, engine, UInt32(dnnl_stream_default_flags.rawValue)) == dnnl_success
+            ? stream : nil
+    }()
+
+    private static let setThreads: (@convention(c) (Int32) -> Void)? = {
+        guard let symbol = dlsym(nil, "omp_set_num_threads") else { return nil }
+        return unsafeBitCast(symbol, to: (@convention(c) (Int32) -> Void).self)
+    }()
+
+    /// Keeps oneDNN's OpenMP on the calling thread; the setting belongs to that thread.
+    static func useOneThread() { setThreads?(1) }
+
+    static func dataType(_ type: ElementType) -> dnnl_data_type_t {
+        switch type {
+        case .float32: dnnl_f32
+        case .float16: dnnl_f16
+        case .bfloat16: dnnl_bf16
+        }
+    }
+
+    /// A row-major matrix with the given stride.
+    static func matrix(_ rows: Int, _ columns: Int, stride: Int, _ type: ElementType) -> dnnl_memory_desc_t {
+        var description = dnnl_memory_desc_t()
+        dnnl_memory_desc_init_by_strides(
+            &description, 2, [dnnl_dim_t(rows), dnnl_dim_t(columns)], dataType(type), [dnnl_dim_t(stride), 1])
+        return description
+    }
+}
