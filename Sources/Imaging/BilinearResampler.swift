@@ -1,0 +1,232 @@
+/// Pillow's `Image.resize(size, Resampling.BILINEAR)` of 8-bit pictures, to the bit.
+///
+/// A triangle filter whose support grows with the factor of reduction, so that nothing aliases. Each output value is a
+/// sum over a run of input pixels with coefficients of 22 fraction bits, rounded to 8 bits. The rows are resampled
+/// first and rounded, then the columns; a direction whose size does not change is left out. Coordinates are those of
+/// pixel areas (half-pixel centres).
+struct BilinearResampler {
+    /// The fraction bits of a coefficient: 32, less 8 for the pixel and 2 for the sum.
+    static let fractionBits = 22
+
+    /// The coefficients of one direction, a run of input pixels for each output pixel.
+    struct Filter {
+        /// The first input pixel of every run.
+        let starts: [Int]
+        /// The input pixels of every run.
+        let counts: [Int]
+        /// `width` coefficients for each output pixel, zero past its run.
+        let coefficients: [Int32]
+        /// Coefficients kept for each output pixel: the longest run, rounded up.
+        let width: Int
+
+        /// The filter from `input` to `output` pixels, each at least 1.
+        init(from input: Int, to output: Int) {
+            // Pillow keeps the box that is resampled in single precision.
+            let scale = Double(Float(input)) / Double(output)
+            let support = max(scale, 1)
+            let width = Int(support.rounded(.up)) * 2 + 1
+            var starts: [Int] = []
+            var counts: [Int] = []
+            var coefficients = [Int32](repeating: 0, count: output * width)
+            var weights = [Double](repeating: 0, count: width)
+            for index in 0..<output {
+                let center = (Double(index) + 0.5) * scale
+                let start = max(Int(center - support + 0.5), 0)
+                let count = min(Int(center + support + 0.5), input) - start
+                var sum = 0.0
+                for tap in 0..<count {
+                    weights[tap] = max(1 - abs((Double(tap + start) - center + 0.5) * (1 / support)), 0)
+                    sum += weights[tap]
+                }
+                for tap in 0..<count {
+                    let weight = sum == 0 ? weights[tap] : weights[tap] / sum
+                    coefficients[index * width + tap] = Int32(0.5 + weight * Double(1 << fractionBits))
+                }
+                starts.append(start)
+                counts.append(count)
+            }
+            self.starts = starts
+            self.counts = counts
+            self.coefficients = coefficients
+            self.width = width
+        }
+    }
+
+    /// Resamples interleaved rows of `channels` bytes a pixel.
+    static func resample(
+        _ pixels: [UInt8], from size: (width: Int, height: Int), to target: (width: Int, height: Int), channels: Int
+    ) -> [UInt8] {
+        precondition(target.width > 0 && target.height > 0, "a picture cannot be \(target.width) x \(target.height)")
+        precondition(size.width > 0 && size.height > 0, "an empty picture cannot be resized")
+        var pixels = pixels
+        if target.width != size.width {
+            let filter = Filter(from: size.width, to: target.width)
+            pixels = pixels.resampledRows(filter, width: size.width, height: size.height, channels: channels)
+        }
+        if target.height != size.height {
+            let filter = Filter(from: size.height, to: target.height)
+            pixels = pixels.resampledColumns(filter, rowBytes: target.width * channels)
+        }
+        return pixels
+    }
+}
+
+extension [UInt8] {
+    /// Every row through `filter`.
+    fileprivate func resampledRows(
+        _ filter: BilinearResampler.Filter, width: Int, height: Int, channels: Int
+    ) -> [UInt8] {
+        let outputWidth = filter.starts.count
+        return withUnsafeBufferPointer { from in
+            [UInt8](unsafeUninitializedCapacity: height * outputWidth * channels) { to, initialized in
+                guard let from = from.baseAddress, let to = to.baseAddress else { return }
+                for y in 0..<height {
+                    let row = from + y * width * channels
+                    let outputRow = to + y * outputWidth * channels
+                    if channels == 3 {
+                        filter.applyToColorRow(row, outputRow)
+                    } else {
+                        filter.applyToRow(row, outputRow, channels: channels)
+                    }
+                }
+                initialized = height * outputWidth * channels
+            }
+        }
+    }
+
+    /// Every column through `filter`; `rowBytes` columns.
+    fileprivate func resampledColumns(_ filter: BilinearResampler.Filter, rowBytes: Int) -> [UInt8] {
+        let outputHeight = filter.starts.count
+        return withUnsafeBufferPointer { from in
+            [UInt8](unsafeUninitializedCapacity: outputHeight * rowBytes) { to, initialized in
+                guard let from = from.baseAddress, let to = to.baseAddress else { return }
+                for y in 0..<outputHeight {
+                    filter.combineRows(from + filter.starts[y] * rowBytes, to + y * rowBytes, rowBytes, output: y)
+                }
+                initialized = outputHeight * rowBytes
+            }
+        }
+    }
+}
+
+extension BilinearResampler.Filter {
+    private static var half: Int32 { 1 << Int32(BilinearResampler.fractionBits - 1) }
+
+    /// The sum rounded to 8 bits.
+    ///
+    /// Coefficients are not negative and add up to 1 and a few units of rounding, so only the upper end is clipped.
+    @inline(__always)
+    private static func rounded(_ sum: Int32) -> UInt8 {
+        UInt8(truncatingIfNeeded: Swift.min(sum >> Int32(BilinearResampler.fractionBits), 255))
+    }
+
+    /// One row of any number of interleaved channels.
+    fileprivate func applyToRow(
+        _ row: UnsafePointer<UInt8>, _ output: UnsafeMutablePointer<UInt8>, channels: Int
+    ) {
+        for x in 0..<starts.count {
+            for channel in 0..<channels {
+                var sum = Self.half
+                for tap in 0..<counts[x] {
+                    sum &+= Int32(row[(starts[x] + tap) * channels + channel]) &* coefficients[x * width + tap]
+                }
+                output[x * channels + channel] = Self.rounded(sum)
+            }
+        }
+    }
+
+    /// One row of three interleaved channels.
+    fileprivate func applyToColorRow(_ row: UnsafePointer<UInt8>, _ output: UnsafeMutablePointer<UInt8>) {
+        starts.withUnsafeBufferPointer { starts in
+            counts.withUnsafeBufferPointer { counts in
+                coefficients.withUnsafeBufferPointer { coefficients in
+                    guard var coefficient = coefficients.baseAddress else { return }
+                    var output = output
+                    for x in 0..<starts.count {
+                        var pixel = row + 3 &* starts[x]
+                        var red = Self.half
+                        var green = Self.half
+                        var blue = Self.half
+                        for tap in 0..<counts[x] {
+                            let weight = coefficient[tap]
+                            red &+= Int32(pixel[0]) &* weight
+                            green &+= Int32(pixel[1]) &* weight
+                            blue &+= Int32(pixel[2]) &* weight
+                            pixel += 3
+                        }
+                        output[0] = Self.rounded(red)
+                        output[1] = Self.rounded(green)
+                        output[2] = Self.rounded(blue)
+                        output += 3
+                        coefficient += width
+                    }
+                }
+            }
+        }
+    }
+
+    /// One output row from the run of input rows that begins at `rows`.
+    ///
+    /// A coefficient is split in an upper and a lower part of 11 bits: on processors without a 32-bit vector multiply
+    /// (x86-64's baseline) both products then take one 16-bit multiply-add each.
+    fileprivate func combineRows(
+        _ rows: UnsafePointer<UInt8>, _ output: UnsafeMutablePointer<UInt8>, _ rowBytes: Int, output index: Int
+    ) {
+        let taps = counts[index]
+        coefficients.withUnsafeBufferPointer { all in
+            let weights = all[(index * width)..<(index * width + taps)]
+            var x = 0
+            while x &+ 16 <= rowBytes {
+                var upper = SIMD16<Int32>(repeating: 0)
+                var lower = SIMD16<Int32>(repeating: Self.half)
+                var pixel = UnsafeRawPointer(rows + x)
+                for weight in weights {
+                    let values = SIMD16<Int32>(
+                        truncatingIfNeeded: pixel.loadUnaligned(as: SIMD16<UInt8>.self))
+                    upper &+= values &* SIMD16(repeating: Int32(Int16(truncatingIfNeeded: weight >> 11)))
+                    lower &+= values &* SIMD16(repeating: Int32(Int16(truncatingIfNeeded: weight & 0x7FF)))
+                    pixel += rowBytes
+                }
+                let sum = ((upper &<< 11) &+ lower) &>> Int32(BilinearResampler.fractionBits)
+                UnsafeMutableRawPointer(output + x).storeBytes(
+                    of: SIMD16<UInt8>(truncatingIfNeeded: pointwiseMin(sum, SIMD16(repeating: 255))),
+                    as: SIMD16<UInt8>.self)
+                x &+= 16
+            }
+            while x < rowBytes {
+                var sum = Self.half
+                var pixel = rows + x
+                for weight in weights {
+                    sum &+= Int32(pixel[0]) &* weight
+                    pixel += rowBytes
+                }
+                output[x] = Self.rounded(sum)
+                x &+= 1
+            }
+        }
+    }
+}
+
+extension Image {
+    /// The picture at another size, as Pillow's `resize((width, height), Resampling.BILINEAR)` makes it, to the bit.
+    ///
+    /// The filter is antialiased: reducing averages over all pixels that fall together.
+    ///
+    /// - Precondition: the picture is not empty; `width` and `height` are at least 1.
+    public func resizedBilinear(width: Int, height: Int) -> Image {
+        let resized = BilinearResampler.resample(
+            pixels, from: (self.width, self.height), to: (width, height), channels: 3)
+        return Image(width: width, height: height, pixels: resized)
+    }
+}
+
+extension GrayImage {
+    /// The picture at another size, as Pillow's `resize((width, height), Resampling.BILINEAR)` makes it, to the bit.
+    ///
+    /// - Precondition: the picture is not empty; `width` and `height` are at least 1.
+    public func resizedBilinear(width: Int, height: Int) -> GrayImage {
+        let resized = BilinearResampler.resample(
+            pixels, from: (self.width, self.height), to: (width, height), channels: 1)
+        return GrayImage(width: width, height: height, pixels: resized)
+    }
+}
