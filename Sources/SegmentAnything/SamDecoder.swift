@@ -1,0 +1,225 @@
+package import NeuralNetworks
+public import Segmentation
+public import Tensors
+
+/// One mask of an answer.
+public struct PredictedMask: Sendable {
+    /// The cut-out at the original picture's size.
+    public let mask: Mask
+    /// The model's own estimate of the intersection over union with the object.
+    public let predictedIoU: Float
+    /// How little the mask changes when the threshold moves by ±1: the area above +1 over the area above −1.
+    public let stabilityScore: Float
+    /// What the mask was made of; can be handed back as a mask prompt.
+    public let lowResolutionLogits: LowResolutionLogits
+}
+
+/// Prompts in, masks out: the prompt encoder and the mask decoder of one model.
+///
+/// A value without mutable state: any number of threads may use one at the same time. A process that only decodes
+/// loads nothing else, and from a mapped checkpoint it reads only the tensors that it needs.
+public struct SamDecoder: Sendable {
+    /// An image made ready for prompts: what depends on the image alone is computed here, once.
+    public struct PreparedImage: Sendable {
+        let state: TwoWayTransformer.ImageState
+        let tiles: ImageTiles
+        let scaling: MaskScaling
+        let frame: ResizeLongestSide
+
+        /// Columns of the original picture.
+        public var width: Int { frame.originalWidth }
+        /// Rows of the original picture.
+        public var height: Int { frame.originalHeight }
+        /// Bytes that keeping it takes, for a cache that is bounded by bytes.
+        public var byteCount: Int { state.byteCount }
+    }
+
+    /// S, the model's size.
+    let imageSize: Int
+    private let grid: Int
+    private let channels: Int
+    private let promptEncoder: PromptEncoder
+    private let maskDecoder: MaskDecoder
+    private let positions: ImageTiles
+
+    /// Rows and columns of a mask prompt: 4g.
+    public var maskSide: Int { 4 * grid }
+
+    /// Reads `prompt_encoder.*` and `mask_decoder.*`.
+    package init(
+        _ weights: some WeightSource, imageSize: Int, maskChannels: Int, configuration: MaskDecoder.Configuration
+    ) throws {
+        self.imageSize = imageSize
+        grid = configuration.grid
+        channels = configuration.channels
+        promptEncoder = try PromptEncoder(
+            weights, channels: channels, imageSize: imageSize, grid: grid, maskChannels: maskChannels)
+        maskDecoder = try MaskDecoder(weights, configuration)
+        positions = ImageTiles(promptEncoder.densePositions, channels: channels)
+    }
+
+    /// Makes an embedding ready for any number of prompts.
+    ///
+    /// - Throws: ``EmbeddingMismatch`` when the embedding has another shape than this model's.
+    public func prepare(_ embedding: ImageEmbedding, pool: ThreadPool) throws(EmbeddingMismatch) -> PreparedImage {
+        let found = embedding.features.shape
+        guard found == [1, channels, grid, grid] else {
+            throw EmbeddingMismatch(found: found, expected: [1, channels, grid, grid])
+        }
+        let tiles = ImageTiles(embedding.features, channels: channels, adding: promptEncoder.noMask)
+        return PreparedImage(
+            state: maskDecoder.prepare(tiles, positions: positions, pool: pool),
+            tiles: ImageTiles(embedding.features, channels: channels),
+            scaling: MaskScaling(side: maskSide, imageSize: imageSize, frame: embedding.frame),
+            frame: embedding.frame)
+    }
+
+    /// Decodes one prompt to low-resolution logits.
+    package func decode(
+        _ prompt: Prompt, on image: PreparedImage, selection: MaskSelection, pool: ThreadPool
+    ) throws(PromptError) -> DecodedMasks {
+        try prompt.validate(width: image.width, height: image.height, maskSide: maskSide)
+        let tokens = promptEncoder.tokens(input(prompt, image.frame))
+        var state = image.state
+        if let mask = prompt.mask {
+            state = maskDecoder.prepare(
+                image.tiles.adding(ImageTiles(promptEncoder.dense(mask), channels: channels)), positions: positions,
+                pool: pool)
+        }
+        return maskDecoder.decode(
+            state, positions: positions, promptTokens: tokens, selection: selection, pool: pool)
+    }
+
+    /// Answers one prompt at the picture's own size.
+    ///
+    /// - Parameters:
+    ///   - prompt: in pixels of the original picture.
+    ///   - image: the prepared picture.
+    ///   - multimask: three masks for an ambiguous prompt instead of one.
+    ///   - pool: the threads that share the work; the answer does not depend on how many there are.
+    /// - Returns: the masks, the highest predicted IoU first.
+    public func predict(
+        _ prompt: Prompt, on image: PreparedImage, multimask: Bool, pool: ThreadPool
+    ) throws(PromptError) -> [PredictedMask] {
+        let decoded = try decode(prompt, on: image, selection: multimask ? .multiple : .single, pool: pool)
+        return masks(decoded, on: image, pool: pool)
+    }
+
+    /// Answers many prompts on one picture: as many at a time as there are threads, each on one thread, which keeps
+    /// all cores busy without a word between them. Every answer equals that of ``predict(_:on:multimask:pool:)`` to the
+    /// bit.
+    public func predict(
+        _ prompts: [Prompt], on image: PreparedImage, multimask: Bool, pool: ThreadPool
+    ) throws(PromptError) -> [[PredictedMask]] {
+        for prompt in prompts {
+            try prompt.validate(width: image.width, height: image.height, maskSide: maskSide)
+        }
+        if prompts.count == 1 { return [try predict(prompts[0], on: image, multimask: multimask, pool: pool)] }
+        let answers = ConcurrentSlots<[PredictedMask]>(count: prompts.count)
+        pool.parallel(prompts.count) { index in
+            // Validated above, so nothing is thrown here.
+            answers[index] = try? predict(prompts[index], on: image, multimask: multimask, pool: .inline)
+        }
+        return answers.values.map { $0 ?? [] }
+    }
+
+    /// Full-size masks of decoded logits, the highest predicted IoU first.
+    package func masks(_ decoded: DecodedMasks, on image: PreparedImage, pool: ThreadPool) -> [PredictedMask] {
+        let answers = ConcurrentSlots<PredictedMask>(count: decoded.logits.count)
+        pool.parallel(decoded.logits.count) { index in
+            answers[index] = mask(
+                decoded.logits[index], predictedIoU: decoded.predictedIoU[index], scaling: image.scaling)
+        }
+        return answers.values.compactMap { $0 }.sorted { $0.predictedIoU > $1.predictedIoU }
+    }
+
+    /// Logits at the picture's size, (height, width).
+    package func fullSizeLogits(_ logits: LowResolutionLogits, on image: PreparedImage) -> [Float] {
+        var values: [Float] = []
+        values.reserveCapacity(image.width * image.height)
+        logits.values.withUnsafeBufferPointer { logits in
+            guard let logits = logits.baseAddress else { return }
+            image.scaling.forEachRow(logits) { _, row in
+                values.append(contentsOf: UnsafeBufferPointer(start: row, count: image.width))
+            }
+        }
+        return values
+    }
+
+    private func mask(_ logits: LowResolutionLogits, predictedIoU: Float, scaling: MaskScaling) -> PredictedMask {
+        let (width, height) = (scaling.width, scaling.height)
+        var inner = 0
+        var outer = 0
+        let pixels = [UInt8](unsafeUninitializedCapacity: width * height) { pixels, initialized in
+            logits.values.withUnsafeBufferPointer { logits in
+                guard let logits = logits.baseAddress, let start = pixels.baseAddress else { return }
+                scaling.forEachRow(logits) { y, row in
+                    let line = start + y * width
+                    var (above, below): (Int32, Int32) = (0, 0)
+                    for x in 0..<width {
+                        line[x] = row[x] > 0 ? 1 : 0
+                        above += row[x] > 1 ? 1 : 0
+                        below += row[x] > -1 ? 1 : 0
+                    }
+                    inner += Int(above)
+                    outer += Int(below)
+                }
+            }
+            initialized = width * height
+        }
+        return PredictedMask(
+            mask: Mask(width: width, height: height, pixels: pixels), predictedIoU: predictedIoU,
+            stabilityScore: outer == 0 ? 0 : Float(inner) / Float(outer), lowResolutionLogits: logits)
+    }
+
+    private func input(_ prompt: Prompt, _ frame: ResizeLongestSide) -> PromptEncoder.Input {
+        PromptEncoder.Input(
+            points: prompt.points.map { point in
+                let (x, y) = frame.apply(x: point.x, y: point.y)
+                return (x, y, point.label)
+            },
+            box: prompt.box.map { box in
+                let (x0, y0) = frame.apply(x: box.x0, y: box.y0)
+                let (x1, y1) = frame.apply(x: box.x1, y: box.y1)
+                return (x0, y0, x1, y1)
+            },
+            mask: prompt.mask)
+    }
+}
+
+/// An embedding that another model made.
+public struct EmbeddingMismatch: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The embedding's shape.
+    public let found: [Int]
+    /// The shape that the model makes and takes.
+    public let expected: [Int]
+
+    /// What does not fit and what to do.
+    public var description: String {
+        "the embedding has shape \(found), this model takes \(expected): encode the picture again with this model"
+    }
+}
+
+/// One slot per index of a parallel call, each written by the one task that owns it and read after the call.
+///
+/// `@unchecked Sendable`: tasks write to different slots, and ``values`` is read only when all have ended.
+final class ConcurrentSlots<Value>: @unchecked Sendable {
+    private let slots: UnsafeMutableBufferPointer<Value?>
+
+    init(count: Int) {
+        slots = .allocate(capacity: count)
+        slots.initialize(repeating: nil)
+    }
+
+    deinit {
+        slots.deinitialize()
+        slots.deallocate()
+    }
+
+    subscript(index: Int) -> Value? {
+        get { slots[index] }
+        set { slots[index] = newValue }
+    }
+
+    var values: [Value?] { Array(slots) }
+}
