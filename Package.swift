@@ -40,13 +40,14 @@ let package = Package(
         .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
+        .systemLibrary(name: "CCurl"),
         .target(name: "CKernels"),
         // 1: numbers, pictures, vocabulary
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG"]),
         room("Segmentation"),
         // 2: files of weights
-        room("Checkpoints", ["Tensors", crypto]),
+        room("Checkpoints", ["Tensors", "CCurl", crypto]),
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
@@ -60,7 +61,7 @@ let package = Package(
         tests(of: "Tensors"),
         tests(of: "Imaging"),
         tests(of: "Segmentation"),
-        tests(of: "Checkpoints"),
+        tests(of: "Checkpoints", ["Tensors"], resources: [.copy("Fixtures")]),
         tests(of: "NeuralNetworks"),
         tests(of: "SegmentAnything"),
     ]

@@ -1,0 +1,133 @@
+import Crypto
+import Dispatch
+import Synchronization
+
+/// The SHA-256 of what a checkpoint holds, whatever its file format: names, element types, shapes and numbers.
+///
+/// The same tensors in `.pth` and `.safetensors` have the same fingerprint; views and shared storages count as the
+/// tensors that they show. It is the hash of
+///
+///     "kirie weights 1\n", then for each tensor, in the order of the names' UTF-8 bytes:
+///     length of the name (u64) · name · length of the type's name (u64) · type's name (safetensors')
+///     · axes (u64) · extents (u64 each) · SHA-256 of the elements in row-major order (32 bytes)
+///
+/// with little-endian numbers. Each tensor has a hash of its own, so that threads can share the work.
+public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
+    /// The 32 bytes of the hash.
+    public let bytes: [UInt8]
+
+    /// 64 hexadecimal digits.
+    public var description: String { Hexadecimal.text(of: bytes) }
+
+    /// Reads 64 hexadecimal digits; nil for anything else.
+    public init?(hexadecimal: some StringProtocol) {
+        guard let bytes = Hexadecimal.bytes(of: hexadecimal), bytes.count == 32 else { return nil }
+        self.bytes = bytes
+    }
+
+    init(_ digest: SHA256Digest) { bytes = Array(digest) }
+}
+
+extension Checkpoint {
+    /// The fingerprint of the file's content.
+    ///
+    /// Reads the whole file once, in pieces of 1 MiB that leave nothing resident; with a cache, a file that did not
+    /// change since is not read at all. Cost without it: one SHA-256 of the file, shared by `threads`.
+    ///
+    /// - Parameters:
+    ///   - cache: where fingerprints are kept between runs, or nil to compute it now.
+    ///   - threads: how many threads share the work; at least 1.
+    public func fingerprint(cache: FingerprintCache? = nil, threads: Int = 2) throws(CheckpointError) -> Fingerprint {
+        let identity = file.currentIdentity
+        if let identity, let known = cache?.fingerprint(of: identity) { return known }
+        let fingerprint = try computeFingerprint(threads: max(threads, 1))
+        if let identity, identity == file.identity, identity == file.currentIdentity {
+            cache?.store(fingerprint, of: identity)
+        }
+        return fingerprint
+    }
+
+    private func computeFingerprint(threads: Int) throws(CheckpointError) -> Fingerprint {
+        // The largest first, so that the threads end together.
+        let order = tensors.indices.sorted { tensors[$0].byteCount > tensors[$1].byteCount }
+        let next = Atomic(0)
+        let outcome = Mutex<(digests: [SHA256Digest?], failure: CheckpointError?)>(
+            (Array(repeating: nil, count: tensors.count), nil))
+        DispatchQueue.concurrentPerform(iterations: min(threads, max(tensors.count, 1))) { _ in
+            let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
+            defer { buffer.deallocate() }
+            while true {
+                let turn = next.add(1, ordering: .relaxed).oldValue
+                guard turn < order.count else { return }
+                do throws(CheckpointError) {
+                    let digest = try tensors[order[turn]].digest(through: buffer)
+                    outcome.withLock { $0.digests[order[turn]] = digest }
+                } catch {
+                    outcome.withLock { $0.failure = error }
+                    return
+                }
+            }
+        }
+        let (digests, failure) = outcome.withLock { $0 }
+        if let failure { throw failure }
+
+        var hash = SHA256()
+        func update(_ number: Int) {
+            withUnsafeBytes(of: UInt64(number).littleEndian) { hash.update(bufferPointer: $0) }
+        }
+        func update(_ text: String) {
+            update(text.utf8.count)
+            hash.update(data: Array(text.utf8))
+        }
+        hash.update(data: Array("kirie weights 1\n".utf8))
+        let byName = tensors.indices.sorted {
+            tensors[$0].name.utf8.lexicographicallyPrecedes(tensors[$1].name.utf8)
+        }
+        for index in byName {
+            let tensor = tensors[index]
+            update(tensor.name)
+            update(tensor.storedType.rawValue)
+            update(tensor.shape.count)
+            for extent in tensor.shape { update(extent) }
+            if let digest = digests[index] { hash.update(data: Array(digest)) }
+        }
+        return Fingerprint(hash.finalize())
+    }
+}
+
+extension StoredTensor {
+    /// The SHA-256 of the elements in row-major order.
+    ///
+    /// - Parameter buffer: what the bytes pass through; its size is the size of one read.
+    fileprivate func digest(through buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> SHA256Digest {
+        var hash = SHA256()
+        if isContiguous {
+            for start in stride(from: range.lowerBound, to: range.upperBound, by: buffer.count) {
+                let piece = UnsafeMutableRawBufferPointer(
+                    rebasing: buffer[..<min(buffer.count, range.upperBound - start)])
+                try file.read(at: start, into: piece)
+                hash.update(bufferPointer: UnsafeRawBufferPointer(piece))
+            }
+        } else {
+            withPieces(ofBytes: buffer.count) { hash.update(bufferPointer: $0) }
+            releasePages()
+        }
+        return hash.finalize()
+    }
+}
+
+/// Bytes as hexadecimal digits.
+enum Hexadecimal {
+    static func text(of bytes: some Sequence<UInt8>) -> String {
+        var text = ""
+        for byte in bytes { text += (byte < 16 ? "0" : "") + String(byte, radix: 16) }
+        return text
+    }
+
+    /// Nil unless the text is an even number of hexadecimal digits.
+    static func bytes(of text: some StringProtocol) -> [UInt8]? {
+        let digits = text.compactMap { $0.isASCII ? $0.hexDigitValue : nil }
+        guard digits.count == text.count, digits.count.isMultiple(of: 2) else { return nil }
+        return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
+    }
+}

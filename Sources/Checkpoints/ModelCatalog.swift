@@ -1,0 +1,105 @@
+import Glibc
+
+/// The published models that can be fetched by name, as `weights/manifest.json` lists them.
+public struct ModelCatalog: Sendable {
+    /// One published checkpoint.
+    public struct Model: Sendable, Hashable {
+        /// The short name, such as `vit_b`.
+        public let name: String
+        /// What it is, in a line.
+        public let description: String
+        /// The name of the file once it is fetched.
+        public let file: String
+        /// Where it is published.
+        public let address: String
+        /// The file's size.
+        public let bytes: Int
+        /// The file's SHA-256, 64 hexadecimal digits.
+        public let sha256: String
+        /// The licence's SPDX identifier.
+        public let licence: String
+    }
+
+    /// The models in the order of the manifest.
+    public let models: [Model]
+    private let path: String
+
+    /// Reads a manifest: `{"models": [{"name", "description", "file", "address", "bytes", "sha256", "licence"}]}`.
+    public init(manifest path: String) throws(CheckpointError) {
+        func corrupt(_ place: String?, _ reason: String) -> CheckpointError {
+            CheckpointError(
+                .corrupt, file: path, at: place, reason, remedy: "Restore weights/manifest.json of the distribution")
+        }
+        let file = try CheckpointFile(path: path)
+        guard file.bytes.count <= 1 << 20 else { throw corrupt(nil, "has more than 1 MiB") }
+        let document: JSONValue
+        do throws(JSONValue.Fault) {
+            document = try JSONValue(file.bytes)
+        } catch {
+            throw corrupt("byte \(error.offset)", "the JSON \(error.reason)")
+        }
+        guard let list = document["models"]?.elements else { throw corrupt(nil, "lacks the list of models") }
+        var models: [Model] = []
+        for (index, entry) in list.enumerated() {
+            guard let name = entry["name"]?.string, let description = entry["description"]?.string,
+                let file = entry["file"]?.string, let address = entry["address"]?.string,
+                let bytes = entry["bytes"]?.integer, let sha256 = entry["sha256"]?.string,
+                let licence = entry["licence"]?.string
+            else { throw corrupt("model \(index)", "lacks one of its seven members") }
+            guard bytes > 0, Fingerprint(hexadecimal: sha256) != nil, !file.isEmpty, !file.hasPrefix("."),
+                !file.contains("/"), address.hasPrefix("https://") || address.hasPrefix("http://")
+            else {
+                throw corrupt("model \(CheckpointError.quoted(name))", "has an unusable file, size, hash or address")
+            }
+            models.append(
+                Model(
+                    name: name, description: description, file: file, address: address, bytes: bytes,
+                    sha256: sha256.lowercased(), licence: licence))
+        }
+        self.models = models
+        self.path = path
+    }
+
+    /// The model of that name, or whose file has that name.
+    public func model(named name: String) throws(CheckpointError) -> Model {
+        if let model = models.first(where: { $0.name == name || $0.file == name }) { return model }
+        throw CheckpointError(
+            .download, file: path, "lists no model \(CheckpointError.quoted(name))",
+            remedy: "Choose one of \(models.map(\.name).joined(separator: ", "))")
+    }
+
+    /// Where the manifest of an installed or built Kirie lies, or nil where there is none.
+    ///
+    /// Looked for in this order: the directory `KIRIE_WEIGHTS`; `weights/` in the executable's directory or one above
+    /// it (the source tree around `.build`); `share/kirie/weights/` beside the executable's directory.
+    ///
+    /// - Parameter executable: the path of the running program.
+    public static func manifest(environment: [String: String], executable: String) -> String? {
+        if let directory = environment["KIRIE_WEIGHTS"] {
+            return existing("\(directory)/manifest.json")
+        }
+        guard let resolved = realpath(executable, nil) else { return nil }
+        defer { free(resolved) }
+        var directory = Substring(String(cString: resolved))
+        while let slash = directory.lastIndex(of: "/") {
+            directory = directory[..<slash]
+            if let found = existing("\(directory)/weights/manifest.json")
+                ?? existing("\(directory)/share/kirie/weights/manifest.json")
+            {
+                return found
+            }
+        }
+        return nil
+    }
+
+    private static func existing(_ path: String) -> String? { access(path, R_OK) == 0 ? path : nil }
+
+    /// Where fetched models live: `$KIRIE_MODELS`, else `$XDG_DATA_HOME/kirie/models`, else
+    /// `~/.local/share/kirie/models`; nil where none of the variables is set.
+    public static func directory(environment: [String: String]) -> String? {
+        if let directory = environment["KIRIE_MODELS"], !directory.isEmpty { return directory }
+        if let data = environment["XDG_DATA_HOME"], data.hasPrefix("/") { return "\(data)/kirie/models" }
+        if let home = environment["HOME"], home.hasPrefix("/") { return "\(home)/.local/share/kirie/models" }
+        return nil
+    }
+}

@@ -1,0 +1,151 @@
+import Crypto
+import Glibc
+
+extension ModelCatalog.Model {
+    /// What a download tells about itself.
+    public enum Progress: Sendable, Hashable {
+        /// So many of the file's bytes are there.
+        case received(bytes: Int)
+        /// So many of the file's bytes were compared with the published hash.
+        case verified(bytes: Int)
+    }
+
+    /// Where the model lies in `directory` once it is fetched.
+    public func path(in directory: String) -> String { "\(directory)/\(file)" }
+
+    /// Downloads the model, unless it is there already, and checks it before it gets its name.
+    ///
+    /// What has arrived is kept as `<file>.part`; a transfer that is cut off goes on from there, within this call for
+    /// as long as every attempt brings something, and in the next call after that.
+    ///
+    /// - Parameters:
+    ///   - directory: where the file is to be; made if it is not there.
+    ///   - progress: called often, on the calling thread.
+    /// - Returns: the file's path.
+    /// - Throws: `.download`, `.unwritable`, or `.hashMismatch`, after which nothing of the download is left.
+    public func fetch(
+        into directory: String, progress: @escaping (Progress) -> Void = { _ in }
+    ) throws(CheckpointError) -> String {
+        let path = path(in: directory)
+        if let there = try? CheckpointFile(path: path), there.bytes.count == bytes,
+            try digest(of: there, progress: progress) == sha256
+        {
+            return path
+        }
+        try OutputFile.makeDirectory(directory)
+        let part = try PartialFile(path: path + ".part")
+        if part.byteCount > bytes { try part.clear() }
+        if part.byteCount < bytes { try receive(into: part, progress: progress) }
+
+        let found = try digest(of: try CheckpointFile(path: part.path), progress: progress)
+        guard found == sha256 else {
+            part.remove()
+            throw CheckpointError(
+                .hashMismatch, file: address, "has the SHA-256 \(found) where \(sha256) is published; nothing was kept",
+                remedy: "Fetch it again; if this repeats, do not use the file")
+        }
+        try part.commit(as: path)
+        return path
+    }
+
+    private func receive(
+        into part: borrowing PartialFile, progress: @escaping (Progress) -> Void
+    ) throws(CheckpointError) {
+        func failed(_ reason: String, remedy: String) -> CheckpointError {
+            CheckpointError(.download, file: address, reason, remedy: remedy)
+        }
+        while true {
+            let before = part.byteCount
+            let outcome = CurlTransfer.run(address, to: part.descriptor, at: before, limit: bytes) {
+                progress(.received(bytes: $0))
+            }
+            let after = part.byteCount
+            switch outcome {
+            case .complete where after == bytes: return
+            case .complete, .interrupted:
+                if after > before { continue }
+                let reason = if case .interrupted(let reason) = outcome { reason } else { "the server sent too little" }
+                throw failed(
+                    "stopped at \(after) of \(bytes) bytes: \(reason)", remedy: "Fetch it again to go on from there")
+            case .status(416):
+                // What is there is not a beginning of what the server has.
+                try part.clear()
+                if before == 0 { throw failed("the server answered 416", remedy: "Try again later") }
+            case .status(let status):
+                throw failed("the server answered \(status)", remedy: "Check the address, or try again later")
+            case .tooLong:
+                part.remove()
+                throw CheckpointError(
+                    .hashMismatch, file: address, "has more than the published \(bytes) bytes; nothing was kept",
+                    remedy: "Fetch it again; if this repeats, do not use the file")
+            case .unwritable(let number):
+                throw CheckpointError(
+                    .unwritable, file: part.path, "cannot be written: \(CheckpointError.text(of: number))",
+                    remedy: "Make room and fetch it again to go on from there")
+            case .noLibrary:
+                throw failed("libcurl.so.4 is not installed", remedy: "Run apt-get install libcurl4")
+            }
+        }
+    }
+
+    private func digest(
+        of file: CheckpointFile, progress: (Progress) -> Void
+    ) throws(CheckpointError) -> String {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
+        defer { buffer.deallocate() }
+        var hash = SHA256()
+        for start in stride(from: 0, to: file.bytes.count, by: buffer.count) {
+            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, file.bytes.count - start)])
+            try file.read(at: start, into: piece)
+            hash.update(bufferPointer: UnsafeRawBufferPointer(piece))
+            progress(.verified(bytes: start + piece.count))
+        }
+        return Hexadecimal.text(of: hash.finalize())
+    }
+}
+
+/// The beginning of a download, kept between attempts; locked, so that two processes do not write it at once.
+private struct PartialFile: ~Copyable {
+    let path: String
+    let descriptor: Int32
+
+    init(path: String) throws(CheckpointError) {
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
+        guard descriptor >= 0 else {
+            throw CheckpointError(
+                .unwritable, file: path, "cannot be written: \(CheckpointError.text(of: errno))",
+                remedy: "Check that the directory may be written to")
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            close(descriptor)
+            throw CheckpointError(
+                .unwritable, file: path, "is being written by another process", remedy: "Wait for its end")
+        }
+        self.path = path
+        self.descriptor = descriptor
+    }
+
+    deinit { close(descriptor) }
+
+    var byteCount: Int {
+        var status = stat()
+        return fstat(descriptor, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    func clear() throws(CheckpointError) {
+        guard ftruncate(descriptor, 0) == 0 else { throw unwritable("cannot be emptied") }
+    }
+
+    func remove() { unlink(path) }
+
+    func commit(as target: String) throws(CheckpointError) {
+        guard fsync(descriptor) == 0 else { throw unwritable("cannot be written to the disk") }
+        guard rename(path, target) == 0 else { throw unwritable("cannot take its name") }
+    }
+
+    private func unwritable(_ what: String) -> CheckpointError {
+        CheckpointError(
+            .unwritable, file: path, "\(what): \(CheckpointError.text(of: errno))",
+            remedy: "Check the directory and its free space")
+    }
+}

@@ -1,0 +1,51 @@
+/// The opcodes that are executed: what `pickle` of protocol 2 to 5 writes for dictionaries, strings, numbers, tuples
+/// and tensors (https://github.com/python/cpython/blob/main/Lib/pickletools.py describes each).
+enum PickleOpcode: UInt8 {
+    case mark = 0x28  // (
+    case stop = 0x2e  // .
+    case pop = 0x30  // 0
+    case popMark = 0x31  // 1
+    case duplicate = 0x32  // 2
+    case float = 0x47  // G
+    case int4 = 0x4a  // J
+    case uint1 = 0x4b  // K
+    case uint2 = 0x4d  // M
+    case none = 0x4e  // N
+    case persistentID = 0x51  // Q
+    case reduce = 0x52  // R
+    case string4 = 0x54  // T
+    case string1 = 0x55  // U
+    case unicode4 = 0x58  // X
+    case append = 0x61  // a
+    case build = 0x62  // b
+    case global = 0x63  // c
+    case dictionary = 0x64  // d
+    case appends = 0x65  // e
+    case get1 = 0x68  // h
+    case get4 = 0x6a  // j
+    case list = 0x6c  // l
+    case put1 = 0x71  // q
+    case put4 = 0x72  // r
+    case setItem = 0x73  // s
+    case tuple = 0x74  // t
+    case setItems = 0x75  // u
+    case emptyDictionary = 0x7d  // }
+    case emptyList = 0x5d  // ]
+    case emptyTuple = 0x29  // )
+    case bytes4 = 0x42  // B
+    case bytes1 = 0x43  // C
+    case protocolVersion = 0x80
+    case newObject = 0x81
+    case tuple1 = 0x85
+    case tuple2 = 0x86
+    case tuple3 = 0x87
+    case newTrue = 0x88
+    case newFalse = 0x89
+    case long1 = 0x8a
+    case unicode1 = 0x8c
+    case unicode8 = 0x8d
+    case bytes8 = 0x8e
+    case stackGlobal = 0x93
+    case memoize = 0x94
+    case frame = 0x95
+}

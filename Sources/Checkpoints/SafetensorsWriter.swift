@@ -1,0 +1,172 @@
+public import Tensors
+
+/// Writes `.safetensors`: streamed to a temporary file beside the target, which takes the target's name at the end,
+/// so that a failure (no room, no permission) leaves nothing behind.
+///
+///     try SafetensorsWriter.write([.init("image_embedding", embedding)], to: "photo.safetensors")
+public enum SafetensorsWriter {
+    /// One tensor of the file.
+    public struct Entry: Sendable {
+        /// The name; each once in a file, and not `__metadata__`.
+        public let name: String
+        /// The extent of every axis, outermost first.
+        public let shape: [Int]
+        /// How the numbers are to be written.
+        public let type: StoredElementType
+        fileprivate let source: Source
+
+        fileprivate enum Source: Sendable {
+            case tensor(@Sendable () throws(CheckpointError) -> Tensor)
+            case stored(StoredTensor)
+        }
+
+        /// A tensor that is there.
+        public init(_ name: String, _ tensor: Tensor, as type: ElementType = .float32) {
+            self.init(name, shape: tensor.shape, as: type) { () throws(CheckpointError) in tensor }
+        }
+
+        /// A tensor that is made when its turn comes, so that only one at a time takes memory.
+        ///
+        /// - Parameter tensor: makes the tensor; its shape must be `shape`.
+        public init(
+            _ name: String, shape: [Int], as type: ElementType = .float32,
+            tensor: @escaping @Sendable () throws(CheckpointError) -> Tensor
+        ) {
+            self.name = name
+            self.shape = shape
+            self.type = StoredElementType(type)
+            self.source = .tensor(tensor)
+        }
+
+        /// A tensor of another checkpoint, converted where it holds weights and another type is asked for; buffers of
+        /// integers are copied as they are.
+        public init(_ stored: StoredTensor, as type: ElementType? = nil) {
+            self.name = stored.name
+            self.shape = stored.shape
+            self.type =
+                stored.elementType == nil ? stored.storedType : type.map(StoredElementType.init) ?? stored.storedType
+            self.source = .stored(stored)
+        }
+
+        fileprivate var byteCount: Int { shape.reduce(type.byteCount, *) }
+    }
+
+    /// Writes a file.
+    ///
+    /// - Parameters:
+    ///   - entries: the tensors. In the file, wider types come first and names are in order, so that every tensor is
+    ///     aligned to its elements.
+    ///   - metadata: strings for `__metadata__`.
+    /// - Throws: `.unwritable`; `.elementType` where a number does not fit the type that was asked for.
+    public static func write(
+        _ entries: [Entry], metadata: [String: String] = [:], to path: String
+    ) throws(CheckpointError) {
+        let entries = entries.sorted {
+            $0.type.byteCount == $1.type.byteCount
+                ? $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) : $0.type.byteCount > $1.type.byteCount
+        }
+        precondition(Set(entries.map(\.name)).count == entries.count, "a tensor's name comes twice")
+        var output = try OutputFile(replacing: path)
+        try output.write(header(of: entries, metadata: metadata))
+        for entry in entries {
+            switch entry.source {
+            case .tensor(let make):
+                let tensor = try make()
+                precondition(tensor.shape == entry.shape, "\(entry.name) has another shape than was announced")
+                try write(tensor, of: entry, to: &output, path: path)
+            case .stored(let stored):
+                try write(stored, of: entry, to: &output, path: path)
+                stored.releasePages()
+            }
+        }
+        try output.commit(isDurable: true)
+    }
+
+    /// Elements that are converted at a time.
+    private static let step = 1 << 18
+
+    private static func write(
+        _ tensor: Tensor, of entry: Entry, to output: inout OutputFile, path: String
+    ) throws(CheckpointError) {
+        guard let type = entry.type.elementType else { return }
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: step * 4, alignment: 64)
+        defer { buffer.deallocate() }
+        for start in stride(from: 0, to: tensor.count, by: step) {
+            let count = min(step, tensor.count - start)
+            let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(count * type.byteCount)])
+            let fits = tensor.withUnsafeBufferPointer { elements in
+                guard let target = piece.baseAddress else { return true }
+                let run = UnsafeBufferPointer(rebasing: elements[start..<start + count])
+                return ElementConversion.narrow(run, to: type, at: target)
+            }
+            guard fits else { throw overflow(entry, path: path) }
+            try output.write(UnsafeRawBufferPointer(piece))
+        }
+    }
+
+    private static func write(
+        _ stored: StoredTensor, of entry: Entry, to output: inout OutputFile, path: String
+    ) throws(CheckpointError) {
+        guard let from = stored.elementType, let to = entry.type.elementType, from != to else {
+            try stored.withPieces(ofBytes: step * 4) { (piece) throws(CheckpointError) in try output.write(piece) }
+            return
+        }
+        let floats = UnsafeMutableBufferPointer<Float>.allocate(capacity: step)
+        let narrowed = UnsafeMutableRawBufferPointer.allocate(byteCount: step * 4, alignment: 64)
+        defer {
+            floats.deallocate()
+            narrowed.deallocate()
+        }
+        try stored.withPieces(ofBytes: step * from.byteCount) { (piece) throws(CheckpointError) in
+            let run = UnsafeMutableBufferPointer(rebasing: floats[..<(piece.count / from.byteCount)])
+            guard let source = piece.baseAddress, let target = narrowed.baseAddress else { return }
+            ElementConversion.widen(source, of: from, to: run)
+            guard ElementConversion.narrow(UnsafeBufferPointer(run), to: to, at: target) else {
+                throw overflow(entry, path: path)
+            }
+            try output.write(UnsafeRawBufferPointer(rebasing: narrowed[..<(run.count * to.byteCount)]))
+        }
+    }
+
+    private static func overflow(_ entry: Entry, path: String) -> CheckpointError {
+        CheckpointError(
+            .elementType, file: path, at: "tensor \(CheckpointError.quoted(entry.name))",
+            "holds a number that is too large for \(entry.type.rawValue)",
+            remedy: "Write it as F32")
+    }
+
+    /// The length and the JSON, padded with spaces to a multiple of 64 bytes.
+    private static func header(of entries: [Entry], metadata: [String: String]) -> [UInt8] {
+        var members: [String] = []
+        if !metadata.isEmpty {
+            let pairs = metadata.sorted { $0.key < $1.key }.map { "\(quoted($0.key)):\(quoted($0.value))" }
+            members.append("\"__metadata__\":{\(pairs.joined(separator: ","))}")
+        }
+        var offset = 0
+        for entry in entries {
+            let shape = entry.shape.map(String.init).joined(separator: ",")
+            let end = offset + entry.byteCount
+            members.append(
+                "\(quoted(entry.name)):{\"dtype\":\"\(entry.type.rawValue)\",\"shape\":[\(shape)],"
+                    + "\"data_offsets\":[\(offset),\(end)]}")
+            offset = end
+        }
+        var text = Array("{\(members.joined(separator: ","))}".utf8)
+        while (text.count + 8) % 64 != 0 { text.append(0x20) }
+        return withUnsafeBytes(of: UInt64(text.count).littleEndian) { Array($0) } + text
+    }
+
+    private static func quoted(_ text: String) -> String {
+        var quoted = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": quoted += "\\\""
+            case "\\": quoted += "\\\\"
+            case _ where scalar.value < 0x20:
+                quoted += "\\u00" + Hexadecimal.text(of: [UInt8(scalar.value)])
+            default: quoted.unicodeScalars.append(scalar)
+            }
+        }
+        return quoted + "\""
+    }
+}

@@ -1,0 +1,142 @@
+/// A checkpoint as torch.save writes it since PyTorch 1.6: a zip archive of stored entries.
+///
+///     <name>/data.pkl     the pickle: names, shapes, strides, and which storage each tensor is a view of
+///     <name>/byteorder    "little"
+///     <name>/data/<key>   the bytes of one storage
+///
+/// Tensors may be views of one storage, at an offset, with strides
+/// (https://pytorch.org/docs/stable/notes/serialization.html).
+enum TorchArchive {
+    /// What a file that is not safetensors begins with.
+    static func isZip(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        bytes.starts(with: [0x50, 0x4b, 0x03, 0x04]) || bytes.starts(with: [0x50, 0x4b, 0x05, 0x06])
+    }
+
+    /// Whether the file is a bare pickle, as PyTorch wrote before 1.6 and other programs still do.
+    static func isBarePickle(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        bytes.count > 2 && bytes[0] == 0x80 && (1...5).contains(bytes[1])
+    }
+
+    /// Reads the names and places of the tensors.
+    static func read(_ file: CheckpointFile, limits: PickleLimits) throws(CheckpointError) -> [StoredTensor] {
+        let archive = try ZipArchive(file)
+        let pickles = archive.entries.keys.filter { $0.hasSuffix("/data.pkl") && $0.split(separator: "/").count == 2 }
+        guard let pickle = pickles.first, pickles.count == 1, let entry = archive.entries[pickle] else {
+            throw CheckpointError(
+                .unsupportedFormat, file: file.path, "is a zip archive without the one data.pkl that torch.save writes",
+                remedy: "Save the checkpoint with torch.save(model.state_dict(), path)")
+        }
+        let root = pickle.dropLast("data.pkl".count)
+        guard archive.entries["\(root)constants.pkl"] == nil else {
+            throw CheckpointError(
+                .unsupportedFormat, file: file.path, "is a TorchScript program, not a state_dict",
+                remedy: "Save the weights alone: torch.save(model.state_dict(), path)")
+        }
+        if let order = archive.entries["\(root)byteorder"], !file.bytes[order.data].elementsEqual("little".utf8) {
+            throw CheckpointError(
+                .unsupportedFormat, file: file.path, at: "record byteorder", "the numbers are not little-endian",
+                remedy: "Save the checkpoint again on a little-endian machine")
+        }
+        let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[entry.data])
+        let (value, heap) = try PickleMachine.run(bytes, file: file.path, limits: limits)
+        let state = try StateDictionary.find(in: value, heap: heap, file: file.path)
+
+        var tensors: [StoredTensor] = []
+        tensors.reserveCapacity(state.count)
+        for (name, index) in state {
+            let pickled = heap.tensors[index]
+            let storage = heap.storages[pickled.storage]
+            let region = try region(of: storage, key: "\(root)data/\(storage.key)", in: archive, file: file)
+            tensors.append(
+                try StoredTensor(
+                    name: name, shape: pickled.shape, strides: pickled.strides, elementOffset: pickled.offset,
+                    type: storage.type, in: region, of: file))
+        }
+        return tensors
+    }
+
+    /// The bytes of a storage, checked against the archive's record.
+    private static func region(
+        of storage: PickledStorage, key: String, in archive: ZipArchive, file: CheckpointFile
+    ) throws(CheckpointError) -> Range<Int> {
+        func corrupt(_ reason: String) -> CheckpointError {
+            CheckpointError(
+                .corrupt, file: file.path, at: "record \(CheckpointError.quoted(key))", reason,
+                remedy: "Fetch or save the checkpoint again")
+        }
+        guard let entry = archive.entries[key] else {
+            throw corrupt("is named by the pickle and not in the archive")
+        }
+        let (byteCount, overflow) = storage.count.multipliedReportingOverflow(by: storage.type.byteCount)
+        guard !overflow, byteCount <= entry.data.count else {
+            throw corrupt("has \(entry.data.count) bytes, and the pickle claims \(storage.count) elements")
+        }
+        return entry.data.lowerBound..<entry.data.lowerBound + byteCount
+    }
+}
+
+/// Finds the one dictionary of tensors in what a checkpoint holds.
+enum StateDictionary {
+    /// Dictionaries inside each other that are looked into.
+    private static let depthLimit = 4
+
+    /// The names and tensors of the state_dict: the pickled value itself, or the only dictionary of tensors inside it.
+    ///
+    /// - Returns: names in the order of the file, each once, with indices into ``PickleHeap/tensors``.
+    static func find(
+        in root: PickleValue, heap: PickleHeap, file: String
+    ) throws(CheckpointError) -> [(name: String, tensor: Int)] {
+        guard case .dictionary(let index) = root else {
+            throw CheckpointError(
+                .unsupportedFormat, file: file, "holds \(root.kind), not a state_dict",
+                remedy: "Save the weights alone: torch.save(model.state_dict(), path)")
+        }
+        var candidates: [(path: String, dictionary: Int)] = []
+        var level = [(path: "", dictionary: index)]
+        var seen: Set<Int> = [index]
+        for _ in 0..<depthLimit {
+            var next: [(path: String, dictionary: Int)] = []
+            for (path, dictionary) in level {
+                let items = heap.dictionaries[dictionary]
+                if items.contains(where: Self.isNamedTensor) {
+                    candidates.append((path, dictionary))
+                    continue
+                }
+                for (key, value) in items {
+                    guard case .string(let name) = key, case .dictionary(let inner) = value,
+                        seen.insert(inner).inserted
+                    else { continue }
+                    next.append((path.isEmpty ? name : "\(path).\(name)", inner))
+                }
+            }
+            level = next
+        }
+        guard candidates.count <= 1 else {
+            let names = candidates.prefix(4).map { CheckpointError.quoted($0.path) }.joined(separator: ", ")
+            throw CheckpointError(
+                .unsupportedFormat, file: file, "holds several state_dicts: \(names)",
+                remedy: "Save the one that is meant alone: torch.save(model.state_dict(), path)")
+        }
+        guard let found = candidates.first else {
+            throw CheckpointError(
+                .unsupportedFormat, file: file, "holds a dictionary without tensors",
+                remedy: "Save the weights: torch.save(model.state_dict(), path)")
+        }
+        var order: [(name: String, tensor: Int)] = []
+        var places: [String: Int] = [:]
+        for (key, value) in heap.dictionaries[found.dictionary] {
+            guard case .string(let name) = key, case .tensor(let tensor) = value else { continue }
+            if let place = places[name] {
+                order[place].tensor = tensor
+            } else {
+                places[name] = order.count
+                order.append((name, tensor))
+            }
+        }
+        return order
+    }
+
+    private static func isNamedTensor(_ item: (key: PickleValue, value: PickleValue)) -> Bool {
+        if case .string = item.key, case .tensor = item.value { true } else { false }
+    }
+}
