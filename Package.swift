@@ -51,7 +51,7 @@ let package = Package(
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
-        room("SegmentAnything", ["NeuralNetworks", "Imaging", "Segmentation", "CKernels"]),
+        room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "CKernels"]),
         // 7: the command line
         .executableTarget(
             name: "KirieCLI",
@@ -63,6 +63,6 @@ let package = Package(
         tests(of: "Segmentation"),
         tests(of: "Checkpoints", ["Tensors"], resources: [.copy("Fixtures")]),
         tests(of: "NeuralNetworks"),
-        tests(of: "SegmentAnything"),
+        tests(of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"]),
     ]
 )
