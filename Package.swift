@@ -55,7 +55,10 @@ let package = Package(
         // 7: the command line
         .executableTarget(
             name: "KirieCLI",
-            dependencies: ["SegmentAnything", "Checkpoints", "Imaging", "Segmentation", crypto, argumentParser],
+            dependencies: [
+                "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", crypto,
+                argumentParser,
+            ],
             swiftSettings: settings),
         // tests, a room each
         tests(of: "Tensors"),

@@ -40,8 +40,10 @@ public enum SafetensorsWriter {
 
         /// A tensor of another checkpoint, converted where it holds weights and another type is asked for; buffers of
         /// integers are copied as they are.
-        public init(_ stored: StoredTensor, as type: ElementType? = nil) {
-            self.name = stored.name
+        ///
+        /// - Parameter name: its name in the new file; its own where none is given.
+        public init(_ stored: StoredTensor, named name: String? = nil, as type: ElementType? = nil) {
+            self.name = name ?? stored.name
             self.shape = stored.shape
             self.type =
                 stored.elementType == nil ? stored.storedType : type.map(StoredElementType.init) ?? stored.storedType

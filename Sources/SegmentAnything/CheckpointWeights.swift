@@ -1,5 +1,5 @@
 package import Checkpoints
-package import NeuralNetworks
+import NeuralNetworks
 package import Tensors
 
 /// A checkpoint as a source of weights under the published names.

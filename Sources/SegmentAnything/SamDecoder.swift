@@ -90,6 +90,23 @@ public struct SamDecoder: Sendable {
             state, positions: positions, promptTokens: tokens, selection: selection, pool: pool)
     }
 
+    /// Decodes many prompts on one picture: as many at a time as there are threads, each on one thread, which keeps
+    /// all cores busy without a word between them. Every answer equals that of a prompt decoded alone, to the bit.
+    package func decode(
+        _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, pool: ThreadPool
+    ) throws(PromptError) -> [DecodedMasks] {
+        if prompts.count == 1 { return [try decode(prompts[0], on: image, selection: selection, pool: pool)] }
+        for prompt in prompts {
+            try prompt.validate(width: image.width, height: image.height, maskSide: maskSide)
+        }
+        let answers = ConcurrentSlots<DecodedMasks>(count: prompts.count)
+        pool.parallel(prompts.count) { index in
+            // Validated above, so nothing is thrown here.
+            answers[index] = try? decode(prompts[index], on: image, selection: selection, pool: .inline)
+        }
+        return answers.values.compactMap { $0 }
+    }
+
     /// Answers one prompt at the picture's own size.
     ///
     /// - Parameters:
@@ -105,22 +122,12 @@ public struct SamDecoder: Sendable {
         return masks(decoded, on: image, pool: pool)
     }
 
-    /// Answers many prompts on one picture: as many at a time as there are threads, each on one thread, which keeps
-    /// all cores busy without a word between them. Every answer equals that of ``predict(_:on:multimask:pool:)`` to the
-    /// bit.
+    /// Answers many prompts on one picture in one call; each answer equals that of its prompt alone, to the bit.
     public func predict(
         _ prompts: [Prompt], on image: PreparedImage, multimask: Bool, pool: ThreadPool
     ) throws(PromptError) -> [[PredictedMask]] {
-        for prompt in prompts {
-            try prompt.validate(width: image.width, height: image.height, maskSide: maskSide)
-        }
-        if prompts.count == 1 { return [try predict(prompts[0], on: image, multimask: multimask, pool: pool)] }
-        let answers = ConcurrentSlots<[PredictedMask]>(count: prompts.count)
-        pool.parallel(prompts.count) { index in
-            // Validated above, so nothing is thrown here.
-            answers[index] = try? predict(prompts[index], on: image, multimask: multimask, pool: .inline)
-        }
-        return answers.values.map { $0 ?? [] }
+        try decode(prompts, on: image, selection: multimask ? .multiple : .single, pool: pool)
+            .map { masks($0, on: image, pool: pool) }
     }
 
     /// Full-size masks of decoded logits, the highest predicted IoU first.

@@ -1,0 +1,180 @@
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import Imaging
+import NeuralNetworks
+import Segmentation
+import SegmentAnything
+import Tensors
+
+struct BenchCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench", abstract: "Measure this machine.",
+        discussion: """
+            kirie bench encode --random vit_b --json
+            kirie bench decode --random vit_b --prompts 64
+
+            A figure means something only beside another one of the same run on the same machine.
+            """,
+        subcommands: [Encode.self, Decode.self])
+
+    /// What both halves take.
+    struct Options: ParsableArguments {
+        @OptionGroup var model: ModelOptions
+
+        @Option(name: .long, help: "A published geometry with drawn weights: vit_b, vit_l, vit_h or mobile.")
+        var random: Geometry?
+
+        @Option(name: .long, help: "Runs that count, after two that do not.")
+        var runs = 5
+
+        @Flag(name: .long, help: "Print one JSON object on standard output and nothing else.")
+        var json = false
+
+        func validate() throws {
+            if runs < 1 { throw ValidationError("--runs takes a number from 1.") }
+            if random != nil, model.model != nil {
+                throw ValidationError("Give --model or --random, not both.")
+            }
+        }
+    }
+
+    enum Geometry: String, ExpressibleByArgument, CaseIterable {
+        case vit_b, vit_l, vit_h, mobile
+
+        var published: SAMGeometry {
+            switch self {
+            case .vit_b: SAMGeometry.Published.vit_b.geometry
+            case .vit_l: SAMGeometry.Published.vit_l.geometry
+            case .vit_h: SAMGeometry.Published.vit_h.geometry
+            case .mobile: SAMGeometry.Published.mobile.geometry
+            }
+        }
+    }
+
+    struct Encode: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Time the image encoder, from the model's input to the embedding.")
+
+        @OptionGroup var options: Options
+
+        func run() throws {
+            let (name, encoder) = try load()
+            let size = encoder.imageSize
+            let input = RandomWeights(seed: 1).tensor("input.image", shape: [3, size, size])
+            let pool = options.model.makePool()
+            let times = Measurement.times(runs: options.runs) { _ = encoder.encode(input: input, pool: pool) }
+            try Measurement(
+                part: "encode", model: name, precision: options.model.precision.rawValue, threads: pool.threadCount,
+                times: times
+            ).report(json: options.json)
+        }
+
+        private func load() throws -> (String, SamEncoder) {
+            if let random = options.random {
+                return (random.rawValue, try SamModel.randomEncoder(random.published))
+            }
+            let (name, sam) = try options.model.open()
+            return (name, try sam.encoder())
+        }
+    }
+
+    struct Decode: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Time the mask decoder on a prepared image: one point, to the low-resolution logits.")
+
+        @OptionGroup var options: Options
+
+        @Option(name: .long, help: "Prompts in one batched call; the time is that of the whole batch.")
+        var prompts = 1
+
+        @Flag(name: .long, help: "Four masks, as the published ONNX export makes them, instead of three.")
+        var all = false
+
+        func run() throws {
+            let (name, decoder, geometry) = try load()
+            let features = RandomWeights(seed: 1).tensor(
+                "embedding.value", shape: [1, geometry.channels, geometry.grid, geometry.grid])
+            let pool = options.model.makePool()
+            let side = geometry.imageSize
+            let image = try decoder.prepare(
+                ImageEmbedding(
+                    features: features, frame: ResizeLongestSide(width: side, height: side, target: side)),
+                pool: pool)
+            let clicks = (0..<prompts).map { index in
+                Prompt(points: [LabeledPoint(x: Double(17 * index % side), y: Double(31 * index % side))])
+            }
+            let selection: MaskSelection = all ? .all : .multiple
+            let times = try Measurement.times(runs: options.runs) {
+                _ = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
+            }
+            try Measurement(
+                part: "decode", model: name, precision: options.model.precision.rawValue, threads: pool.threadCount,
+                times: times
+            ).report(json: options.json)
+        }
+
+        private func load() throws -> (String, SamDecoder, SAMGeometry) {
+            if let random = options.random {
+                return (random.rawValue, try SamModel.randomDecoder(random.published), random.published)
+            }
+            let (name, sam) = try options.model.open()
+            return (name, try sam.decoder(), sam.geometry)
+        }
+    }
+}
+
+/// The figures of one benchmark.
+struct Measurement: Encodable {
+    let part: String
+    let model: String
+    let precision: String
+    let threads: Int
+    let runs: Int
+    let median_ms: Double
+    let min_ms: Double
+    let max_ms: Double
+    let peak_rss_mb: Double
+
+    init(part: String, model: String, precision: String, threads: Int, times: [Double]) {
+        let sorted = times.sorted()
+        func rounded(_ value: Double) -> Double { (value * 1000).rounded() / 1000 }
+        self.part = part
+        self.model = model
+        self.precision = precision
+        self.threads = threads
+        runs = sorted.count
+        let middle = sorted.count / 2
+        median_ms = rounded(
+            sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2)
+        min_ms = rounded(sorted.first ?? 0)
+        max_ms = rounded(sorted.last ?? 0)
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        peak_rss_mb = (Double(usage.ru_maxrss) / 1024 * 10).rounded() / 10
+    }
+
+    /// Milliseconds of each run, after two that warm caches and memory.
+    static func times(runs: Int, _ body: () throws -> Void) rethrows -> [Double] {
+        let clock = ContinuousClock()
+        for _ in 0..<2 { try body() }
+        return try (0..<runs).map { _ in
+            let start = clock.now
+            try body()
+            return (clock.now - start) / .microseconds(1) / 1000
+        }
+    }
+
+    func report(json: Bool) throws {
+        if json {
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.sortedKeys]
+            try FileOutput.print(Array(try encoder.encode(self)) + [UInt8(ascii: "\n")])
+        } else {
+            try FileOutput.print(
+                Array(
+                    "\(part) \(model) \(precision), \(threads) threads: median \(median_ms) ms, min \(min_ms), max \(max_ms), \(runs) runs, peak \(peak_rss_mb) MB\n"
+                        .utf8))
+        }
+    }
+}

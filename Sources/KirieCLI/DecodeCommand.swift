@@ -1,0 +1,78 @@
+import ArgumentParser
+import Checkpoints
+import Segmentation
+import SegmentAnything
+import Tensors
+
+struct DecodeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "decode",
+        abstract: "Cut objects out of a picture whose embedding is there.",
+        discussion: "kirie decode photo.kemb --point 840,520 -o mask.png --json")
+
+    @Argument(help: "A file that `kirie encode` wrote.")
+    var embedding: String
+
+    @OptionGroup var prompt: PromptOptions
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var output: OutputOptions
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Write low_res_logits (P,M,4g,4g) and iou (P,M) for P prompts and M masks, the output tokens in order.",
+            valueName: "out.safetensors"))
+    var logits: String?
+
+    @Flag(name: .long, help: "With --logits: also logits (P,M,H,W) at the picture's size.")
+    var fullSize = false
+
+    func validate() throws {
+        if output.overlay != nil {
+            throw ValidationError("An embedding holds no picture to draw on: --overlay belongs to `kirie segment`.")
+        }
+        if fullSize, logits == nil { throw ValidationError("--full-size goes with --logits.") }
+    }
+
+    func run() throws {
+        var watch = Stopwatch()
+        let (name, sam) = try model.open()
+        let image = try watch.time("read") { try EmbeddingFile.read(embedding, model: sam) }
+        let prompts = try prompt.prompts(
+            width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
+        let pool = model.makePool()
+        let decoder = try watch.time("load") { try sam.decoder() }
+        let prepared = try watch.time("prepare") { try decoder.prepare(image, pool: pool) }
+        let decoded = try watch.time("decode") {
+            try decoder.decode(
+                prompts, on: prepared, selection: prompt.multimask ? .multiple : .single, pool: pool)
+        }
+        if let logits { try write(decoded, decoder: decoder, image: prepared, to: logits) }
+        let masks = watch.time("scale") { decoded.map { decoder.masks($0, on: prepared, pool: pool) } }
+        let answer = Answer(
+            image: .init(width: image.originalWidth, height: image.originalHeight, sha256: nil), model: name,
+            precision: model.precision.rawValue, timings_ms: watch.milliseconds,
+            masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
+        try output.write(answer, masks: masks, prompts: prompts, image: nil)
+    }
+
+    private func write(
+        _ decoded: [DecodedMasks], decoder: SamDecoder, image: SamDecoder.PreparedImage, to path: String
+    ) throws {
+        let count = prompt.multimask ? 3 : 1
+        let side = decoder.maskSide
+        var entries: [SafetensorsWriter.Entry] = [
+            .init(
+                "low_res_logits",
+                Tensor(
+                    shape: [decoded.count, count, side, side], decoded.flatMap { $0.logits.flatMap(\.values) })),
+            .init("iou", Tensor(shape: [decoded.count, count], decoded.flatMap(\.predictedIoU))),
+        ]
+        if fullSize {
+            let all = decoded.flatMap { $0.logits.flatMap { decoder.fullSizeLogits($0, on: image) } }
+            entries.append(
+                .init("logits", Tensor(shape: [decoded.count, count, image.height, image.width], all)))
+        }
+        try SafetensorsWriter.write(entries, to: path)
+    }
+}

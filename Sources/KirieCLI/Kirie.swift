@@ -1,0 +1,43 @@
+import ArgumentParser
+import Glibc
+
+/// The `kirie` command.
+@main
+struct Kirie: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "kirie",
+        abstract: "Segment Anything, served: a picture and a prompt in, a mask out.",
+        discussion: """
+            kirie segment photo.jpg --point 840,520 -o mask.png --overlay overlay.png
+            kirie segment photo.jpg --box 100,80,640,420 --json
+
+            Coordinates are pixels of the picture, x to the right, y down.
+            Exit status: 0 done, 1 the work failed, 2 usage, 75 come back later.
+            """,
+        subcommands: [
+            SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, BenchCommand.self,
+        ])
+
+    static func main() {
+        // A reader that went away ends a write with an error, not the process with a signal.
+        signal(SIGPIPE, SIG_IGN)
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch let code as ExitCode {
+            Glibc.exit(code.rawValue)
+        } catch {
+            switch exitCode(for: error) {
+            case .success:
+                print(fullMessage(for: error))
+                Glibc.exit(0)
+            case .validationFailure:
+                Terminal.complain(fullMessage(for: error))
+                Glibc.exit(2)
+            default:
+                Terminal.complain("kirie: \(error)")
+                Glibc.exit(1)
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+import ArgumentParser
+import Checkpoints
+import SegmentAnything
+import Tensors
+
+struct ModelCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "model", abstract: "List, fetch, inspect and convert models.",
+        subcommands: [List.self, Fetch.self, Info.self, Convert.self])
+
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "The models that Kirie knows, and where they are.")
+
+        func run() throws {
+            let catalog = try Self.catalog()
+            let directory = ModelCatalog.directory(environment: Environment.all)
+            for model in catalog.models {
+                let here = (try? ModelLocation.path(of: model.name)) != nil
+                let line =
+                    "\(model.name.padding(10)) \(ByteText.of(model.bytes).padding(8)) "
+                    + "\(here ? "here      " : "to fetch  ") \(model.licence.padding(11)) \(model.description)\n"
+                try FileOutput.print(Array(line.utf8))
+            }
+            if let directory { Terminal.complain("fetched models live in \(directory)") }
+        }
+
+        static func catalog() throws -> ModelCatalog {
+            guard let manifest = ModelLocation.manifest else {
+                throw MissingModel(
+                    name: "list", remedy: "set KIRIE_WEIGHTS to the directory that holds manifest.json")
+            }
+            return try ModelCatalog(manifest: manifest)
+        }
+    }
+
+    struct Fetch: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Download a published model and check its hash.",
+            discussion: "A download that was cut off goes on where it stopped. Example: kirie model fetch vit_b")
+
+        @Argument(help: "A name from `kirie model list`.")
+        var name: String
+
+        func run() throws {
+            let model = try List.catalog().model(named: name)
+            guard let directory = ModelCatalog.directory(environment: Environment.all) else {
+                throw MissingModel(name: name, remedy: "set KIRIE_MODELS to the directory where it is to live")
+            }
+            var receiving = ProgressBar("fetching \(model.file)", total: model.bytes, unit: ByteText.of)
+            var verifying = ProgressBar("checking \(model.file)", total: model.bytes, unit: ByteText.of)
+            let path = try model.fetch(into: directory) { progress in
+                switch progress {
+                case .received(let bytes): receiving.show(bytes)
+                case .verified(let bytes): verifying.show(bytes)
+                }
+            }
+            try FileOutput.print(Array("\(path)\n".utf8))
+        }
+    }
+
+    struct Info: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "A checkpoint's geometry, size and fingerprint.", discussion: "kirie model info sam_vit_b_01ec64.pth")
+
+        @Argument(help: "A checkpoint file or a model's name.")
+        var file: String
+
+        func run() throws {
+            let sam = try SamModel(path: try ModelLocation.path(of: file))
+            let checkpoint = sam.checkpoint
+            var lines = [
+                ("file", checkpoint.path), ("format", checkpoint.format.rawValue),
+                ("size", "\(checkpoint.byteCount) bytes"), ("parameters", "\(checkpoint.parameterCount)"),
+            ]
+            lines += sam.geometry.lines
+            lines.append(("fingerprint", try sam.fingerprint().description))
+            for (name, value) in lines { try FileOutput.print(Array("\(name.padding(18)) \(value)\n".utf8)) }
+        }
+    }
+
+    struct Convert: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write a checkpoint as safetensors, under the published names.",
+            discussion: "kirie model convert sam_vit_b_01ec64.pth -o sam_vit_b.safetensors --type fp16")
+
+        enum StoredType: String, ExpressibleByArgument, CaseIterable {
+            case fp32
+            case fp16
+
+            var elementType: ElementType { self == .fp32 ? .float32 : .float16 }
+        }
+
+        @Argument(help: "A checkpoint file or a model's name.")
+        var file: String
+
+        @Option(name: .shortAndLong, help: ArgumentHelp("The new file.", valueName: "out.safetensors"))
+        var output: String
+
+        @Option(name: .long, help: "How numbers are stored: fp32 or fp16.")
+        var type: StoredType = .fp32
+
+        func validate() throws {
+            guard output.hasSuffix(".safetensors") else {
+                throw ValidationError("-o takes a name that ends in .safetensors.")
+            }
+        }
+
+        func run() throws {
+            let sam = try SamModel(path: try ModelLocation.path(of: file))
+            let checkpoint = sam.checkpoint
+            var entries: [SafetensorsWriter.Entry] = []
+            for name in checkpoint.names {
+                entries.append(.init(try checkpoint.stored(name), named: name, as: type.elementType))
+            }
+            try SafetensorsWriter.write(entries, metadata: checkpoint.metadata, to: output)
+            Terminal.complain("wrote \(output)")
+        }
+    }
+}
+
+extension String {
+    fileprivate func padding(_ width: Int) -> String {
+        self + String(repeating: " ", count: max(0, width - count))
+    }
+}

@@ -1,0 +1,87 @@
+import ArgumentParser
+import Checkpoints
+import Glibc
+import SegmentAnything
+import Tensors
+
+/// Which model runs, and on how many threads.
+struct ModelOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: "A checkpoint file, or a model's name (see `kirie model list`). Default: $KIRIE_MODEL, else kirie-tiny.")
+    var model: String?
+
+    @Option(name: .long, help: "fp32.")
+    var precision: Precision = .fp32
+
+    @Option(name: .long, help: "Threads that share the work. Default: every processor.")
+    var threads: Int?
+
+    func validate() throws {
+        if let threads, threads < 1 { throw ValidationError("--threads takes a number from 1.") }
+    }
+
+    /// Opens the model.
+    func open() throws -> (name: String, model: SamModel) {
+        let name = model ?? Environment["KIRIE_MODEL"] ?? ModelLocation.shipped
+        return (ModelLocation.displayName(name), try SamModel(path: try ModelLocation.path(of: name)))
+    }
+
+    func makePool() -> ThreadPool { ThreadPool(threadCount: threads ?? ThreadPool.availableProcessors) }
+}
+
+/// How numbers are kept and multiplied in the image encoder.
+enum Precision: String, ExpressibleByArgument, CaseIterable {
+    /// 32-bit floating point throughout.
+    case fp32
+}
+
+/// Where models lie.
+enum ModelLocation {
+    /// The model that comes with Kirie.
+    static let shipped = "kirie-tiny"
+
+    /// The file of a model that was named or given as a path.
+    static func path(of name: String) throws -> String {
+        if name.contains("/") || access(name, R_OK) == 0 { return name }
+        guard let manifest = manifest else { throw MissingModel(name: name, remedy: "give the path of a checkpoint") }
+        let weights = manifest.dropLast("/manifest.json".count)
+        let beside = "\(weights)/\(name).safetensors"
+        if access(beside, R_OK) == 0 { return beside }
+        let model = try ModelCatalog(manifest: manifest).model(named: name)
+        if let directory = ModelCatalog.directory(environment: Environment.all) {
+            let fetched = model.path(in: directory)
+            if access(fetched, R_OK) == 0 { return fetched }
+        }
+        throw MissingModel(name: name, remedy: "fetch it with `kirie model fetch \(model.name)`")
+    }
+
+    static var manifest: String? {
+        ModelCatalog.manifest(environment: Environment.all, executable: "/proc/self/exe")
+    }
+
+    /// `sam_vit_b_01ec64.pth` for `/models/sam_vit_b_01ec64.pth`.
+    static func displayName(_ name: String) -> String {
+        String(name.split(separator: "/").last ?? Substring(name))
+    }
+}
+
+/// A model that is not on this machine.
+struct MissingModel: Error, CustomStringConvertible {
+    let name: String
+    let remedy: String
+    var description: String { "the model \(name) is not here: \(remedy)" }
+}
+
+/// The process's environment variables.
+enum Environment {
+    static subscript(name: String) -> String? { getenv(name).map { String(cString: $0) } }
+
+    static let all: [String: String] = {
+        var variables: [String: String] = [:]
+        for name in ["HOME", "KIRIE_MODELS", "KIRIE_WEIGHTS", "XDG_CACHE_HOME", "XDG_DATA_HOME"] {
+            variables[name] = Self[name]
+        }
+        return variables
+    }()
+}

@@ -1,0 +1,47 @@
+import ArgumentParser
+import Crypto
+import Imaging
+import Segmentation
+import SegmentAnything
+
+struct SegmentCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "segment",
+        abstract: "Cut an object out of a picture.",
+        discussion: """
+            kirie segment photo.jpg --point 840,520 --point 900,610,0 -o mask.png
+            kirie segment photo.jpg --box 100,80,640,420 --overlay overlay.png --json
+            """)
+
+    @Argument(help: "A PNG or JPEG file.")
+    var image: String
+
+    @OptionGroup var prompt: PromptOptions
+    @OptionGroup var model: ModelOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        var watch = Stopwatch()
+        let decoder = ImageDecoder()
+        let bytes = try decoder.contents(ofFile: image)
+        let picture = try watch.time("read") { try decoder.decode(bytes, named: image) }
+        let (name, sam) = try model.open()
+        // Everything that can be wrong with the prompt is found before the seconds of encoding.
+        let prompts = try prompt.prompts(
+            width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
+        let pool = model.makePool()
+        let encoder = try watch.time("load") { try sam.encoder() }
+        let maskDecoder = try watch.time("load") { try sam.decoder() }
+        let embedding = watch.time("encode") { encoder.encode(picture, pool: pool) }
+        let masks = try watch.time("decode") {
+            try maskDecoder.predict(
+                prompts, on: try maskDecoder.prepare(embedding, pool: pool), multimask: prompt.multimask, pool: pool)
+        }
+        let digest = SHA256.hash(data: bytes).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        let answer = Answer(
+            image: .init(width: picture.width, height: picture.height, sha256: digest), model: name,
+            precision: model.precision.rawValue, timings_ms: watch.milliseconds,
+            masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
+        try output.write(answer, masks: masks, prompts: prompts, image: picture)
+    }
+}

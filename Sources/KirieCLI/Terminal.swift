@@ -1,0 +1,60 @@
+import Glibc
+
+/// Standard error, where progress and complaints go, so that standard output holds the answer alone.
+enum Terminal {
+    static let isInteractive = isatty(STDERR_FILENO) == 1
+
+    static func complain(_ text: String) { write(text + "\n") }
+
+    static func write(_ text: String) {
+        var bytes = Array(text.utf8)[...]
+        while !bytes.isEmpty {
+            let count = bytes.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+            guard count > 0 else { return }
+            bytes = bytes.dropFirst(count)
+        }
+    }
+}
+
+/// One line that tells how far a long task has come: drawn in place on a terminal, a line per tenth elsewhere.
+struct ProgressBar {
+    private let title: String
+    private let total: Int
+    private let unit: (Int) -> String
+    private var shown = -1
+
+    /// - Parameters:
+    ///   - total: the amount at the end.
+    ///   - unit: how an amount is written.
+    init(_ title: String, total: Int, unit: @escaping (Int) -> String = { "\($0)" }) {
+        self.title = title
+        self.total = max(1, total)
+        self.unit = unit
+    }
+
+    mutating func show(_ amount: Int) {
+        let percent = min(100, amount * 100 / total)
+        let step = Terminal.isInteractive ? percent : percent / 10
+        guard step != shown else { return }
+        shown = step
+        let counts = "\(percent)% (\(unit(amount)) of \(unit(total)))"
+        guard Terminal.isInteractive else {
+            Terminal.complain("\(title): \(counts)")
+            return
+        }
+        let width = 30
+        let filled = percent * width / 100
+        let bar = String(repeating: "█", count: filled) + String(repeating: "·", count: width - filled)
+        Terminal.write("\r\u{1B}[2K\(title) \(bar) \(counts)")
+        if percent == 100 { Terminal.write("\n") }
+    }
+}
+
+/// Sizes as people read them.
+enum ByteText {
+    static func of(_ bytes: Int) -> String {
+        if bytes < 10_000 { return "\(bytes) B" }
+        if bytes < 10_000_000 { return "\(bytes / 1000) kB" }
+        return "\(bytes / 1_000_000) MB"
+    }
+}

@@ -1,0 +1,60 @@
+public import Checkpoints
+import NeuralNetworks
+
+/// A model's checkpoint, opened: what it is, and its two halves to be loaded apart.
+///
+///     let model = try SamModel(path: "sam_vit_b_01ec64.pth")
+///     let embedding = try model.encoder().encode(photo, pool: pool)
+///     let decoder = try model.decoder()
+///     let image = try decoder.prepare(embedding, pool: pool)
+///     let masks = try decoder.predict(prompt, on: image, multimask: true, pool: pool)
+public struct SamModel: Sendable {
+    /// The file.
+    public let checkpoint: Checkpoint
+    /// The sizes that its tensors tell.
+    public let geometry: SAMGeometry
+    private let weights: CheckpointWeights
+
+    /// Opens a checkpoint and reads its geometry; no weights are read yet.
+    ///
+    /// - Throws: an error that names the file and the tensor.
+    public init(path: String) throws(CheckpointError) {
+        let layout = try CheckpointLayout.published(try Checkpoint(path: path))
+        checkpoint = layout
+        geometry = try SAMGeometry(layout)
+        weights = CheckpointWeights(layout)
+    }
+
+    /// Loads the image encoder, packing its weights.
+    public func encoder() throws -> SamEncoder {
+        SamEncoder(imageSize: geometry.imageSize, imageEncoder: try Self.imageEncoder(weights, geometry))
+    }
+
+    /// Loads the prompt encoder and the mask decoder and nothing else.
+    public func decoder() throws -> SamDecoder { try Self.decoder(weights, geometry) }
+
+    /// An encoder with drawn weights, to measure a geometry without its checkpoint.
+    package static func randomEncoder(_ geometry: SAMGeometry) throws -> SamEncoder {
+        SamEncoder(imageSize: geometry.imageSize, imageEncoder: try imageEncoder(RandomWeights(), geometry))
+    }
+
+    /// A decoder with drawn weights.
+    package static func randomDecoder(_ geometry: SAMGeometry) throws -> SamDecoder {
+        try decoder(RandomWeights(), geometry)
+    }
+
+    private static func imageEncoder(
+        _ weights: some WeightSource, _ geometry: SAMGeometry
+    ) throws -> any ImageEncoder {
+        switch geometry.imageEncoder {
+        case .vit(let configuration): try ImageEncoderViT(weights, configuration)
+        case .tinyViT(let configuration): try TinyViT(weights, configuration)
+        }
+    }
+
+    private static func decoder(_ weights: some WeightSource, _ geometry: SAMGeometry) throws -> SamDecoder {
+        try SamDecoder(
+            weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels,
+            configuration: geometry.maskDecoder)
+    }
+}
