@@ -57,8 +57,8 @@ let package = Package(
             swiftSettings: settings),
         // tests, a room each
         tests(of: "Tensors"),
-        tests(of: "Imaging"),
-        tests(of: "Segmentation"),
+        tests(of: "Imaging", resources: [.copy("Fixtures")]),
+        tests(of: "Segmentation", resources: [.copy("Fixtures")]),
         tests(of: "Checkpoints"),
         tests(of: "NeuralNetworks"),
         tests(of: "SegmentAnything"),
