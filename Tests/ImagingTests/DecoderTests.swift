@@ -47,6 +47,23 @@ struct DecoderTests {
         #expect(try ImageDecoder().decode(color).pixels == [1, 128, 255])
     }
 
+    @Test("16-bit colour with alpha is within 1 of its upper byte, down to 1/256 opaque")
+    func sixteenBitsWithAlpha() throws {
+        let samples = Fixtures.noise(8 * 256, seed: 9)
+        let row = (0..<256).flatMap { pixel -> [UInt8] in
+            Array(samples[(8 * pixel)..<(8 * pixel + 6)]) + [UInt8(pixel), samples[8 * pixel + 7]]
+        }
+        let file =
+            PNGForge.signature + PNGForge.header(256, 1, bits: 16, color: 6) + PNGForge.pixels([0] + row) + PNGForge.end
+        let pixels = try ImageDecoder().decode(file).pixels
+        for pixel in 1..<256 {
+            for channel in 0..<3 {
+                let upper = Int(row[8 * pixel + 2 * channel])
+                #expect(abs(Int(pixels[3 * pixel + channel]) - upper) <= 1, "alpha \(pixel)/255")
+            }
+        }
+    }
+
     @Test("bytes after the end of a picture are ignored")
     func trailingBytes() throws {
         for name in ["rgb8.png", "baseline420.jpg"] {

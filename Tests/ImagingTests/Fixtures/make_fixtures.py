@@ -109,7 +109,6 @@ def pngs():
     w, h = 19, 13
     gama = chunk(b"gAMA", struct.pack(">I", 100000))
     wide = (noise(w * h * 4, 5).astype(np.uint32) << 8 | noise(w * h * 4, 6)).reshape(h, w, 4)
-    palette = chunk(b"PLTE", noise(3 * 11, 7).tobytes())
     for interlace in (0, 1):
         i = "i" if interlace else ""
         for bits in (1, 2, 4, 8):
@@ -127,9 +126,8 @@ def pngs():
         keep(f"rgb8{i}.png", png(w, h, 2, 8, wide[:, :, :3] >> 8, gama, chunk(b"tRNS", bytes(6)), interlace=interlace))
         keep(f"rgb16{i}.png", png(w, h, 2, 16, wide[:, :, :3], gama, interlace=interlace))
         keep(f"rgba8{i}.png", png(w, h, 6, 8, wide >> 8, gama, interlace=interlace))
-        # Rounded to the nearest: Pillow would take the upper byte, at most 1 less or more.
-        keep(f"rgba16{i}.png", png(w, h, 6, 16, wide, interlace=interlace),
-             ((wide[:, :, :3] * 255 + 32895) >> 16).astype(np.uint8))
+        opaque = np.concatenate([wide[:, :, :3], np.full_like(wide[:, :, :1], 65535)], 2)
+        keep(f"rgba16{i}.png", png(w, h, 6, 16, opaque, gama, interlace=interlace))
     keep("profile.png", png(w, h, 2, 8, wide[:, :, :3] >> 8, chunk(b"sRGB", b"\0"),
                             chunk(b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)),
                             chunk(b"tEXt", b"Comment\0kirie"), chunk(b"pHYs", struct.pack(">IIB", 1, 1, 0))))
