@@ -175,6 +175,8 @@ struct BadPictureTests {
             #expect(truncate("\(directory)/huge.png", 1 << 31) == 0)
             #expect(refusal("\(directory)/huge.png")?.code == .tooLarge)
             #expect(refusal("/dev/null")?.code == .empty)
+            // Opens for everybody, and no byte of it can be read.
+            #expect(refusal("/proc/self/mem")?.code == .unreadable)
         }
     }
 

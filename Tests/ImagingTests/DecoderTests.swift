@@ -50,11 +50,10 @@ struct DecoderTests {
     @Test("16-bit colour with alpha is within 1 of its upper byte, down to 1/256 opaque")
     func sixteenBitsWithAlpha() throws {
         let samples = Fixtures.noise(8 * 256, seed: 9)
-        let row = (0..<256).flatMap { pixel -> [UInt8] in
-            Array(samples[(8 * pixel)..<(8 * pixel + 6)]) + [UInt8(pixel), samples[8 * pixel + 7]]
-        }
-        let file =
-            PNGForge.signature + PNGForge.header(256, 1, bits: 16, color: 6) + PNGForge.pixels([0] + row) + PNGForge.end
+        var row = samples
+        for pixel in 0..<256 { row[8 * pixel + 6] = UInt8(pixel) }
+        var file = PNGForge.signature + PNGForge.header(256, 1, bits: 16, color: 6)
+        file += PNGForge.pixels([0] + row) + PNGForge.end
         let pixels = try ImageDecoder().decode(file).pixels
         for pixel in 1..<256 {
             for channel in 0..<3 {
