@@ -62,8 +62,8 @@ let package = Package(
             swiftSettings: settings),
         // tests, a room each
         tests(of: "Tensors"),
-        tests(of: "Imaging"),
-        tests(of: "Segmentation"),
+        tests(of: "Imaging", resources: [.copy("Fixtures")]),
+        tests(of: "Segmentation", resources: [.copy("Fixtures")]),
         tests(of: "Checkpoints", ["Tensors"], resources: [.copy("Fixtures")]),
         tests(of: "NeuralNetworks"),
         tests(of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"]),

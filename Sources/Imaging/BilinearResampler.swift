@@ -52,7 +52,7 @@ struct BilinearResampler {
         }
     }
 
-    /// Resamples interleaved rows of `channels` bytes a pixel.
+    /// Resamples rows of 1 or of 3 interleaved channels.
     static func resample(
         _ pixels: [UInt8], from size: (width: Int, height: Int), to target: (width: Int, height: Int), channels: Int
     ) -> [UInt8] {
@@ -86,7 +86,7 @@ extension [UInt8] {
                     if channels == 3 {
                         filter.applyToColorRow(row, outputRow)
                     } else {
-                        filter.applyToRow(row, outputRow, channels: channels)
+                        filter.applyToGrayRow(row, outputRow)
                     }
                 }
                 initialized = height * outputWidth * channels
@@ -120,17 +120,20 @@ extension BilinearResampler.Filter {
         UInt8(truncatingIfNeeded: Swift.min(sum >> Int32(BilinearResampler.fractionBits), 255))
     }
 
-    /// One row of any number of interleaved channels.
-    fileprivate func applyToRow(
-        _ row: UnsafePointer<UInt8>, _ output: UnsafeMutablePointer<UInt8>, channels: Int
-    ) {
-        for x in 0..<starts.count {
-            for channel in 0..<channels {
-                var sum = Self.half
-                for tap in 0..<counts[x] {
-                    sum &+= Int32(row[(starts[x] + tap) * channels + channel]) &* coefficients[x * width + tap]
+    /// One row of a single channel.
+    fileprivate func applyToGrayRow(_ row: UnsafePointer<UInt8>, _ output: UnsafeMutablePointer<UInt8>) {
+        starts.withUnsafeBufferPointer { starts in
+            counts.withUnsafeBufferPointer { counts in
+                coefficients.withUnsafeBufferPointer { coefficients in
+                    guard var coefficient = coefficients.baseAddress else { return }
+                    for x in 0..<starts.count {
+                        let pixel = row + starts[x]
+                        var sum = Self.half
+                        for tap in 0..<counts[x] { sum &+= Int32(pixel[tap]) &* coefficient[tap] }
+                        output[x] = Self.rounded(sum)
+                        coefficient += width
+                    }
                 }
-                output[x * channels + channel] = Self.rounded(sum)
             }
         }
     }

@@ -5,14 +5,17 @@ import CPNG
 /// - Grey of 1, 2 and 4 bits is stretched to 0…255; palettes are looked up, an index past the palette's end is black.
 /// - Alpha and transparent colours are dropped: the colour below full transparency shows, as in Pillow.
 /// - `gAMA`, `cHRM`, `sRGB`, `iCCP` and all other colour metadata is ignored, as in Pillow.
-/// - 16-bit samples give their upper byte. There are two departures from Pillow: it clips 16-bit grey at 255, which
-///   turns nearly every such picture white, so the upper byte is taken here too; and 16-bit colour with alpha is
-///   rounded to the nearest 8-bit value by libpng, at most 1 away from the upper byte.
+/// - 16-bit samples give their upper byte. There are two departures from Pillow. It clips 16-bit grey at 255, which
+///   turns nearly every such picture white, so the upper byte is taken here too. And 16-bit colour with alpha comes from
+///   libpng multiplied by alpha; it is divided again, which is exact where the picture is opaque, at most 1 off where it
+///   is not, and black where it is fully transparent or nearly so (less than 1/256 opaque).
 /// - An `eXIf` orientation is applied, as in `ImageOps.exif_transpose`.
 ///
 /// libpng converts colours by the metadata it meets, and blends alpha over a background. Both are kept out by what it
 /// is shown: a copy of the file with nothing but IHDR, PLTE, IDAT and IEND, in which 16-bit grey is declared as what
-/// has the same bytes for each pixel, 8-bit grey with alpha (and 16-bit grey with alpha as 8-bit RGBA).
+/// has the same bytes for each pixel, 8-bit grey with alpha (and 16-bit grey with alpha as 8-bit RGBA). libpng is never
+/// asked to narrow 16 bits to 8, to blend or to correct gamma: in several releases the simplified API reads or writes
+/// out of bounds there (CVE-2025-65018, CVE-2025-66293).
 struct PNGDecoder {
     static let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
 
@@ -100,6 +103,17 @@ struct PNGDecoder {
                 // libpng gives 16-bit samples in the machine's byte order, which is little-endian on x86-64 and arm64.
                 for index in 0..<to.count { to[index] = from[2 * index + 1] }
             }
+        case (.rgbAlpha, 16):
+            pixels = try samples(.linearRGBAlpha).mapPixels(width * height) { from, to in
+                func sample(_ index: Int) -> UInt32 { UInt32(from[2 * index]) | UInt32(from[2 * index + 1]) << 8 }
+                for index in 0..<(to.count / 3) {
+                    let alpha = sample(4 * index + 3)
+                    for channel in 0..<3 {
+                        let color = alpha == 0 ? 0 : (sample(4 * index + channel) * 65535 + alpha / 2) / alpha
+                        to[3 * index + channel] = UInt8(min(color, 65535) >> 8)
+                    }
+                }
+            }
         case (.grayAlpha, _), (.rgbAlpha, _):
             pixels = try samples(.rgbAlpha).mapPixels(width * height) { from, to in
                 for index in 0..<(to.count / 3) {
@@ -119,6 +133,8 @@ struct PNGDecoder {
         case rgbAlpha
         /// 16-bit samples, as they stand in a file without gamma metadata.
         case linearRGB
+        /// 16-bit samples, the colours multiplied by alpha.
+        case linearRGBAlpha
 
         var bytesPerPixel: Int {
             switch self {
@@ -126,6 +142,7 @@ struct PNGDecoder {
             case .grayAlpha: 2
             case .rgbAlpha: 4
             case .linearRGB: 6
+            case .linearRGBAlpha: 8
             }
         }
 
@@ -135,6 +152,7 @@ struct PNGDecoder {
             case .grayAlpha: UInt32(PNG_FORMAT_FLAG_ALPHA)
             case .rgbAlpha: UInt32(PNG_FORMAT_FLAG_COLOR | PNG_FORMAT_FLAG_ALPHA)
             case .linearRGB: UInt32(PNG_FORMAT_FLAG_COLOR | PNG_FORMAT_FLAG_LINEAR)
+            case .linearRGBAlpha: UInt32(PNG_FORMAT_FLAG_COLOR | PNG_FORMAT_FLAG_ALPHA | PNG_FORMAT_FLAG_LINEAR)
             }
         }
     }
@@ -142,7 +160,12 @@ struct PNGDecoder {
     private func samples(_ layout: Layout, declaredAs declared: ColorType? = nil) throws(ImageError) -> [UInt8] {
         let (count, overflow) = (width * height).multipliedReportingOverflow(by: layout.bytesPerPixel)
         // libpng counts a row in samples, in 32 bits.
-        let samplesPerPixel = layout == .linearRGB ? 3 : layout.bytesPerPixel
+        let samplesPerPixel =
+            switch layout {
+            case .grayAlpha: 2
+            case .rgb, .linearRGB: 3
+            case .rgbAlpha, .linearRGBAlpha: 4
+            }
         guard !overflow, let stride = Int32(exactly: width * samplesPerPixel) else {
             throw .unsupported(in: source, at: headPlace, "rows of \(width) pixels are too long for libpng")
         }
@@ -158,7 +181,6 @@ struct PNGDecoder {
                     return
                 }
                 image.format = layout.format
-                if layout != .linearRGB { image.flags |= UInt32(PNG_IMAGE_FLAG_16BIT_sRGB) }
                 guard Int(image.width) == width, Int(image.height) == height,
                     png_image_finish_read(&image, nil, buffer.baseAddress, stride, nil) != 0
                 else {

@@ -2,7 +2,9 @@ import CPNG
 
 /// Writes 8-bit PNG through libpng's simplified API.
 ///
-/// A file is written beside its place and renamed into it: it is there whole or not at all.
+/// A file is written beside its place and renamed into it: it is there whole or not at all. Rows are not filtered and
+/// compressed at zlib's level 3: masks are smallest so, and a photograph takes a quarter of the time for a quarter more
+/// bytes.
 public enum PNGWriter {
     /// Writes a colour picture to the file at `path`.
     public static func write(_ image: Image, to path: String) throws(ImageError) {
@@ -33,12 +35,11 @@ public enum PNGWriter {
     /// The bytes of a mask's PNG file, 255 on the object and 0 elsewhere; errors speak of it as `name`.
     public static func encode(mask: GrayImage, named name: String = "mask") throws(ImageError) -> [UInt8] {
         let levels = mask.pixels.map { $0 == 0 ? UInt8(0) : 255 }
-        return try encode(levels, width: mask.width, height: mask.height, format: 0, isFlat: true, named: name)
+        return try encode(levels, width: mask.width, height: mask.height, format: 0, named: name)
     }
 
-    /// `isFlat`: large areas of one value, which compress best and fastest without PNG's row filters.
     private static func encode(
-        _ pixels: [UInt8], width: Int, height: Int, format: UInt32, isFlat: Bool = false, named name: String
+        _ pixels: [UInt8], width: Int, height: Int, format: UInt32, named name: String
     ) throws(ImageError) -> [UInt8] {
         let channels = format == 0 ? 1 : 3
         guard (1...1_000_000).contains(width), (1...1_000_000).contains(height) else {
@@ -56,7 +57,7 @@ public enum PNGWriter {
             image.width = UInt32(width)
             image.height = UInt32(height)
             image.format = format
-            if isFlat { image.flags = UInt32(PNG_IMAGE_FLAG_FAST) }
+            image.flags = UInt32(PNG_IMAGE_FLAG_FAST)
             defer { png_image_free(&image) }
             var size = png_alloc_size_t(capacity)
             let status = png_image_write_to_memory(

@@ -1,0 +1,188 @@
+import Foundation
+import Imaging
+import Testing
+
+@Suite("Bad pictures are refused with the place and the remedy")
+struct BadPictureTests {
+    /// Decodes and returns the error; a picture that decodes fails the test.
+    private func refusal(
+        _ bytes: [UInt8], limit: PixelLimit = .standard, _ location: SourceLocation = #_sourceLocation
+    ) -> ImageError? {
+        let error = #expect(throws: ImageError.self, sourceLocation: location) {
+            try ImageDecoder(limit: limit).decode(bytes, named: "bad.png")
+        }
+        if let error {
+            #expect(error.source == "bad.png" && !error.remedy.isEmpty, sourceLocation: location)
+            #expect(error.description.hasPrefix("bad.png"), sourceLocation: location)
+        }
+        return error
+    }
+
+    @Test("empty input and foreign formats")
+    func foreign() {
+        #expect(refusal([])?.code == .empty)
+        let gif = refusal(Array("GIF89a......".utf8))
+        #expect(gif?.code == .unsupported)
+        #expect(gif?.description.contains("47 49 46 38") == true && gif?.description.contains("GIF") == true)
+        #expect(gif?.remedy.contains("PNG") == true)
+        #expect(refusal(Array("RIFF\u{1}\u{2}\u{3}\u{4}WEBPVP8 ".utf8))?.reason.contains("WebP") == true)
+        #expect(refusal(Array("hello".utf8))?.code == .unsupported)
+        #expect(refusal([0x89, 0x50, 0x4E])?.code == .truncated)
+        #expect(refusal([0xFF, 0xD8])?.code == .truncated)
+    }
+
+    @Test(
+        "a PNG or JPEG cut anywhere is truncated, and says so",
+        arguments: [
+            "rgb8.png", "palette4i.png", "baseline420.jpg", "progressive444.jpg", "gray.jpg",
+        ])
+    func cut(name: String) throws {
+        let bytes = try Fixtures.bytes(name)
+        for length in 8..<bytes.count {
+            let error = refusal(Array(bytes.prefix(length)))
+            #expect(error?.code == .truncated, "\(name) cut to \(length): \(error?.description ?? "-")")
+            #expect(error?.place != nil)
+        }
+    }
+
+    @Test("headers that claim too much are refused before memory is taken")
+    func bombs() throws {
+        let start = try residentBytes()
+        let png = PNGForge.signature + PNGForge.header(60_000, 60_000) + PNGForge.pixels([0]) + PNGForge.end
+        let error = refusal(png)
+        #expect(error?.code == .tooLarge && error?.reason.contains("60000 x 60000") == true)
+        #expect(error?.place == "IHDR chunk at byte 8")
+        let wide = PNGForge.signature + PNGForge.header(0x7FFF_FFFF, 0x7FFF_FFFF) + PNGForge.end
+        #expect(refusal(wide)?.code == .tooLarge)
+        #expect(refusal(wide, limit: PixelLimit(pixels: Int.max))?.code == .unsupported)
+
+        var jpeg = try Fixtures.bytes("progressive444.jpg")
+        let frame = try #require(jpeg.indices.first { jpeg[$0] == 0xFF && jpeg[$0 + 1] == 0xC2 })
+        jpeg.replaceSubrange((frame + 5)..<(frame + 9), with: [0xFF, 0xFF, 0xFF, 0xFF])
+        let jpegError = refusal(jpeg)
+        #expect(jpegError?.code == .tooLarge && jpegError?.place == "marker FF C2 at byte \(frame)")
+        #expect(try residentBytes() - start < 64 << 20)
+
+        let small = try Fixtures.bytes("rgb8.png")
+        #expect(refusal(small, limit: PixelLimit(pixels: 19 * 13 - 1))?.code == .tooLarge)
+        #expect(try ImageDecoder(limit: PixelLimit(pixels: 19 * 13)).decode(small).width == 19)
+    }
+
+    @Test("a picture within the limit whose pixels are missing is an error, not a grey picture")
+    func missingPixels() {
+        let few = PNGForge.signature + PNGForge.header(500, 500) + PNGForge.pixels([0, 1, 2]) + PNGForge.end
+        #expect(refusal(few)?.code == .corrupt)
+        let none = PNGForge.signature + PNGForge.header(5, 5) + PNGForge.end
+        #expect(refusal(none)?.reason.contains("IDAT") == true)
+    }
+
+    @Test("sizes of zero")
+    func zeroSizes() throws {
+        for (width, height) in [(0, 5), (5, 0), (0, 0)] as [(UInt32, UInt32)] {
+            let png = PNGForge.signature + PNGForge.header(width, height) + PNGForge.pixels([0]) + PNGForge.end
+            #expect(refusal(png)?.code == .corrupt)
+        }
+        var jpeg = try Fixtures.bytes("baseline420.jpg")
+        let frame = try #require(jpeg.indices.first { jpeg[$0] == 0xFF && jpeg[$0 + 1] == 0xC0 })
+        jpeg[frame + 5] = 0
+        jpeg[frame + 6] = 0
+        #expect(refusal(jpeg)?.reason.contains("no picture") == true)
+    }
+
+    @Test("headers that no PNG has")
+    func headers() {
+        let impossible: [[UInt8]] = [
+            PNGForge.header(2, 2, bits: 3), PNGForge.header(2, 2, bits: 16, color: 3), PNGForge.header(2, 2, color: 5),
+            PNGForge.header(2, 2, bits: 4, color: 2), PNGForge.header(2, 2, compression: 1),
+            PNGForge.header(2, 2, filter: 1), PNGForge.header(2, 2, interlace: 2),
+        ]
+        for header in impossible {
+            let error = refusal(PNGForge.signature + header + PNGForge.pixels([0]) + PNGForge.end)
+            #expect(error?.code == .corrupt && error?.place == "IHDR chunk at byte 8")
+        }
+        #expect(refusal(PNGForge.signature + PNGForge.end)?.reason.contains("IHDR") == true)
+        #expect(refusal(PNGForge.signature + PNGForge.chunk("IHDR", [1, 2, 3]))?.code == .corrupt)
+    }
+
+    @Test("damage is found and placed")
+    func damage() throws {
+        var png = try Fixtures.bytes("rgb8.png")
+        let data = try #require(png.indices.first { Array(png[$0...].prefix(4)) == Array("IDAT".utf8) })
+        png[data + 10] ^= 0x40
+        let error = refusal(png)
+        #expect(error?.code == .corrupt && error?.place == "IDAT chunk at byte \(data - 4)")
+
+        var header = try Fixtures.bytes("rgb8.png")
+        header[19] ^= 1
+        #expect(refusal(header)?.reason.contains("checksum") == true)
+
+        let noPalette =
+            PNGForge.signature + PNGForge.header(2, 1, color: 3) + PNGForge.pixels([0, 0, 0]) + PNGForge.end
+        #expect(refusal(noPalette)?.reason.contains("PLTE") == true)
+        let unknown =
+            PNGForge.signature + PNGForge.header(1, 1) + PNGForge.chunk("CgBI", [0, 0, 0, 0])
+            + PNGForge.pixels([0, 1, 2, 3]) + PNGForge.end
+        let critical = refusal(unknown)
+        #expect(critical?.code == .unsupported && critical?.place == "CgBI chunk at byte 33")
+        let notAChunk = PNGForge.signature + PNGForge.header(1, 1) + [UInt8](repeating: 0, count: 40)
+        #expect(refusal(notAChunk)?.place == "byte 33")
+
+        var jpeg = try Fixtures.bytes("baseline420.jpg")
+        let table = try #require(jpeg.indices.first { jpeg[$0] == 0xFF && jpeg[$0 + 1] == 0xDB })
+        jpeg[table] = 0x12
+        #expect(refusal(jpeg)?.place == "byte \(table)")
+        jpeg = try Fixtures.bytes("baseline420.jpg")
+        let huffman = try #require(jpeg.indices.first { jpeg[$0] == 0xFF && jpeg[$0 + 1] == 0xC4 })
+        jpeg.replaceSubrange((huffman + 5)..<(huffman + 21), with: [UInt8](repeating: 0xFF, count: 16))
+        #expect(refusal(jpeg)?.code == .corrupt)
+    }
+
+    @Test("JPEG variants that are not decoded are named")
+    func jpegVariants() throws {
+        let bytes = try Fixtures.bytes("baseline444.jpg")
+        let frame = try #require(bytes.indices.first { bytes[$0] == 0xFF && bytes[$0 + 1] == 0xC0 })
+        for marker in [0xC3, 0xC9, 0xCB] as [UInt8] {
+            var variant = bytes
+            variant[frame + 1] = marker
+            #expect(refusal(variant)?.code == .unsupported)
+        }
+        var twelveBits = bytes
+        twelveBits[frame + 4] = 12
+        #expect(refusal(twelveBits)?.reason == "samples of 12 bits")
+    }
+
+    @Test("files that cannot be read")
+    func files() throws {
+        try Fixtures.withDirectory { directory in
+            func refusal(_ path: String) -> ImageError? {
+                #expect(throws: ImageError.self) { try ImageDecoder().decode(file: path) }
+            }
+            let directoryError = refusal(directory)
+            #expect(directoryError?.code == .unreadable && directoryError?.reason.contains("directory") == true)
+            let missing = refusal("\(directory)/none.png")
+            #expect(missing?.code == .unreadable && missing?.remedy == "Check the path")
+            _ = FileManager.default.createFile(atPath: "\(directory)/empty.png", contents: Data())
+            #expect(refusal("\(directory)/empty.png")?.code == .empty)
+            _ = FileManager.default.createFile(
+                atPath: "\(directory)/secret.png", contents: Data([1]), attributes: [.posixPermissions: 0])
+            if getuid() == 0 {
+                print("skipped: a file without the right to read it; the superuser may read all")
+            } else {
+                #expect(refusal("\(directory)/secret.png")?.code == .unreadable)
+            }
+            // A sparse file: large on paper, nothing on disk.
+            _ = FileManager.default.createFile(atPath: "\(directory)/huge.png", contents: Data())
+            #expect(truncate("\(directory)/huge.png", 1 << 31) == 0)
+            #expect(refusal("\(directory)/huge.png")?.code == .tooLarge)
+            #expect(refusal("/dev/null")?.code == .empty)
+            // Opens for everybody, and no byte of it can be read.
+            #expect(refusal("/proc/self/mem")?.code == .unreadable)
+        }
+    }
+
+    /// This process's memory that is in RAM.
+    private func residentBytes() throws -> Int {
+        let fields = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
+        return try #require(fields.dropFirst().first.flatMap { Int($0) }) * Int(sysconf(Int32(_SC_PAGESIZE)))
+    }
+}

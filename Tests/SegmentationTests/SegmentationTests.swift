@@ -1,4 +1,0 @@
-import Testing
-import Segmentation
-
-@Test func moduleLoads() {}
