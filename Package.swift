@@ -61,11 +61,12 @@ let package = Package(
             ],
             swiftSettings: settings),
         // tests, a room each
-        tests(of: "Tensors"),
+        tests(of: "Tensors", ["CKernels"]),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Segmentation", resources: [.copy("Fixtures")]),
         tests(of: "Checkpoints", ["Tensors"], resources: [.copy("Fixtures")]),
-        tests(of: "NeuralNetworks"),
-        tests(of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"]),
+        tests(
+            of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
+            resources: [.copy("Fixtures")]),
     ]
 )

@@ -1,0 +1,185 @@
+import Checkpoints
+import Foundation
+import Imaging
+import NeuralNetworks
+import Segmentation
+import SegmentAnything
+import Tensors
+import Testing
+
+/// Every stage against the published PyTorch code, on small models with random weights; see Fixtures/make_golden.py.
+@Suite struct GoldenTests {
+    @Test(arguments: GoldenCase.all) func inputIsExact(_ golden: GoldenCase) throws {
+        let side = try golden.model().geometry.imageSize
+        let (input, frame) = ImagePreprocessing.input(try golden.picture(), side: side)
+        let expected = try golden.tensor("input_levels")
+        #expect(expected.shape == [frame.height, frame.width, 3])
+        let mean: [Float] = [123.675, 116.28, 103.53]
+        let deviation: [Float] = [58.395, 57.12, 57.375]
+        let (levels, values) = (expected.elements, input.elements)
+        var differing = 0
+        for row in 0..<side {
+            for column in 0..<side {
+                for channel in 0..<3 {
+                    let value = values[(channel * side + row) * side + column]
+                    guard row < frame.height, column < frame.width else {
+                        #expect(value == 0, "the padding at row \(row), column \(column)")
+                        continue
+                    }
+                    let level = levels[(row * frame.width + column) * 3 + channel]
+                    if value != (level - mean[channel]) / deviation[channel] { differing += 1 }
+                }
+            }
+        }
+        #expect(differing == 0, "\(differing) values differ")
+    }
+
+    @Test(arguments: GoldenCase.all) func embeddingMatches(_ golden: GoldenCase) throws {
+        let embedding = try golden.model().encoder().encode(try golden.picture(), pool: ThreadPool(threadCount: 2))
+        let difference = Difference(embedding.features, try golden.tensor("image_embedding"))
+        #expect(difference.mean <= 1e-5 && difference.largest <= 1e-4, "\(difference)")
+    }
+
+    @Test(arguments: GoldenCase.all) func logitsAndIoUMatch(_ golden: GoldenCase) throws {
+        let decoder = try golden.model().decoder()
+        let image = try golden.preparedImage(decoder)
+        for (index, prompt) in try golden.prompts().enumerated() {
+            let decoded = try decoder.decode(
+                prompt, on: image, selection: .all, pool: ThreadPool(threadCount: 2))
+            let logits = Difference(
+                decoded.logits.flatMap(\.values), try golden.tensor("p\(index).low_res_logits_all").elements)
+            let iou = Difference(decoded.predictedIoU, try golden.tensor("p\(index).iou_all").elements)
+            #expect(logits.largest <= 5e-4 && iou.largest <= 5e-4, "prompt \(index): logits \(logits), IoU \(iou)")
+        }
+    }
+
+    @Test(arguments: GoldenCase.all) func bitsDoNotDependOnThreadsOrBatch(_ golden: GoldenCase) throws {
+        let encoder = try golden.model().encoder()
+        let picture = try golden.picture()
+        let alone = encoder.encode(picture, pool: .inline)
+        let together = encoder.encode(picture, pool: ThreadPool(threadCount: 3))
+        #expect(alone.features.elements == together.features.elements)
+
+        let decoder = try golden.model().decoder()
+        let image = try decoder.prepare(alone, pool: .inline)
+        let prompts = try golden.prompts()
+        let batch = try decoder.decode(prompts, on: image, selection: .all, pool: ThreadPool(threadCount: 3))
+        for (index, prompt) in prompts.enumerated() {
+            for threads in [1, 2, 5] {
+                let single = try decoder.decode(
+                    prompt, on: image, selection: .all, pool: ThreadPool(threadCount: threads))
+                #expect(single.logits == batch[index].logits, "prompt \(index), \(threads) threads")
+                #expect(single.predictedIoU == batch[index].predictedIoU)
+            }
+        }
+    }
+
+    @Test func oneModelServesManyThreads() async throws {
+        let golden = GoldenCase.all[0]
+        let decoder = try golden.model().decoder()
+        let image = try golden.preparedImage(decoder)
+        let prompts = try golden.prompts()
+        let pool = ThreadPool(threadCount: 2)
+        let expected = try prompts.map { try decoder.decode($0, on: image, selection: .multiple, pool: pool) }
+        try await withThrowingTaskGroup(of: Bool.self) { group in
+            for round in 0..<40 {
+                let index = round % prompts.count
+                group.addTask {
+                    try decoder.decode(prompts[index], on: image, selection: .multiple, pool: pool).logits
+                        == expected[index].logits
+                }
+            }
+            for try await isEqual in group { #expect(isEqual) }
+        }
+    }
+}
+
+/// A golden case: a model, a picture, and what the published code made of them.
+struct GoldenCase: Sendable, CustomTestStringConvertible {
+    static let all = [
+        GoldenCase(name: "nano", weights: "sam.pth"), GoldenCase(name: "wide", weights: "sam.safetensors"),
+    ]
+
+    let name: String
+    let weights: String
+    var testDescription: String { name }
+
+    private struct Description: Decodable {
+        struct Prompt: Decodable {
+            var points: [[Double]]?
+            var labels: [Int]?
+            var box: [Double]?
+            var mask_from: Int?
+        }
+        var image: String
+        var width: Int
+        var height: Int
+        var prompts: [Prompt]
+    }
+
+    func file(_ file: String) throws -> String {
+        let directory = try #require(Bundle.module.resourceURL).appendingPathComponent("Fixtures/\(name)")
+        return directory.appendingPathComponent(file).path
+    }
+
+    private func description() throws -> Description {
+        try JSONDecoder().decode(
+            Description.self, from: Data(contentsOf: URL(fileURLWithPath: try file("case.json"))))
+    }
+
+    func model() throws -> SamModel { try SamModel(path: try file(weights)) }
+
+    func picture() throws -> Image { try ImageDecoder().decode(file: try file(try description().image)) }
+
+    func tensor(_ name: String) throws -> Tensor {
+        try Checkpoint(path: try file("case.safetensors")).stored(name).tensor()
+    }
+
+    /// The reference's own embedding, prepared.
+    func preparedImage(_ decoder: SamDecoder) throws -> SamDecoder.PreparedImage {
+        let description = try description()
+        let frame = ResizeLongestSide(
+            width: description.width, height: description.height, target: try model().geometry.imageSize)
+        return try decoder.prepare(
+            ImageEmbedding(features: try tensor("image_embedding"), frame: frame), pool: .inline)
+    }
+
+    func prompts() throws -> [Prompt] {
+        try description().prompts.enumerated().map { index, prompt in
+            var mask: LowResolutionLogits?
+            if prompt.mask_from != nil {
+                let logits = try tensor("p\(index).mask_input")
+                mask = LowResolutionLogits(side: try #require(logits.shape.last), values: logits.elements)
+            }
+            return Prompt(
+                points: try zip(prompt.points ?? [], prompt.labels ?? []).map { point, label in
+                    LabeledPoint(x: point[0], y: point[1], label: try #require(PointLabel(rawValue: label)))
+                },
+                box: prompt.box.map { BoundingBox(x0: $0[0], y0: $0[1], x1: $0[2], y1: $0[3]) }, mask: mask)
+        }
+    }
+}
+
+/// How far two arrays are apart.
+struct Difference: CustomStringConvertible {
+    var largest: Float = 0
+    var mean: Float = 0
+
+    init(_ a: Tensor, _ b: Tensor) { self.init(a.elements, b.elements) }
+
+    init(_ a: [Float], _ b: [Float]) {
+        guard a.count == b.count, !a.isEmpty else {
+            (largest, mean) = (.infinity, .infinity)
+            return
+        }
+        var sum = 0.0
+        for index in a.indices {
+            let distance = abs(a[index] - b[index])
+            largest = distance.isNaN ? .infinity : max(largest, distance)
+            sum += Double(distance)
+        }
+        mean = Float(sum / Double(a.count))
+    }
+
+    var description: String { "mean \(mean), largest \(largest)" }
+}

@@ -1,4 +1,0 @@
-import Testing
-import SegmentAnything
-
-@Test func moduleLoads() {}

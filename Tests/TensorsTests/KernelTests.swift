@@ -1,0 +1,190 @@
+import CKernels
+import Testing
+
+/// Every kernel of every instruction set against its plain twin.
+///
+/// The level is a setting of the process, so the tests run one after another.
+@Suite(.serialized) struct KernelTests {
+    static let levels = [KIRIE_BASELINE, KIRIE_AVX2, KIRIE_AVX512].filter { $0.rawValue <= kirie_best_level().rawValue }
+
+    /// Seeded numbers in −1 ... 1.
+    private struct Numbers {
+        var state: UInt64
+        mutating func next() -> Float {
+            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+            return Float(state >> 40) / Float(1 << 23) - 1
+        }
+        mutating func array(_ count: Int) -> [Float] { (0..<count).map { _ in next() } }
+    }
+
+    /// Runs `body` with the plain twin and with each level, and compares what it returns.
+    private func compare(tolerance: Float, _ body: () -> [Float], _ name: String) {
+        defer { kirie_use_level(kirie_best_level()) }
+        kirie_use_level(KIRIE_PLAIN)
+        let expected = body()
+        for level in Self.levels {
+            kirie_use_level(level)
+            let found = body()
+            let largest = zip(found, expected).reduce(Float(0)) { largest, pair in
+                let distance = abs(pair.0 - pair.1)
+                return distance.isNaN ? .infinity : max(largest, distance)
+            }
+            #expect(found.count == expected.count && largest <= tolerance, "\(name), level \(level.rawValue): \(largest)")
+        }
+    }
+
+    @Test func rows() {
+        var numbers = Numbers(state: 1)
+        for columns in [16, 40, 96, 768, 5] {
+            let (x, gain, shift) = (numbers.array(3 * columns), numbers.array(columns), numbers.array(columns))
+            compare(
+                tolerance: 2e-5,
+                {
+                    var y = [Float](repeating: 0, count: 3 * columns)
+                    kirie_layer_norm_rows(3, columns, x, columns, gain, shift, 1e-6, &y, columns)
+                    return y
+                }, "layer norm over \(columns)")
+        }
+        let x = (0..<1003).map { Float($0) / 100 - 5 }
+        compare(tolerance: 1e-6, { var y = x; kirie_gelu(y.count, &y); return y }, "gelu")
+        compare(tolerance: 0, { var y = x; kirie_relu(y.count, &y); return y }, "relu")
+        compare(tolerance: 0, { var y = x; kirie_add(y.count, x, &y); return y }, "add")
+        let (tile, gain, shift) = (numbers.array(48 * 64), numbers.array(48), numbers.array(48))
+        compare(
+            tolerance: 2e-5,
+            { var y = tile; kirie_layer_norm_columns(48, 64, &y, 64, gain, shift, 1e-6); return y }, "columns")
+    }
+
+    @Test(arguments: [(1, 16, 5), (7, 64, 33), (13, 80, 64), (56, 64, 256), (3, 112, 2)])
+    func products(rows: Int, columns: Int, depth: Int) {
+        var numbers = Numbers(state: 2)
+        let (a, b, c) = (numbers.array(rows * depth), numbers.array(depth * columns), numbers.array(rows * columns))
+        let (rowBias, columnBias) = (numbers.array(rows), numbers.array(columns))
+        for (aRow, aColumn) in [(depth, 1), (1, rows)] {
+            for accumulate: Int32 in [0, 1] {
+                compare(
+                    tolerance: 1e-5,
+                    {
+                        var y = c
+                        kirie_product(
+                            rows, columns, depth, a, aRow, aColumn, b, columns, &y, columns, rowBias, columnBias,
+                            accumulate)
+                        return y
+                    }, "product")
+            }
+        }
+    }
+
+    @Test func aRowsBitsDoNotDependOnTheOthers() {
+        var numbers = Numbers(state: 3)
+        let (a, b) = (numbers.array(40 * 100), numbers.array(100 * 64))
+        var all = [Float](repeating: 0, count: 40 * 64)
+        kirie_product(40, 64, 100, a, 100, 1, b, 64, &all, 64, nil, nil, 0)
+        for row in 0..<40 {
+            var one = [Float](repeating: 0, count: 64)
+            kirie_product(1, 64, 100, Array(a[row * 100..<row * 100 + 100]), 100, 1, b, 64, &one, 64, nil, nil, 0)
+            #expect(one == Array(all[row * 64..<row * 64 + 64]), "row \(row)")
+        }
+    }
+
+    @Test func decoderSteps() {
+        var numbers = Numbers(state: 4)
+        let scores = numbers.array(7 * 8 * 64).map { $0 * 20 }
+        compare(tolerance: 1e-6, { var s = scores; kirie_softmax_over_tokens(7, 8, &s); return s }, "over tokens")
+        for valid in [64, 17, 1] {
+            compare(
+                tolerance: 2e-5,
+                {
+                    var s = scores
+                    var maximum = (0..<56).map { Float($0) / 8 - 3 }
+                    var total = [Float](repeating: 2, count: 56)
+                    var factor = [Float](repeating: 0, count: 56)
+                    kirie_softmax_step(56, valid, &s, &maximum, &total, &factor)
+                    return s + maximum + total + factor
+                }, "softmax step, \(valid) valid")
+        }
+        compare(
+            tolerance: 0,
+            { var y = [Float](repeating: 0, count: 64 * 64); kirie_transpose64(56, scores, &y, 64); return y },
+            "transpose")
+        let factors = numbers.array(64)
+        compare(tolerance: 0, { var y = scores; kirie_scale_columns(56, 64, factors, &y, 64); return y }, "scale")
+        let (bias, weight) = (numbers.array(32), numbers.array(3 * 32))
+        compare(
+            tolerance: 5e-5,
+            {
+                var logits = [Float](repeating: 0.5, count: 3 * 64)
+                kirie_gelu_dot(32, 3, scores, 64, bias, weight, 32, &logits, 64)
+                return logits
+            }, "gelu dot")
+    }
+
+    /// Windows with and without padding, head sizes that are and are not whole vectors, and one grid of several blocks.
+    @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80)])
+    func attention(rows: Int, columns: Int, headSize: Int) {
+        var numbers = Numbers(state: 5)
+        let count = rows * columns
+        let stride = 3 * headSize
+        let projected = numbers.array(count * stride).map { $0 * 2 }
+        let padding = numbers.array(stride)
+        var shape = kirie_attention_shape(
+            head_size: headSize, head_padded: (headSize + 15) / 16 * 16, key_rows: rows, key_columns: columns,
+            key_columns_padded: (columns + 15) / 16 * 16)
+        // The last column lies outside the grid.
+        let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
+        let queries = tokens.filter { $0 >= 0 }
+        let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
+        let (relH, relW) = (numbers.array(headSize * biasStride), numbers.array(headSize * biasStride))
+        let lanes = rows * shape.key_columns_padded
+        var table = numbers.array(count * lanes)
+        for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
+
+        for usesTable in [false, true] {
+            compare(
+                tolerance: 2e-4,
+                {
+                    var keys = [Float](repeating: 0, count: lanes * headSize)
+                    var values = [Float](repeating: 0, count: lanes * shape.head_padded)
+                    projected.withUnsafeBufferPointer { memory in
+                        guard let q = memory.baseAddress else { return }
+                        padding.withUnsafeBufferPointer { pad in
+                            guard let pad = pad.baseAddress else { return }
+                            kirie_attention_pack(
+                                &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize,
+                                pad + 2 * headSize, 0, rows, &keys, &values)
+                        }
+                    }
+                    var out = [Float](repeating: 0, count: count * headSize)
+                    var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
+                    kirie_attention_tile(
+                        &shape, queries.count, projected, stride, queries, queries, 1 / Float(headSize).squareRoot(),
+                        usesTable ? nil : relH, biasStride, usesTable ? nil : relW, biasStride,
+                        usesTable ? table : nil, keys, values, &out, headSize, &scratch)
+                    return out
+                }, usesTable ? "attention with a table" : "attention with relative positions")
+        }
+    }
+
+    @Test(arguments: [1, 2]) func depthwise(stride: Int) {
+        var numbers = Numbers(state: 6)
+        let (width, channels) = (11, 20)
+        let (rows, weight, bias) = (numbers.array(3 * width * channels), numbers.array(9 * channels), numbers.array(channels))
+        for (above, below) in [(true, true), (false, true), (true, false)] {
+            for gelu: Int32 in [0, 1] {
+                compare(
+                    tolerance: 1e-5,
+                    {
+                        var y = [Float](repeating: 0, count: (width + stride - 1) / stride * channels)
+                        rows.withUnsafeBufferPointer { memory in
+                            guard let x = memory.baseAddress else { return }
+                            let line = width * channels
+                            kirie_depthwise3x3_row(
+                                width, channels, stride, above ? x : nil, x + line, below ? x + 2 * line : nil,
+                                weight, bias, gelu, &y)
+                        }
+                        return y
+                    }, "depthwise, stride \(stride)")
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import Tensors
+import Testing
+
+@Suite struct LinearProductTests {
+    private func tensor(_ shape: [Int], seed: Int) -> Tensor {
+        Tensor(shape: shape, (0..<shape.reduce(1, *)).map { Float(($0 * 7919 + seed * 104_729) % 2001) / 1000 - 1 })
+    }
+
+    @Test(arguments: [
+        (128, 64, 48, Activation.gelu), (128, 768, 96, .none), (37, 20, 27, .relu), (1, 256, 256, .none),
+        (300, 32, 9, .gelu),
+    ])
+    func bothLibrariesAgree(rows: Int, columns: Int, depth: Int, activation: Activation) {
+        let (weight, bias) = (tensor([columns, depth], seed: 1), tensor([columns], seed: 2))
+        let x = tensor([rows, depth], seed: 3).elements
+        for accumulate in activation == .none ? [false, true] : [false] {
+            let answers = MatrixLibrary.allCases.map { library in
+                let product = LinearProduct(weight: weight, bias: bias, activation: activation, library: library)
+                var y = [Float](repeating: 0.25, count: rows * (columns + 8))
+                y.withUnsafeMutableBufferPointer { y in
+                    guard let y = y.baseAddress else { return }
+                    product(rows: rows, x: x, xStride: depth, y: y, yStride: columns + 8, accumulate: accumulate)
+                }
+                return y
+            }
+            let expected = (0..<rows * (columns + 8)).map { index -> Float in
+                let (row, column) = (index / (columns + 8), index % (columns + 8))
+                guard column < columns else { return 0.25 }
+                var sum = Double(bias.elements[column]) + (accumulate ? 0.25 : 0)
+                for k in 0..<depth { sum += Double(x[row * depth + k]) * Double(weight.elements[column * depth + k]) }
+                switch activation {
+                case .none: return Float(sum)
+                case .relu: return Float(max(0, sum))
+                // The tanh form is within 1e-3 of the exact one: enough to tell a missing activation.
+                case .gelu: return Float(0.5 * sum * (1 + _tanh(0.7978845608 * (sum + 0.044715 * sum * sum * sum))))
+                }
+            }
+            let tolerance: Float = activation == .gelu ? 2e-3 : 2e-4
+            for answer in answers {
+                #expect(zip(answer, expected).allSatisfy { abs($0 - $1) <= tolerance })
+            }
+            #expect(zip(answers[0], answers[1]).allSatisfy { abs($0 - $1) <= 5e-5 })
+        }
+    }
+
+    private func _tanh(_ x: Double) -> Double {
+        let e = Swift.max(-40, Swift.min(40, 2 * x))
+        var term = 1.0
+        var sum = 1.0
+        // e^y by its series on a reduced argument.
+        let reduced = e / 1024
+        for n in 1..<12 {
+            term *= reduced / Double(n)
+            sum += term
+        }
+        for _ in 0..<10 { sum *= sum }
+        return (sum - 1) / (sum + 1)
+    }
+}
