@@ -61,7 +61,7 @@ let package = Package(
         tests(of: "Tensors"),
         tests(of: "Imaging"),
         tests(of: "Segmentation"),
-        tests(of: "Checkpoints", ["Tensors"], resources: [.copy("Fixtures")]),
+        tests(of: "Checkpoints", ["Tensors", crypto], resources: [.copy("Fixtures")]),
         tests(of: "NeuralNetworks"),
         tests(of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"]),
     ]
