@@ -63,6 +63,8 @@ let package = Package(
         tests(of: "Segmentation"),
         tests(of: "Checkpoints", ["Tensors", crypto], resources: [.copy("Fixtures")]),
         tests(of: "NeuralNetworks"),
-        tests(of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"]),
+        tests(
+            of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
+            resources: [.copy("Fixtures")]),
     ]
 )
