@@ -64,7 +64,7 @@ let package = Package(
         tests(of: "Tensors", ["CKernels"]),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Segmentation", resources: [.copy("Fixtures")]),
-        tests(of: "Checkpoints", ["Tensors"], resources: [.copy("Fixtures")]),
+        tests(of: "Checkpoints", ["Tensors", crypto], resources: [.copy("Fixtures")]),
         tests(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),

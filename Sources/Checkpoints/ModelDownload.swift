@@ -54,6 +54,8 @@ extension ModelCatalog.Model {
         func failed(_ reason: String, remedy: String) -> CheckpointError {
             CheckpointError(.download, file: address, reason, remedy: remedy)
         }
+        // Whether all that is there came from this server just now.
+        var isOwn = part.byteCount == 0
         while true {
             let before = part.byteCount
             let outcome = CurlTransfer.run(address, to: part.descriptor, at: before, limit: bytes) {
@@ -68,9 +70,13 @@ extension ModelCatalog.Model {
                 throw failed(
                     "stopped at \(after) of \(bytes) bytes: \(reason)", remedy: "Fetch it again to go on from there")
             case .status(416):
-                // What is there is not a beginning of what the server has.
+                guard !isOwn else {
+                    throw failed(
+                        "the server has \(before) bytes where \(bytes) are published", remedy: "Try again later")
+                }
+                // What was there before this call is no beginning of what the server has.
                 try part.clear()
-                if before == 0 { throw failed("the server answered 416", remedy: "Try again later") }
+                isOwn = true
             case .status(let status):
                 throw failed("the server answered \(status)", remedy: "Check the address, or try again later")
             case .tooLong:

@@ -42,14 +42,7 @@ struct BenchCommand: ParsableCommand {
     enum Geometry: String, ExpressibleByArgument, CaseIterable {
         case vit_b, vit_l, vit_h, mobile
 
-        var published: SAMGeometry {
-            switch self {
-            case .vit_b: SAMGeometry.Published.vit_b.geometry
-            case .vit_l: SAMGeometry.Published.vit_l.geometry
-            case .vit_h: SAMGeometry.Published.vit_h.geometry
-            case .mobile: SAMGeometry.Published.mobile.geometry
-            }
-        }
+        var published: SamGeometry? { SamGeometry(published: rawValue) }
     }
 
     struct Encode: ParsableCommand {
@@ -71,8 +64,8 @@ struct BenchCommand: ParsableCommand {
         }
 
         private func load() throws -> (String, SamEncoder) {
-            if let random = options.random {
-                return (random.rawValue, try SamModel.randomEncoder(random.published))
+            if let random = options.random, let geometry = random.published {
+                return (random.rawValue, try SamModel.randomEncoder(geometry))
             }
             let (name, sam) = try options.model.open()
             return (name, try sam.encoder())
@@ -114,9 +107,9 @@ struct BenchCommand: ParsableCommand {
             ).report(json: options.json)
         }
 
-        private func load() throws -> (String, SamDecoder, SAMGeometry) {
-            if let random = options.random {
-                return (random.rawValue, try SamModel.randomDecoder(random.published), random.published)
+        private func load() throws -> (String, SamDecoder, SamGeometry) {
+            if let random = options.random, let geometry = random.published {
+                return (random.rawValue, try SamModel.randomDecoder(geometry), geometry)
             }
             let (name, sam) = try options.model.open()
             return (name, try sam.decoder(), sam.geometry)

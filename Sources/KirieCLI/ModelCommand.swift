@@ -68,13 +68,16 @@ struct ModelCommand: ParsableCommand {
         func run() throws {
             let sam = try SamModel(path: try ModelLocation.path(of: file))
             let checkpoint = sam.checkpoint
-            var lines = [
-                ("file", checkpoint.path), ("format", checkpoint.format.rawValue),
-                ("size", "\(checkpoint.byteCount) bytes"), ("parameters", "\(checkpoint.parameterCount)"),
-            ]
-            lines += sam.geometry.lines
-            lines.append(("fingerprint", try sam.fingerprint().description))
-            for (name, value) in lines { try FileOutput.print(Array("\(name.padding(18)) \(value)\n".utf8)) }
+            let text = """
+                file: \(checkpoint.path)
+                format: \(checkpoint.format.rawValue), \(sam.layout.rawValue) names
+                size: \(checkpoint.byteCount) bytes
+                parameters: \(checkpoint.parameterCount)
+                \(sam.geometry)
+                fingerprint: \(try sam.fingerprint())
+
+                """
+            try FileOutput.print(Array(text.utf8))
         }
     }
 

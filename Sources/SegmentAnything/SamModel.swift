@@ -11,18 +11,21 @@ import NeuralNetworks
 public struct SamModel: Sendable {
     /// The file.
     public let checkpoint: Checkpoint
+    /// How the file names its tensors.
+    public let layout: CheckpointLayout
     /// The sizes that its tensors tell.
-    public let geometry: SAMGeometry
+    public let geometry: SamGeometry
     private let weights: CheckpointWeights
 
     /// Opens a checkpoint and reads its geometry; no weights are read yet.
     ///
     /// - Throws: an error that names the file and the tensor.
     public init(path: String) throws(CheckpointError) {
-        let layout = try CheckpointLayout.published(try Checkpoint(path: path))
-        checkpoint = layout
-        geometry = try SAMGeometry(layout)
-        weights = CheckpointWeights(layout)
+        let sam = try SamCheckpoint(try Checkpoint(path: path))
+        checkpoint = sam.checkpoint
+        layout = sam.layout
+        geometry = sam.geometry
+        weights = CheckpointWeights(sam.checkpoint)
     }
 
     /// Loads the image encoder, packing its weights.
@@ -34,27 +37,27 @@ public struct SamModel: Sendable {
     public func decoder() throws -> SamDecoder { try Self.decoder(weights, geometry) }
 
     /// An encoder with drawn weights, to measure a geometry without its checkpoint.
-    package static func randomEncoder(_ geometry: SAMGeometry) throws -> SamEncoder {
+    package static func randomEncoder(_ geometry: SamGeometry) throws -> SamEncoder {
         SamEncoder(imageSize: geometry.imageSize, imageEncoder: try imageEncoder(RandomWeights(), geometry))
     }
 
     /// A decoder with drawn weights.
-    package static func randomDecoder(_ geometry: SAMGeometry) throws -> SamDecoder {
+    package static func randomDecoder(_ geometry: SamGeometry) throws -> SamDecoder {
         try decoder(RandomWeights(), geometry)
     }
 
     private static func imageEncoder(
-        _ weights: some WeightSource, _ geometry: SAMGeometry
+        _ weights: some WeightSource, _ geometry: SamGeometry
     ) throws -> any ImageEncoder {
-        switch geometry.imageEncoder {
+        switch geometry.encoder {
         case .vit(let configuration): try ImageEncoderViT(weights, configuration)
         case .tinyViT(let configuration): try TinyViT(weights, configuration)
         }
     }
 
-    private static func decoder(_ weights: some WeightSource, _ geometry: SAMGeometry) throws -> SamDecoder {
+    private static func decoder(_ weights: some WeightSource, _ geometry: SamGeometry) throws -> SamDecoder {
         try SamDecoder(
             weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels,
-            configuration: geometry.maskDecoder)
+            configuration: geometry.decoder)
     }
 }

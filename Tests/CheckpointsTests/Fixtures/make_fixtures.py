@@ -117,7 +117,7 @@ parameters = {"weight": torch.nn.Parameter(torch.randn(2, 2)), "tied": None}
 parameters["tied"] = parameters["weight"]
 save("parameters.pth", parameters, parameters)
 
-torch.save({"model": state, "ema": state}, HERE / "ambiguous.pth")
+torch.save({"model": state, "ema": {k: v * 2 for k, v in state.items()}}, HERE / "ambiguous.pth")
 torch.save({"epoch": 3}, HERE / "no_tensors.pth")
 torch.save([torch.ones(1)], HERE / "list.pth")
 torch.save(state, HERE / "legacy.pth", _use_new_zipfile_serialization=False)

@@ -1,0 +1,103 @@
+/// The sizes of a Segment Anything model: everything about it that is not a weight.
+///
+/// Read off a checkpoint's tensors by ``SamCheckpoint``, never looked up in a table, so that a SAM of any size loads.
+/// The published sizes are here for models with random weights.
+public struct SamGeometry: Sendable, CustomStringConvertible {
+    /// The image encoder's kind and sizes.
+    package enum Encoder: Sendable {
+        case vit(ImageEncoderViT.Configuration)
+        case tinyViT(TinyViT.Configuration)
+    }
+
+    package var encoder: Encoder
+    package var decoder: MaskDecoder.Configuration
+    /// Channels between the convolutions that take in a mask prompt.
+    package var maskChannels: Int
+
+    package init(encoder: Encoder, decoder: MaskDecoder.Configuration, maskChannels: Int) {
+        self.encoder = encoder
+        self.decoder = decoder
+        self.maskChannels = maskChannels
+    }
+
+    /// S: rows and columns of the picture that the image encoder sees.
+    public var imageSize: Int {
+        switch encoder {
+        case .vit(let vit): vit.imageSize
+        case .tinyViT(let tiny): tiny.imageSize
+        }
+    }
+
+    /// g: rows and columns of the image embedding.
+    public var grid: Int { decoder.grid }
+
+    /// C: channels of the image embedding.
+    public var channels: Int { decoder.channels }
+
+    /// Rows and columns of low-resolution logits and of a mask prompt: 4g.
+    public var maskSide: Int { 4 * grid }
+
+    /// Heads of every attention in the mask decoder; no tensor tells, and all published models have this many.
+    package static let decoderHeadCount = 8
+
+    /// One line for each part.
+    public var description: String {
+        "\(encoderDescription)\n"
+            + "image embedding: \(channels) × \(grid) × \(grid)\n"
+            + "mask decoder: \(decoder.depth) layers, MLP \(decoder.mlpDim), cross-attention "
+            + "\(decoder.crossAttentionDim), \(decoder.maskTokenCount) mask tokens"
+    }
+
+    private var encoderDescription: String {
+        func list(_ values: [Int]) -> String { values.map(String.init).joined(separator: ", ") }
+        switch encoder {
+        case .vit(let vit):
+            return "image encoder: ViT, image \(vit.imageSize), patch \(vit.patchSize), width \(vit.embedDim), "
+                + "\(vit.depth) blocks, \(vit.headCount) heads, MLP \(vit.mlpDim), window \(vit.windowSize), "
+                + "global blocks \(list(vit.globalBlocks.sorted()))"
+        case .tinyViT(let tiny):
+            return "image encoder: TinyViT, image \(tiny.imageSize), widths \(list(tiny.embedDims)), "
+                + "depths \(list(tiny.depths)), heads \(list(Array(tiny.headCounts.dropFirst()))), "
+                + "windows \(list(Array(tiny.windowSizes.dropFirst()))), strides \(list(tiny.strides))"
+        }
+    }
+}
+
+// MARK: - The published sizes
+
+extension SamGeometry {
+    /// The published sizes of that name, `vit_b`, `vit_l`, `vit_h` or `mobile`; nil for another name.
+    public init?(published name: String) {
+        switch name {
+        case "vit_b": self.init(embedDim: 768, depth: 12, headCount: 12, globalBlocks: [2, 5, 8, 11])
+        case "vit_l": self.init(embedDim: 1024, depth: 24, headCount: 16, globalBlocks: [5, 11, 17, 23])
+        case "vit_h": self.init(embedDim: 1280, depth: 32, headCount: 16, globalBlocks: [7, 15, 23, 31])
+        case "mobile":
+            let tiny = TinyViT.Configuration(
+                imageSize: 1024, embedDims: [64, 128, 160, 320], depths: [2, 2, 6, 2], headCounts: [2, 4, 5, 10],
+                windowSizes: [7, 7, 14, 7], strides: Self.publishedStrides, hiddenDims: [256, 512, 640, 1280],
+                outChannels: 256)
+            self.init(encoder: .tinyViT(tiny), decoder: Self.publishedDecoder, maskChannels: 16)
+        default: return nil
+        }
+    }
+
+    /// A ViT of the published kind: image 1024, patch 16, window 14, MLP four times the width.
+    private init(embedDim: Int, depth: Int, headCount: Int, globalBlocks: Set<Int>) {
+        let vit = ImageEncoderViT.Configuration(
+            imageSize: 1024, patchSize: 16, embedDim: embedDim, depth: depth, headCount: headCount,
+            mlpDim: 4 * embedDim, windowSize: 14, globalBlocks: globalBlocks, outChannels: 256)
+        self.init(encoder: .vit(vit), decoder: Self.publishedDecoder, maskChannels: 16)
+    }
+
+    private static var publishedDecoder: MaskDecoder.Configuration {
+        MaskDecoder.Configuration(
+            channels: 256, grid: 64, crossAttentionDim: 128, mlpDim: 2048, depth: 2, maskTokenCount: 4,
+            iouHeadDepth: 3, iouHeadHidden: 256)
+    }
+
+    /// MobileSAM's image size, where a checkpoint's metadata has no `kirie.image_size`.
+    static let publishedImageSize = 1024
+    /// The strides of MobileSAM's three mergings, where the metadata has no `kirie.strides`.
+    static let publishedStrides = [2, 2, 1]
+}

@@ -1,4 +1,0 @@
-import Testing
-import Checkpoints
-
-@Test func moduleLoads() {}
