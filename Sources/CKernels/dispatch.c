@@ -24,8 +24,9 @@ int kirie_has_bf16(void) {
 #endif
 }
 
-static const kirie_kernels *kernels_of(kirie_level level) {
-    switch (level) {
+const kirie_kernels *kirie_kernels_of(kirie_level level) {
+    const kirie_level best = kirie_best_level();
+    switch (level < best ? level : best) {
     case KIRIE_PLAIN: return &kirie_plain_kernels;
 #if defined(__x86_64__)
     case KIRIE_AVX512: return &kirie_avx512_kernels;
@@ -35,25 +36,17 @@ static const kirie_kernels *kernels_of(kirie_level level) {
     }
 }
 
-// -1 until first asked. Two threads that ask at once find the same answer.
-static _Atomic int current = -1;
+// NULL until first asked. Two threads that ask at once find the same answer.
+static const kirie_kernels *_Atomic chosen = NULL;
 
-kirie_level kirie_current_level(void) {
-    int level = atomic_load_explicit(&current, memory_order_relaxed);
-    if (level < 0) {
-        level = (int)kirie_best_level();
-        atomic_store_explicit(&current, level, memory_order_relaxed);
+static const kirie_kernels *kernels(void) {
+    const kirie_kernels *found = atomic_load_explicit(&chosen, memory_order_relaxed);
+    if (!found) {
+        found = kirie_kernels_of(KIRIE_AVX512);
+        atomic_store_explicit(&chosen, found, memory_order_relaxed);
     }
-    return (kirie_level)level;
+    return found;
 }
-
-kirie_level kirie_use_level(kirie_level level) {
-    if (level > kirie_best_level()) level = kirie_best_level();
-    atomic_store_explicit(&current, (int)level, memory_order_relaxed);
-    return level;
-}
-
-static const kirie_kernels *kernels(void) { return kernels_of(kirie_current_level()); }
 
 void kirie_layer_norm_rows(
     size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,

@@ -1,7 +1,7 @@
 import FoundationEssentials
 import Imaging
-import Segmentation
 import SegmentAnything
+import Segmentation
 
 /// What a command prints with `--json`, and writes to `-o OUT.json`.
 struct Answer: Encodable {

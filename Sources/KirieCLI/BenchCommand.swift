@@ -3,8 +3,8 @@ import FoundationEssentials
 import Glibc
 import Imaging
 import NeuralNetworks
-import Segmentation
 import SegmentAnything
+import Segmentation
 import Tensors
 
 struct BenchCommand: ParsableCommand {

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Checkpoints
-import Segmentation
 import SegmentAnything
+import Segmentation
 import Tensors
 
 struct DecodeCommand: ParsableCommand {

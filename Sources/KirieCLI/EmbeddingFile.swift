@@ -33,7 +33,9 @@ enum EmbeddingFile {
             let expected = try model.fingerprint().description
             guard fingerprint == expected else {
                 throw EmbeddingFileError(
-                    path: path, reason: "was made by another model (\(fingerprint.prefix(12))…, this one is \(expected.prefix(12))…)")
+                    path: path,
+                    reason:
+                        "was made by another model (\(fingerprint.prefix(12))…, this one is \(expected.prefix(12))…)")
             }
         }
         let features = try file.stored("image_embedding").tensor()

@@ -60,7 +60,8 @@ struct ModelCommand: ParsableCommand {
 
     struct Info: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "A checkpoint's geometry, size and fingerprint.", discussion: "kirie model info sam_vit_b_01ec64.pth")
+            abstract: "A checkpoint's geometry, size and fingerprint.",
+            discussion: "kirie model info sam_vit_b_01ec64.pth")
 
         @Argument(help: "A checkpoint file or a model's name.")
         var file: String

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Imaging
-import Segmentation
 import SegmentAnything
+import Segmentation
 
 /// Where masks go.
 struct OutputOptions: ParsableArguments {
@@ -23,7 +23,9 @@ struct OutputOptions: ParsableArguments {
         if let output, !output.hasSuffix(".png"), !output.hasSuffix(".json") {
             throw ValidationError("-o takes a name that ends in .png or .json.")
         }
-        if let overlay, !overlay.hasSuffix(".png") { throw ValidationError("--overlay takes a name that ends in .png.") }
+        if let overlay, !overlay.hasSuffix(".png") {
+            throw ValidationError("--overlay takes a name that ends in .png.")
+        }
     }
 
     /// Writes what was asked for and says where it is; masks in the order prompt, score.

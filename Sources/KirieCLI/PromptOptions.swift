@@ -1,15 +1,16 @@
 import ArgumentParser
 import Checkpoints
 import Imaging
-import Segmentation
 import SegmentAnything
+import Segmentation
 import Tensors
 
 /// The prompts of one picture: all points belong to one prompt; several boxes are several prompts.
 struct PromptOptions: ParsableArguments {
     @Option(
         name: .customLong("point"), parsing: .singleValue,
-        help: ArgumentHelp("A click: label 1 on the object (default), 0 beside it. Repeat for more.", valueName: "x,y[,label]"))
+        help: ArgumentHelp(
+            "A click: label 1 on the object (default), 0 beside it. Repeat for more.", valueName: "x,y[,label]"))
     var points: [PointArgument] = []
 
     @Option(
@@ -88,7 +89,8 @@ enum MaskPrior {
     static func logits(file: String, width: Int, height: Int, side: Int) throws -> LowResolutionLogits {
         if file.hasSuffix(".safetensors") {
             let stored = try Checkpoint(path: file).stored("low_res_logits")
-            guard let rows = stored.shape.last, stored.shape.suffix(2) == [rows, rows], stored.count == rows * rows else {
+            guard let rows = stored.shape.last, stored.shape.suffix(2) == [rows, rows], stored.count == rows * rows
+            else {
                 throw PriorError(file: file, reason: "holds logits of shape \(stored.shape); one mask is needed")
             }
             return LowResolutionLogits(side: rows, values: try stored.tensor().elements)
@@ -97,7 +99,8 @@ enum MaskPrior {
         guard prior.width == width, prior.height == height else {
             throw PriorError(
                 file: file,
-                reason: "is \(prior.width) x \(prior.height), the picture is \(width) x \(height): give a mask of its size")
+                reason:
+                    "is \(prior.width) x \(prior.height), the picture is \(width) x \(height): give a mask of its size")
         }
         // The frame of the logits is the model's frame at a quarter of the size: the longest side fills it.
         let frame = ResizeLongestSide(width: width, height: height, target: side)

@@ -1,8 +1,8 @@
 import ArgumentParser
 import Crypto
 import Imaging
-import Segmentation
 import SegmentAnything
+import Segmentation
 
 struct SegmentCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

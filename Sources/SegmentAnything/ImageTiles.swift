@@ -46,7 +46,8 @@ package struct ImageTiles: Sendable {
 
     /// Makes tiles that `write` fills, one call per tile, on the threads of the pool.
     package init(
-        tokens: Int, channels: Int, pool: ThreadPool, write: (_ tile: Int, _ memory: UnsafeMutablePointer<Float>) -> Void
+        tokens: Int, channels: Int, pool: ThreadPool,
+        write: (_ tile: Int, _ memory: UnsafeMutablePointer<Float>) -> Void
     ) {
         self.tokens = tokens
         self.channels = channels

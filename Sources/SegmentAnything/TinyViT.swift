@@ -76,7 +76,8 @@ package struct TinyViT: ImageEncoder {
                     steps.append(
                         .convolution(
                             try InvertedBottleneck(
-                                weights, "\(name).blocks.\(block)", inputs: dims[0], hidden: configuration.hiddenDims[0],
+                                weights, "\(name).blocks.\(block)", inputs: dims[0],
+                                hidden: configuration.hiddenDims[0],
                                 outputs: dims[0], grid: grids[0], stride: 1, isResidual: true)))
                 } else {
                     steps.append(

@@ -8,10 +8,11 @@ import Glibc
 /// which only decodes need not pay, and 0.3.21 does not know recent AMD processors and falls back to kernels of half
 /// the width unless `OPENBLAS_CORETYPE` is set before its initialisation runs.
 enum OpenBLAS {
-    private typealias Sgemm = @convention(c) (
-        CBLAS_ORDER, CBLAS_TRANSPOSE, CBLAS_TRANSPOSE, Int32, Int32, Int32, Float, UnsafePointer<Float>?, Int32,
-        UnsafePointer<Float>?, Int32, Float, UnsafeMutablePointer<Float>?, Int32
-    ) -> Void
+    private typealias Sgemm =
+        @convention(c) (
+            CBLAS_ORDER, CBLAS_TRANSPOSE, CBLAS_TRANSPOSE, Int32, Int32, Int32, Float, UnsafePointer<Float>?, Int32,
+            UnsafePointer<Float>?, Int32, Float, UnsafeMutablePointer<Float>?, Int32
+        ) -> Void
 
     private static let sgemm: Sgemm? = {
         let previous = getenv("OPENBLAS_CORETYPE")

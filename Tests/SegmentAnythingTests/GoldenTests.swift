@@ -2,8 +2,8 @@ import Checkpoints
 import Foundation
 import Imaging
 import NeuralNetworks
-import Segmentation
 import SegmentAnything
+import Segmentation
 import Tensors
 import Testing
 

@@ -1,6 +1,6 @@
 import NeuralNetworks
-import Segmentation
 import SegmentAnything
+import Segmentation
 import Tensors
 import Testing
 

@@ -1,11 +1,11 @@
 import CKernels
 import Testing
 
-/// Every kernel of every instruction set against its plain twin.
-///
-/// The level is a setting of the process, so the tests run one after another.
-@Suite(.serialized) struct KernelTests {
-    static let levels = [KIRIE_BASELINE, KIRIE_AVX2, KIRIE_AVX512].filter { $0.rawValue <= kirie_best_level().rawValue }
+/// Every kernel of every instruction set that this processor runs, against its plain twin.
+@Suite struct KernelTests {
+    private static let levels = [KIRIE_BASELINE, KIRIE_AVX2, KIRIE_AVX512].filter {
+        $0.rawValue <= kirie_best_level().rawValue
+    }
 
     /// Seeded numbers in −1 ... 1.
     private struct Numbers {
@@ -17,19 +17,18 @@ import Testing
         mutating func array(_ count: Int) -> [Float] { (0..<count).map { _ in next() } }
     }
 
-    /// Runs `body` with the plain twin and with each level, and compares what it returns.
-    private func compare(tolerance: Float, _ body: () -> [Float], _ name: String) {
-        defer { kirie_use_level(kirie_best_level()) }
-        kirie_use_level(KIRIE_PLAIN)
-        let expected = body()
+    /// Runs `body` with the plain kernels and with those of each level, and compares what it returns.
+    private func compare(tolerance: Float, _ body: (kirie_kernels) -> [Float], _ name: String) {
+        let expected = body(kirie_kernels_of(KIRIE_PLAIN).pointee)
         for level in Self.levels {
-            kirie_use_level(level)
-            let found = body()
+            let found = body(kirie_kernels_of(level).pointee)
             let largest = zip(found, expected).reduce(Float(0)) { largest, pair in
                 let distance = abs(pair.0 - pair.1)
                 return distance.isNaN ? .infinity : max(largest, distance)
             }
-            #expect(found.count == expected.count && largest <= tolerance, "\(name), level \(level.rawValue): \(largest)")
+            #expect(
+                found.count == expected.count && largest <= tolerance,
+                "\(name), level \(level.rawValue): \(largest)")
         }
     }
 
@@ -39,20 +38,34 @@ import Testing
             let (x, gain, shift) = (numbers.array(3 * columns), numbers.array(columns), numbers.array(columns))
             compare(
                 tolerance: 2e-5,
-                {
+                { kernels in
                     var y = [Float](repeating: 0, count: 3 * columns)
-                    kirie_layer_norm_rows(3, columns, x, columns, gain, shift, 1e-6, &y, columns)
+                    kernels.layer_norm_rows(3, columns, x, columns, gain, shift, 1e-6, &y, columns)
                     return y
                 }, "layer norm over \(columns)")
         }
         let x = (0..<1003).map { Float($0) / 100 - 5 }
-        compare(tolerance: 1e-6, { var y = x; kirie_gelu(y.count, &y); return y }, "gelu")
-        compare(tolerance: 0, { var y = x; kirie_relu(y.count, &y); return y }, "relu")
-        compare(tolerance: 0, { var y = x; kirie_add(y.count, x, &y); return y }, "add")
+        compare(
+            tolerance: 1e-6,
+            { kernels in
+                var y = x; kernels.gelu(y.count, &y); return y
+            }, "gelu")
+        compare(
+            tolerance: 0,
+            { kernels in
+                var y = x; kernels.relu(y.count, &y); return y
+            }, "relu")
+        compare(
+            tolerance: 0,
+            { kernels in
+                var y = x; kernels.add(y.count, x, &y); return y
+            }, "add")
         let (tile, gain, shift) = (numbers.array(48 * 64), numbers.array(48), numbers.array(48))
         compare(
             tolerance: 2e-5,
-            { var y = tile; kirie_layer_norm_columns(48, 64, &y, 64, gain, shift, 1e-6); return y }, "columns")
+            { kernels in
+                var y = tile; kernels.layer_norm_columns(48, 64, &y, 64, gain, shift, 1e-6); return y
+            }, "columns")
     }
 
     @Test(arguments: [(1, 16, 5), (7, 64, 33), (13, 80, 64), (56, 64, 256), (3, 112, 2)])
@@ -65,9 +78,9 @@ import Testing
                 // Rounding adds up along the depth.
                 compare(
                     tolerance: 2e-7 * Float(depth) + 1e-6,
-                    {
+                    { kernels in
                         var y = c
-                        kirie_product(
+                        kernels.product(
                             rows, columns, depth, a, aRow, aColumn, b, columns, &y, columns, rowBias, columnBias,
                             accumulate)
                         return y
@@ -91,31 +104,41 @@ import Testing
     @Test func decoderSteps() {
         var numbers = Numbers(state: 4)
         let scores = numbers.array(7 * 8 * 64).map { $0 * 20 }
-        compare(tolerance: 1e-6, { var s = scores; kirie_softmax_over_tokens(7, 8, &s); return s }, "over tokens")
+        compare(
+            tolerance: 1e-6,
+            { kernels in
+                var s = scores; kernels.softmax_over_tokens(7, 8, &s); return s
+            }, "over tokens")
         for valid in [64, 17, 1] {
             compare(
                 tolerance: 2e-5,
-                {
+                { kernels in
                     var s = scores
                     var maximum = (0..<56).map { Float($0) / 8 - 3 }
                     var total = [Float](repeating: 2, count: 56)
                     var factor = [Float](repeating: 0, count: 56)
-                    kirie_softmax_step(56, valid, &s, &maximum, &total, &factor)
+                    kernels.softmax_step(56, valid, &s, &maximum, &total, &factor)
                     return s + maximum + total + factor
                 }, "softmax step, \(valid) valid")
         }
         compare(
             tolerance: 0,
-            { var y = [Float](repeating: 0, count: 64 * 64); kirie_transpose64(56, scores, &y, 64); return y },
+            { kernels in
+                var y = [Float](repeating: 0, count: 64 * 64); kernels.transpose64(56, scores, &y, 64); return y
+            },
             "transpose")
         let factors = numbers.array(64)
-        compare(tolerance: 0, { var y = scores; kirie_scale_columns(56, 64, factors, &y, 64); return y }, "scale")
+        compare(
+            tolerance: 0,
+            { kernels in
+                var y = scores; kernels.scale_columns(56, 64, factors, &y, 64); return y
+            }, "scale")
         let (bias, weight) = (numbers.array(32), numbers.array(3 * 32))
         compare(
             tolerance: 5e-5,
-            {
+            { kernels in
                 var logits = [Float](repeating: 0.5, count: 3 * 64)
-                kirie_gelu_dot(32, 3, scores, 64, bias, weight, 32, &logits, 64)
+                kernels.gelu_dot(32, 3, scores, 64, bias, weight, 32, &logits, 64)
                 return logits
             }, "gelu dot")
     }
@@ -143,7 +166,7 @@ import Testing
         for usesTable in [false, true] {
             compare(
                 tolerance: 2e-4,
-                {
+                { kernels in
                     var keys = [Float](repeating: 0, count: lanes * headSize)
                     var values = [Float](repeating: 0, count: lanes * shape.head_padded)
                     projected.withUnsafeBufferPointer { memory in
@@ -157,7 +180,7 @@ import Testing
                     }
                     var out = [Float](repeating: 0, count: count * headSize)
                     var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
-                    kirie_attention_tile(
+                    kernels.attention_tile(
                         &shape, queries.count, projected, stride, queries, queries, 1 / Float(headSize).squareRoot(),
                         usesTable ? nil : relH, biasStride, usesTable ? nil : relW, biasStride,
                         usesTable ? table : nil, keys, values, &out, headSize, &scratch)
@@ -169,17 +192,19 @@ import Testing
     @Test(arguments: [1, 2]) func depthwise(stride: Int) {
         var numbers = Numbers(state: 6)
         let (width, channels) = (11, 20)
-        let (rows, weight, bias) = (numbers.array(3 * width * channels), numbers.array(9 * channels), numbers.array(channels))
+        let (rows, weight, bias) = (
+            numbers.array(3 * width * channels), numbers.array(9 * channels), numbers.array(channels)
+        )
         for (above, below) in [(true, true), (false, true), (true, false)] {
             for gelu: Int32 in [0, 1] {
                 compare(
                     tolerance: 1e-5,
-                    {
+                    { kernels in
                         var y = [Float](repeating: 0, count: (width + stride - 1) / stride * channels)
                         rows.withUnsafeBufferPointer { memory in
                             guard let x = memory.baseAddress else { return }
                             let line = width * channels
-                            kirie_depthwise3x3_row(
+                            kernels.depthwise3x3_row(
                                 width, channels, stride, above ? x : nil, x + line, below ? x + 2 * line : nil,
                                 weight, bias, gelu, &y)
                         }

@@ -23,11 +23,12 @@ import Testing
                 }
                 return y
             }
+            let (weights, biases) = (weight.elements, bias.elements)
             let expected = (0..<rows * (columns + 8)).map { index -> Float in
                 let (row, column) = (index / (columns + 8), index % (columns + 8))
                 guard column < columns else { return 0.25 }
-                var sum = Double(bias.elements[column]) + (accumulate ? 0.25 : 0)
-                for k in 0..<depth { sum += Double(x[row * depth + k]) * Double(weight.elements[column * depth + k]) }
+                var sum = Double(biases[column]) + (accumulate ? 0.25 : 0)
+                for k in 0..<depth { sum += Double(x[row * depth + k]) * Double(weights[column * depth + k]) }
                 switch activation {
                 case .none: return Float(sum)
                 case .relu: return Float(max(0, sum))

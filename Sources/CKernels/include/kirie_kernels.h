@@ -24,9 +24,6 @@ typedef enum {
 kirie_level kirie_best_level(void);
 // Whether the processor has AVX512_BF16 (two bf16 products per lane and step).
 int kirie_has_bf16(void);
-// The level in use; kirie_use_level is for tests and for measuring, and answers the level that is then in use.
-kirie_level kirie_current_level(void);
-kirie_level kirie_use_level(kirie_level level);
 
 // The processors that this process may run on, at least 1.
 int kirie_available_processors(void);
@@ -114,5 +111,36 @@ void kirie_attention_tile(
 void kirie_depthwise3x3_row(
     size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
     const float *weight, const float *bias, int gelu, float *y);
+
+// MARK: one level's kernels
+
+// The kernels of one instruction set under the names above, so that a test can hold each against its plain twin.
+typedef struct {
+    void (*layer_norm_rows)(
+        size_t, size_t, const float *, size_t, const float *, const float *, float, float *, size_t);
+    void (*layer_norm_columns)(size_t, size_t, float *, size_t, const float *, const float *, float);
+    void (*gelu)(size_t, float *);
+    void (*relu)(size_t, float *);
+    void (*add)(size_t, const float *, float *);
+    void (*product)(
+        size_t, size_t, size_t, const float *, size_t, size_t, const float *, size_t, float *, size_t, const float *,
+        const float *, int);
+    void (*softmax_over_tokens)(size_t, size_t, float *);
+    void (*softmax_step)(size_t, size_t, float *, float *, float *, float *);
+    void (*transpose64)(size_t, const float *, float *, size_t);
+    void (*scale_columns)(size_t, size_t, const float *, float *, size_t);
+    void (*gelu_dot)(
+        size_t, size_t, const float *, size_t, const float *, const float *, size_t, float *, size_t);
+    void (*attention_tile)(
+        const kirie_attention_shape *, size_t, const float *, size_t, const int32_t *, const int32_t *, float,
+        const float *, size_t, const float *, size_t, const float *, const float *, const float *, float *, size_t,
+        float *);
+    void (*depthwise3x3_row)(
+        size_t, size_t, size_t, const float *, const float *, const float *, const float *, const float *, int,
+        float *);
+} kirie_kernels;
+
+// The kernels of that level; those of the best level that this processor runs where it does not run that one.
+const kirie_kernels *kirie_kernels_of(kirie_level level);
 
 #endif
