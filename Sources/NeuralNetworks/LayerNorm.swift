@@ -16,7 +16,7 @@ public struct LayerNorm: Sendable {
         self.epsilon = epsilon
     }
 
-    /// Normalises `rows` rows of `x` into `y`; both may be the same memory. Strides are in floats.
+    /// Normalises `rows` rows of `x` into `y`; both may be the same memory, strides are in floats.
     package func callAsFunction(
         rows: Int, x: UnsafePointer<Float>, xStride: Int, y: UnsafeMutablePointer<Float>, yStride: Int
     ) {

@@ -7,7 +7,7 @@ package enum ImagePreprocessing {
     /// Changes whenever a picture's tensor would change; part of every embedding's key.
     package static let version = 1
 
-    /// Red, green, blue, in 0 ... 255.
+    /// Red, green, blue, from 0 to 255.
     private static let mean: [Float] = [123.675, 116.28, 103.53]
     private static let deviation: [Float] = [58.395, 57.12, 57.375]
 

@@ -19,7 +19,7 @@ struct PositionEmbeddingRandom: Sendable {
         ).elements
     }
 
-    /// Writes the C numbers of the position (x, y), each in 0 ... 1.
+    /// Writes the C numbers of the position (x, y), each from 0 to 1.
     func encode(x: Float, y: Float, into out: UnsafeMutablePointer<Float>) {
         for index in 0..<half {
             let angle = 2 * Float.pi * ((2 * x - 1) * matrix[index] + (2 * y - 1) * matrix[half + index])

@@ -90,8 +90,10 @@ public struct SamDecoder: Sendable {
             state, positions: positions, promptTokens: tokens, selection: selection, pool: pool)
     }
 
-    /// Decodes many prompts on one picture: as many at a time as there are threads, each on one thread, which keeps
-    /// all cores busy without a word between them. Every answer equals that of a prompt decoded alone, to the bit.
+    /// Decodes many prompts on one picture.
+    ///
+    /// As many at a time as there are threads, each on one thread, which keeps all cores busy without a word between
+    /// them. Every answer equals that of a prompt decoded alone, to the bit.
     package func decode(
         _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, pool: ThreadPool
     ) throws(PromptError) -> [DecodedMasks] {

@@ -4,7 +4,7 @@
 /// A tensor is a value: it can be handed to any thread. Scratch memory that is written again and again is not a
 /// tensor but a ``Workspace``.
 public struct Tensor: Sendable {
-    /// The extent of every axis, outermost first. An empty shape is a scalar.
+    /// The extent of every axis, outermost first; an empty shape is a scalar.
     public let shape: [Int]
 
     /// The memory, 64-byte aligned when this module allocated it.

@@ -7,7 +7,7 @@ import Testing
         $0.rawValue <= kirie_best_level().rawValue
     }
 
-    /// Seeded numbers in −1 ... 1.
+    /// Seeded numbers from −1 to 1.
     private struct Numbers {
         var state: UInt64
         mutating func next() -> Float {

@@ -33,7 +33,8 @@ import Testing
                 case .none: return Float(sum)
                 case .relu: return Float(max(0, sum))
                 // The tanh form is within 1e-3 of the exact one: enough to tell a missing activation.
-                case .gelu: return Float(0.5 * sum * (1 + _tanh(0.7978845608 * (sum + 0.044715 * sum * sum * sum))))
+                case .gelu:
+                    return Float(0.5 * sum * (1 + hyperbolicTangent(0.7978845608 * (sum + 0.044715 * sum * sum * sum))))
                 }
             }
             let tolerance: Float = activation == .gelu ? 2e-3 : 2e-4
@@ -44,7 +45,7 @@ import Testing
         }
     }
 
-    private func _tanh(_ x: Double) -> Double {
+    private func hyperbolicTangent(_ x: Double) -> Double {
         let e = Swift.max(-40, Swift.min(40, 2 * x))
         var term = 1.0
         var sum = 1.0
