@@ -2,10 +2,11 @@ import Checkpoints
 
 /// Reads a model's sizes off the names and shapes of its tensors, under the published names.
 ///
-/// What tensors cannot say about a TinyViT comes from the safetensors metadata, else the published values hold:
+/// What tensors cannot say about a TinyViT comes from the safetensors metadata:
 ///
-///     kirie.image_size    rows and columns of the model's input, a decimal number: "1024"
-///     kirie.strides       the stride of the merging after each stage but the last, a JSON list: "[2, 2, 1]"
+///     kirie.image_size    rows and columns of the model's input, a decimal number; else 1024
+///     kirie.strides       the stride of the merging after each stage but the last, a JSON list such as [2, 2, 1];
+///                         else 1 into the widths 320, 448 and 576, and 2 into others, as in the published code
 ///
 /// Its heads and windows are read from `attention_biases`, (heads, window²). A ViT needs no metadata: its patch and
 /// width are those of `patch_embed`, its image size is that of `pos_embed`, its head size and windows those of
@@ -55,8 +56,8 @@ struct GeometryReader {
                 throw contradiction(name, "has \(length) rows, where 2·window − 1 is odd")
             }
             let window = (length + 1) / 2
-            guard window == grid || Self.windows.contains(window) else {
-                throw contradiction(name, "stands for windows of \(window)")
+            guard window <= grid else {
+                throw contradiction(name, "stands for windows of \(window) in a grid of \(grid)")
             }
             if window == grid { globalBlocks.insert(block) } else { windows.append((window, block)) }
         }
@@ -67,7 +68,7 @@ struct GeometryReader {
                 "stands for windows of \(other.size), where block \(windows[0].block) has \(window)")
         }
         let headSize = try shape("image_encoder.blocks.0.attn.rel_pos_h", rank: 2)[1]
-        guard dim.isMultiple(of: headSize) else {
+        guard headSize <= Self.headSizeLimit, dim.isMultiple(of: headSize) else {
             throw contradiction(
                 "image_encoder.blocks.0.attn.rel_pos_h", "has heads of \(headSize), of which \(dim) is no multiple")
         }
@@ -92,8 +93,8 @@ struct GeometryReader {
                 let widen = try shape("\(name).blocks.0.conv1.c.weight", rank: 4)
                 dims.append(widen[1])
                 hidden.append(widen[0])
-                heads.append(1)
-                windows.append(1)
+                heads.append(0)
+                windows.append(0)
             } else {
                 let expand = try shape("\(name).blocks.0.mlp.fc1.weight", rank: 2)
                 dims.append(expand[1])
@@ -114,7 +115,7 @@ struct GeometryReader {
         guard dims[0].isMultiple(of: 2) else {
             throw contradiction("image_encoder.patch_embed.seq.2.c.weight", "has an odd number of channels")
         }
-        let strides = try strides(stages: stages)
+        let strides = try strides(between: dims)
         let size = try imageSize()
         let step = strides.reduce(4, *)
         guard size.isMultiple(of: step) else {
@@ -127,7 +128,7 @@ struct GeometryReader {
     }
 
     private func imageSize() throws(CheckpointError) -> Int {
-        guard let text = checkpoint.metadata["kirie.image_size"] else { return SamGeometry.publishedImageSize }
+        guard let text = checkpoint.metadata["kirie.image_size"] else { return Self.publishedImageSize }
         guard let size = Int(text), Self.imageSizes.contains(size) else {
             throw metadataError(
                 "kirie.image_size",
@@ -137,19 +138,16 @@ struct GeometryReader {
         return size
     }
 
-    private func strides(stages: Int) throws(CheckpointError) -> [Int] {
-        var strides = SamGeometry.publishedStrides
-        if let text = checkpoint.metadata["kirie.strides"] {
-            let bytes = Array(text.utf8)
-            let list = bytes.withUnsafeBytes { try? JSONValue($0) }?.elements
-            strides = list?.compactMap(\.integer) ?? []
-            guard strides.count == list?.count, strides.allSatisfy({ (1...2).contains($0) }) else {
-                throw metadataError("kirie.strides", "\(CheckpointError.quoted(text)) is no list of strides of 1 or 2")
-            }
+    private func strides(between dims: [Int]) throws(CheckpointError) -> [Int] {
+        guard let text = checkpoint.metadata["kirie.strides"] else {
+            return dims.dropFirst().map { Self.widthsThatKeepResolution.contains($0) ? 1 : 2 }
         }
-        guard strides.count == stages - 1 else {
+        let bytes = Array(text.utf8)
+        let list = bytes.withUnsafeBytes { try? JSONValue($0) }?.elements ?? []
+        let strides = list.compactMap(\.integer)
+        guard strides.count == list.count, strides.count == dims.count - 1, strides.allSatisfy((1...2).contains) else {
             throw metadataError(
-                "kirie.strides", "\(strides.count) strides do not go between \(stages) stages")
+                "kirie.strides", "\(CheckpointError.quoted(text)) is no list of \(dims.count - 1) strides of 1 or 2")
         }
         return strides
     }
@@ -160,15 +158,18 @@ struct GeometryReader {
         let channels = try shape("mask_decoder.iou_token.weight", rank: 2)[1]
         let layer = "mask_decoder.transformer.layers.0"
         let inner = try shape("\(layer).cross_attn_token_to_image.q_proj.weight", rank: 2)[0]
-        let heads = SamGeometry.decoderHeadCount
-        guard channels.isMultiple(of: heads), inner.isMultiple(of: heads) else {
+        guard channels.isMultiple(of: 32) else {
+            throw contradiction("mask_decoder.iou_token.weight", "has \(channels) channels, which is no multiple of 32")
+        }
+        guard inner.isMultiple(of: 16) else {
             throw contradiction(
-                "\(layer).cross_attn_token_to_image.q_proj.weight",
-                "maps \(channels) channels to \(inner), which do not both divide into \(heads) heads")
+                "\(layer).cross_attn_token_to_image.q_proj.weight", "projects to \(inner), which is no multiple of 16")
         }
         let maskTokenCount = try shape("mask_decoder.mask_tokens.weight", rank: 2)[0]
-        guard Self.maskTokens.contains(maskTokenCount) else {
-            throw contradiction("mask_decoder.mask_tokens.weight", "stands for \(maskTokenCount) masks")
+        guard maskTokenCount == Self.maskTokenCount else {
+            throw contradiction(
+                "mask_decoder.mask_tokens.weight",
+                "stands for \(maskTokenCount) masks, where \(Self.maskTokenCount) are expected")
         }
         return MaskDecoder.Configuration(
             channels: channels, grid: grid, crossAttentionDim: inner,
@@ -185,10 +186,16 @@ struct GeometryReader {
     private static let imageSizes = 32...8192
     /// Extents of the tensors that sizes are read from: none is zero, and sums and small multiples do not overflow.
     private static let extents = 1...1 << 24
-    /// Sides of attention windows.
+    /// Sides of TinyViT's attention windows.
     private static let windows = 1...128
-    /// Masks that a decoder may make.
-    private static let maskTokens = 2...64
+    /// Channels of an attention head in the image encoder.
+    private static let headSizeLimit = 512
+    /// One mask for a clear prompt, three for an ambiguous one.
+    private static let maskTokenCount = 4
+    /// Widths into which TinyViT's published code merges with stride 1.
+    private static let widthsThatKeepResolution: Set = [320, 448, 576]
+    /// The image size that MobileSAM was published with.
+    private static let publishedImageSize = 1024
 
     private func shape(_ name: String, rank: Int) throws(CheckpointError) -> [Int] {
         let stored = try checkpoint.stored(name)

@@ -37,9 +37,6 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
     /// Rows and columns of low-resolution logits and of a mask prompt: 4g.
     public var maskSide: Int { 4 * grid }
 
-    /// Heads of every attention in the mask decoder; no tensor tells, and all published models have this many.
-    package static let decoderHeadCount = 8
-
     /// One line for each part.
     public var description: String {
         "\(encoderDescription)\n"
@@ -74,8 +71,8 @@ extension SamGeometry {
         case "vit_h": self.init(embedDim: 1280, depth: 32, headCount: 16, globalBlocks: [7, 15, 23, 31])
         case "mobile":
             let tiny = TinyViT.Configuration(
-                imageSize: 1024, embedDims: [64, 128, 160, 320], depths: [2, 2, 6, 2], headCounts: [2, 4, 5, 10],
-                windowSizes: [7, 7, 14, 7], strides: Self.publishedStrides, hiddenDims: [256, 512, 640, 1280],
+                imageSize: 1024, embedDims: [64, 128, 160, 320], depths: [2, 2, 6, 2], headCounts: [0, 4, 5, 10],
+                windowSizes: [0, 7, 14, 7], strides: [2, 2, 1], hiddenDims: [256, 512, 640, 1280],
                 outChannels: 256)
             self.init(encoder: .tinyViT(tiny), decoder: Self.publishedDecoder, maskChannels: 16)
         default: return nil
@@ -95,9 +92,4 @@ extension SamGeometry {
             channels: 256, grid: 64, crossAttentionDim: 128, mlpDim: 2048, depth: 2, maskTokenCount: 4,
             iouHeadDepth: 3, iouHeadHidden: 256)
     }
-
-    /// MobileSAM's image size, where a checkpoint's metadata has no `kirie.image_size`.
-    static let publishedImageSize = 1024
-    /// The strides of MobileSAM's three mergings, where the metadata has no `kirie.strides`.
-    static let publishedStrides = [2, 2, 1]
 }

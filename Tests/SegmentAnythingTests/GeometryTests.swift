@@ -76,11 +76,11 @@ import Testing
         guard case .vit(let vit) = model.geometry.encoder else { throw UnexpectedEncoder() }
         #expect(vit.imageSize == 64 && vit.patchSize == 8 && vit.embedDim == 24 && vit.depth == 3)
         #expect(vit.headCount == 3 && vit.mlpDim == 48 && vit.windowSize == 5 && vit.globalBlocks == [1])
-        #expect(vit.outChannels == 16)
+        #expect(vit.outChannels == 32)
         let decoder = model.geometry.decoder
-        #expect(decoder.channels == 16 && decoder.grid == 8 && decoder.crossAttentionDim == 8 && decoder.mlpDim == 40)
+        #expect(decoder.channels == 32 && decoder.grid == 8 && decoder.crossAttentionDim == 16 && decoder.mlpDim == 40)
         #expect(decoder.depth == 2 && decoder.maskTokenCount == 4)
-        #expect(decoder.iouHeadDepth == 3 && decoder.iouHeadHidden == 16)
+        #expect(decoder.iouHeadDepth == 3 && decoder.iouHeadHidden == 32)
         #expect(model.geometry.maskChannels == 16)
     }
 
@@ -179,7 +179,7 @@ import Testing
     }
 
     @Test func anExtraTensorIsNamed() throws {
-        try failure(.extraTensor, "‘mask_decoder.hf_token.weight’") { $0["mask_decoder.hf_token.weight"] = [1, 16] }
+        try failure(.extraTensor, "‘mask_decoder.hf_token.weight’") { $0["mask_decoder.hf_token.weight"] = [1, 32] }
         try failure(of: "hugging_face", .extraTensor, "‘vision_encoder.adapter.weight’") {
             $0["vision_encoder.adapter.weight"] = [4]
         }
@@ -200,14 +200,20 @@ import Testing
             $0["image_encoder.blocks.2.attn.rel_pos_h"] = [7, 8]
         }
         try failure(.misshapenTensor, "heads of 7") { $0["image_encoder.blocks.0.attn.rel_pos_h"] = [9, 7] }
-        try failure(.misshapenTensor, "16 channels and the image encoder's neck 24") {
+        try failure(.misshapenTensor, "32 channels and the image encoder's neck 24") {
             $0["image_encoder.neck.0.weight"] = [24, 24, 1, 1]
+        }
+        try failure(.misshapenTensor, "24 channels, which is no multiple of 32") {
+            $0["mask_decoder.iou_token.weight"] = [1, 24]
+        }
+        try failure(.misshapenTensor, "windows of 9 in a grid of 8") {
+            $0["image_encoder.blocks.0.attn.rel_pos_h"] = [17, 8]
         }
         try failure(.misshapenTensor, "where 4 axes are expected") { $0["image_encoder.pos_embed"] = [8, 8, 24] }
         try failure(.misshapenTensor, "an axis without elements") {
             $0["mask_decoder.iou_token.weight"] = [0, 4_611_686_018_427_387_904]
         }
-        try failure(.misshapenTensor, "200 masks") { $0["mask_decoder.mask_tokens.weight"] = [200, 16] }
+        try failure(.misshapenTensor, "200 masks") { $0["mask_decoder.mask_tokens.weight"] = [200, 32] }
         try failure(.misshapenTensor, "larger than the number of tensors") {
             $0["image_encoder.blocks.999999999999.norm1.bias"] = [24]
         }

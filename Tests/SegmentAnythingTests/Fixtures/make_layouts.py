@@ -29,16 +29,16 @@ def decoder_halves(channels, mlp, size, grid):
 
 def small():
     encoder = ImageEncoderViT(
-        img_size=64, patch_size=8, embed_dim=24, depth=3, num_heads=3, mlp_ratio=2, out_chans=16, qkv_bias=True,
+        img_size=64, patch_size=8, embed_dim=24, depth=3, num_heads=3, mlp_ratio=2, out_chans=32, qkv_bias=True,
         norm_layer=partial(torch.nn.LayerNorm, eps=1e-6), use_rel_pos=True, global_attn_indexes=[1], window_size=5)
-    return Sam(image_encoder=encoder, **decoder_halves(16, 40, 64, 8)).eval()
+    return Sam(image_encoder=encoder, **decoder_halves(32, 40, 64, 8)).eval()
 
 
 def hugging_face():
-    vision = SamVisionConfig(hidden_size=24, output_channels=16, num_hidden_layers=3, num_attention_heads=3, image_size=64,
-                             patch_size=8, window_size=5, global_attn_indexes=[1], mlp_ratio=2.0, mlp_dim=48, num_pos_feats=8)
-    prompt = SamPromptEncoderConfig(hidden_size=16, image_size=64, patch_size=8, mask_input_channels=16)
-    decoder = SamMaskDecoderConfig(hidden_size=16, mlp_dim=40, iou_head_hidden_dim=16)
+    vision = SamVisionConfig(hidden_size=24, output_channels=32, num_hidden_layers=3, num_attention_heads=3, image_size=64,
+                             patch_size=8, window_size=5, global_attn_indexes=[1], mlp_ratio=2.0, mlp_dim=48, num_pos_feats=16)
+    prompt = SamPromptEncoderConfig(hidden_size=32, image_size=64, patch_size=8, mask_input_channels=16)
+    decoder = SamMaskDecoderConfig(hidden_size=32, mlp_dim=40, iou_head_hidden_dim=32)
     return SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)).eval()
 
 
