@@ -9,7 +9,8 @@ size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t querie
     const size_t rows = 12, groups = (queries + 5) / 6;
     const size_t per_row =
         shape->head_size + (shape->key_rows + 15) / 16 * 16 + shape->key_columns_padded + shape->head_padded;
-    return (groups + 1) * (rows * per_row + 32) + rows * 512;
+    // A block of scores, and in the bf16 kernels their narrow copy.
+    return (groups + 1) * (rows * per_row + 32) + 2 * rows * 512;
 }
 
 void kirie_attention_pack(

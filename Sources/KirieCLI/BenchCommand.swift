@@ -58,17 +58,22 @@ struct BenchCommand: ParsableCommand {
             let pool = options.model.makePool()
             let times = Measurement.times(runs: options.runs) { _ = encoder.encode(input: input, pool: pool) }
             try Measurement(
-                part: "encode", model: name, precision: options.model.precision.rawValue, threads: pool.threadCount,
+                part: "encode", model: name, precision: options.model.precision.precision.rawValue,
+                threads: pool.threadCount,
                 times: times
             ).report(json: options.json)
         }
 
         private func load() throws -> (String, SamEncoder) {
             if let random = options.random, let geometry = random.published {
-                return (random.rawValue, try SamModel.randomEncoder(geometry))
+                return (
+                    random.rawValue,
+                    try SamModel.randomEncoder(
+                        geometry, precision: options.model.precision.precision)
+                )
             }
             let (name, sam) = try options.model.open()
-            return (name, try sam.encoder())
+            return (name, try sam.encoder(precision: options.model.precision.precision))
         }
     }
 
@@ -102,7 +107,8 @@ struct BenchCommand: ParsableCommand {
                 _ = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
             }
             try Measurement(
-                part: "decode", model: name, precision: options.model.precision.rawValue, threads: pool.threadCount,
+                part: "decode", model: name, precision: options.model.precision.precision.rawValue,
+                threads: pool.threadCount,
                 times: times
             ).report(json: options.json)
         }

@@ -51,7 +51,7 @@ struct DecodeCommand: ParsableCommand {
         let masks = watch.time("scale") { decoded.map { decoder.masks($0, on: prepared, pool: pool) } }
         let answer = Answer(
             image: .init(width: image.originalWidth, height: image.originalHeight, sha256: nil), model: name,
-            precision: model.precision.rawValue, timings_ms: watch.milliseconds,
+            precision: model.precision.precision.rawValue, timings_ms: watch.milliseconds,
             masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
         try output.write(answer, masks: masks, prompts: prompts, image: nil)
     }

@@ -35,7 +35,7 @@ struct EncodeCommand: ParsableCommand {
         let picture = try ImageDecoder().decode(file: image)
         let sam = try model.open().model
         let pool = model.makePool()
-        let embedding = try sam.encoder().encode(picture, pool: pool)
+        let embedding = try sam.encoder(precision: model.precision.precision).encode(picture, pool: pool)
         try EmbeddingFile.write(
             embedding, model: sam, image: debug ? picture : nil, to: output)
     }

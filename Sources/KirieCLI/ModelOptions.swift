@@ -11,14 +11,17 @@ struct ModelOptions: ParsableArguments {
         help: "A checkpoint file, or a model's name (see `kirie model list`). Default: $KIRIE_MODEL, else kirie-tiny.")
     var model: String?
 
-    @Option(name: .long, help: "fp32.")
-    var precision: Precision = .fp32
+    @Option(name: .long, help: "The image encoder's products: fp32, bf16, or auto (bf16 where the processor has it).")
+    var precision: PrecisionChoice = .fp32
 
     @Option(name: .long, help: "Threads that share the work. Default: every processor.")
     var threads: Int?
 
     func validate() throws {
         if let threads, threads < 1 { throw ValidationError("--threads takes a number from 1.") }
+        guard precision.precision.isSupported else {
+            throw ValidationError("This processor has no bf16 products: use --precision auto or fp32.")
+        }
     }
 
     /// Opens the model.
@@ -30,10 +33,18 @@ struct ModelOptions: ParsableArguments {
     func makePool() -> ThreadPool { ThreadPool(threadCount: threads ?? ThreadPool.availableProcessors) }
 }
 
-/// How numbers are kept and multiplied in the image encoder.
-enum Precision: String, ExpressibleByArgument, CaseIterable {
-    /// 32-bit floating point throughout.
-    case fp32
+/// What `--precision` takes.
+enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
+    case auto, fp32, bf16
+
+    /// The precision that was chosen.
+    var precision: Precision {
+        switch self {
+        case .auto: .automatic
+        case .fp32: .float32
+        case .bf16: .bfloat16
+        }
+    }
 }
 
 /// Where models lie.

@@ -3,6 +3,7 @@ import Crypto
 import Imaging
 import SegmentAnything
 import Segmentation
+import Tensors
 
 struct SegmentCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -30,7 +31,7 @@ struct SegmentCommand: ParsableCommand {
         let prompts = try prompt.prompts(
             width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
-        let encoder = try watch.time("load") { try sam.encoder() }
+        let encoder = try watch.time("load") { try sam.encoder(precision: model.precision.precision) }
         let maskDecoder = try watch.time("load") { try sam.decoder() }
         let embedding = watch.time("encode") { encoder.encode(picture, pool: pool) }
         let masks = try watch.time("decode") {
@@ -40,7 +41,7 @@ struct SegmentCommand: ParsableCommand {
         let digest = SHA256.hash(data: bytes).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
         let answer = Answer(
             image: .init(width: picture.width, height: picture.height, sha256: digest), model: name,
-            precision: model.precision.rawValue, timings_ms: watch.milliseconds,
+            precision: model.precision.precision.rawValue, timings_ms: watch.milliseconds,
             masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
         try output.write(answer, masks: masks, prompts: prompts, image: picture)
     }

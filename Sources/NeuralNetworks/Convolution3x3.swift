@@ -57,7 +57,8 @@ package struct Convolution3x3: Sendable {
                     }
                 }
             }
-            linear.product(rows: positions.count, x: gathered, xStride: depth, y: y, yStride: yStride)
+            linear.product(
+                rows: positions.count, x: Features(gathered, stride: depth), y: Features(y, stride: yStride))
         }
     }
 }

@@ -28,6 +28,20 @@ public struct LayerNorm: Sendable {
         }
     }
 
+    /// Normalises `rows` rows of fp32 into rows of either type; both may be the same memory when both are fp32.
+    package func callAsFunction(rows: Int, x: Features, y: Features) {
+        guard y.type == .bfloat16 else {
+            return self(rows: rows, x: x.floats, xStride: x.stride, y: y.floats, yStride: y.stride)
+        }
+        gain.withUnsafeBufferPointer { gain in
+            shift.withUnsafeBufferPointer { shift in
+                kirie_bf16_layer_norm_rows(
+                    rows, gain.count, x.floats, x.stride, gain.baseAddress, shift.baseAddress, epsilon,
+                    y.bfloat16Bits, y.stride)
+            }
+        }
+    }
+
     /// Normalises each column of a channel-major tile of (features, columns) in place; columns in multiples of 16.
     package func normalizeColumns(_ columns: Int, x: UnsafeMutablePointer<Float>, stride: Int) {
         gain.withUnsafeBufferPointer { gain in

@@ -8,17 +8,20 @@ public struct Linear: Sendable {
     /// Reads `name.weight` (outputs, inputs) and, where there is one, `name.bias` (outputs).
     public init(
         _ weights: some WeightSource, _ name: String, inputs: Int, outputs: Int, hasBias: Bool = true,
-        activation: Activation = .none
+        activation: Activation = .none, input: ElementType = .float32, output: ElementType = .float32
     ) throws {
         let weight = try weights.tensor("\(name).weight", shape: [outputs, inputs])
         let bias = hasBias ? try weights.tensor("\(name).bias", shape: [outputs]) : nil
-        product = LinearProduct(weight: weight, bias: bias, activation: activation)
+        product = LinearProduct(weight: weight, bias: bias, activation: activation, input: input, output: output)
         weights.release("\(name).weight")
     }
 
     /// Packs weights that were computed, such as a convolution with its batch normalisation folded in.
-    public init(weight: Tensor, bias: Tensor?, activation: Activation = .none) {
-        product = LinearProduct(weight: weight, bias: bias, activation: activation)
+    public init(
+        weight: Tensor, bias: Tensor?, activation: Activation = .none, input: ElementType = .float32,
+        output: ElementType = .float32
+    ) {
+        product = LinearProduct(weight: weight, bias: bias, activation: activation, input: input, output: output)
     }
 }
 

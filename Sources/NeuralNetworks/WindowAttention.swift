@@ -41,12 +41,12 @@ package struct WindowAttention: Sendable {
 
     private let shape: kirie_attention_shape
     private let headCount: Int
-    private let rowLength: Int
     private let scale: Float
     private let offsets: [HeadOffsets]
     private let windows: [Window]
-    /// The projection of a zero token, as one row.
+    /// The projection of a zero token, as one row, in fp32 and in bf16.
     private let paddingRow: Tensor
+    private let narrowPaddingRow: [UInt16]
     private let positionBias: PositionBias
     private let biasStride: Int
 
@@ -55,17 +55,15 @@ package struct WindowAttention: Sendable {
     ///   - window: window side; the grid's side for global attention.
     ///   - headSize: numbers per head.
     ///   - offsets: one per head.
-    ///   - rowLength: numbers in a row of the joint projection of queries, keys and values.
-    ///   - paddingRow: (rowLength), the projection of a token that lies outside the grid.
+    ///   - paddingRow: the projection of a token that lies outside the grid: queries, keys and values of all heads.
     ///   - positionBias: laid out here as the kernels read it.
     package init(
-        grid: Int, window: Int, headSize: Int, offsets: [HeadOffsets], rowLength: Int, paddingRow: Tensor,
-        positionBias: PositionBias
+        grid: Int, window: Int, headSize: Int, offsets: [HeadOffsets], paddingRow: Tensor, positionBias: PositionBias
     ) {
         headCount = offsets.count
         self.offsets = offsets
-        self.rowLength = rowLength
         self.paddingRow = paddingRow
+        narrowPaddingRow = paddingRow.elements.map(Self.narrow)
         scale = 1 / Float(headSize).squareRoot()
         shape = kirie_attention_shape(
             head_size: headSize, head_padded: (headSize + 15) / 16 * 16, key_rows: window, key_columns: window,
@@ -83,52 +81,56 @@ package struct WindowAttention: Sendable {
         }
     }
 
-    /// out (tokens, heads · head size) = attention over `projected` (tokens, rowLength).
-    package func callAsFunction(
-        projected: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int, pool: ThreadPool
-    ) {
+    /// out (tokens, heads · head size) = attention over `projected`, the rows that queries, keys and values lie in.
+    ///
+    /// Both are of the same type, which is the precision of the products.
+    package func callAsFunction(projected: Features, out: Features, pool: ThreadPool) {
         if windows.count == 1, shape.key_rows * shape.key_columns >= 1024 {
-            attendLarge(windows[0], projected: projected, out: out, outStride: outStride, pool: pool)
+            attendLarge(windows[0], projected: projected, out: out, pool: pool)
         } else {
             pool.parallel(windows.count * headCount) { index in
-                attendSmall(
-                    windows[index / headCount], head: index % headCount, projected: projected, out: out,
-                    outStride: outStride)
+                attendSmall(windows[index / headCount], head: index % headCount, projected: projected, out: out)
             }
         }
     }
 
-    private var packedKeyCount: Int { shape.key_rows * shape.key_columns_padded * shape.head_size }
+    /// Numbers that one head's packed keys and values take; the keys of an odd head are filled up to pairs.
+    private var packedKeyCount: Int { shape.key_rows * shape.key_columns_padded * (shape.head_size + 1) / 2 * 2 }
     private var packedValueCount: Int { shape.key_rows * shape.key_columns_padded * shape.head_padded }
 
-    private func attendSmall(
-        _ window: Window, head: Int, projected: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int
-    ) {
-        Scratch.withFloats(packedKeyCount + packedValueCount) { packed in
-            pack(
-                window, head: head, rows: 0..<shape.key_rows, projected: projected, keys: packed,
-                values: packed + packedKeyCount)
+    /// One head's keys and values as the kernels read them.
+    private struct Packed {
+        let keys: Features
+        let values: Features
+    }
+
+    private func withPacked(heads: Int, type: ElementType, _ body: ((Int) -> Packed) -> Void) {
+        Scratch.withFeatures(rows: heads, columns: packedKeyCount + packedValueCount, type: type) { memory in
+            body { head in
+                Packed(keys: memory.from(row: head), values: memory.from(row: head, column: packedKeyCount))
+            }
+        }
+    }
+
+    private func attendSmall(_ window: Window, head: Int, projected: Features, out: Features) {
+        withPacked(heads: 1, type: projected.type) { packed in
+            pack(window, head: head, rows: 0..<shape.key_rows, projected: projected, into: packed(0))
             attend(
-                window, head: head, queries: 0..<window.queryTokens.count, projected: projected, keys: packed,
-                values: packed + packedKeyCount, out: out, outStride: outStride)
+                window, head: head, queries: 0..<window.queryTokens.count, projected: projected, packed: packed(0),
+                out: out)
         }
     }
 
     /// One window for all heads: its keys are packed by all threads, then its queries are shared out.
-    private func attendLarge(
-        _ window: Window, projected: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int,
-        pool: ThreadPool
-    ) {
-        let perHead = packedKeyCount + packedValueCount
-        Scratch.withFloats(headCount * perHead) { packed in
+    private func attendLarge(_ window: Window, projected: Features, out: Features, pool: ThreadPool) {
+        withPacked(heads: headCount, type: projected.type) { packed in
             let rowsAtOnce = 8
             let parts = (shape.key_rows + rowsAtOnce - 1) / rowsAtOnce
             pool.parallel(headCount * parts) { index in
                 let (head, part) = (index / parts, index % parts)
                 pack(
-                    window, head: head,
-                    rows: part * rowsAtOnce..<min(shape.key_rows, (part + 1) * rowsAtOnce), projected: projected,
-                    keys: packed + head * perHead, values: packed + head * perHead + packedKeyCount)
+                    window, head: head, rows: part * rowsAtOnce..<min(shape.key_rows, (part + 1) * rowsAtOnce),
+                    projected: projected, into: packed(head))
             }
             let tiles = (window.queryTokens.count + Self.largeTile - 1) / Self.largeTile
             pool.parallel(headCount * tiles) { index in
@@ -136,61 +138,87 @@ package struct WindowAttention: Sendable {
                 attend(
                     window, head: head,
                     queries: tile * Self.largeTile..<min(window.queryTokens.count, (tile + 1) * Self.largeTile),
-                    projected: projected, keys: packed + head * perHead,
-                    values: packed + head * perHead + packedKeyCount, out: out, outStride: outStride)
+                    projected: projected, packed: packed(head), out: out)
             }
         }
     }
 
-    private func pack(
-        _ window: Window, head: Int, rows: Range<Int>, projected: UnsafePointer<Float>,
-        keys: UnsafeMutablePointer<Float>, values: UnsafeMutablePointer<Float>
-    ) {
+    private func pack(_ window: Window, head: Int, rows: Range<Int>, projected: Features, into packed: Packed) {
+        let offset = offsets[head]
         withUnsafePointer(to: shape) { shape in
-            paddingRow.withUnsafeBufferPointer { padding in
-                guard let padding = padding.baseAddress else { return }
-                kirie_attention_pack(
-                    shape, projected + offsets[head].key, projected + offsets[head].value, rowLength, window.tokens,
-                    padding + offsets[head].key, padding + offsets[head].value, rows.lowerBound, rows.upperBound,
-                    keys, values)
+            if projected.type == .bfloat16 {
+                narrowPaddingRow.withUnsafeBufferPointer { padding in
+                    guard let padding = padding.baseAddress else { return }
+                    kirie_bf16_attention_pack(
+                        shape, projected.bfloat16Bits + offset.key, projected.bfloat16Bits + offset.value,
+                        projected.stride, window.tokens, padding + offset.key, padding + offset.value,
+                        rows.lowerBound, rows.upperBound, packed.keys.bfloat16Bits, packed.values.bfloat16Bits)
+                }
+            } else {
+                paddingRow.withUnsafeBufferPointer { padding in
+                    guard let padding = padding.baseAddress else { return }
+                    kirie_attention_pack(
+                        shape, projected.floats + offset.key, projected.floats + offset.value, projected.stride,
+                        window.tokens, padding + offset.key, padding + offset.value, rows.lowerBound, rows.upperBound,
+                        packed.keys.floats, packed.values.floats)
+                }
             }
         }
     }
 
     private func attend(
-        _ window: Window, head: Int, queries: Range<Int>, projected: UnsafePointer<Float>,
-        keys: UnsafePointer<Float>, values: UnsafePointer<Float>, out: UnsafeMutablePointer<Float>, outStride: Int
+        _ window: Window, head: Int, queries: Range<Int>, projected: Features, packed: Packed, out: Features
     ) {
         withUnsafePointer(to: shape) { shape in
             Scratch.withFloats(kirie_attention_scratch(shape, queries.count)) { scratch in
                 window.queryTokens.withUnsafeBufferPointer { tokens in
                     window.queryPlaces.withUnsafeBufferPointer { places in
                         guard let tokens = tokens.baseAddress, let places = places.baseAddress else { return }
-                        func run(
-                            _ height: UnsafePointer<Float>?, _ width: UnsafePointer<Float>?,
-                            _ table: UnsafePointer<Float>?
-                        ) {
-                            kirie_attention_tile(
-                                shape, queries.count, projected + offsets[head].query, rowLength,
-                                tokens + queries.lowerBound, places + queries.lowerBound, scale, height, biasStride,
-                                width, biasStride, table, keys, values, out + head * shape.pointee.head_size,
-                                outStride, scratch)
-                        }
-                        switch positionBias {
-                        case .relative(let height, let width):
-                            height.withUnsafeBufferPointer { height in
-                                width.withUnsafeBufferPointer { run(height.baseAddress, $0.baseAddress, nil) }
-                            }
-                        case .table(let table):
-                            table.withUnsafeBufferPointer { table in
-                                guard let table = table.baseAddress else { return }
-                                let places = shape.pointee.key_rows * shape.pointee.key_columns
-                                run(nil, nil, table + head * places * biasStride)
+                        withBias(head: head) { height, width, table in
+                            let (tokens, places) = (tokens + queries.lowerBound, places + queries.lowerBound)
+                            let query = offsets[head].query
+                            let column = head * shape.pointee.head_size
+                            if projected.type == .bfloat16 {
+                                kirie_bf16_attention_tile(
+                                    shape, queries.count, projected.bfloat16Bits + query, projected.stride, tokens,
+                                    places, scale, height, biasStride, width, biasStride, table,
+                                    packed.keys.bfloat16Bits, packed.values.bfloat16Bits, out.bfloat16Bits + column,
+                                    out.stride, scratch)
+                            } else {
+                                kirie_attention_tile(
+                                    shape, queries.count, projected.floats + query, projected.stride, tokens, places,
+                                    scale, height, biasStride, width, biasStride, table, packed.keys.floats,
+                                    packed.values.floats, out.floats + column, out.stride, scratch)
                             }
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// Calls `body` with the relative positions by row and by column, or with the head's table.
+    private func withBias(
+        head: Int, _ body: (UnsafePointer<Float>?, UnsafePointer<Float>?, UnsafePointer<Float>?) -> Void
+    ) {
+        switch positionBias {
+        case .relative(let height, let width):
+            height.withUnsafeBufferPointer { height in
+                width.withUnsafeBufferPointer { body(height.baseAddress, $0.baseAddress, nil) }
+            }
+        case .table(let table):
+            table.withUnsafeBufferPointer { table in
+                guard let table = table.baseAddress else { return }
+                body(nil, nil, table + head * shape.key_rows * shape.key_columns * biasStride)
+            }
+        }
+    }
+
+    private static func narrow(_ x: Float) -> UInt16 {
+        withUnsafePointer(to: x) { x in
+            var bits: UInt16 = 0
+            kirie_plain_bf16_narrow(1, x, &bits)
+            return bits
         }
     }
 

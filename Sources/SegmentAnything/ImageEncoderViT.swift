@@ -38,6 +38,7 @@ package struct ImageEncoderViT: ImageEncoder {
     }
 
     private let configuration: Configuration
+    private let precision: Precision
     private let grid: Int
     private let patchEmbedding: Linear
     /// (tokens, embed dim).
@@ -46,8 +47,9 @@ package struct ImageEncoderViT: ImageEncoder {
     private let neck: Neck
 
     /// Reads `image_encoder.*`.
-    package init(_ weights: some WeightSource, _ configuration: Configuration) throws {
+    package init(_ weights: some WeightSource, _ configuration: Configuration, precision: Precision) throws {
         self.configuration = configuration
+        self.precision = precision
         let (dim, patch) = (configuration.embedDim, configuration.patchSize)
         let grid = configuration.imageSize / patch
         self.grid = grid
@@ -60,28 +62,33 @@ package struct ImageEncoderViT: ImageEncoder {
         blocks = try (0..<configuration.depth).map { index in
             try Block(
                 weights, "image_encoder.blocks.\(index)", configuration, grid: grid,
-                window: configuration.globalBlocks.contains(index) ? grid : configuration.windowSize)
+                window: configuration.globalBlocks.contains(index) ? grid : configuration.windowSize,
+                type: precision.elementType)
         }
         neck = try Neck(weights, inputs: dim, outputs: configuration.outChannels, grid: grid)
     }
 
     package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor {
         let (dim, tokens) = (configuration.embedDim, grid * grid)
+        let type = precision.elementType
         // The residual stream, the joint projection of queries, keys and values, and what the heads read.
-        return Scratch.withFloats(tokens * dim * 5) { memory in
-            let x = memory
-            let projected = x + tokens * dim
-            let attended = projected + tokens * dim * 3
-            pool.parallelRows(tokens) { rows in
-                embedPatches(image, rows, x)
-                blocks.first?.project(rows, x: x, projected: projected)
-            }
-            for (index, block) in blocks.enumerated() {
-                block.attention(projected: projected, out: attended, outStride: dim, pool: pool)
-                // A block's tail and the next one's head touch the same rows, so they stay in the cache between.
-                pool.parallelRows(tokens) { rows in
-                    block.finish(rows, attended: attended, x: x)
-                    if index + 1 < blocks.count { blocks[index + 1].project(rows, x: x, projected: projected) }
+        return Scratch.withFeatures(rows: tokens, columns: dim, type: .float32) { x in
+            Scratch.withFeatures(rows: tokens, columns: 3 * dim, type: type) { projected in
+                Scratch.withFeatures(rows: tokens, columns: dim, type: type) { attended in
+                    pool.parallelRows(tokens) { rows in
+                        embedPatches(image, rows, x.from(row: rows.lowerBound))
+                        blocks.first?.project(rows, x: x, projected: projected)
+                    }
+                    for (index, block) in blocks.enumerated() {
+                        block.attention(projected: projected, out: attended, pool: pool)
+                        // A block's tail and the next one's head touch the same rows: they stay in the cache between.
+                        pool.parallelRows(tokens) { rows in
+                            block.finish(rows, attended: attended, x: x)
+                            if index + 1 < blocks.count {
+                                blocks[index + 1].project(rows, x: x, projected: projected)
+                            }
+                        }
+                    }
                 }
             }
             return neck(x, pool: pool)
@@ -89,7 +96,7 @@ package struct ImageEncoderViT: ImageEncoder {
     }
 
     /// Gathers the patches of `rows` tokens, projects them and adds their positions.
-    private func embedPatches(_ image: Tensor, _ rows: Range<Int>, _ x: UnsafeMutablePointer<Float>) {
+    private func embedPatches(_ image: Tensor, _ rows: Range<Int>, _ y: Features) {
         let (dim, patch, side) = (configuration.embedDim, configuration.patchSize, configuration.imageSize)
         let depth = 3 * patch * patch
         Scratch.withFloats(rows.count * depth) { patches in
@@ -104,12 +111,12 @@ package struct ImageEncoderViT: ImageEncoder {
                     }
                 }
             }
-            let y = x + rows.lowerBound * dim
             positionEmbedding.withUnsafeBufferPointer { positions in
                 guard let positions = positions.baseAddress else { return }
-                y.update(from: positions + rows.lowerBound * dim, count: rows.count * dim)
+                y.floats.update(from: positions + rows.lowerBound * dim, count: rows.count * dim)
             }
-            patchEmbedding.product(rows: rows.count, x: patches, xStride: depth, y: y, yStride: dim, accumulate: true)
+            patchEmbedding.product(
+                rows: rows.count, x: Features(patches, stride: depth), y: y, accumulate: true)
         }
     }
 }
@@ -119,6 +126,7 @@ extension ImageEncoderViT {
     fileprivate struct Block: Sendable {
         let attention: WindowAttention
         private let dim: Int
+        private let type: ElementType
         private let norm1: LayerNorm
         private let projection: Linear
         private let output: Linear
@@ -127,24 +135,28 @@ extension ImageEncoderViT {
         private let contract: Linear
 
         init(
-            _ weights: some WeightSource, _ name: String, _ configuration: Configuration, grid: Int, window: Int
+            _ weights: some WeightSource, _ name: String, _ configuration: Configuration, grid: Int, window: Int,
+            type: ElementType
         ) throws {
             let dim = configuration.embedDim
             let headSize = dim / configuration.headCount
             self.dim = dim
+            self.type = type
             norm1 = try LayerNorm(weights, "\(name).norm1", features: dim, epsilon: 1e-6)
-            projection = try Linear(weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim)
-            output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim)
+            projection = try Linear(
+                weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type)
+            output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type)
             norm2 = try LayerNorm(weights, "\(name).norm2", features: dim, epsilon: 1e-6)
             expand = try Linear(
-                weights, "\(name).mlp.lin1", inputs: dim, outputs: configuration.mlpDim, activation: .gelu)
-            contract = try Linear(weights, "\(name).mlp.lin2", inputs: configuration.mlpDim, outputs: dim)
+                weights, "\(name).mlp.lin1", inputs: dim, outputs: configuration.mlpDim, activation: .gelu, input: type,
+                output: type)
+            contract = try Linear(
+                weights, "\(name).mlp.lin2", inputs: configuration.mlpDim, outputs: dim, input: type)
             attention = WindowAttention(
                 grid: grid, window: window, headSize: headSize,
                 offsets: (0..<configuration.headCount).map {
                     .init(query: $0 * headSize, key: dim + $0 * headSize, value: 2 * dim + $0 * headSize)
                 },
-                rowLength: 3 * dim,
                 // Windows are filled up after norm1 with zeros, whose projection is the bias.
                 paddingRow: try weights.tensor("\(name).attn.qkv.bias", shape: [3 * dim]),
                 positionBias: .relative(
@@ -153,27 +165,23 @@ extension ImageEncoderViT {
         }
 
         /// projected[rows] = qkv(norm1(x[rows])).
-        func project(_ rows: Range<Int>, x: UnsafePointer<Float>, projected: UnsafeMutablePointer<Float>) {
-            Scratch.withFloats(rows.count * dim) { normal in
-                norm1(rows: rows.count, x: x + rows.lowerBound * dim, xStride: dim, y: normal, yStride: dim)
-                projection.product(
-                    rows: rows.count, x: normal, xStride: dim, y: projected + rows.lowerBound * 3 * dim,
-                    yStride: 3 * dim)
+        func project(_ rows: Range<Int>, x: Features, projected: Features) {
+            Scratch.withFeatures(rows: rows.count, columns: dim, type: type) { normal in
+                norm1(rows: rows.count, x: x.from(row: rows.lowerBound), y: normal)
+                projection.product(rows: rows.count, x: normal, y: projected.from(row: rows.lowerBound))
             }
         }
 
         /// x[rows] += proj(attended[rows]); x[rows] += mlp(norm2(x[rows])).
-        func finish(_ rows: Range<Int>, attended: UnsafePointer<Float>, x: UnsafeMutablePointer<Float>) {
-            let y = x + rows.lowerBound * dim
-            output.product(
-                rows: rows.count, x: attended + rows.lowerBound * dim, xStride: dim, y: y, yStride: dim,
-                accumulate: true)
-            let wide = expand.product.columns
-            Scratch.withFloats(rows.count * (dim + wide)) { normal in
-                let hidden = normal + rows.count * dim
-                norm2(rows: rows.count, x: y, xStride: dim, y: normal, yStride: dim)
-                expand.product(rows: rows.count, x: normal, xStride: dim, y: hidden, yStride: wide)
-                contract.product(rows: rows.count, x: hidden, xStride: wide, y: y, yStride: dim, accumulate: true)
+        func finish(_ rows: Range<Int>, attended: Features, x: Features) {
+            let x = x.from(row: rows.lowerBound)
+            output.product(rows: rows.count, x: attended.from(row: rows.lowerBound), y: x, accumulate: true)
+            Scratch.withFeatures(rows: rows.count, columns: dim, type: type) { normal in
+                norm2(rows: rows.count, x: x, y: normal)
+                Scratch.withFeatures(rows: rows.count, columns: expand.product.columns, type: type) { hidden in
+                    expand.product(rows: rows.count, x: normal, y: hidden)
+                    contract.product(rows: rows.count, x: hidden, y: x, accumulate: true)
+                }
             }
         }
     }

@@ -38,7 +38,7 @@ struct InvertedBottleneck: Sendable {
     }
 
     /// x (grid, grid, inputs) to y (grid / stride, grid / stride, outputs); different memory.
-    func callAsFunction(_ x: UnsafePointer<Float>, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+    func callAsFunction(_ x: UnsafeMutablePointer<Float>, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
         let outGrid = (grid + depthwise.stride - 1) / depthwise.stride
         pool.parallelRows(outGrid, block: Self.bandRows) { band in
             let line = grid * hidden
@@ -49,8 +49,8 @@ struct InvertedBottleneck: Sendable {
                     let centre = outRow * depthwise.stride
                     while widened <= min(grid - 1, centre + 1) {
                         widen.product(
-                            rows: grid, x: x + widened * grid * inputs, xStride: inputs,
-                            y: rows + widened % 3 * line, yStride: hidden)
+                            rows: grid, x: Features(x + widened * grid * inputs, stride: inputs),
+                            y: Features(rows + widened % 3 * line, stride: hidden))
                         widened += 1
                     }
                     depthwise.row(
@@ -60,7 +60,8 @@ struct InvertedBottleneck: Sendable {
                     let out = y + outRow * outGrid * outputs
                     if isResidual { out.update(from: x + outRow * grid * inputs, count: grid * inputs) }
                     narrow.product(
-                        rows: outGrid, x: mixed, xStride: hidden, y: out, yStride: outputs, accumulate: isResidual)
+                        rows: outGrid, x: Features(mixed, stride: hidden), y: Features(out, stride: outputs),
+                        accumulate: isResidual)
                     if isResidual { kirie_gelu(outGrid * outputs, out) }
                 }
             }

@@ -24,15 +24,14 @@ struct Neck: Sendable {
     }
 
     /// (tokens, inputs), row-major over the grid, to the embedding (1, outputs, grid, grid).
-    func callAsFunction(_ x: UnsafePointer<Float>, pool: ThreadPool) -> Tensor {
+    func callAsFunction(_ x: Features, pool: ThreadPool) -> Tensor {
         let tokens = grid * grid
         return Scratch.withFloats(2 * tokens * outputs) { features in
             let mixed = features + tokens * outputs
             pool.parallelRows(tokens) { rows in
                 let y = features + rows.lowerBound * outputs
                 narrow.product(
-                    rows: rows.count, x: x + rows.lowerBound * narrow.product.depth, xStride: narrow.product.depth,
-                    y: y, yStride: outputs)
+                    rows: rows.count, x: x.from(row: rows.lowerBound), y: Features(y, stride: outputs))
                 firstNorm(rows: rows.count, x: y, xStride: outputs, y: y, yStride: outputs)
             }
             pool.parallelRows(tokens) { rows in

@@ -1,5 +1,6 @@
 public import Checkpoints
 import NeuralNetworks
+public import Tensors
 
 /// A model's checkpoint, opened: what it is, and its two halves to be loaded apart.
 ///
@@ -29,16 +30,20 @@ public struct SamModel: Sendable {
     }
 
     /// Loads the image encoder, packing its weights.
-    public func encoder() throws -> SamEncoder {
-        SamEncoder(imageSize: geometry.imageSize, imageEncoder: try Self.imageEncoder(weights, geometry))
+    ///
+    /// - Parameter precision: of its products; see ``Precision/isSupported``.
+    public func encoder(precision: Precision = .float32) throws -> SamEncoder {
+        SamEncoder(
+            imageSize: geometry.imageSize, imageEncoder: try Self.imageEncoder(weights, geometry, precision))
     }
 
     /// Loads the prompt encoder and the mask decoder and nothing else.
     public func decoder() throws -> SamDecoder { try Self.decoder(weights, geometry) }
 
     /// An encoder with drawn weights, to measure a geometry without its checkpoint.
-    package static func randomEncoder(_ geometry: SamGeometry) throws -> SamEncoder {
-        SamEncoder(imageSize: geometry.imageSize, imageEncoder: try imageEncoder(RandomWeights(), geometry))
+    package static func randomEncoder(_ geometry: SamGeometry, precision: Precision) throws -> SamEncoder {
+        SamEncoder(
+            imageSize: geometry.imageSize, imageEncoder: try imageEncoder(RandomWeights(), geometry, precision))
     }
 
     /// A decoder with drawn weights.
@@ -47,10 +52,10 @@ public struct SamModel: Sendable {
     }
 
     private static func imageEncoder(
-        _ weights: some WeightSource, _ geometry: SamGeometry
+        _ weights: some WeightSource, _ geometry: SamGeometry, _ precision: Precision
     ) throws -> any ImageEncoder {
         switch geometry.encoder {
-        case .vit(let configuration): try ImageEncoderViT(weights, configuration)
+        case .vit(let configuration): try ImageEncoderViT(weights, configuration, precision: precision)
         case .tinyViT(let configuration): try TinyViT(weights, configuration)
         }
     }

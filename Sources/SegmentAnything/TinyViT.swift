@@ -117,7 +117,7 @@ package struct TinyViT: ImageEncoder {
                 }
                 swap(&x, &y)
             }
-            return neck(x, pool: pool)
+            return neck(Features(x, stride: configuration.embedDims.last ?? 0), pool: pool)
         }
     }
 

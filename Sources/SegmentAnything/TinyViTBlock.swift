@@ -32,9 +32,11 @@ struct TinyViTBlock: Sendable {
 
         // Windows are filled up before the norm: a zero token's norm is the norm's shift, and that is projected.
         let padding = Tensor(shape: [3 * dim]) { row in
-            norm.answerToZeros.withUnsafeBufferPointer { zero in
-                guard let zero = zero.baseAddress, let row = row.baseAddress else { return }
-                projection.product(rows: 1, x: zero, xStride: dim, y: row, yStride: 3 * dim)
+            guard let row = row.baseAddress else { return }
+            var zero = norm.answerToZeros.elements
+            zero.withUnsafeMutableBufferPointer { zero in
+                guard let zero = zero.baseAddress else { return }
+                projection.product(rows: 1, x: Features(zero, stride: dim), y: Features(row, stride: 3 * dim))
             }
         }
         let biases = try weights.tensor("\(name).attn.attention_biases", shape: [headCount, window * window])
@@ -44,7 +46,7 @@ struct TinyViTBlock: Sendable {
                 let start = $0 * 3 * headSize
                 return .init(query: start, key: start + headSize, value: start + 2 * headSize)
             },
-            rowLength: 3 * dim, paddingRow: padding, positionBias: .table(Self.table(biases, window: window)))
+            paddingRow: padding, positionBias: .table(Self.table(biases, window: window)))
     }
 
     /// (heads, window²) biases by distance to (heads, window², window²): entry |Δrow| · window + |Δcolumn|.
@@ -68,37 +70,40 @@ struct TinyViTBlock: Sendable {
 
     /// x (grid, grid, dim) to y; x is used up.
     func callAsFunction(_ x: UnsafeMutablePointer<Float>, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
-        let tokens = grid * grid
-        Scratch.withFloats(tokens * dim * 4) { projected in
-            let attended = projected + tokens * dim * 3
-            pool.parallelRows(tokens) { rows in
-                Scratch.withFloats(rows.count * dim) { normal in
-                    norm(rows: rows.count, x: x + rows.lowerBound * dim, xStride: dim, y: normal, yStride: dim)
-                    projection.product(
-                        rows: rows.count, x: normal, xStride: dim, y: projected + rows.lowerBound * 3 * dim,
-                        yStride: 3 * dim)
-                }
-            }
-            attention(projected: projected, out: attended, outStride: dim, pool: pool)
-            pool.parallelRows(tokens) { rows in
-                output.product(
-                    rows: rows.count, x: attended + rows.lowerBound * dim, xStride: dim,
-                    y: x + rows.lowerBound * dim, yStride: dim, accumulate: true)
-            }
-        }
+        attend(Features(x, stride: dim), pool: pool)
         // Whole rows of the picture, as many as make about one block of tokens.
         let rowsAtOnce = max(1, LinearProduct.blockRows / grid)
         pool.parallelRows(grid, block: rowsAtOnce) { rows in
             for row in rows { mixLocally(row, x: x, y: y) }
             let count = rows.count * grid
-            let start = y + rows.lowerBound * grid * dim
-            let wide = expand.product.columns
-            Scratch.withFloats(count * (dim + wide)) { normal in
-                let hidden = normal + count * dim
-                mlpNorm(rows: count, x: start, xStride: dim, y: normal, yStride: dim)
-                expand.product(rows: count, x: normal, xStride: dim, y: hidden, yStride: wide)
-                contract.product(
-                    rows: count, x: hidden, xStride: wide, y: start, yStride: dim, accumulate: true)
+            let start = Features(y, stride: dim).from(row: rows.lowerBound * grid)
+            Scratch.withFeatures(rows: count, columns: dim, type: .float32) { normal in
+                Scratch.withFeatures(rows: count, columns: expand.product.columns, type: .float32) { hidden in
+                    mlpNorm(rows: count, x: start, y: normal)
+                    expand.product(rows: count, x: normal, y: hidden)
+                    contract.product(rows: count, x: hidden, y: start, accumulate: true)
+                }
+            }
+        }
+    }
+
+    /// x += proj(attention(norm(x))).
+    private func attend(_ x: Features, pool: ThreadPool) {
+        let tokens = grid * grid
+        Scratch.withFeatures(rows: tokens, columns: 3 * dim, type: .float32) { projected in
+            Scratch.withFeatures(rows: tokens, columns: dim, type: .float32) { attended in
+                pool.parallelRows(tokens) { rows in
+                    Scratch.withFeatures(rows: rows.count, columns: dim, type: .float32) { normal in
+                        norm(rows: rows.count, x: x.from(row: rows.lowerBound), y: normal)
+                        projection.product(rows: rows.count, x: normal, y: projected.from(row: rows.lowerBound))
+                    }
+                }
+                attention(projected: projected, out: attended, pool: pool)
+                pool.parallelRows(tokens) { rows in
+                    output.product(
+                        rows: rows.count, x: attended.from(row: rows.lowerBound), y: x.from(row: rows.lowerBound),
+                        accumulate: true)
+                }
             }
         }
     }

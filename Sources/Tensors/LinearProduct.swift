@@ -42,9 +42,12 @@ public struct LinearProduct: Sendable {
     ///   - weight: (columns, depth), as `torch.nn.Linear` keeps it.
     ///   - bias: (columns), or nil.
     ///   - activation: applied to x Wᵀ + b; must be `.none` where the answer is accumulated.
-    ///   - library: oneDNN unless asked for otherwise; OpenBLAS stands in where oneDNN has no kernel.
+    ///   - input: how rows of x are written, and with them the weights.
+    ///   - output: how rows of y are written.
+    ///   - library: oneDNN unless asked for otherwise; OpenBLAS stands in for fp32 where oneDNN has no kernel.
     public init(
-        weight: Tensor, bias: Tensor?, activation: Activation = .none, library: MatrixLibrary = .oneDNN
+        weight: Tensor, bias: Tensor?, activation: Activation = .none, input: ElementType = .float32,
+        output: ElementType = .float32, library: MatrixLibrary = .oneDNN
     ) {
         precondition(weight.shape.count == 2, "weights of shape \(weight.shape) are no matrix")
         precondition(bias == nil || bias?.count == weight.shape[0], "a bias for every column")
@@ -52,10 +55,11 @@ public struct LinearProduct: Sendable {
         depth = weight.shape[1]
         if library == .oneDNN,
             let packed = OneDNNProduct(
-                weight: weight, bias: bias, activation: activation, input: .float32, output: .float32)
+                weight: weight, bias: bias, activation: activation, input: input, output: output)
         {
             backend = .oneDNN(packed)
         } else {
+            precondition(input == .float32 && output == .float32, "no library multiplies \(input) on this processor")
             backend = .openBLAS(weight: weight, bias: bias, activation: activation)
         }
     }
@@ -63,25 +67,22 @@ public struct LinearProduct: Sendable {
     /// Multiplies `rows` rows.
     ///
     /// - Parameters:
-    ///   - x: (rows, depth) with a stride of `xStride` floats.
-    ///   - y: (rows, columns) with a stride of `yStride` floats.
+    ///   - x: (rows, depth), of the input's type.
+    ///   - y: (rows, columns), of the output's type.
     ///   - accumulate: adds to what `y` holds instead of replacing it.
-    public func callAsFunction(
-        rows: Int, x: UnsafePointer<Float>, xStride: Int, y: UnsafeMutablePointer<Float>, yStride: Int,
-        accumulate: Bool = false
-    ) {
+    public func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool = false) {
         switch backend {
         case .oneDNN(let packed):
-            packed(rows: rows, x: x, xStride: xStride, y: y, yStride: yStride, accumulate: accumulate)
+            packed(rows: rows, x: x, y: y, accumulate: accumulate)
         case .openBLAS(let weight, let bias, let activation):
             weight.withUnsafeBufferPointer { weight in
                 guard let weight = weight.baseAddress else { return }
                 OpenBLAS.product(
-                    rows: rows, columns: columns, depth: depth, x: x, xStride: xStride, weight: weight, y: y,
-                    yStride: yStride, accumulate: accumulate)
+                    rows: rows, columns: columns, depth: depth, x: x.floats, xStride: x.stride, weight: weight,
+                    y: y.floats, yStride: y.stride, accumulate: accumulate)
             }
             for row in 0..<rows {
-                let line = y + row * yStride
+                let line = y.from(row: row).floats
                 bias?.withUnsafeBufferPointer { kirie_add(columns, $0.baseAddress, line) }
                 switch activation {
                 case .none: break

@@ -83,13 +83,13 @@ final class OneDNNProduct: @unchecked Sendable {
 
     /// y (rows, columns) = activation(x (rows, depth) * weightᵀ + bias), or y += x * weightᵀ + bias.
     ///
-    /// `x` and `y` hold elements of the input and output type; strides are in elements.
-    func callAsFunction(
-        rows: Int, x: UnsafeRawPointer, xStride: Int, y: UnsafeMutableRawPointer, yStride: Int, accumulate: Bool
-    ) {
+    /// `x` and `y` hold elements of the input and output type.
+    func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool) {
         guard let engine = OneDNN.engine else { return }
+        precondition(
+            x.type == inputType && y.type == outputType, "rows of another type than the weights were packed for")
         OneDNN.useOneThread()
-        let shape = Shape(rows: rows, xStride: xStride, yStride: yStride, accumulate: accumulate)
+        let shape = Shape(rows: rows, xStride: x.stride, yStride: y.stride, accumulate: accumulate)
         let primitive = primitives.withLock { known in
             if let found = known[shape] { return found }
             let made = makePrimitive(shape, engine: engine)
@@ -105,9 +105,9 @@ final class OneDNNProduct: @unchecked Sendable {
                 memories.append(memory)
                 arguments.append(dnnl_exec_arg_t(arg: argument, memory: memory))
             }
-            pass(DNNL_ARG_SRC, primitive.x, UnsafeMutableRawPointer(mutating: x))
+            pass(DNNL_ARG_SRC, primitive.x, x.base)
             pass(DNNL_ARG_WEIGHTS, packedDescription, packed.baseAddress)
-            pass(DNNL_ARG_DST, primitive.y, y)
+            pass(DNNL_ARG_DST, primitive.y, y.base)
             pass(DNNL_ARG_SCRATCHPAD, primitive.scratchpad, scratchpad)
             let run = {
                 dnnl_primitive_execute(primitive.handle, OneDNN.stream, Int32(arguments.count), arguments)

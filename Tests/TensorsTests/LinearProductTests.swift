@@ -19,7 +19,9 @@ import Testing
                 var y = [Float](repeating: 0.25, count: rows * (columns + 8))
                 y.withUnsafeMutableBufferPointer { y in
                     guard let y = y.baseAddress else { return }
-                    product(rows: rows, x: x, xStride: depth, y: y, yStride: columns + 8, accumulate: accumulate)
+                    product(
+                        rows: rows, x: Features(UnsafeMutablePointer(mutating: x), stride: depth),
+                        y: Features(y, stride: columns + 8), accumulate: accumulate)
                 }
                 return y
             }

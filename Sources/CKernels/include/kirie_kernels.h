@@ -103,6 +103,34 @@ void kirie_attention_tile(
     size_t rel_w_stride, const float *table, const float *packed_k, const float *packed_v, float *out,
     size_t out_stride, float *scratch);
 
+// MARK: bf16
+
+// The same on bf16 numbers (uint16_t: the upper halves of binary32), sums in fp32; only where kirie_has_bf16. Keys are
+// packed in pairs along the head, (panels, head_size / 2, 16, 2), values in pairs along the keys, (keys / 2,
+// head_padded, 2). Scratch is as large as kirie_attention_scratch says. The plain twins define them.
+void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y);
+void kirie_bf16_layer_norm_rows(
+    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
+    float epsilon, uint16_t *y, size_t y_stride);
+void kirie_bf16_attention_pack(
+    const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
+    const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
+    uint16_t *packed_v);
+void kirie_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
+    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
+    uint16_t *out, size_t out_stride, float *scratch);
+void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y);
+void kirie_plain_bf16_layer_norm_rows(
+    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
+    float epsilon, uint16_t *y, size_t y_stride);
+void kirie_plain_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
+    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
+    uint16_t *out, size_t out_stride, float *scratch);
+
 // MARK: convolution
 
 // One row of a depthwise 3 x 3 convolution with zero padding of 1: rows of (width, channels) above, at and below the

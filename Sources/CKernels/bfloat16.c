@@ -1,0 +1,118 @@
+// Kernels on bf16 numbers (the upper halves of binary32), with AVX512_BF16's two products per lane and step. Sums are
+// kept in fp32 throughout. The plain twins below define them.
+
+#include "kirie_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+static float widen(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+// Round to nearest, ties to even; a NaN stays one.
+static uint16_t narrow(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void kirie_bf16_attention_pack(
+    const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
+    const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
+    uint16_t *packed_v) {
+    const size_t depth = shape->head_size, pairs = (depth + 1) / 2, width = shape->head_padded;
+    const size_t columns = shape->key_columns, padded = shape->key_columns_padded;
+    for (size_t row = first_row; row < last_row; row++)
+        for (size_t column = 0; column < padded; column++) {
+            const size_t lane = row * padded + column;
+            uint16_t *key = packed_k + lane / 16 * pairs * 32 + lane % 16 * 2;
+            uint16_t *value = packed_v + lane / 2 * width * 2 + lane % 2;
+            const uint16_t *from_k = NULL, *from_v = NULL;
+            if (column < columns) {
+                const int32_t token = tokens[row * columns + column];
+                from_k = token < 0 ? pad_k : k + (size_t)token * stride;
+                from_v = token < 0 ? pad_v : v + (size_t)token * stride;
+            }
+            if (from_k && depth % 2 == 0) {
+                for (size_t p = 0; p < pairs; p++) memcpy(key + p * 32, from_k + 2 * p, 4);
+            } else {
+                for (size_t d = 0; d < 2 * pairs; d++)
+                    key[d / 2 * 32 + d % 2] = from_k && d < depth ? from_k[d] : 0;
+            }
+            for (size_t d = 0; d < width; d++) value[d * 2] = from_v && d < depth ? from_v[d] : 0;
+        }
+}
+
+// MARK: plain twins
+
+void kirie_plain_bf16_layer_norm_rows(
+    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
+    float epsilon, uint16_t *y, size_t y_stride) {
+    for (size_t r = 0; r < rows; r++) {
+        const float *line = x + r * x_stride;
+        double mean = 0, variance = 0;
+        for (size_t n = 0; n < columns; n++) mean += line[n];
+        mean /= columns;
+        for (size_t n = 0; n < columns; n++) variance += (line[n] - mean) * (line[n] - mean);
+        const double scale = 1 / sqrt(variance / columns + epsilon);
+        for (size_t n = 0; n < columns; n++)
+            y[r * y_stride + n] = narrow((float)((line[n] - mean) * scale) * gain[n] + shift[n]);
+    }
+}
+
+void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y) {
+    for (size_t n = 0; n < count; n++) y[n] = narrow(x[n]);
+}
+
+static double score(
+    const kirie_attention_shape *shape, const uint16_t *query, size_t place, float scale, const float *rel_h,
+    size_t rel_h_stride, const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    size_t row, size_t column) {
+    const size_t lane = row * shape->key_columns_padded + column, pairs = (shape->head_size + 1) / 2;
+    const uint16_t *key = packed_k + lane / 16 * pairs * 32 + lane % 16 * 2;
+    double sum = 0;
+    for (size_t d = 0; d < shape->head_size; d++) {
+        const double q = widen(query[d]);
+        sum += q * scale * widen(key[d / 2 * 32 + d % 2]);
+        if (rel_h) {
+            sum += q * rel_h[d * rel_h_stride + shape->key_rows - 1 - place / shape->key_columns + row];
+            sum += q * rel_w[d * rel_w_stride + shape->key_columns - 1 - place % shape->key_columns + column];
+        }
+    }
+    if (table) sum += table[place * shape->key_rows * shape->key_columns_padded + lane];
+    return sum;
+}
+
+void kirie_plain_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
+    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
+    uint16_t *out, size_t out_stride, float *scratch) {
+    (void)scratch;
+    for (size_t i = 0; i < queries; i++) {
+        const uint16_t *query = q + (size_t)query_tokens[i] * q_stride;
+        const size_t place = (size_t)query_places[i];
+#define SCORE(row, column) \
+    score( \
+        shape, query, place, scale, rel_h, rel_h_stride, rel_w, rel_w_stride, table, packed_k, row, column)
+        double peak = -INFINITY, total = 0, sums[512] = {0};
+        for (size_t row = 0; row < shape->key_rows; row++)
+            for (size_t column = 0; column < shape->key_columns; column++) peak = fmax(peak, SCORE(row, column));
+        for (size_t row = 0; row < shape->key_rows; row++)
+            for (size_t column = 0; column < shape->key_columns; column++) {
+                const double weight = exp(SCORE(row, column) - peak);
+                const size_t lane = row * shape->key_columns_padded + column;
+                total += weight;
+                for (size_t d = 0; d < shape->head_size; d++)
+                    sums[d] += weight * widen(packed_v[(lane / 2 * shape->head_padded + d) * 2 + lane % 2]);
+            }
+        for (size_t d = 0; d < shape->head_size; d++)
+            out[(size_t)query_tokens[i] * out_stride + d] = narrow((float)(sums[d] / total));
+#undef SCORE
+    }
+}
