@@ -2,6 +2,7 @@ import Embeddings
 import Redis
 import RedisTesting
 import Segmentation
+import Tensors
 import Testing
 
 @Suite struct EmbeddingCacheTests {
