@@ -41,17 +41,21 @@ let package = Package(
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
         .systemLibrary(name: "CCurl"),
+        .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .target(name: "CKernels"),
         // 1: numbers, pictures, vocabulary
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG"]),
         room("Segmentation"),
+        room("Redis", ["CHiredis"]),
         // 2: files of weights
         room("Checkpoints", ["Tensors", "CCurl", crypto]),
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "CKernels"]),
+        // 5: embeddings and jobs in Redis
+        room("Embeddings", ["Segmentation", "Tensors", "Redis", crypto]),
         // 7: the command line
         .executableTarget(
             name: "KirieCLI",
@@ -68,5 +72,8 @@ let package = Package(
         tests(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
+        tests(of: "Redis", ["RedisTesting"]),
+        tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
+        .target(name: "RedisTesting", dependencies: ["Redis"], path: "Tests/RedisTesting", swiftSettings: settings),
     ]
 )

@@ -1,0 +1,71 @@
+/// Which node of a Redis Cluster holds which slots, as CLUSTER SLOTS tells it.
+struct ClusterMap: Sendable {
+    /// The host and port of a node.
+    struct Address: Sendable, Hashable {
+        let host: String
+        let port: Int
+    }
+
+    /// What an error reply asks a client to do.
+    enum Redirection: Sendable, Hashable {
+        /// The slot has moved for good: go there, and read the map again.
+        case moved(Address)
+        /// The slot is being moved and this key is there already: go there once, after ASKING.
+        case ask(Address)
+        /// The slot is between two nodes, or the cluster has no quorum: try again in a moment.
+        case later
+    }
+
+    /// The nodes that own slots.
+    private(set) var primaries: [Address] = []
+    private var owners: [Int16]
+
+    init() { owners = Array(repeating: -1, count: HashSlot.count) }
+
+    /// Reads the answer to CLUSTER SLOTS; nil where it is none.
+    ///
+    /// - Parameter fallback: the host of the node that answered, which names itself by an empty one.
+    init?(_ reply: RedisValue, fallback: String) {
+        self.init()
+        guard let ranges = reply.array else { return nil }
+        var places: [Address: Int16] = [:]
+        for range in ranges {
+            guard let parts = range.array, parts.count >= 3, let first = parts[0].integer, let last = parts[1].integer,
+                0 <= first, first <= last, last < HashSlot.count, let node = parts[2].array, node.count >= 2,
+                let port = node[1].integer, (1...65535).contains(port)
+            else { return nil }
+            let name = node[0].string ?? ""
+            let address = Address(host: name.isEmpty || name == "?" ? fallback : name, port: port)
+            let place = places[address] ?? Int16(primaries.count)
+            if places[address] == nil {
+                guard primaries.count < Int(Int16.max) else { return nil }
+                places[address] = place
+                primaries.append(address)
+            }
+            for slot in first...last { owners[slot] = place }
+        }
+    }
+
+    /// The node that owns a slot; any for commands without a key; nil where nobody does.
+    func owner(of slot: Int?) -> Address? {
+        guard let slot else { return primaries.first }
+        let place = Int(owners[slot])
+        return place < 0 ? nil : primaries[place]
+    }
+
+    /// Reads `MOVED <slot> <host>:<port>` and its like; nil for other errors.
+    static func redirection(_ error: RedisServerError, from node: Address) -> Redirection? {
+        switch error.code {
+        case "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY": return .later
+        case "MOVED", "ASK":
+            let words = error.message.split(separator: " ")
+            guard words.count == 3, let colon = words[2].lastIndex(of: ":"),
+                let port = Int(words[2][words[2].index(after: colon)...]), (1...65535).contains(port)
+            else { return nil }
+            let host = words[2][..<colon]
+            let address = Address(host: host.isEmpty ? node.host : String(host), port: port)
+            return error.code == "ASK" ? .ask(address) : .moved(address)
+        default: return nil
+        }
+    }
+}

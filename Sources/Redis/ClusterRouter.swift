@@ -1,0 +1,234 @@
+import Synchronization
+
+/// A Redis Cluster: one connection a node, commands sent to the owner of their key's slot, redirections followed.
+///
+/// A pipeline is split by node and its parts run at once; commands on the same slot keep their order, those on
+/// different nodes have none.
+final class ClusterRouter: Sendable {
+    private typealias Address = ClusterMap.Address
+
+    private struct State: Sendable {
+        var map = ClusterMap()
+        var nodes: [ClusterMap.Address: RedisNode] = [:]
+        var refresh: Task<Result<Void, RedisError>, Never>?
+        var isClosed = false
+    }
+
+    private struct Target: Hashable {
+        let address: ClusterMap.Address
+        let isAsking: Bool
+    }
+
+    private static let redirections = 16
+
+    private let seed: RedisNode
+    private let configuration: RedisConfiguration
+    /// Guards the map and the nodes.
+    private let state = Mutex(State())
+
+    init(seed: RedisNode) {
+        self.seed = seed
+        configuration = seed.configuration
+    }
+
+    /// A dead node is given up early, so that the map can name its successor; the router has the patience.
+    private var nodeConfiguration: RedisConfiguration {
+        var own = configuration
+        own.patience = min(own.patience, .milliseconds(500))
+        return own
+    }
+
+    /// The nodes that own slots.
+    var primaries: [RedisNode] {
+        let addresses = state.withLock { $0.map.primaries }
+        return addresses.map { node($0) }
+    }
+
+    func node(for command: RedisCommand) throws(RedisError) -> RedisNode {
+        let slot = command.slot
+        guard let address = state.withLock({ $0.map.owner(of: slot) }) else {
+            throw .clusterUnavailable(reason: "no node owns slot \(slot ?? 0)")
+        }
+        return node(address)
+    }
+
+    /// Reads the map from the first node that gives it; callers that meet share one reading.
+    func refresh() async throws(RedisError) {
+        let task = state.withLock { state in
+            if let running = state.refresh { return running }
+            let task = Task.detached { [self] in
+                let result = await readMap()
+                endRefresh()
+                return result
+            }
+            state.refresh = task
+            return task
+        }
+        try await task.value.get()
+    }
+
+    func close() {
+        let nodes = state.withLock { state in
+            state.isClosed = true
+            return Array(state.nodes.values)
+        }
+        for node in nodes { node.close() }
+        seed.close()
+    }
+
+    func pipeline(_ commands: [RedisCommand]) async throws(RedisError) -> [RedisValue] {
+        var replies: [RedisValue?] = Array(repeating: nil, count: commands.count)
+        var sentElsewhere: [Int: Target] = [:]
+        var waiting = Array(commands.indices)
+        let patience = Monotonic.now &+ Monotonic.nanoseconds(configuration.patience)
+        var round = 0
+        while !waiting.isEmpty {
+            guard round < Self.redirections || Monotonic.now < patience else {
+                throw .clusterUnavailable(reason: "\(round) redirections and retries without an end")
+            }
+            var groups: [Target: [Int]] = [:]
+            for index in waiting {
+                let target = if let other = sentElsewhere[index] { other } else { try home(of: commands[index]) }
+                groups[target, default: []].append(index)
+            }
+            let results = await run(groups, commands)
+            waiting = []
+            var mustRefresh = false
+            var mustPause = false
+            for (target, indices, result) in results {
+                switch result {
+                case .failure(let error):
+                    // The node may be gone and another in its place; what cannot have run is asked of the new owner.
+                    let isSafe = indices.allSatisfy { commands[$0].repetition == .safe }
+                    guard error.isConnectionFailure, isSafe || !error.mayHaveRun, Monotonic.now < patience else {
+                        throw error
+                    }
+                    for index in indices { sentElsewhere[index] = nil }
+                    waiting += indices
+                    mustRefresh = true
+                    mustPause = true
+                case .success(let values):
+                    for (index, value) in zip(indices, values) {
+                        guard let error = value.error,
+                            let redirection = ClusterMap.redirection(error, from: target.address)
+                        else {
+                            replies[index] = value
+                            continue
+                        }
+                        waiting.append(index)
+                        switch redirection {
+                        case .ask(let address): sentElsewhere[index] = Target(address: address, isAsking: true)
+                        case .moved(let address):
+                            sentElsewhere[index] = Target(address: address, isAsking: false)
+                            mustRefresh = true
+                        case .later:
+                            sentElsewhere[index] = nil
+                            mustRefresh = true
+                            mustPause = true
+                        }
+                    }
+                }
+            }
+            waiting.sort()
+            if mustPause { try await pause(round) }
+            // A failed reading is no reason to give up: the redirection itself says where to go.
+            if mustRefresh { try? await refresh() }
+            round += 1
+        }
+        return replies.map { $0 ?? .null }
+    }
+
+    private func home(of command: RedisCommand) throws(RedisError) -> Target {
+        let slot = command.slot
+        guard let address = state.withLock({ $0.map.owner(of: slot) }) else {
+            throw .clusterUnavailable(reason: "no node owns slot \(slot ?? 0)")
+        }
+        return Target(address: address, isAsking: false)
+    }
+
+    private func run(
+        _ groups: [Target: [Int]], _ commands: [RedisCommand]
+    ) async -> [(Target, [Int], Result<[RedisValue], RedisError>)] {
+        if groups.count == 1, let (target, indices) = groups.first {
+            return [(target, indices, await run(indices.map { commands[$0] }, at: target))]
+        }
+        return await withTaskGroup(of: (Target, [Int], Result<[RedisValue], RedisError>).self) { group in
+            for (target, indices) in groups {
+                let part = indices.map { commands[$0] }
+                group.addTask { (target, indices, await self.run(part, at: target)) }
+            }
+            var results: [(Target, [Int], Result<[RedisValue], RedisError>)] = []
+            for await result in group { results.append(result) }
+            return results
+        }
+    }
+
+    private func run(_ commands: [RedisCommand], at target: Target) async -> Result<[RedisValue], RedisError> {
+        do throws(RedisError) {
+            let node = node(target.address)
+            guard target.isAsking else { return .success(try await node.pipeline(commands)) }
+            // ASKING holds for the one command after it.
+            let asking = RedisCommand("ASKING", repetition: .safe)
+            let replies = try await node.pipeline(commands.flatMap { [asking, $0] })
+            return .success(replies.indices.filter { $0 % 2 == 1 }.map { replies[$0] })
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    private func pause(_ round: Int) async throws(RedisError) {
+        do {
+            try await configuration.clock.sleep(for: configuration.backoff.delay(round))
+        } catch {
+            throw .cancelled
+        }
+    }
+
+    private func node(_ address: Address) -> RedisNode {
+        state.withLock { state in
+            if let known = state.nodes[address] { return known }
+            var url = seed.url
+            url.endpoint = .tcp(host: address.host, port: address.port)
+            let made = RedisNode(url, configuration: nodeConfiguration)
+            if state.isClosed { made.close() }
+            state.nodes[address] = made
+            return made
+        }
+    }
+
+    private func readMap() async -> Result<Void, RedisError> {
+        var last = RedisError.clusterUnavailable(reason: "no node is known")
+        let known = state.withLock { Array($0.nodes.values) }
+        for node in known + [seed] {
+            do throws(RedisError) {
+                let reply = try await node.probe(RedisCommand("CLUSTER", "SLOTS"))
+                if let error = reply.error { throw .server(error, command: "CLUSTER SLOTS") }
+                var host = "127.0.0.1"
+                if case .tcp(let name, _) = node.url.endpoint { host = name }
+                guard let map = ClusterMap(reply, fallback: host) else {
+                    throw .unexpectedReply(command: "CLUSTER SLOTS", expected: "ranges of slots", found: reply.kind)
+                }
+                guard !map.primaries.isEmpty else { throw .clusterUnavailable(reason: "no slot has an owner") }
+                adopt(map)
+                return .success(())
+            } catch {
+                last = error
+            }
+        }
+        return .failure(last)
+    }
+
+    private func adopt(_ map: ClusterMap) {
+        // A node without slots goes when the last command that still uses it has its answer.
+        let gone = state.withLock { state in
+            state.map = map
+            let left = state.nodes.filter { !map.primaries.contains($0.key) }
+            for address in left.keys { state.nodes[address] = nil }
+            return left
+        }
+        withExtendedLifetime(gone) {}
+        configuration.onEvent(.clusterMapRead(nodes: map.primaries.count))
+    }
+
+    private func endRefresh() { state.withLock { $0.refresh = nil } }
+}

@@ -1,0 +1,56 @@
+/// Makes connections to one server, with pauses between attempts.
+struct RedisDialer: Sendable {
+    let url: RedisURL
+    let configuration: RedisConfiguration
+
+    /// Tries until a connection stands.
+    ///
+    /// - Parameter patience: how long, pauses and attempts together; zero for one attempt, nil for ever.
+    func dial(
+        as role: RedisChannel.Role = .commands, patience: Duration?
+    ) async throws(RedisError) -> RedisConnection {
+        var spent = Duration.zero
+        var attempt = 0
+        while true {
+            let began = Monotonic.now
+            let failure: RedisError
+            do throws(RedisError) {
+                return try await RedisConnection.connect(to: url, role: role, configuration: configuration)
+            } catch {
+                failure = error
+            }
+            guard !Task.isCancelled else { throw .cancelled }
+            guard failure.isConnectionFailure else { throw failure }
+            if case .protocolViolation = failure { throw failure }
+            let delay = configuration.backoff.delay(attempt)
+            spent += .nanoseconds(Int64(Monotonic.now &- began)) + delay
+            if let patience, spent > patience { throw Self.cannotConnect(failure, server: url.description) }
+            configuration.onEvent(
+                .retrying(server: url.description, attempt: attempt, delay: delay, reason: failure.shortReason))
+            do {
+                try await configuration.clock.sleep(for: delay)
+            } catch {
+                throw .cancelled
+            }
+            attempt += 1
+        }
+    }
+
+    private static func cannotConnect(_ failure: RedisError, server: String) -> RedisError {
+        if case .cannotConnect = failure { return failure }
+        return .cannotConnect(server: server, reason: failure.shortReason)
+    }
+}
+
+extension RedisError {
+    /// The cause without the address.
+    var shortReason: String {
+        switch self {
+        case .cannotConnect(_, let reason), .connectionLost(_, _, let reason), .protocolViolation(_, let reason),
+            .authenticationFailed(_, let reason), .clusterUnavailable(let reason):
+            reason
+        case .timedOut(_, _, let after): "no answer within \(after)"
+        default: description
+        }
+    }
+}

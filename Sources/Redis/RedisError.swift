@@ -1,0 +1,98 @@
+/// Why a command has no answer.
+///
+/// No message carries an argument or a password; `server` is the address without them.
+public enum RedisError: Error, Sendable, Hashable {
+    /// No connection came about within the client's patience.
+    case cannotConnect(server: String, reason: String)
+    /// The server refused the user or the password, or wants one.
+    case authenticationFailed(server: String, reason: String)
+    /// The connection broke before the answer was complete.
+    ///
+    /// `mayHaveRun` is false when the command had not been handed over to the system in full, so that the server
+    /// cannot have run it; else it may have.
+    case connectionLost(server: String, mayHaveRun: Bool, reason: String)
+    /// The answer did not come in time; the connection is closed, the command may have run.
+    case timedOut(server: String, command: String, after: Duration)
+    /// What came is not the Redis protocol.
+    case protocolViolation(server: String, reason: String)
+    /// The server answered with an error.
+    case server(RedisServerError, command: String)
+    /// The answer has not the form that the command promises.
+    case unexpectedReply(command: String, expected: String, found: String)
+    /// More bytes wait to be sent than the configuration allows.
+    case overloaded(server: String, pendingBytes: Int)
+    /// The cluster has no node for the key, or sent us in circles.
+    case clusterUnavailable(reason: String)
+    /// The client was closed.
+    case closed
+    /// The task that waited was cancelled.
+    case cancelled
+
+    /// Whether the server may have run the command although there is no answer.
+    public var mayHaveRun: Bool {
+        switch self {
+        case .connectionLost(_, let mayHaveRun, _): mayHaveRun
+        case .timedOut, .protocolViolation, .unexpectedReply: true
+        default: false
+        }
+    }
+
+    /// Whether the connection is to blame, so that another one may succeed.
+    public var isConnectionFailure: Bool {
+        switch self {
+        case .cannotConnect, .connectionLost, .timedOut, .protocolViolation: true
+        default: false
+        }
+    }
+
+    /// The first word of the server's error, such as `WRONGTYPE`; nil for errors that did not come from it.
+    public var serverCode: String? {
+        if case .server(let error, _) = self { error.code } else { nil }
+    }
+}
+
+extension RedisError: CustomStringConvertible {
+    /// What happened, where, and what to do.
+    public var description: String {
+        switch self {
+        case .cannotConnect(let server, let reason):
+            "cannot connect to \(server): \(reason). Is redis-server running there?"
+        case .authenticationFailed(let server, let reason):
+            "\(server) refused the login: \(reason). Check user and password in the address"
+        case .connectionLost(let server, let mayHaveRun, let reason):
+            "the connection to \(server) was lost (\(reason)); the command "
+                + (mayHaveRun ? "may have run" : "did not run")
+        case .timedOut(let server, let command, let after):
+            "\(server) did not answer \(command) within \(after); it may have run"
+        case .protocolViolation(let server, let reason):
+            "\(server) does not speak the Redis protocol: \(reason). Is another service listening there?"
+        case .server(let error, let command): "Redis refused \(command): \(error.message)"
+        case .unexpectedReply(let command, let expected, let found):
+            "Redis answered \(command) with \(found) where \(expected) was expected"
+        case .overloaded(let server, let bytes):
+            "\(bytes) bytes already wait to be sent to \(server); try again later"
+        case .clusterUnavailable(let reason): "the Redis Cluster cannot serve the command: \(reason)"
+        case .closed: "the Redis client was closed"
+        case .cancelled: "cancelled while waiting for Redis"
+        }
+    }
+}
+
+/// An error that the server sent as its answer.
+public struct RedisServerError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// The first word, such as `ERR`, `WRONGTYPE`, `OOM` or a word of a function's own.
+    public let code: String
+    /// The whole text, the code included, without what the server quotes of the arguments.
+    public let message: String
+
+    /// Takes the text of an error reply.
+    public init(_ text: String) {
+        // The server quotes the arguments of a command that it does not know; they may be a password or an image.
+        let kept = text.firstRange(of: ", with args beginning with").map { text[..<$0.lowerBound] } ?? text[...]
+        message = String(kept.prefix(1024))
+        code = String(kept.prefix { $0 != " " })
+    }
+
+    /// The message.
+    public var description: String { message }
+}

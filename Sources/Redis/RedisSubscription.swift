@@ -1,0 +1,203 @@
+import Synchronization
+
+/// What arrives on a subscription.
+public enum RedisNotification: Sendable, Hashable {
+    /// Somebody published.
+    case message(RedisMessage)
+    /// The connection had been lost and stands again: messages of the meantime are gone, so look for yourself.
+    case resubscribed
+}
+
+/// A published message.
+public struct RedisMessage: Sendable, Hashable {
+    /// Where it was published.
+    public let channel: String
+    /// The pattern by which it came here; nil for a channel by name.
+    public let pattern: String?
+    /// Its content.
+    public let payload: RedisBytes
+
+    /// A message of its parts.
+    public init(channel: String, pattern: String? = nil, payload: RedisBytes) {
+        self.channel = channel
+        self.pattern = pattern
+        self.payload = payload
+    }
+}
+
+/// The messages of some channels, on a connection of their own that is made again whenever it breaks.
+///
+/// Ends when the loop over it is left or its task is cancelled. Of a reader that is slow the oldest messages are dropped
+/// beyond ``RedisConfiguration/subscriptionBuffer``.
+public struct RedisSubscription: AsyncSequence, Sendable {
+    /// A message, or the news that some were missed.
+    public typealias Element = RedisNotification
+
+    private let stream: AsyncStream<RedisNotification>
+
+    /// Subscribes; returns when the server has confirmed every channel, so nothing published later is missed.
+    static func open(
+        channels: [String], patterns: [String], through dialer: RedisDialer
+    ) async throws(RedisError) -> RedisSubscription {
+        let (stream, continuation) = AsyncStream.makeStream(
+            of: RedisNotification.self,
+            bufferingPolicy: .bufferingNewest(dialer.configuration.subscriptionBuffer))
+        let session = SubscriptionSession(
+            channels: channels, patterns: patterns, dialer: dialer, continuation: continuation)
+        let first = try await session.connect(patience: .zero)
+        let task = Task.detached {
+            var current = first
+            while !Task.isCancelled {
+                await current.waitForEnd()
+                guard !Task.isCancelled else { break }
+                guard let next = try? await session.connect(patience: nil) else { break }
+                current = next
+                continuation.yield(.resubscribed)
+            }
+            current.close()
+            continuation.finish()
+        }
+        continuation.onTermination = { _ in task.cancel() }
+        return RedisSubscription(stream: stream)
+    }
+
+    /// The reading end.
+    public func makeAsyncIterator() -> AsyncStream<RedisNotification>.Iterator { stream.makeAsyncIterator() }
+}
+
+/// The channels of one subscription and how its connections come about.
+private struct SubscriptionSession: Sendable {
+    let channels: [String]
+    let patterns: [String]
+    let dialer: RedisDialer
+    let continuation: AsyncStream<RedisNotification>.Continuation
+
+    func connect(patience: Duration?) async throws(RedisError) -> SubscribedConnection {
+        while true {
+            let gate = SubscriptionGate(expected: channels.count + patterns.count)
+            let connection = try await dialer.dial(
+                as: .subscription(
+                    receive: { [continuation] reply in
+                        if let message = Self.message(reply) {
+                            continuation.yield(.message(message))
+                        } else if let error = reply.error {
+                            gate.refuse(.server(error, command: "SUBSCRIBE"))
+                        } else {
+                            gate.confirm(reply)
+                        }
+                    }, close: { gate.end($0) }), patience: patience)
+            if !channels.isEmpty {
+                connection.post(RedisCommand("SUBSCRIBE", channels.map { .string($0) }))
+            }
+            if !patterns.isEmpty {
+                connection.post(RedisCommand("PSUBSCRIBE", patterns.map { .string($0) }))
+            }
+            do throws(RedisError) {
+                try await gate.waitUntilSubscribed()
+                return SubscribedConnection(connection: connection, gate: gate)
+            } catch {
+                connection.close()
+                guard error.isConnectionFailure, patience == nil, !Task.isCancelled else { throw error }
+            }
+        }
+    }
+
+    private static func message(_ reply: RedisValue) -> RedisMessage? {
+        guard let parts = reply.array, let kind = parts.first?.string else { return nil }
+        switch (kind, parts.count) {
+        case ("message", 3):
+            guard let channel = parts[1].string, let payload = parts[2].bytes else { return nil }
+            return RedisMessage(channel: channel, pattern: nil, payload: payload)
+        case ("pmessage", 4):
+            guard let channel = parts[2].string, let payload = parts[3].bytes else { return nil }
+            return RedisMessage(channel: channel, pattern: parts[1].string, payload: payload)
+        default: return nil
+        }
+    }
+}
+
+/// A connection that delivers messages.
+private struct SubscribedConnection: Sendable {
+    let connection: RedisConnection
+    let gate: SubscriptionGate
+
+    func waitForEnd() async {
+        await withTaskCancellationHandler {
+            await gate.waitForEnd()
+        } onCancel: {
+            connection.close(.cancelled)
+        }
+    }
+
+    func close() { connection.close() }
+}
+
+/// Opens when all channels are confirmed, and tells when the connection has ended.
+private final class SubscriptionGate: Sendable {
+    private struct State: Sendable {
+        var missing: Int
+        var failure: RedisError?
+        var end: RedisError?
+        var opening: UnsafeContinuation<Result<Void, RedisError>, Never>?
+        var ending: UnsafeContinuation<Void, Never>?
+    }
+
+    /// Guards both waits; each has at most one waiter.
+    private let state: Mutex<State>
+
+    init(expected: Int) { state = Mutex(State(missing: expected)) }
+
+    func confirm(_ reply: RedisValue) {
+        guard let kind = reply.array?.first?.string, kind == "subscribe" || kind == "psubscribe" else { return }
+        settle { $0.missing -= 1 }
+    }
+
+    func refuse(_ error: RedisError) { settle { $0.failure = error } }
+
+    func end(_ error: RedisError) {
+        settle { $0.end = error }
+        let ending = state.withLock { state in
+            defer { state.ending = nil }
+            return state.ending
+        }
+        ending?.resume()
+    }
+
+    func waitUntilSubscribed() async throws(RedisError) {
+        let result = await withUnsafeContinuation { continuation in
+            let now = state.withLock { state in
+                let now = Self.outcome(state)
+                if now == nil { state.opening = continuation }
+                return now
+            }
+            if let now { continuation.resume(returning: now) }
+        }
+        try result.get()
+    }
+
+    func waitForEnd() async {
+        await withUnsafeContinuation { continuation in
+            let hasEnded = state.withLock { state in
+                if state.end == nil { state.ending = continuation }
+                return state.end != nil
+            }
+            if hasEnded { continuation.resume() }
+        }
+    }
+
+    private func settle(_ change: (inout State) -> Void) {
+        let (opening, outcome) = state.withLock { state in
+            change(&state)
+            let outcome = Self.outcome(state)
+            defer { if outcome != nil { state.opening = nil } }
+            return (state.opening, outcome)
+        }
+        if let outcome { opening?.resume(returning: outcome) }
+    }
+
+    private static func outcome(_ state: State) -> Result<Void, RedisError>? {
+        if let failure = state.failure { return .failure(failure) }
+        if state.missing <= 0 { return .success(()) }
+        return state.end.map { .failure($0) }
+    }
+}

@@ -1,0 +1,91 @@
+/// Redis Functions: <https://redis.io/docs/latest/develop/programmability/functions-intro/>.
+extension RedisClient {
+    /// Loads a library on every primary, in the place of an older one of that name.
+    public func loadFunctions(_ source: String) async throws(RedisError) {
+        _ = try await sendToEveryPrimary(
+            RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(source), repetition: .safe))
+    }
+
+    /// Calls a function of a loaded library.
+    ///
+    /// - Parameters:
+    ///   - keys: of one hash tag; the first says which node runs it.
+    ///   - repetition: ``RedisCommand/Repetition/safe`` where a second run changes nothing.
+    /// - Throws: ``RedisError/server(_:command:)`` with the function's own code where it refuses.
+    public func call(
+        _ function: String, keys: [String], _ arguments: [RedisArgument],
+        repetition: RedisCommand.Repetition = .unsafe
+    ) async throws(RedisError) -> RedisValue {
+        try await send(.call(function, keys: keys, arguments, repetition: repetition))
+    }
+
+    /// Calls a function that was registered as one that only reads.
+    public func callReadOnly(
+        _ function: String, keys: [String], _ arguments: [RedisArgument] = []
+    ) async throws(RedisError) -> RedisValue {
+        try await send(.callReadOnly(function, keys: keys, arguments))
+    }
+}
+
+extension RedisCommand {
+    /// An FCALL, for pipelines.
+    public static func call(
+        _ function: String, keys: [String], _ arguments: [RedisArgument] = [], repetition: Repetition = .unsafe
+    ) -> RedisCommand {
+        RedisCommand(
+            "FCALL", [.string(function), .integer(keys.count)] + keys.map { .string($0) } + arguments,
+            repetition: repetition)
+    }
+
+    /// An FCALL_RO, for pipelines.
+    public static func callReadOnly(
+        _ function: String, keys: [String], _ arguments: [RedisArgument] = []
+    ) -> RedisCommand {
+        RedisCommand(
+            "FCALL_RO", [.string(function), .integer(keys.count)] + keys.map { .string($0) } + arguments)
+    }
+}
+
+/// The server itself: <https://redis.io/docs/latest/commands/?group=server>.
+extension RedisClient {
+    /// Publishes a message; returns how many subscribers of that node took it.
+    @discardableResult
+    public func publish(_ channel: String, _ payload: RedisArgument) async throws(RedisError) -> Int {
+        try await expect(RedisCommand("PUBLISH", .string(channel), payload), "an integer") { $0.integer }
+    }
+
+    /// A round trip.
+    public func ping() async throws(RedisError) {
+        _ = try await send(RedisCommand("PING"))
+    }
+
+    /// The server's clock: microseconds since 1970.
+    public func time() async throws(RedisError) -> Int {
+        try await expect(RedisCommand("TIME"), "seconds and microseconds") { reply in
+            guard let parts = reply.array, parts.count == 2, let seconds = parts[0].integer,
+                let microseconds = parts[1].integer
+            else { return nil }
+            return seconds * 1_000_000 + microseconds
+        }
+    }
+
+    /// The lines of an INFO section, one dictionary a primary.
+    public func info(_ section: String) async throws(RedisError) -> [[String: String]] {
+        let replies = try await sendToEveryPrimary(RedisCommand("INFO", .string(section)))
+        return replies.map { reply in
+            var fields: [String: String] = [:]
+            for line in (reply.string ?? "").split(whereSeparator: \.isNewline) where line.first != "#" {
+                guard let colon = line.firstIndex(of: ":") else { continue }
+                fields[String(line[..<colon])] = String(line[line.index(after: colon)...])
+            }
+            return fields
+        }
+    }
+
+    /// Settings that match a glob pattern, one dictionary a primary.
+    public func settings(_ pattern: String) async throws(RedisError) -> [[String: String]] {
+        let replies = try await sendToEveryPrimary(
+            RedisCommand("CONFIG", "GET", .string(pattern), repetition: .safe))
+        return replies.map { ($0.fields ?? [:]).compactMapValues(\.string) }
+    }
+}

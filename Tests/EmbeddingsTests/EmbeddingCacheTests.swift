@@ -1,0 +1,205 @@
+import Embeddings
+import Redis
+import RedisTesting
+import Segmentation
+import Tensors
+import Testing
+
+@Suite struct EmbeddingCacheTests {
+    @Test func inMemoryKeepsThePromises() async throws {
+        let clock = ManualClock()
+        let cache = MemoryEmbeddingCache(byteLimit: 1 << 20, clock: clock)
+        try await keepsThePromises(cache) { clock.advance(by: $0) }
+    }
+
+    @Test func inRedisKeepsThePromises() async throws {
+        let server = try await RedisServerProcess.start()
+        let redis = try await RedisClient.connect(server.url)
+        // Time passes by the keys' time to live being cut short, on the server's own clock.
+        try await keepsThePromises(RedisEmbeddingCache(redis)) { elapsed in
+            var left: [(String, Duration)] = []
+            var names: [String] = []
+            try await redis.scan(match: "kirie:*:embedding:*") { names += $0.map(\.string) }
+            for name in names {
+                if let time = try await redis.timeToLive(name) { left.append((name, time)) }
+            }
+            for (name, time) in left {
+                try await redis.expire(name, after: max(.milliseconds(1), time - elapsed))
+            }
+            try await eventually("what is over is gone") {
+                for (name, time) in left where time <= elapsed {
+                    if try await redis.exists(name) { return false }
+                }
+                return true
+            }
+        }
+    }
+
+    /// What holds for every driver.
+    private func keepsThePromises(
+        _ cache: some EmbeddingCache, letTimePass: (Duration) async throws -> Void
+    ) async throws {
+        let features = Sample.features(channels: 4, grid: 8, seed: 7)
+        let first = try Sample.record(features, image: 1)
+        let second = try Sample.record(features, image: 2)
+        let exact = try Sample.record(features, image: 1, precision: .fp32)
+
+        #expect(try await cache.record(for: first.key) == nil)
+        try await cache.store(first, timeToLive: .seconds(60))
+        let found = try await cache.record(for: first.key)
+        #expect(found?.withUnsafeBytes { Array($0) } == first.withUnsafeBytes { Array($0) })
+        #expect(found?.tensor().elements == first.tensor().elements)
+
+        // Another image, and another precision of the same one, are other entries.
+        #expect(try await cache.contains([first.key, second.key, exact.key]) == [true, false, false])
+        #expect(try await cache.contains([]).isEmpty)
+        try await cache.store(exact, timeToLive: .seconds(600))
+        #expect(try await cache.record(for: exact.key)?.tensor().elements == features.elements)
+        try await cache.store(second, timeToLive: .seconds(600))
+        try await cache.store(second, timeToLive: .seconds(600))
+
+        var statistics = try await cache.statistics()
+        #expect(statistics.entries == 3)
+        #expect(statistics.bytes > 0)
+        #expect((statistics.hits, statistics.misses, statistics.stores) == (2, 1, 4))
+        #expect(statistics.encodeTimeSaved == .milliseconds(2 * 1234))
+        #expect(statistics.hitRate == 2.0 / 3)
+
+        #expect(try await cache.remove(second.key))
+        #expect(try await !cache.remove(second.key))
+        #expect(try await cache.record(for: second.key) == nil)
+
+        try await letTimePass(.seconds(61))
+        #expect(try await cache.contains([first.key, exact.key]) == [false, true])
+        #expect(try await cache.record(for: first.key) == nil)
+        statistics = try await cache.statistics()
+        #expect(statistics.entries == 1)
+        #expect(statistics.misses == 3)
+        #expect(statistics.expirations >= 1)
+    }
+
+    @Test func inMemoryStaysWithinItsBytes() async throws {
+        let features = Sample.features(channels: 4, grid: 8, seed: 8)
+        let records = try (0..<10).map { try Sample.record(features, image: $0) }
+        let size = records[0].byteCount
+        let cache = MemoryEmbeddingCache(byteLimit: 4 * size + size / 2)
+        for record in records.prefix(4) { try await cache.store(record, timeToLive: .seconds(60)) }
+        _ = try await cache.record(for: records[0].key)
+        try await cache.store(records[4], timeToLive: .seconds(60))
+        #expect(try await cache.contains(records.prefix(5).map(\.key)) == [true, false, true, true, true])
+        #expect(try await cache.statistics().evictions == 1)
+        #expect(try await cache.statistics().bytes == 4 * size)
+        let large = try Sample.record(Sample.features(channels: 64, grid: 8, seed: 9), image: 20)
+        await #expect(throws: EmbeddingCacheError.full(bytes: large.byteCount)) {
+            try await cache.store(large, timeToLive: .seconds(60))
+        }
+        #expect(try await cache.statistics().entries == 4)
+    }
+
+    @Test func inRedisADamagedRecordIsDroppedAndCounted() async throws {
+        let server = try await RedisServerProcess.start()
+        let redis = try await RedisClient.connect(server.url)
+        let cache = RedisEmbeddingCache(redis)
+        let record = try Sample.record(Sample.features(channels: 4, grid: 8, seed: 10), image: 1)
+        let other = try Sample.record(Sample.features(channels: 4, grid: 8, seed: 10), image: 2)
+        let bytes = record.withUnsafeBytes { Array($0) }
+        var flipped = bytes
+        flipped[200] ^= 4
+        let damages: [[UInt8]] = [
+            flipped, Array(bytes.dropLast(3)), [], Array("garbage".utf8), other.withUnsafeBytes { Array($0) },
+        ]
+        for damage in damages {
+            try await redis.set(cache.redisKey(record.key), .array(damage), expiry: .seconds(60))
+            #expect(try await cache.record(for: record.key) == nil)
+            #expect(try await cache.contains([record.key]) == [false])
+        }
+        #expect(try await cache.statistics().corrupt == damages.count)
+        #expect(try await cache.statistics().misses == damages.count)
+        try await cache.store(record, timeToLive: .seconds(60))
+        #expect(try await cache.record(for: record.key) != nil)
+        #expect(try await redis.timeToLive(cache.redisKey(record.key)) ?? .zero > .seconds(50))
+    }
+
+    @Test func underMemoryPressureOnlyEmbeddingsGo() async throws {
+        let server = try await RedisServerProcess.start(
+            .init(maximumMemory: 8 << 20, memoryPolicy: "volatile-lru"))
+        let redis = try await RedisClient.connect(server.url)
+        let cache = RedisEmbeddingCache(redis)
+        for index in 0..<200 { try await redis.push("kirie:{\(index % 16)}:waiting", [.integer(index)]) }
+        let features = Sample.features(channels: 64, grid: 32, seed: 11)
+        let records = try (0..<100).map { try Sample.record(features, image: $0) }
+        for record in records { try await cache.store(record, timeToLive: .seconds(600)) }
+        let statistics = try await cache.statistics()
+        #expect(statistics.evictions > 20)
+        #expect(statistics.stores == 100)
+        #expect((1..<80).contains(statistics.entries))
+        #expect(statistics.bytes == statistics.entries * records[0].byteCount)
+        var waiting = 0
+        for index in 0..<16 { waiting += try await redis.list("kirie:{\(index)}:waiting").count }
+        #expect(waiting == 200)
+        // What is still there is whole.
+        let present = try await cache.contains(records.map(\.key))
+        for (record, isPresent) in zip(records, present) where isPresent {
+            #expect(try await cache.record(for: record.key)?.image == record.image)
+        }
+        #expect(try await cache.statistics().corrupt == 0)
+    }
+
+    @Test func aFullRedisSaysSo() async throws {
+        let server = try await RedisServerProcess.start(.init(maximumMemory: 4 << 20))
+        let redis = try await RedisClient.connect(server.url)
+        let cache = RedisEmbeddingCache(redis)
+        let features = Sample.features(channels: 256, grid: 32, seed: 12)
+        await #expect {
+            for image in 0..<40 {
+                try await cache.store(try Sample.record(features, image: image), timeToLive: .seconds(60))
+            }
+        } throws: {
+            guard case EmbeddingCacheError.full = $0 else { return false }
+            return true
+        }
+        // A lookup is served although its counters cannot grow.
+        _ = try await cache.record(for: Sample.record(features, image: 0).key)
+    }
+
+    @Test func aliasesLeadToContent() async throws {
+        let server = try await RedisServerProcess.start()
+        let aliases = ImageAliases(try await RedisClient.connect(server.url))
+        try await aliases.set("photo one.jpg", tenant: "a", to: Sample.image(1), timeToLive: .seconds(60))
+        #expect(try await aliases.image("photo one.jpg", tenant: "a") == Sample.image(1))
+        #expect(try await aliases.image("photo one.jpg", tenant: "b") == nil)
+        #expect(try await aliases.image("photo one.jpg") == nil)
+        try await aliases.set("photo one.jpg", tenant: "a", to: Sample.image(2), timeToLive: .seconds(60))
+        #expect(try await aliases.image("photo one.jpg", tenant: "a") == Sample.image(2))
+        #expect(try await aliases.remove("photo one.jpg", tenant: "a"))
+        #expect(try await aliases.image("photo one.jpg", tenant: "a") == nil)
+    }
+
+    @Test func leastRecentlyUsedAgreesWithASlowOne() {
+        let seed = UInt64.random(in: 0...UInt64.max)
+        var random = SeededGenerator(seed: seed)
+        var fast = LeastRecentlyUsed<Int, Int>(limit: 50)
+        var slow: [(key: Int, value: Int, cost: Int)] = []
+        for step in 0..<20_000 {
+            let key = Int.random(in: 0..<30, using: &random)
+            switch Int.random(in: 0..<3, using: &random) {
+            case 0:
+                let cost = Int.random(in: 0...55, using: &random) / 4
+                slow.removeAll { $0.key == key }
+                var gone: [Int] = []
+                while slow.reduce(0, { $0 + $1.cost }) + cost > 50 { gone.append(slow.removeFirst().key) }
+                slow.append((key, step, cost))
+                #expect(fast.insert(step, for: key, cost: cost).map(\.key) == gone, "seed \(seed)")
+            case 1:
+                let place = slow.firstIndex { $0.key == key }
+                #expect(fast.value(for: key) == place.map { slow[$0].value }, "seed \(seed)")
+                if let place { slow.append(slow.remove(at: place)) }
+            default:
+                let place = slow.firstIndex { $0.key == key }
+                #expect(fast.remove(key) == place.map { slow.remove(at: $0).value }, "seed \(seed)")
+            }
+            #expect(fast.count == slow.count)
+            #expect(fast.cost == slow.reduce(0) { $0 + $1.cost })
+        }
+    }
+}

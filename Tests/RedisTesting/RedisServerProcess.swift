@@ -1,0 +1,206 @@
+import Glibc
+public import Redis
+import Synchronization
+
+/// A real redis-server in a temporary folder of its own, on a private Unix socket or a free TCP port.
+///
+/// ```swift
+/// let server = try await RedisServerProcess.start(.init(appendOnly: true, appendFsync: .always))
+/// let redis = try await RedisClient.connect(server.url)
+/// await server.kill(SIGKILL)
+/// try await server.restart()                      // the same data, the same address
+/// ```
+/// The last reference kills the server and removes the folder.
+public final class RedisServerProcess: Sendable {
+    /// How the server is set up; what is not said is off.
+    public struct Options: Sendable {
+        /// Where the server listens.
+        public enum Listener: Sendable {
+            /// A socket in the server's folder.
+            case unixSocket
+            /// A free port of 127.0.0.1.
+            case tcp
+        }
+        /// When the append-only file is flushed.
+        public enum AppendFsync: String, Sendable {
+            /// Before each answer.
+            case always
+            /// Once a second.
+            case everysec
+            /// When the system likes to.
+            case no
+        }
+
+        /// Where the server listens; a cluster node always on a port.
+        public var listener: Listener
+        /// Whether there is an append-only file, so that a restart finds the data.
+        public var appendOnly: Bool
+        /// When it is flushed.
+        public var appendFsync: AppendFsync
+        /// Bytes; nil for no limit.
+        public var maximumMemory: Int?
+        /// The maxmemory-policy.
+        public var memoryPolicy: String
+        /// The password of the default user.
+        public var password: String?
+        /// Lines such as `user worker on >secret ~kirie:* +@all`.
+        public var users: [String]
+        /// Whether it is a node of a cluster.
+        public var isClusterNode: Bool
+        /// Further lines of redis.conf.
+        public var settings: [String]
+
+        /// A server without persistence, limit or password unless told otherwise.
+        public init(
+            listener: Listener = .unixSocket, appendOnly: Bool = false, appendFsync: AppendFsync = .everysec,
+            maximumMemory: Int? = nil, memoryPolicy: String = "noeviction", password: String? = nil,
+            users: [String] = [], isClusterNode: Bool = false, settings: [String] = []
+        ) {
+            self.listener = isClusterNode ? .tcp : listener
+            self.appendOnly = appendOnly
+            self.appendFsync = appendFsync
+            self.maximumMemory = maximumMemory
+            self.memoryPolicy = memoryPolicy
+            self.password = password
+            self.users = users
+            self.isClusterNode = isClusterNode
+            self.settings = settings
+        }
+    }
+
+    /// Why there is no server.
+    public struct Failure: Error, CustomStringConvertible {
+        /// What went wrong and what to do.
+        public let description: String
+    }
+
+    private struct State: Sendable {
+        var process: ChildProcess?
+    }
+
+    /// The folder with redis.conf, the log and the data.
+    public let directory: String
+    /// The address, with the default user's password where one is set.
+    public let url: RedisURL
+    private let binary: String
+    /// Guards the running process.
+    private let state = Mutex(State())
+
+    /// Starts a server and returns when it answers.
+    public static func start(_ options: Options = Options()) async throws -> RedisServerProcess {
+        let server = try RedisServerProcess(options)
+        try await server.restart()
+        return server
+    }
+
+    private init(_ options: Options) throws {
+        guard let found = Self.findBinary() else {
+            throw Failure(
+                description: "there is no redis-server on this machine; `deploy/test` installs what the tests need "
+                    + "(Debian: apt-get install redis-server)")
+        }
+        binary = found
+        var template = Array("/tmp/kirie-redis-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw Failure(description: "no folder can be made in /tmp") }
+        directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+
+        var lines = [
+            "dir \(directory)", "logfile \(directory)/redis.log", "daemonize no", "save \"\"",
+            "appendonly \(options.appendOnly ? "yes" : "no")", "appendfsync \(options.appendFsync.rawValue)",
+            "maxmemory-policy \(options.memoryPolicy)",
+        ]
+        let password = options.password.map { RedisPassword($0) }
+        switch options.listener {
+        case .unixSocket:
+            lines += ["port 0", "unixsocket \(directory)/redis.sock", "unixsocketperm 700"]
+            url = RedisURL(.unixSocket(path: "\(directory)/redis.sock"), password: password)
+        case .tcp:
+            let port = try Self.freePort()
+            lines += ["bind 127.0.0.1", "port \(port)"]
+            if options.isClusterNode {
+                lines += [
+                    "cluster-enabled yes", "cluster-port \(try Self.freePort())", "cluster-config-file nodes.conf",
+                    "cluster-node-timeout 2000",
+                ]
+            }
+            url = RedisURL(.tcp(host: "127.0.0.1", port: port), password: password)
+        }
+        if let bytes = options.maximumMemory { lines.append("maxmemory \(bytes)") }
+        if let password = options.password { lines.append("requirepass \(password)") }
+        lines += options.users + options.settings
+        try Self.write(lines.joined(separator: "\n") + "\n", to: "\(directory)/redis.conf")
+    }
+
+    deinit {
+        state.withLock { $0.process }?.signal(SIGKILL)
+        TemporaryFolder.remove(directory)
+    }
+
+    /// The process identifier, while it runs.
+    public var processIdentifier: Int32? { state.withLock { $0.process }?.identifier }
+
+    /// Sends a signal, SIGKILL (9) unless told otherwise, and returns when the process is gone.
+    public func kill(_ signal: Int32 = 9) async {
+        guard let process = state.withLock({ $0.process }) else { return }
+        process.signal(signal)
+        await process.waitForExit()
+        state.withLock { $0.process = nil }
+    }
+
+    /// Stops the process with SIGSTOP: it is there and does not answer.
+    public func freeze() { state.withLock { $0.process }?.signal(SIGSTOP) }
+
+    /// Lets a frozen process go on.
+    public func thaw() { state.withLock { $0.process }?.signal(SIGCONT) }
+
+    /// Starts the server again on the same data and address; returns when it has loaded them.
+    public func restart() async throws {
+        await kill()
+        let process = try ChildProcess.start(
+            binary, ["\(directory)/redis.conf"], output: "\(directory)/output.log")
+        state.withLock { $0.process = process }
+        var configuration = RedisConfiguration(clientName: "readiness")
+        configuration.backoff = RedisBackoff(base: .milliseconds(2), limit: .milliseconds(20))
+        let deadline = ContinuousClock.now + .seconds(20)
+        while true {
+            do {
+                try await RedisConnection.connect(to: url, configuration: configuration).close()
+                return
+            } catch {
+                guard error.isConnectionFailure, ContinuousClock.now < deadline, process.isRunning else {
+                    throw Failure(description: "redis-server does not start: \(error); see \(directory)/redis.log")
+                }
+                try await Task.sleep(for: .milliseconds(3))
+            }
+        }
+    }
+
+    private static func findBinary() -> String? {
+        let path = getenv("PATH").map { String(cString: $0) } ?? ""
+        let folders = path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/local/bin"]
+        return folders.map { "\($0)/redis-server" }.first { access($0, X_OK) == 0 }
+    }
+
+    private static func write(_ text: String, to file: String) throws {
+        guard let handle = fopen(file, "w") else { throw Failure(description: "\(file) cannot be written") }
+        defer { fclose(handle) }
+        fputs(text, handle)
+    }
+
+    /// A port that was free a moment ago.
+    public static func freePort() throws -> Int {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let status = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+                bind(descriptor, pointer, length) | getsockname(descriptor, pointer, &length)
+            }
+        }
+        guard status == 0 else { throw Failure(description: "no TCP port is free") }
+        return Int(UInt16(bigEndian: address.sin_port))
+    }
+}

@@ -1,0 +1,65 @@
+import Redis
+import Testing
+
+@Suite struct RedisURLTests {
+    @Test(arguments: [
+        ("redis://localhost", RedisURL(.tcp(host: "localhost", port: 6379))),
+        ("REDIS://cache.example.org:7000/3", RedisURL(.tcp(host: "cache.example.org", port: 7000), database: 3)),
+        ("redis://:secret@h", RedisURL(.tcp(host: "h", port: 6379), password: RedisPassword("secret"))),
+        (
+            "redis://worker:p%40ss%2F%3a%25@10.0.0.1:6380/0?cluster=off",
+            RedisURL(
+                .tcp(host: "10.0.0.1", port: 6380), user: "worker", password: RedisPassword("p@ss/:%"), cluster: .off)
+        ),
+        ("redis://[::1]:7001", RedisURL(.tcp(host: "::1", port: 7001))),
+        ("redis://[fe80::1]", RedisURL(.tcp(host: "fe80::1", port: 6379))),
+        ("redis://h/2?cluster=on", RedisURL(.tcp(host: "h", port: 6379), database: 2, cluster: .on)),
+        ("redis://a:b@c@h", RedisURL(.tcp(host: "h", port: 6379), user: "a", password: RedisPassword("b@c"))),
+        ("unix:///run/kirie/redis.sock", RedisURL(.unixSocket(path: "/run/kirie/redis.sock"))),
+        (
+            "unix://u:p@/tmp/a%20b.sock?db=4",
+            RedisURL(.unixSocket(path: "/tmp/a b.sock"), user: "u", password: RedisPassword("p"), database: 4)
+        ),
+    ])
+    func reads(_ text: String, _ expected: RedisURL) throws {
+        #expect(try RedisURL(text) == expected)
+    }
+
+    @Test(arguments: [
+        ("localhost:6379", RedisURLError.noScheme), ("http://h", .unknownScheme),
+        ("rediss://h", .encryptionUnsupported),
+        ("redis://", .missingHost), ("redis://:6379", .missingHost), ("redis://[::1", .missingHost),
+        ("redis://h:0", .invalidPort), ("redis://h:65536", .invalidPort), ("redis://h:x", .invalidPort),
+        ("redis://[::1]x", .invalidPort), ("redis://h/x", .invalidDatabase), ("redis://h/-1", .invalidDatabase),
+        ("redis://h/99999999999999999999", .invalidDatabase), ("redis://user@h", .userWithoutPassword),
+        ("redis://user:@h", .userWithoutPassword), ("redis://u:%zz@h", .percentEncoding(part: "password")),
+        ("redis://u:%4@h", .percentEncoding(part: "password")), ("redis://u:%ff@h", .percentEncoding(part: "password")),
+        ("unix://", .missingPath), ("unix:///", .missingPath), ("unix://tmp/redis.sock", .hostOfUnixSocket),
+        ("unix:///" + String(repeating: "x", count: 107), .pathTooLong), ("unix:///a%00b", .pathTooLong),
+        ("redis://h?cluster=maybe", .clusterOption), ("redis://h?timeout=3", .unknownOption),
+        ("redis://h#1", .fragment),
+        ("redis://u:pa/ss@h", .invalidPort),
+    ])
+    func refuses(_ text: String, _ expected: RedisURLError) {
+        #expect(throws: expected) { try RedisURL(text) }
+    }
+
+    @Test func neverShowsThePassword() throws {
+        let url = try RedisURL("redis://worker:tops3cret@h:7000/2")
+        var dumped = ""
+        dump(url, to: &dumped)
+        for text in [url.description, url.debugDescription, "\(url)", dumped, "\(String(reflecting: url.password))"] {
+            #expect(!text.contains("tops3cret"))
+        }
+        #expect(url.description == "redis://worker:***@h:7000/2")
+        for broken in ["u:tops3cret/@h", "u:tops3cret#@h", "u:tops3cret?@h", "u:%tops3cret@h"].map({ "redis://\($0)" })
+        {
+            do {
+                _ = try RedisURL(broken)
+                Issue.record("\(broken) was read")
+            } catch {
+                #expect(!"\(error)".contains("tops3cret"))
+            }
+        }
+    }
+}
