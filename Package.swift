@@ -60,8 +60,8 @@ let package = Package(
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
-                "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", crypto,
-                argumentParser,
+                "Embeddings", "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors",
+                crypto, argumentParser,
             ],
             swiftSettings: settings),
         // tests, a room each

@@ -1,18 +1,36 @@
 import Checkpoints
+import Embeddings
 import Imaging
+import Segmentation
 import SegmentAnything
 import Tensors
 
-/// Embeddings on disk.
+/// Embeddings on disk: `.kemb`, the record that is also a Redis value, and `.safetensors`, for other programs.
 enum EmbeddingFile {
-    static func isSupported(_ path: String) -> Bool { path.hasSuffix(".safetensors") }
+    static func isSupported(_ path: String) -> Bool { path.hasSuffix(".kemb") || path.hasSuffix(".safetensors") }
+
+    /// Writes a record.
+    static func write(
+        _ embedding: ImageEmbedding, model: SamModel, image: ImageDigest, precision: EmbeddingPrecision,
+        encodeTime: Duration, to path: String
+    ) throws {
+        let record = try EmbeddingRecord(
+            embedding.features,
+            frame: .init(
+                originalWidth: embedding.originalWidth, originalHeight: embedding.originalHeight,
+                inputWidth: embedding.inputWidth, inputHeight: embedding.inputHeight),
+            fingerprint: try model.fingerprint().bytes, image: image, precision: precision, encodeTime: encodeTime)
+        try FileOutput.write(record.withUnsafeBytes { Array($0) }, to: path)
+    }
 
     /// Writes `image_embedding` (1, C, g, g) and, where the picture is given, `input_image` (1, 3, S, S).
-    static func write(_ embedding: ImageEmbedding, model: SamModel, image: Image?, to path: String) throws {
+    static func writeTensors(
+        _ embedding: ImageEmbedding, model: SamModel, picture: Image?, to path: String
+    ) throws {
         var entries = [SafetensorsWriter.Entry("image_embedding", embedding.features)]
-        if let image {
+        if let picture {
             let size = model.geometry.imageSize
-            let input = ImagePreprocessing.input(image, side: size).tensor
+            let input = ImagePreprocessing.input(picture, side: size).tensor
             entries.append(.init("input_image", input.reshaped(to: [1, 3, size, size])))
         }
         try SafetensorsWriter.write(
@@ -23,25 +41,51 @@ enum EmbeddingFile {
             ], to: path)
     }
 
-    /// Reads an embedding that the model made.
+    /// Reads an embedding that the model made; the format is told by the content.
     static func read(_ path: String, model: SamModel) throws -> ImageEmbedding {
+        // Far above any embedding (SAM's is 4 MiB in fp32), far below what would hurt.
+        let bytes = try ImageDecoder().contents(ofFile: path)
+        guard bytes.starts(with: "KEMB".utf8) else { return try readTensors(path, model: model) }
+        let record: EmbeddingRecord
+        do {
+            record = try EmbeddingRecord(copying: bytes)
+        } catch {
+            throw EmbeddingFileError(path: path, reason: "\(error)", remedy: nil)
+        }
+        try check(record.fingerprint, against: model, path: path)
+        let frame = ResizeLongestSide(
+            width: record.frame.originalWidth, height: record.frame.originalHeight, target: model.geometry.imageSize)
+        guard frame.width == record.frame.inputWidth, frame.height == record.frame.inputHeight else {
+            throw EmbeddingFileError(path: path, reason: "was resized for another image size")
+        }
+        return ImageEmbedding(features: record.tensor(), frame: frame)
+    }
+
+    private static func readTensors(_ path: String, model: SamModel) throws -> ImageEmbedding {
         let file = try Checkpoint(path: path)
         guard let width = file.metadata[Key.width].flatMap(Int.init), width > 0, width <= 1 << 24,
             let height = file.metadata[Key.height].flatMap(Int.init), height > 0, height <= 1 << 24
         else { throw EmbeddingFileError(path: path, reason: "does not say the picture's width and height") }
-        if let fingerprint = file.metadata[Key.fingerprint] {
-            let expected = try model.fingerprint().description
-            guard fingerprint == expected else {
-                throw EmbeddingFileError(
-                    path: path,
-                    reason:
-                        "was made by another model (\(fingerprint.prefix(12))…, this one is \(expected.prefix(12))…)")
+        if let text = file.metadata[Key.fingerprint] {
+            guard let fingerprint = Fingerprint(hexadecimal: text) else {
+                throw EmbeddingFileError(path: path, reason: "names a model by no fingerprint")
             }
+            try check(fingerprint.bytes, against: model, path: path)
         }
         let features = try file.stored("image_embedding").tensor()
         return ImageEmbedding(
             features: features,
             frame: ResizeLongestSide(width: width, height: height, target: model.geometry.imageSize))
+    }
+
+    private static func check(_ fingerprint: [UInt8], against model: SamModel, path: String) throws {
+        let expected = try model.fingerprint()
+        guard fingerprint != expected.bytes else { return }
+        let found = fingerprint.prefix(6).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        throw EmbeddingFileError(
+            path: path,
+            reason: "was made by another model: its weights begin with \(found), "
+                + "those of \(model.checkpoint.path) with \(expected.description.prefix(12))")
     }
 
     private enum Key {
@@ -64,5 +108,6 @@ extension SamModel {
 struct EmbeddingFileError: Error, CustomStringConvertible {
     let path: String
     let reason: String
-    var description: String { "\(path): \(reason): encode the picture again with `kirie encode`" }
+    var remedy: String? = "encode the picture again with `kirie encode`"
+    var description: String { ([path, reason] + (remedy.map { [$0] } ?? [])).joined(separator: ": ") }
 }

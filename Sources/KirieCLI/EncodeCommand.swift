@@ -1,7 +1,8 @@
 import ArgumentParser
-import Checkpoints
+import Crypto
 import Imaging
 import SegmentAnything
+import Segmentation
 import Tensors
 
 struct EncodeCommand: ParsableCommand {
@@ -16,6 +17,21 @@ struct EncodeCommand: ParsableCommand {
     @Option(
         name: .shortAndLong, help: ArgumentHelp("The embedding's file.", valueName: "out.kemb|.safetensors"))
     var output: String
+
+    @Option(name: .long, help: "How a .kemb file stores its numbers: fp16, fp32 or int8.")
+    var type: RecordType = .fp16
+
+    enum RecordType: String, ExpressibleByArgument, CaseIterable {
+        case fp16, fp32, int8
+
+        var precision: EmbeddingPrecision {
+            switch self {
+            case .fp16: .fp16
+            case .fp32: .fp32
+            case .int8: .int8
+            }
+        }
+    }
 
     @Flag(name: .long, help: "Also write input_image (1,3,S,S), the model's input; to .safetensors only.")
     var debug = false
@@ -32,11 +48,22 @@ struct EncodeCommand: ParsableCommand {
     }
 
     func run() throws {
-        let picture = try ImageDecoder().decode(file: image)
+        let bytes = try ImageDecoder().contents(ofFile: image)
+        let picture = try ImageDecoder().decode(bytes, named: image)
         let sam = try model.open().model
         let pool = model.makePool()
-        let embedding = try sam.encoder(precision: model.precision.precision).encode(picture, pool: pool)
-        try EmbeddingFile.write(
-            embedding, model: sam, image: debug ? picture : nil, to: output)
+        let encoder = try sam.encoder(precision: model.precision.precision)
+        let clock = ContinuousClock()
+        let start = clock.now
+        let embedding = encoder.encode(picture, pool: pool)
+        let encodeTime = clock.now - start
+        if output.hasSuffix(".kemb") {
+            try EmbeddingFile.write(
+                embedding, model: sam, image: ImageDigest(bytes: SHA256.hash(data: bytes)), precision: type.precision,
+                encodeTime: encodeTime, to: output)
+        } else {
+            try EmbeddingFile.writeTensors(embedding, model: sam, picture: debug ? picture : nil, to: output)
+        }
+        Terminal.complain("wrote \(output)")
     }
 }

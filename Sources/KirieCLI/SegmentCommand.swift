@@ -38,7 +38,7 @@ struct SegmentCommand: ParsableCommand {
             try maskDecoder.predict(
                 prompts, on: try maskDecoder.prepare(embedding, pool: pool), multimask: prompt.multimask, pool: pool)
         }
-        let digest = SHA256.hash(data: bytes).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        let digest = ImageDigest(bytes: SHA256.hash(data: bytes)).hexadecimal
         let answer = Answer(
             image: .init(width: picture.width, height: picture.height, sha256: digest), model: name,
             precision: model.precision.precision.rawValue, timings_ms: watch.milliseconds,

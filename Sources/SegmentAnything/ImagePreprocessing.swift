@@ -1,11 +1,12 @@
 package import Imaging
+import Segmentation
 package import Tensors
 
 /// The published preprocessing: resize, normalise by the mean and deviation of ImageNet's colours, pad with zeros on
 /// the right and below.
 package enum ImagePreprocessing {
     /// Changes whenever a picture's tensor would change; part of every embedding's key.
-    package static let version = 1
+    package static let version = Int(ModelIdentifier.currentPreprocessing)
 
     /// Red, green, blue, from 0 to 255.
     private static let mean: [Float] = [123.675, 116.28, 103.53]

@@ -65,23 +65,27 @@ public final class ThreadPool: @unchecked Sendable {
             return
         }
         withoutActuallyEscaping(body) { body in
-            let batch = Batch(count: count, body: body)
-            pthread_mutex_lock(mutex)
-            batches.append(batch)
-            pthread_cond_broadcast(workArrived)
-            WorkerMark.set(true)
-            while let index = batch.takeIndex() { run(index, of: batch) }
-            WorkerMark.set(false)
-            while batch.unfinished > 0 { pthread_cond_wait(batchFinished, mutex) }
-            batches.removeAll { $0 === batch }
-            pthread_mutex_unlock(mutex)
+            // Threads reach the closure through this address and let go of it within each call, so that none of them
+            // holds it when the last call has ended.
+            withUnsafePointer(to: body) { body in
+                let batch = Batch(count: count, body: body)
+                pthread_mutex_lock(mutex)
+                batches.append(batch)
+                pthread_cond_broadcast(workArrived)
+                WorkerMark.set(true)
+                while let index = batch.takeIndex() { run(index, of: batch) }
+                WorkerMark.set(false)
+                while batch.unfinished > 0 { pthread_cond_wait(batchFinished, mutex) }
+                batches.removeAll { $0 === batch }
+                pthread_mutex_unlock(mutex)
+            }
         }
     }
 
     /// Runs one index with the mutex released; called and left with the mutex held.
     private func run(_ index: Int, of batch: Batch) {
         pthread_mutex_unlock(mutex)
-        batch.body(index)
+        batch.call(index)
         pthread_mutex_lock(mutex)
         batch.unfinished -= 1
         if batch.unfinished == 0 { pthread_cond_broadcast(batchFinished) }
@@ -107,15 +111,20 @@ public final class ThreadPool: @unchecked Sendable {
 /// One call of ``ThreadPool/parallel(_:_:)``: its body and how far it has come; guarded by the pool's mutex.
 private final class Batch {
     let count: Int
-    let body: (Int) -> Void
     var next = 0
     var unfinished: Int
+    /// Valid until `unfinished` is 0.
+    private let body: UnsafePointer<(Int) -> Void>
 
-    init(count: Int, body: @escaping (Int) -> Void) {
+    init(count: Int, body: UnsafePointer<(Int) -> Void>) {
         self.count = count
         self.body = body
         unfinished = count
     }
+
+    /// Calls the body; not inlined, so that the closure is released before the call is counted as finished.
+    @inline(never)
+    func call(_ index: Int) { body.pointee(index) }
 
     func takeIndex() -> Int? {
         guard next < count else { return nil }

@@ -31,13 +31,11 @@ struct BFloat16KernelTests {
     @Test func narrowingRoundsToNearestEven() {
         var numbers = Numbers(state: 1)
         let x =
-            numbers.array(1001) + [0, -0.0, 1.00390625, 1.01171875, .infinity, -.infinity, 3.4e38, 1e-40, 65504]
+            numbers.array(1001) + [0, -0.0, 1.00390625, 1.01171875, .infinity, -.infinity, 3.4e38, 65504]
         var found = [UInt16](repeating: 0, count: x.count)
         kirie_bf16_narrow(x.count, x, &found)
-        // The instruction takes denormals for 0; everything else is the same to the bit.
-        for (index, bits) in narrowed(x).enumerated() where x[index] == 0 || abs(x[index]) > 1e-37 {
-            #expect(found[index] == bits, "\(x[index])")
-        }
+        // Denormals are left out: the instruction takes them for 0.
+        #expect(found == narrowed(x))
     }
 
     @Test(arguments: [16, 40, 768]) func layerNorm(columns: Int) {

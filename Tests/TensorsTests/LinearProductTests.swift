@@ -17,11 +17,14 @@ import Testing
             let answers = MatrixLibrary.allCases.map { library in
                 let product = LinearProduct(weight: weight, bias: bias, activation: activation, library: library)
                 var y = [Float](repeating: 0.25, count: rows * (columns + 8))
-                y.withUnsafeMutableBufferPointer { y in
-                    guard let y = y.baseAddress else { return }
-                    product(
-                        rows: rows, x: Features(UnsafeMutablePointer(mutating: x), stride: depth),
-                        y: Features(y, stride: columns + 8), accumulate: accumulate)
+                var x = x
+                x.withUnsafeMutableBufferPointer { x in
+                    y.withUnsafeMutableBufferPointer { y in
+                        guard let x = x.baseAddress, let y = y.baseAddress else { return }
+                        product(
+                            rows: rows, x: Features(x, stride: depth), y: Features(y, stride: columns + 8),
+                            accumulate: accumulate)
+                    }
                 }
                 return y
             }
