@@ -72,6 +72,7 @@ let package = Package(
         tests(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
+        tests(of: "KirieCLI", ["Checkpoints", "Imaging", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         .target(name: "RedisTesting", dependencies: ["Redis"], path: "Tests/RedisTesting", swiftSettings: settings),

@@ -1,0 +1,80 @@
+import Foundation
+import Testing
+
+/// The real `kirie` program, run as a user runs it.
+struct KirieProcess {
+    let output: String
+    let complaint: String
+    let status: Int32
+
+    /// The program beside this test bundle in the build directory.
+    static let executable: URL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        .deletingLastPathComponent().appendingPathComponent("kirie")
+
+    /// The golden models and pictures of the room below.
+    static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .appendingPathComponent("SegmentAnythingTests/Fixtures")
+    static let nano = fixtures.appendingPathComponent("nano/sam.pth").path
+    static let wide = fixtures.appendingPathComponent("wide/sam.safetensors").path
+    static let landscape = fixtures.appendingPathComponent("nano/landscape.jpg").path
+    static let portrait = fixtures.appendingPathComponent("wide/portrait.png").path
+
+    /// Runs the program to its end; its model is nano unless the arguments say otherwise.
+    init(_ arguments: [String], environment: [String: String] = [:], output sink: String? = nil) throws {
+        try #require(
+            FileManager.default.isExecutableFile(atPath: Self.executable.path),
+            "\(Self.executable.path) is not built: run deploy/test")
+        let process = Process()
+        process.executableURL = Self.executable
+        process.arguments = arguments
+        var variables = ProcessInfo.processInfo.environment
+        variables["KIRIE_MODEL"] = Self.nano
+        process.environment = variables.merging(environment) { $1 }
+        let (out, err) = (Pipe(), Pipe())
+        if let sink {
+            process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: sink))
+        } else {
+            process.standardOutput = out
+        }
+        process.standardError = err
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        // Both pipes are read at once, so that neither can fill up and stop the program.
+        nonisolated(unsafe) var complaint = Data()
+        let done = DispatchSemaphore(value: 0)
+        DispatchQueue(label: "standard error").async {
+            complaint = err.fileHandleForReading.readDataToEndOfFile()
+            done.signal()
+        }
+        let text = sink == nil ? out.fileHandleForReading.readDataToEndOfFile() : Data()
+        done.wait()
+        process.waitUntilExit()
+        output = String(decoding: text, as: UTF8.self)
+        self.complaint = String(decoding: complaint, as: UTF8.self)
+        status = process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
+    }
+}
+
+/// A directory that goes when the test ends.
+final class TemporaryDirectory {
+    let path: String
+
+    init() throws {
+        path = NSTemporaryDirectory() + "kirie-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+
+    func file(_ name: String) -> String { "\(path)/\(name)" }
+
+    @discardableResult
+    func write(_ bytes: some Collection<UInt8>, to name: String) throws -> String {
+        try Data(bytes).write(to: URL(fileURLWithPath: file(name)))
+        return file(name)
+    }
+
+    var files: [String] {
+        get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() }
+    }
+}

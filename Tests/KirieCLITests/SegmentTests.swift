@@ -1,0 +1,150 @@
+import Checkpoints
+import Foundation
+import Imaging
+import Segmentation
+import Testing
+
+/// `segment`, `encode` and `decode` as a user runs them.
+@Suite struct SegmentTests {
+    private struct Answer: Decodable {
+        struct Picture: Decodable {
+            var width: Int
+            var height: Int
+            var sha256: String?
+        }
+        struct Cutout: Decodable {
+            var prompt: Int
+            var score: Double
+            var stability_score: Double
+            var area: Int
+            var bbox: [Int]
+            var segmentation: RunLengthEncoding
+        }
+        var image: Picture
+        var model: String
+        var precision: String
+        var timings_ms: [String: Double]
+        var masks: [Cutout]
+    }
+
+    private func answer(_ run: KirieProcess) throws -> Answer {
+        try #require(run.status == 0, "\(run.complaint)")
+        // One object and one newline: nothing else on standard output.
+        #expect(run.output.filter { $0 == "\n" }.count == 1 && run.output.hasSuffix("}\n"))
+        return try JSONDecoder().decode(Answer.self, from: Data(run.output.utf8))
+    }
+
+    @Test func jsonIsOneObjectThatAgreesWithTheMaskFile() throws {
+        let directory = try TemporaryDirectory()
+        let run = try KirieProcess([
+            "segment", KirieProcess.landscape, "--point", "150,110", "--point", "20,20,0", "--json", "-o",
+            directory.file("mask.png"), "--overlay", directory.file("overlay.png"),
+        ])
+        let answer = try answer(run)
+        #expect(run.complaint.isEmpty)
+        #expect(answer.image.width == 301 && answer.image.height == 227 && answer.image.sha256?.count == 64)
+        #expect(answer.model == "sam.pth" && answer.precision == "fp32" && answer.masks.count == 1)
+        #expect(["read", "load", "encode", "decode"].allSatisfy { answer.timings_ms[$0] != nil })
+        let cutout = answer.masks[0]
+        #expect(cutout.area == cutout.segmentation.area && cutout.bbox == cutout.segmentation.boundingBox)
+        let mask = try ImageDecoder().decode(file: directory.file("mask.png")).luminance
+        #expect(mask.pixels == cutout.segmentation.mask.pixels.map { $0 * 255 })
+        let overlay = try ImageDecoder().decode(file: directory.file("overlay.png"))
+        #expect(overlay.width == 301 && overlay.height == 227)
+    }
+
+    @Test func severalMasksBecomeNumberedFiles() throws {
+        let directory = try TemporaryDirectory()
+        let boxes = ["--box", "10,10,100,100", "--box", "120,50,280,200"]
+        let two = try answer(
+            try KirieProcess(
+                ["segment", KirieProcess.landscape] + boxes + ["--json", "-o", directory.file("box.png")]))
+        #expect(two.masks.map(\.prompt) == [0, 1])
+        let three = try answer(
+            try KirieProcess([
+                "segment", KirieProcess.landscape, "--point", "150,110", "--multimask", "--json", "-o",
+                directory.file("point.png"),
+            ]))
+        #expect(three.masks.map(\.score) == three.masks.map(\.score).sorted(by: >))
+        #expect(try directory.files == ["box-1.png", "box-2.png", "point-1.png", "point-2.png", "point-3.png"])
+    }
+
+    @Test(arguments: ["photo.safetensors", "photo.kemb"]) func decodeAnswersAsSegmentDoes(file: String) throws {
+        let directory = try TemporaryDirectory()
+        let embedding = directory.file(file)
+        let encode = try KirieProcess(
+            ["encode", KirieProcess.landscape, "-o", embedding] + (file.hasSuffix("kemb") ? ["--type", "fp32"] : []))
+        try #require(encode.status == 0, "\(encode.complaint)")
+        let prompt = ["--point", "150,110", "--multimask", "--json"]
+        let whole = try answer(try KirieProcess(["segment", KirieProcess.landscape] + prompt))
+        let halves = try answer(try KirieProcess(["decode", embedding] + prompt))
+        #expect(whole.masks.map(\.segmentation) == halves.masks.map(\.segmentation))
+        #expect(whole.masks.map(\.score) == halves.masks.map(\.score))
+    }
+
+    @Test func encodeAndDecodeWriteTheAgreedTensors() throws {
+        let directory = try TemporaryDirectory()
+        let embedding = directory.file("photo.safetensors")
+        let encode = try KirieProcess(["encode", KirieProcess.landscape, "-o", embedding, "--debug"])
+        try #require(encode.status == 0, "\(encode.complaint)")
+        let tensors = try Checkpoint(path: embedding)
+        #expect(try tensors.stored("image_embedding").shape == [1, 32, 16, 16])
+        #expect(try tensors.stored("input_image").shape == [1, 3, 256, 256])
+
+        let logits = directory.file("logits.safetensors")
+        let decode = try KirieProcess([
+            "decode", embedding, "--box", "10,10,100,100", "--box", "120,50,280,200", "--multimask", "--logits", logits,
+            "--full-size",
+        ])
+        try #require(decode.status == 0, "\(decode.complaint)")
+        let found = try Checkpoint(path: logits)
+        #expect(try found.stored("low_res_logits").shape == [2, 3, 64, 64])
+        #expect(try found.stored("iou").shape == [2, 3])
+        #expect(try found.stored("logits").shape == [2, 3, 227, 301])
+    }
+
+    @Test func anEarlierMaskCanBeRefined() throws {
+        let directory = try TemporaryDirectory()
+        let (embedding, logits) = (directory.file("photo.kemb"), directory.file("logits.safetensors"))
+        #expect(try KirieProcess(["encode", KirieProcess.landscape, "-o", embedding]).status == 0)
+        let first = try KirieProcess([
+            "decode", embedding, "--point", "150,110", "--logits", logits, "-o", directory.file("mask.png"),
+        ])
+        #expect(first.status == 0)
+        let plain = try answer(try KirieProcess(["decode", embedding, "--point", "90,60", "--json"]))
+        for prior in [logits, directory.file("mask.png")] {
+            let refined = try answer(
+                try KirieProcess(["decode", embedding, "--point", "90,60", "--mask", prior, "--json"]))
+            #expect(refined.masks.map(\.score) != plain.masks.map(\.score), "the prior \(prior) changed nothing")
+        }
+    }
+
+    @Test func jsonCanBeAFile() throws {
+        let directory = try TemporaryDirectory()
+        let run = try KirieProcess([
+            "segment", KirieProcess.portrait, "--box", "10,10,100,100", "-o", directory.file("masks.json"),
+        ])
+        #expect(run.status == 0 && run.output.hasPrefix("prompt 0  score "))
+        _ = try JSONDecoder().decode(
+            Answer.self, from: Data(contentsOf: URL(fileURLWithPath: directory.file("masks.json"))))
+    }
+
+    /// Time from the start of the process to its end, and its memory, on a checkpoint that is in the page cache.
+    @Test func decodeStartsAtOnceAndStaysSmall() throws {
+        let directory = try TemporaryDirectory()
+        let embedding = directory.file("photo.kemb")
+        #expect(try KirieProcess(["encode", KirieProcess.landscape, "-o", embedding]).status == 0)
+        let clock = ContinuousClock()
+        let best = try (0..<7).map { _ -> Duration in
+            let start = clock.now
+            let run = try KirieProcess(["decode", embedding, "--point", "150,110", "--json"])
+            #expect(run.status == 0)
+            return clock.now - start
+        }.min()
+        #expect(try #require(best) < .milliseconds(150))
+
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_CHILDREN.rawValue), &usage)
+        #expect(usage.ru_maxrss < 200 * 1024, "a child took \(usage.ru_maxrss / 1024) MB")
+    }
+}
