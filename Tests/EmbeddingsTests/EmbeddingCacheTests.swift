@@ -14,6 +14,7 @@ import Testing
 
     @Test func inRedisKeepsThePromises() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         // Time passes by the keys' time to live being cut short, on the server's own clock.
         try await keepsThePromises(RedisEmbeddingCache(redis)) { elapsed in
@@ -98,6 +99,7 @@ import Testing
 
     @Test func inRedisADamagedRecordIsDroppedAndCounted() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let cache = RedisEmbeddingCache(redis)
         let record = try Sample.record(Sample.features(channels: 4, grid: 8, seed: 10), image: 1)
@@ -123,6 +125,7 @@ import Testing
     @Test func underMemoryPressureOnlyEmbeddingsGo() async throws {
         let server = try await RedisServerProcess.start(
             .init(maximumMemory: 8 << 20, memoryPolicy: "volatile-lru"))
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let cache = RedisEmbeddingCache(redis)
         for index in 0..<200 { try await redis.push("kirie:{\(index % 16)}:waiting", [.integer(index)]) }
@@ -147,6 +150,7 @@ import Testing
 
     @Test func aFullRedisSaysSo() async throws {
         let server = try await RedisServerProcess.start(.init(maximumMemory: 4 << 20))
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let cache = RedisEmbeddingCache(redis)
         let features = Sample.features(channels: 256, grid: 32, seed: 12)
@@ -164,6 +168,7 @@ import Testing
 
     @Test func aliasesLeadToContent() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let aliases = ImageAliases(try await RedisClient.connect(server.url))
         try await aliases.set("photo one.jpg", tenant: "a", to: Sample.image(1), timeToLive: .seconds(60))
         #expect(try await aliases.image("photo one.jpg", tenant: "a") == Sample.image(1))

@@ -1,7 +1,10 @@
 public import Redis
 
 /// A Redis Cluster of real servers on this machine, the slots shared out evenly.
-public struct RedisClusterProcess: Sendable {
+///
+/// A class, because an optimised build may give up a structure's parts before the scope that holds it ends, and with
+/// the last reference the servers go.
+public final class RedisClusterProcess: Sendable {
     /// The primaries.
     public let nodes: [RedisServerProcess]
     /// The identifiers that the nodes have among themselves, in the order of ``nodes``.
@@ -9,6 +12,11 @@ public struct RedisClusterProcess: Sendable {
 
     /// The address of the first node.
     public var url: RedisURL { nodes[0].url }
+
+    private init(nodes: [RedisServerProcess], identifiers: [String]) {
+        self.nodes = nodes
+        self.identifiers = identifiers
+    }
 
     /// Starts primaries, introduces them to each other and returns when each says that the cluster stands.
     public static func start(primaries count: Int = 3) async throws -> RedisClusterProcess {

@@ -10,7 +10,7 @@ import Synchronization
 /// await server.kill(SIGKILL)
 /// try await server.restart()                      // the same data, the same address
 /// ```
-/// The last reference kills the server and removes the folder.
+/// The last reference kills the server and removes the folder: hold it with `defer { withExtendedLifetime(server) {} }`.
 public final class RedisServerProcess: Sendable {
     /// How the server is set up; what is not said is off.
     public struct Options: Sendable {

@@ -5,6 +5,7 @@ import Testing
 @Suite struct BlockingTests {
     @Test func aWaitingPopDelaysNobody() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let popped = Task { try await redis.popFirst(["list"], for: .seconds(30)) }
         try await eventually("the pop waits") { try await redis.blocked() == 1 }
@@ -20,6 +21,7 @@ import Testing
 
     @Test func cancellationFreesTheServer() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let popped = Task { try await redis.moveWaiting(from: "a", .left, to: "b", .right, for: .seconds(60)) }
         try await eventually("the move waits") { try await redis.blocked() == 1 }
@@ -33,6 +35,7 @@ import Testing
 
     @Test func othersWaitInLine() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         var configuration = RedisConfiguration()
         configuration.blockingConnections = 2
         let redis = try await RedisClient.connect(server.url, configuration: configuration)
@@ -56,6 +59,7 @@ import Testing
 
     @Test func readsAStreamAsAGroup() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         #expect(try await redis.makeGroup("s", "g"))
         #expect(try await !redis.makeGroup("s", "g"))

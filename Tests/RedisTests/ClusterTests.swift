@@ -6,6 +6,7 @@ import Testing
 @Suite struct ClusterTests {
     @Test func servesKeysOfAllNodesAndFollowsSlotsThatMove() async throws {
         let cluster = try await RedisClusterProcess.start()
+        defer { withExtendedLifetime(cluster) {} }
         let readings = Mutex(0)
         var configuration = RedisConfiguration()
         configuration.onEvent = { if case .clusterMapRead = $0 { readings.withLock { $0 += 1 } } }

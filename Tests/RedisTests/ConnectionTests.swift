@@ -5,6 +5,7 @@ import Testing
 @Suite struct ConnectionTests {
     @Test func answersKeepTheirOrderUnderFiftyCallers() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         try await within(.seconds(60)) {
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -27,6 +28,7 @@ import Testing
     @Test(arguments: [RedisServerProcess.Options.Listener.unixSocket, .tcp])
     func carriesLargeBinaryValuesBitForBit(_ listener: RedisServerProcess.Options.Listener) async throws {
         let server = try await RedisServerProcess.start(.init(listener: listener))
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let bytes = (0..<(2 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
         let record = RedisBytes(bytes)
@@ -55,6 +57,7 @@ import Testing
 
     @Test func takesALongPipeline() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let replies = try await within(.seconds(60)) {
             try await redis.pipeline((0..<100_000).map { RedisCommand("ECHO", .integer($0)) })
@@ -65,6 +68,7 @@ import Testing
 
     @Test func givesUpACommandThatIsNotAnswered() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         var configuration = RedisConfiguration()
         configuration.commandTimeout = .milliseconds(200)
         configuration.attempts = 1
@@ -89,6 +93,7 @@ import Testing
     @Test func tellsAWrongPasswordWithoutShowingIt() async throws {
         let server = try await RedisServerProcess.start(
             .init(password: "r1ght", users: ["user worker on >w0rker ~* &* +@all -hello -info"]))
+        defer { withExtendedLifetime(server) {} }
         var url = server.url
         url.password = RedisPassword("wr0ngpass")
         do {
@@ -188,6 +193,7 @@ import Testing
 
     @Test func refusesMoreThanItMayKeep() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         var configuration = RedisConfiguration()
         configuration.maximumPendingBytes = 1 << 20
         configuration.commandTimeout = .seconds(1)

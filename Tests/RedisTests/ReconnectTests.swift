@@ -6,6 +6,7 @@ import Testing
 @Suite struct ReconnectTests {
     @Test func comesBackAfterTheServerWasKilled() async throws {
         let server = try await RedisServerProcess.start(.init(appendOnly: true, appendFsync: .always))
+        defer { withExtendedLifetime(server) {} }
         let clock = ManualClock()
         let events = Mutex<[RedisEvent]>([])
         var configuration = RedisConfiguration()
@@ -38,6 +39,7 @@ import Testing
 
     @Test func losesPatience() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let clock = ManualClock()
         var configuration = RedisConfiguration()
         configuration.clock = clock
@@ -61,6 +63,7 @@ import Testing
 
     @Test func cancellationEndsTheWaitForAServer() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let clock = ManualClock()
         var configuration = RedisConfiguration()
         configuration.clock = clock
@@ -104,6 +107,7 @@ import Testing
 
     @Test func countsEveryIncrementOnceWhileTheServerDies() async throws {
         let server = try await RedisServerProcess.start(.init(appendOnly: true, appendFsync: .always))
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let sure = Tally()
         let unsure = Tally()

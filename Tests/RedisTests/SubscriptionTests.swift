@@ -5,6 +5,7 @@ import Testing
 @Suite struct SubscriptionTests {
     @Test func receivesAcrossARestart() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         var configuration = RedisConfiguration()
         configuration.backoff = RedisBackoff(base: .milliseconds(2), limit: .milliseconds(20))
         let redis = try await RedisClient.connect(server.url, configuration: configuration)
@@ -27,6 +28,7 @@ import Testing
 
     @Test func leavingTheLoopEndsTheSubscription() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let subscription = try await redis.subscribe(to: ["wake"])
         let reader = Task { for await _ in subscription {} }
@@ -39,6 +41,7 @@ import Testing
     @Test func aChannelThatMayNotBeReadIsAnError() async throws {
         let server = try await RedisServerProcess.start(
             .init(users: ["user reader on >secret ~* &allowed +@all"]))
+        defer { withExtendedLifetime(server) {} }
         var url = server.url
         url.user = "reader"
         url.password = RedisPassword("secret")

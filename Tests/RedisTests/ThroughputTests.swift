@@ -6,6 +6,7 @@ import Testing
 @Suite(.serialized) struct ThroughputTests {
     @Test func measures() async throws {
         let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         try await redis.set("k", "v")
         let clock = ContinuousClock()
