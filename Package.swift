@@ -56,11 +56,13 @@ let package = Package(
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "CKernels"]),
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", crypto]),
+        // 5: measuring a model on labelled pictures
+        room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors"]),
         // 7: the command line
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
-                "Embeddings", "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors",
+                "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors",
                 crypto, argumentParser,
             ],
             swiftSettings: settings),
@@ -72,6 +74,7 @@ let package = Package(
         tests(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
+        tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
         tests(of: "KirieCLI", ["Checkpoints", "Imaging", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),

@@ -126,6 +126,24 @@ struct PNGDecoder {
         return Image(width: width, height: height, pixels: pixels).oriented(orientation)
     }
 
+    /// The numbers of a label map as they stand in the file: grey of 8 or 16 bits, or indices into a palette of 8.
+    func labels() throws(ImageError) -> LabelMap {
+        let count = width * height
+        switch (colorType, bitDepth) {
+        case (.gray, 16):
+            let bytes = try samples(.grayAlpha, declaredAs: .grayAlpha)
+            return LabelMap(
+                width: width, height: height,
+                labels: (0..<count).map { UInt16(bytes[2 * $0]) << 8 | UInt16(bytes[2 * $0 + 1]) })
+        case (.gray, 8), (.palette, 8):
+            let bytes = try samples(.rgb, declaredAs: .gray)
+            return LabelMap(width: width, height: height, labels: (0..<count).map { UInt16(bytes[3 * $0]) })
+        default:
+            throw .unsupported(
+                in: source, at: headPlace, "a label map is a PNG of 8 or 16 bits of grey, or of 8 with a palette")
+        }
+    }
+
     /// The layouts that libpng is asked for.
     private enum Layout {
         case rgb
@@ -210,7 +228,7 @@ struct PNGDecoder {
         for chunk in chunks.dropFirst() {
             switch chunk.type {
             case "PLTE":
-                guard colorType == .palette, !hasPalette else { continue }
+                guard colorType == .palette, declared == nil, !hasPalette else { continue }
                 hasPalette = true
                 stream += bytes[chunk.whole]
             case "IDAT", "IEND":
@@ -222,7 +240,7 @@ struct PNGDecoder {
                 }
             }
         }
-        guard colorType != .palette || hasPalette else {
+        guard colorType != .palette || declared != nil || hasPalette else {
             throw .corrupt(in: source, at: headPlace, "the picture has a palette, and no PLTE chunk holds it")
         }
         guard chunks.contains(where: { $0.type == "IDAT" }) else {

@@ -1,8 +1,8 @@
 import Checkpoints
 import Embeddings
 import Imaging
-import Segmentation
 import SegmentAnything
+import Segmentation
 import Tensors
 
 /// Embeddings on disk: `.kemb`, the record that is also a Redis value, and `.safetensors`, for other programs.

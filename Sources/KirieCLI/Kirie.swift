@@ -15,7 +15,8 @@ struct Kirie: ParsableCommand {
             Exit status: 0 done, 1 the work failed, 2 usage, 75 come back later.
             """,
         subcommands: [
-            SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, BenchCommand.self,
+            SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
+            BenchCommand.self,
         ])
 
     static func main() {

@@ -1,0 +1,90 @@
+import ArgumentParser
+import Evaluation
+import FoundationEssentials
+import SegmentAnything
+import Tensors
+
+struct EvalCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "eval",
+        abstract: "Measure a model on labelled pictures: images/NAME.jpg beside masks/NAME.png, 0 void, 1…N objects.",
+        discussion: """
+            kirie eval data --json
+
+            Below DIR lie sets, or DIR is one; a set's heldout/ folder is taken where it has one. Every figure is the mean
+            IoU over the objects of a set: one centre click (the mask with the highest predicted IoU), the best of its
+            three masks, a tight box, three and five corrective clicks; noc90 is the number of clicks to 90 %.
+            """)
+
+    @Argument(help: "A directory of data sets, or one data set.")
+    var directory: String
+
+    @OptionGroup var model: ModelOptions
+
+    @Option(name: .long, help: "Clicks for each object; noc90 takes 20.")
+    var clicks = 20
+
+    @Flag(name: .long, help: "Print one JSON object on standard output and nothing else.")
+    var json = false
+
+    func validate() throws {
+        if clicks < 1 || clicks > 100 { throw ValidationError("--clicks takes a number from 1 to 100.") }
+    }
+
+    func run() throws {
+        let sets = try DataSet.all(below: directory)
+        let (name, sam) = try model.open()
+        let evaluation = Evaluation(
+            encoder: try sam.encoder(precision: model.precision.precision), decoder: try sam.decoder(), clicks: clicks,
+            pool: model.makePool())
+        var rows: [(name: String, row: Evaluation.Row)] = []
+        for set in sets {
+            var bar = ProgressBar(set.name, total: set.pictures.count)
+            rows.append((set.name, try evaluation.measure(set) { bar.show($0) }))
+        }
+        let mean = Evaluation.Row(meanOf: rows.map(\.row))
+        if json {
+            let report = Report(
+                model: name, precision: model.precision.precision.rawValue,
+                sets: Dictionary(uniqueKeysWithValues: rows.map { ($0.name, $0.row) }), mean: mean)
+            let encoder = JSONEncoder()
+            encoder.outputFormatting = [.sortedKeys]
+            try FileOutput.print(Array(try encoder.encode(report)) + [UInt8(ascii: "\n")])
+        } else {
+            try FileOutput.print(Array(Self.table(rows + [("mean over sets", mean)]).utf8))
+        }
+    }
+
+    private struct Report: Encodable {
+        let model: String
+        let precision: String
+        let sets: [String: Evaluation.Row]
+        let mean: Evaluation.Row
+    }
+
+    private static func table(_ rows: [(name: String, row: Evaluation.Row)]) -> String {
+        func cell(_ text: String) -> String { String(repeating: " ", count: max(0, 10 - text.count)) + text }
+        func number(_ value: Double?, digits: Int = 3) -> String {
+            guard let value else { return cell("-") }
+            var scale = 1
+            for _ in 0..<digits { scale *= 10 }
+            let whole = Int((value * Double(scale)).rounded())
+            let fraction = String(whole % scale)
+            return cell("\(whole / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction)
+        }
+        let width = (rows.map(\.name.count).max() ?? 0) + 1
+        func line(_ name: String, _ cells: [String]) -> String {
+            name + String(repeating: " ", count: width - name.count) + cells.joined() + "\n"
+        }
+        let head = ["click", "best", "box", "clicks3", "clicks5", "noc90", "instances"].map(cell)
+        return line("", head)
+            + rows.map { name, row in
+                line(
+                    name,
+                    [
+                        number(row.click), number(row.best), number(row.box), number(row.clicks3),
+                        number(row.clicks5), number(row.noc90, digits: 2), cell("\(row.instances)"),
+                    ])
+            }.joined()
+    }
+}
