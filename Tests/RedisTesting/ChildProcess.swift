@@ -77,25 +77,56 @@ public final class ChildProcess: Sendable {
     }
 }
 
-/// The processes that must not outlive the tests.
+/// The processes that must not outlive the tests, however these end.
+///
+/// A shell keeps the list. It reads from a pipe whose other end is here alone, so it sees the end of the tests even if
+/// they are killed, and kills what is left.
 private enum Survivors {
-    /// Guards the list.
-    private static let identifiers = Mutex<Set<Int32>?>(nil)
+    private static let script = """
+        trap '' INT TERM HUP
+        while read -r change process; do
+            case $change in
+            +) left="$left $process " ;;
+            -) left="${left%% $process *} ${left#* $process }" ;;
+            esac
+        done
+        [ -z "${left# }" ] || kill -9 $left
+        """
 
-    static func add(_ identifier: Int32) {
-        identifiers.withLock { known in
-            if known == nil {
-                known = []
-                atexit { Survivors.killAll() }
-            }
-            known?.insert(identifier)
+    /// Guards the writing end of the pipe; negative before the shell was started.
+    private static let pipeEnd = Mutex<Int32>(-1)
+
+    static func add(_ identifier: Int32) { tell("+ \(identifier)\n") }
+
+    static func remove(_ identifier: Int32) { tell("- \(identifier)\n") }
+
+    private static func tell(_ line: String) {
+        pipeEnd.withLock { end in
+            if end < 0 { end = startShell() }
+            _ = Array(line.utf8).withUnsafeBytes { write(end, $0.baseAddress, $0.count) }
         }
     }
 
-    static func remove(_ identifier: Int32) { identifiers.withLock { _ = $0?.remove(identifier) } }
-
-    private static func killAll() {
-        identifiers.withLock { for identifier in $0 ?? [] { kill(identifier, SIGKILL) } }
+    private static func startShell() -> Int32 {
+        var ends: (Int32, Int32) = (-1, -1)
+        withUnsafeMutablePointer(to: &ends) {
+            $0.withMemoryRebound(to: Int32.self, capacity: 2) { _ = pipe($0) }
+        }
+        for end in [ends.0, ends.1] { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_adddup2(&actions, ends.0, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
+        for descriptor in Int32(3)..<1024 { posix_spawn_file_actions_addclose(&actions, descriptor) }
+        var words: [UnsafeMutablePointer<CChar>?] = (["sh", "-c", script] as [String]).map { strdup($0) }
+        words.append(nil)
+        defer { for word in words { free(word) } }
+        var identifier: pid_t = 0
+        _ = posix_spawn(&identifier, "/bin/sh", &actions, nil, words, environ)
+        close(ends.0)
+        return ends.1
     }
 }
 
