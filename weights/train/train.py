@@ -1,0 +1,206 @@
+"""Trains a small Segment Anything from nothing.
+
+    python train.py --cache CACHE --scenes SCENES --run RUN --size 192 --steps 20000 --cooldown 4000
+
+The run's folder holds `checkpoint.pt` (resumed from when present, replaced as a whole), `log` lines go to standard output.
+A step's data, prompts and number of refinements depend on the seed and the step alone. SIGTERM ends the run after a
+checkpoint. The learning rate is constant after its warm-up and falls as a cosine over the last `--cooldown` steps, so a run
+can be prolonged by giving a larger `--steps` to a checkpoint from before its cooldown.
+"""
+
+import argparse
+import copy
+import math
+import os
+import pathlib
+import signal
+import time
+
+import numpy as np
+import torch
+
+import data
+import losses
+import prompts
+from model import Sam, normalise
+
+
+class Average:
+    """An exponential moving average of a model's parameters; buffers are copied."""
+
+    def __init__(self, model, decay):
+        self.decay = decay
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, model, step):
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+        for mine, theirs in zip(self.model.buffers(), model.buffers()):
+            mine.copy_(theirs)
+
+
+def learning_rate(step, arguments):
+    """Linear warm-up, a plateau, and a cosine to a hundredth over the last steps."""
+    rate = arguments.rate * min(1.0, (step + 1) / arguments.warmup)
+    begin = arguments.steps - arguments.cooldown
+    if step >= begin:
+        progress = min(1.0, (step - begin) / max(1, arguments.cooldown))
+        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+    return rate
+
+
+def passes(rng):
+    """How often the decoder runs on one batch: once, or with clicks where the last mask was wrong."""
+    return int(rng.choice([1, 2, 3, 4, 6], p=[0.42, 0.3, 0.14, 0.08, 0.06]))
+
+
+def forward(model, batch, rng):
+    """The losses of one batch, one entry a pass."""
+    images, targets, points, kinds = batch
+    count = targets.shape[1]
+    targets = targets.flatten(0, 1).float() / 16
+    points, kinds = points.flatten(0, 1), kinds.flatten(0, 1)
+    clicked = (kinds[:, 0] == 1).float()
+    results = []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = model.encode(normalise(images))
+    masks = None
+    for i in range(passes(rng)):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits, predicted = model.decode(embeddings, points, kinds, masks, count)
+        if i == 0:
+            results.append(losses.measure(logits, predicted, targets, 1 - 0.5 * clicked, 0.5 + 0.5 * clicked))
+        else:
+            results.append(losses.measure(logits, predicted, targets, 1.0, 0.0))
+        with torch.no_grad():
+            # After a click the best scored of three goes on; after more, the single mask.
+            chosen = torch.where((clicked > 0) & (i == 0), 1 + predicted[:, 1:].argmax(dim=1), 0)
+            masks = logits.detach()[torch.arange(len(logits)), chosen].unsqueeze(1).float()
+            more, more_kinds = prompts.corrections(rng, masks[:, 0].numpy(), (targets >= 0.5).numpy())
+            points = torch.cat([more, points], dim=1)
+            kinds = torch.cat([more_kinds, kinds], dim=1)
+    return results
+
+
+def save(path, **state):
+    """Writes beside the file and renames, so that a checkpoint is whole or absent."""
+    temporary = path.with_suffix(".new")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def deaf(_):
+    """Lets the loading process outlive a SIGTERM to the whole group: the main process ends it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def groups(model, decay):
+    """Weight decay for matrices and kernels only."""
+    named = list(model.named_parameters())
+    plain = [p for n, p in named if p.ndim < 2 or "embed" in n or "token" in n or "attention_biases" in n]
+    decayed = [p for n, p in named if not (p.ndim < 2 or "embed" in n or "token" in n or "attention_biases" in n)]
+    return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=pathlib.Path, required=True)
+    parser.add_argument("--scenes", type=pathlib.Path, required=True)
+    parser.add_argument("--run", type=pathlib.Path, required=True)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--prompts", type=int, default=6)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--warmup", type=int, default=200)
+    parser.add_argument("--cooldown", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--decay", type=float, default=0.05)
+    parser.add_argument("--average", type=float, default=0.998)
+    parser.add_argument("--scene-share", type=float, default=0.3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--validate-every", type=int, default=500)
+    parser.add_argument("--checkpoint-minutes", type=float, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    arguments.run.mkdir(parents=True, exist_ok=True)
+    path = arguments.run / "checkpoint.pt"
+
+    model = Sam().to(memory_format=torch.channels_last)
+    average = Average(model, arguments.average)
+    optimizer = torch.optim.AdamW(groups(model, arguments.decay), lr=arguments.rate, betas=(0.9, 0.98), foreach=True)
+    step = 0
+    if path.exists():
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state["model"])
+        average.model.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+        print(f"resumed at step {step}", flush=True)
+
+    def checkpoint():
+        save(
+            path,
+            model=model.state_dict(),
+            average=average.model.state_dict(),
+            optimizer=optimizer.state_dict(),
+            step=step,
+        )
+
+    stopping = []
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    examples = data.Examples(
+        arguments.cache, arguments.scenes, arguments.seed, arguments.size, arguments.prompts, arguments.batch,
+        arguments.scene_share,
+    )
+    loader = iter(
+        torch.utils.data.DataLoader(
+            examples, batch_size=None, sampler=range(step, arguments.steps), num_workers=1, prefetch_factor=6,
+            worker_init_fn=deaf,
+        )
+    )
+    saved = began = time.monotonic()
+    window = []
+    model.train()
+    while step < arguments.steps and not stopping:
+        batch = next(loader)
+        rate = learning_rate(step, arguments)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        results = forward(model, batch, np.random.default_rng((arguments.seed, step, 7)))
+        loss = sum(result.total for result in results) / len(results)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True))
+        if math.isfinite(norm):
+            optimizer.step()
+            average.update(model, step)
+        step += 1
+        first, last = results[0], results[-1]
+        window.append([first.mask, first.iou, first.single, first.best, first.chosen, last.single, norm])
+        if step % 50 == 0:
+            now = time.monotonic()
+            mean = np.mean(window, axis=0)
+            print(
+                f"step {step} rate {rate:.2e} mask {mean[0]:.4f} iou {mean[1]:.4f} | IoU single {mean[2]:.3f} "
+                f"best {mean[3]:.3f} chosen {mean[4]:.3f} corrected {mean[5]:.3f} | norm {mean[6]:.2f} "
+                f"{50 * arguments.batch / (now - began):.1f} images/s {time.strftime('%H:%M:%S', time.gmtime())}",
+                flush=True,
+            )
+            began, window = now, []
+        if time.monotonic() - saved > 60 * arguments.checkpoint_minutes:
+            checkpoint()
+            saved = time.monotonic()
+        if step % arguments.validate_every == 0:
+            import evaluate
+
+            print(f"validation {step} {evaluate.validate(average.model, arguments.cache, arguments.size)}", flush=True)
+            began = time.monotonic()
+    checkpoint()
+    print(f"stopped at step {step}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
