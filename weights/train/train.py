@@ -27,6 +27,7 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 
 import data
+import evaluate
 import losses
 import prompts
 from model import Sam, normalise
@@ -208,6 +209,10 @@ def work(rank, arguments):
                 flush=True,
             )
             began, window = now, []
+        if rank == 0 and step % arguments.validate_every == 0:
+            rows = evaluate.validate(average.model, arguments.cache, arguments.size)
+            print(f"validation at step {step}\n{evaluate.table(rows)}", flush=True)
+            began = time.monotonic()
         if time.monotonic() - saved > 60 * arguments.checkpoint_minutes:
             checkpoint()
             saved = time.monotonic()
@@ -233,6 +238,7 @@ def main():
     parser.add_argument("--scene-share", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--validate-every", type=int, default=500)
     parser.add_argument("--checkpoint-minutes", type=float, default=3)
     arguments = parser.parse_args()
     arguments.run.mkdir(parents=True, exist_ok=True)
