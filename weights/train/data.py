@@ -140,11 +140,15 @@ def warp(picture, matrix, size):
     return Picture(image, parts, wholes)
 
 
-def framing(rng, height, width, size):
-    """A random affine map (2, 3) from a picture into the frame; often the very one of inference."""
+def framing(rng, height, width, size, zoom=1.0):
+    """A random affine map (2, 3) from a picture into the frame; often the very one of inference.
+
+    Training frames are smaller than those of inference, so most examples are magnified parts: they show things at the
+    number of pixels they will have. `zoom` magnifies further.
+    """
     flip = rng.random() < 0.5
     longest = size / max(height, width)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         scale, aspect, angle = longest, 1.0, 0.0
         x, y = 0.0, 0.0
         matrix = np.array([[scale, 0, 0], [0, scale, 0]])
@@ -152,7 +156,7 @@ def framing(rng, height, width, size):
             matrix = np.array([[-scale, 0, scale * width - 1 * scale], [0, scale, 0]])
         matrix[:, 2] += 0.5 * scale - 0.5
         return matrix
-    scale = longest * float(np.exp(rng.uniform(np.log(0.7), np.log(2.6))))
+    scale = longest * float(np.exp(rng.uniform(np.log(0.8), np.log(3.4)))) * zoom
     aspect = float(np.exp(rng.normal(0, 0.1)))
     angle = rng.normal(0, 0.12) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -251,7 +255,8 @@ class Examples:
         weights = np.array([WEIGHTS[name] for name in names])
         name = names[rng.choice(len(names), p=weights / weights.sum())]
         picture = self.corpus.picture(int(rng.choice(self.corpus.by_set[name])))
-        framed = warp(picture, framing(rng, *picture.parts.shape, self.size), self.size)
+        zoom = 1.5 if name == "nuclei_dsb2018" else 1.0
+        framed = warp(picture, framing(rng, *picture.parts.shape, self.size, zoom), self.size)
         return framed, name != "nuclei_dsb2018" and rng.random() < 0.45
 
     def donor(self, rng):

@@ -51,13 +51,16 @@ class Average:
                 mine.copy_(theirs)
 
 
-def learning_rate(step, arguments):
-    """Linear warm-up, a plateau, and a cosine to a hundredth over the last steps."""
+def learning_rate(step, elapsed, arguments):
+    """Linear warm-up, a plateau, and a cosine to a hundredth over the last steps, or over the minutes given.
+
+    elapsed: the share of `--cooldown-minutes` that is over.
+    """
     rate = arguments.rate * min(1.0, (step + 1) / arguments.warmup)
     begin = arguments.steps - arguments.cooldown
-    if step >= begin:
-        progress = min(1.0, (step - begin) / max(1, arguments.cooldown))
-        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+    progress = max(elapsed, (step - begin) / max(1, arguments.cooldown))
+    if progress > 0:
+        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     return rate
 
 
@@ -114,12 +117,12 @@ def groups(model, decay):
     return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def average_gradients(model, stop, workers):
-    """Averages the gradients over the workers and returns whether any of them wants to stop."""
+def average_gradients(model, stop, elapsed, workers):
+    """Averages the gradients over the workers; also returns whether any wants to stop, and their mean clock."""
     if workers == 1:
-        return stop
+        return stop, elapsed
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-    flat = torch.cat([g.reshape(-1) for g in gradients] + [torch.tensor([float(stop)])])
+    flat = torch.cat([g.reshape(-1) for g in gradients] + [torch.tensor([float(stop), elapsed])])
     distributed.all_reduce(flat)
     flat /= workers
     offset = 0
@@ -127,7 +130,7 @@ def average_gradients(model, stop, workers):
         count = gradient.numel()
         parameter.grad = flat[offset : offset + count].view_as(gradient)
         offset += count
-    return float(flat[-1]) > 0
+    return float(flat[-2]) > 0, float(flat[-1])
 
 
 def work(rank, arguments):
@@ -179,9 +182,10 @@ def work(rank, arguments):
     saved = began = time.monotonic()
     window = []
     model.train()
-    stop = False
+    stop, elapsed = False, 0.0
+    beginning = time.monotonic()
     while step < arguments.steps and not stop:
-        rate = learning_rate(step, arguments)
+        rate = learning_rate(step, elapsed, arguments)
         for group in optimizer.param_groups:
             group["lr"] = rate
         # The number of passes is the same for all workers, so that none waits for another.
@@ -190,7 +194,9 @@ def work(rank, arguments):
         loss = sum(result.total for result in results) / len(results)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        stop = average_gradients(model, bool(stopping), workers)
+        if arguments.cooldown_minutes:
+            elapsed = (time.monotonic() - beginning) / (60 * arguments.cooldown_minutes)
+        stop, elapsed = average_gradients(model, bool(stopping) or elapsed >= 1, elapsed, workers)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True))
         if math.isfinite(norm):
             optimizer.step()
@@ -232,6 +238,7 @@ def main():
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--cooldown", type=int, default=0)
+    parser.add_argument("--cooldown-minutes", type=float, help="let this whole run be a cooldown of that time, then end")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--average", type=float, default=0.998)
