@@ -158,7 +158,7 @@ def framing(rng, height, width, size, zoom=1.0):
         return matrix
     scale = longest * float(np.exp(rng.uniform(np.log(0.8), np.log(3.4)))) * zoom
     aspect = float(np.exp(rng.normal(0, 0.1)))
-    angle = rng.normal(0, 0.12) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
+    angle = rng.normal(0, 0.1) if rng.random() < 0.92 else rng.uniform(-np.pi, np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
     matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale * aspect * (-1 if flip else 1), scale / aspect])
     # A random point of the picture comes to lie at a random point around the middle of the frame.
@@ -180,11 +180,11 @@ def recolour(rng, image):
         grey = x.mean(axis=2, keepdims=True)
         x = grey + (x - grey) * rng.uniform(0.2, 1.8)
     choice = rng.random()
-    if choice < 0.08:
+    if choice < 0.06:
         x = np.repeat(x.mean(axis=2, keepdims=True), 3, axis=2)
-    elif choice < 0.2:
+    elif choice < 0.1:
         x = x[..., rng.permutation(3)]
-    elif choice < 0.23:
+    elif choice < 0.11:
         x = 255 - x
     x = np.clip(x, 0, 255)
     if rng.random() < 0.25:

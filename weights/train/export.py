@@ -7,9 +7,9 @@ the metadata: `kirie.image_size`, `kirie.strides` (of the three patch mergings),
 (one entry a stage; the first stage has no attention and its entries mean nothing) and `kirie.name`.
 
 The case holds float32 tensors computed by this program from the float16 weights, in full precision: `input_image`
-(1, 3, S, S), `image_embedding` (1, C, S/16, S/16), and for one click and one box `click.low_res_logits` (1, 4, S/4, S/4),
-`click.iou` (1, 4), `click.points` (1, 1, 2) in pixels of the picture, `click.labels` (1, 1), and likewise `box.…`. The
-picture is saved beside it as PNG.
+(1, 3, S, S), `image_embedding` (1, C, S/16, S/16), and for one click `points` (1, 1, 2) in pixels of the picture, `labels`
+(1, 1), `low_res_logits` (1, 4, S/4, S/4) and `iou` (1, 4); likewise for a box, with names that begin with `box.`, and for two
+clicks upon the first one's logits of token 0, with names that begin with `refined.`. The picture is saved beside it as PNG.
 """
 
 import argparse
@@ -69,13 +69,18 @@ def case(model, size, path):
     predictor = Predictor(model, size)
     predictor.look(image)
     tensors = {"input_image": predictor.frame(image), "image_embedding": predictor.embedding}
-    prompts = {"click": ([[[250, 160]]], [[1]]), "box": ([[[140, 40], [360, 270]]], [[2, 3]])}
+    prompts = {
+        "": ([[[250, 160]]], [[1]]),
+        "box.": ([[[140, 85], [362, 215]]], [[2, 3]]),
+        "refined.": ([[[250, 160], [110, 180]]], [[1, 0]]),
+    }
     for name, (points, kinds) in prompts.items():
-        logits, iou = predictor.predict(points, kinds)
-        tensors[f"{name}.low_res_logits"] = logits
-        tensors[f"{name}.iou"] = iou
-        tensors[f"{name}.points"] = torch.tensor(points, dtype=torch.float32)
-        tensors[f"{name}.labels"] = torch.tensor(kinds, dtype=torch.float32)
+        masks = tensors["low_res_logits"][:, :1] if name == "refined." else None
+        logits, iou = predictor.predict(points, kinds, masks)
+        tensors[f"{name}low_res_logits"] = logits
+        tensors[f"{name}iou"] = iou
+        tensors[f"{name}points"] = torch.tensor(points, dtype=torch.float32)
+        tensors[f"{name}labels"] = torch.tensor(kinds, dtype=torch.float32)
     save_file({k: v.detach().float().contiguous() for k, v in tensors.items()}, path)
 
 

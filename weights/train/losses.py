@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 1.0
-IOU_WEIGHT = 1.0
+IOU_WEIGHT = 4.0
 
 # The share of the two outputs that were not the best, so that none of the three starves.
 OTHERS = 0.05

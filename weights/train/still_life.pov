@@ -1,6 +1,6 @@
 // The sample picture of the project: a table with a mug, fruit, books and a vase by a window.
 //
-//   povray +Istill_life.pov +Osample.png +W1024 +H768 +A0.2 +R3 -D
+//   povray +Istill_life.pov +Osample.png +W1024 +H768 +A0.3 +R2 -D
 //
 // Drawn from scratch; no textures or meshes from elsewhere.
 #version 3.7;
@@ -19,7 +19,7 @@ global_settings {
 camera {
   location <0.5, 5.2, -12.2>
   right x * image_width / image_height
-  look_at <0.42, 1.3, 0>
+  look_at <0.42, 1.45, 0>
   angle 43
 }
 
@@ -278,7 +278,7 @@ lathe {
 #for (I, 0, 5)
   #local Heading = 360 * (I + 0.35 * rand(Dice)) / 6;
   #local Lean = 0.35 + 0.35 * rand(Dice);
-  #local Reach = 2.2 + 1.3 * rand(Dice);
+  #local Reach = 1.9 + 0.9 * rand(Dice);
   #for (J, 0, 21)
     #local A = J / 21;
     #local P = vrotate(<Lean * Reach * A * A * 0.9, Reach * A * (1 - 0.18 * A), 0>, y * Heading) + <3.35, 2.3, 1.9>;
