@@ -1,0 +1,312 @@
+"""Labelled pictures: packing them into flat arrays, and drawing augmented training examples from them.
+
+    python data.py pack --data DATA --cache CACHE
+
+A packed picture has two layers of labels: `parts` (a sleeve, a wheel, a coat) and `wholes` (a person, a car). Where a set
+has no such nesting the two are equal. 0 is void in both.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import cv2
+import numpy as np
+from PIL import Image
+
+import prompts
+
+SETS = ("ccp_clothing", "coco_pan_ccby", "feral_cats", "nuclei_dsb2018", "staple_pantry")
+
+# How often a training example comes from a set; the rest of the examples are drawn scenes.
+WEIGHTS = {
+    "ccp_clothing": 0.26,
+    "coco_pan_ccby": 0.16,
+    "feral_cats": 0.12,
+    "nuclei_dsb2018": 0.12,
+    "staple_pantry": 0.18,
+}
+
+# Sets whose instances may be cut out and pasted elsewhere.
+DONORS = {"ccp_clothing": 0.35, "coco_pan_ccby": 0.2, "feral_cats": 0.2, "staple_pantry": 0.25}
+
+# What the mean of the normalisation looks like as a pixel: the padding of the inference frame.
+PADDING = (124, 116, 104)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture (H, W, 3) uint8 with its two label layers (H, W) uint16."""
+
+    image: np.ndarray
+    parts: np.ndarray
+    wholes: np.ndarray
+
+
+def pack(data, cache):
+    """Reads every training picture below `data` and writes flat arrays into `cache`."""
+    cache.mkdir(parents=True, exist_ok=True)
+    rows, offset = [], 0
+    with open(cache / "images.bin", "wb") as images, open(cache / "labels.bin", "wb") as labels:
+        for name in SETS:
+            stuff = {}
+            segments = data / name / "segments.json"
+            if segments.exists():
+                for stem, entries in json.loads(segments.read_text()).items():
+                    stuff[stem] = [e["label"] for e in entries if not e["isthing"]]
+            for path in sorted((data / name / "images").iterdir()):
+                mask = data / name / "masks" / (path.stem + ".png")
+                image = np.asarray(Image.open(path).convert("RGB"))
+                parts = np.asarray(Image.open(mask)).astype(np.uint16)
+                wholes = (parts > 0).astype(np.uint16) if name == "ccp_clothing" else parts
+                image.tofile(images)
+                np.stack([parts, wholes]).tofile(labels)
+                digest = int(hashlib.sha256(path.stem.encode()).hexdigest()[:8], 16)
+                rows.append(
+                    {
+                        "set": name,
+                        "stem": path.stem,
+                        "offset": offset,
+                        "height": image.shape[0],
+                        "width": image.shape[1],
+                        "validation": digest % 100 < (12 if name == "coco_pan_ccby" else 6),
+                        "stuff": stuff.get(path.stem, []),
+                    }
+                )
+                offset += image.shape[0] * image.shape[1]
+    (cache / "index.json").write_text(json.dumps(rows))
+    return rows
+
+
+class Corpus:
+    """The packed pictures of one split, mapped into memory."""
+
+    def __init__(self, cache, validation):
+        cache = pathlib.Path(cache)
+        rows = json.loads((cache / "index.json").read_text())
+        self.rows = [row for row in rows if row["validation"] == validation]
+        self.images = np.memmap(cache / "images.bin", np.uint8, "r")
+        self.labels = np.memmap(cache / "labels.bin", np.uint16, "r")
+        self.by_set = {name: [i for i, row in enumerate(self.rows) if row["set"] == name] for name in SETS}
+
+    def picture(self, index):
+        row = self.rows[index]
+        height, width, start = row["height"], row["width"], row["offset"]
+        image = self.images[3 * start : 3 * (start + height * width)].reshape(height, width, 3)
+        layers = self.labels[2 * start : 2 * (start + height * width)].reshape(2, height, width)
+        return Picture(image, layers[0], layers[1])
+
+
+class Scenes:
+    """Drawn scenes, as shards that a generator may still be adding to."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.shards = {}
+
+    def refresh(self):
+        for path in sorted(self.folder.glob("shard-*.npy")):
+            if path.name not in self.shards:
+                self.shards[path.name] = np.load(path, mmap_mode="r")
+        return bool(self.shards)
+
+    def draw(self, rng):
+        """A random scene; a shard is (N, S, S, 5) uint8: red, green, blue, part, whole."""
+        shard = self.shards[list(self.shards)[rng.integers(len(self.shards))]]
+        scene = shard[rng.integers(len(shard))]
+        return Picture(
+            np.ascontiguousarray(scene[..., :3]), scene[..., 3].astype(np.uint16), scene[..., 4].astype(np.uint16)
+        )
+
+
+def warp(picture, matrix, size):
+    """Applies an affine map to a picture and its labels; outside lie the padding colour and void."""
+    image = picture.image
+    shrink = 1 / max(1e-6, float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
+    if shrink > 1.4:  # Without an average first, strong shrinking would alias.
+        smaller = cv2.resize(image, None, fx=1.2 / shrink, fy=1.2 / shrink, interpolation=cv2.INTER_AREA)
+        scale = np.array([[image.shape[1] / smaller.shape[1], 0, 0], [0, image.shape[0] / smaller.shape[0], 0]])
+        scale[:, 2] = 0.5 * (np.diag(scale) - 1)
+        inner = matrix @ np.vstack([scale, [0, 0, 1]])
+        image = cv2.warpAffine(smaller, inner, (size, size), flags=cv2.INTER_LINEAR, borderValue=PADDING)
+    else:
+        image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=PADDING)
+    parts, wholes = (
+        cv2.warpAffine(np.asarray(layer), matrix, (size, size), flags=cv2.INTER_NEAREST, borderValue=0)
+        for layer in (picture.parts, picture.wholes)
+    )
+    return Picture(image, parts, wholes)
+
+
+def framing(rng, height, width, size, zoom=1.0):
+    """A random affine map (2, 3) from a picture into the frame; often the very one of inference.
+
+    Training frames are smaller than those of inference, so most examples are magnified parts: they show things at the
+    number of pixels they will have. `zoom` magnifies further.
+    """
+    flip = rng.random() < 0.5
+    longest = size / max(height, width)
+    if rng.random() < 0.2:
+        scale, aspect, angle = longest, 1.0, 0.0
+        x, y = 0.0, 0.0
+        matrix = np.array([[scale, 0, 0], [0, scale, 0]])
+        if flip:
+            matrix = np.array([[-scale, 0, scale * width - 1 * scale], [0, scale, 0]])
+        matrix[:, 2] += 0.5 * scale - 0.5
+        return matrix
+    scale = longest * float(np.exp(rng.uniform(np.log(0.8), np.log(3.4)))) * zoom
+    aspect = float(np.exp(rng.normal(0, 0.1)))
+    angle = rng.normal(0, 0.1) if rng.random() < 0.92 else rng.uniform(-np.pi, np.pi)
+    cos, sin = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale * aspect * (-1 if flip else 1), scale / aspect])
+    # A random point of the picture comes to lie at a random point around the middle of the frame.
+    spread = 0.5 * max(0.0, 1 - longest / scale)
+    source = np.array([width * (0.5 + rng.uniform(-spread, spread)), height * (0.5 + rng.uniform(-spread, spread))])
+    target = size * (0.5 + rng.uniform(-0.12, 0.12, 2))
+    return np.hstack([matrix, (target - matrix @ source)[:, None]])
+
+
+def recolour(rng, image):
+    """Photometric noise: exposure, contrast, tint, saturation, grey, blur, grain, compression."""
+    x = image.astype(np.float32)
+    if rng.random() < 0.8:
+        x = x * rng.uniform(0.7, 1.35) + rng.uniform(-22, 22)
+        mean = x.mean()
+        x = (x - mean) * rng.uniform(0.7, 1.35) + mean
+        x = x * rng.uniform(0.88, 1.13, 3).astype(np.float32)
+    if rng.random() < 0.4:
+        grey = x.mean(axis=2, keepdims=True)
+        x = grey + (x - grey) * rng.uniform(0.2, 1.8)
+    choice = rng.random()
+    if choice < 0.06:
+        x = np.repeat(x.mean(axis=2, keepdims=True), 3, axis=2)
+    elif choice < 0.1:
+        x = x[..., rng.permutation(3)]
+    elif choice < 0.11:
+        x = 255 - x
+    x = np.clip(x, 0, 255)
+    if rng.random() < 0.25:
+        x = 255 * np.power(x / 255, np.exp(rng.normal(0, 0.25)))
+    choice = rng.random()
+    if choice < 0.12:
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.4, 1.3))
+    elif choice < 0.27:
+        x = x + rng.normal(0, rng.uniform(2, 14), x.shape if rng.random() < 0.6 else x.shape[:2] + (1,))
+    x = np.clip(x, 0, 255).astype(np.uint8)
+    if rng.random() < 0.12:
+        x = cv2.imdecode(cv2.imencode(".jpg", x, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))])[1], 1)
+    return x
+
+
+def paste(rng, picture, donor, chosen):
+    """Lays the instance `chosen` of the donor's wholes over the picture, with its parts."""
+    size = picture.image.shape[0]
+    ys, xs = np.nonzero(donor.wholes == chosen)
+    if len(ys) < 200:
+        return picture
+    top, left, bottom, right = ys.min(), xs.min(), ys.max() + 1, xs.max() + 1
+    extent = max(bottom - top, right - left)
+    scale = size * float(np.exp(rng.uniform(np.log(0.15), np.log(0.85)))) / extent
+    scale = min(scale, 2.0)
+    angle = rng.normal(0, 0.25)
+    cos, sin = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale * (-1 if rng.random() < 0.5 else 1), scale])
+    source = np.array([(left + right) / 2, (top + bottom) / 2])
+    target = size * rng.uniform(0.1, 0.9, 2)
+    matrix = np.hstack([matrix, (target - matrix @ source)[:, None]])
+    pasted = warp(donor, matrix, size)
+    mask = pasted.wholes == chosen
+    if mask.sum() < 40:
+        return picture
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.0))[..., None]
+    front = recolour(rng, pasted.image).astype(np.float32) if rng.random() < 0.5 else pasted.image.astype(np.float32)
+    back = picture.image.astype(np.float32)
+    if rng.random() < 0.4:  # A shadow that falls to one side.
+        shift = np.float32([[1, 0, rng.uniform(-0.06, 0.06) * size], [0, 1, rng.uniform(0, 0.05) * size]])
+        shadow = cv2.warpAffine(mask.astype(np.float32), shift, (size, size))
+        shadow = cv2.GaussianBlur(shadow, (0, 0), rng.uniform(1, 0.04 * size))
+        back = back * (1 - rng.uniform(0.2, 0.6) * shadow[..., None])
+    image = np.clip(back * (1 - soft) + front * soft, 0, 255).astype(np.uint8)
+    parts, wholes = picture.parts.copy(), picture.wholes.copy()
+    inner = pasted.parts[mask]
+    parts[mask] = np.where(inner > 0, inner.astype(np.int64) + int(parts.max()), 0).astype(np.uint16)
+    wholes[mask] = int(wholes.max()) + 1
+    return Picture(image, parts, wholes)
+
+
+class Examples:
+    """Draws training examples; an example depends on the seed and its number alone (and on the scenes at hand)."""
+
+    def __init__(self, cache, scenes, seed, size, prompts_per_image, batch, scene_share):
+        self.corpus = Corpus(cache, validation=False)
+        self.scenes = Scenes(scenes)
+        self.seed, self.size, self.count, self.batch = seed, size, prompts_per_image, batch
+        self.scene_share = scene_share
+        cv2.setNumThreads(1)
+
+    def source(self, rng):
+        """A framed picture and whether more may be pasted onto it."""
+        if rng.random() < self.scene_share and self.scenes.shards:
+            picture = self.scenes.draw(rng)
+            return warp(picture, framing(rng, *picture.parts.shape, self.size), self.size), rng.random() < 0.3
+        names = list(WEIGHTS)
+        weights = np.array([WEIGHTS[name] for name in names])
+        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        picture = self.corpus.picture(int(rng.choice(self.corpus.by_set[name])))
+        zoom = 1.5 if name == "nuclei_dsb2018" else 1.0
+        framed = warp(picture, framing(rng, *picture.parts.shape, self.size, zoom), self.size)
+        return framed, name != "nuclei_dsb2018" and rng.random() < 0.45
+
+    def donor(self, rng):
+        """A picture and one of its instances that may be cut out."""
+        names = list(DONORS)
+        weights = np.array([DONORS[name] for name in names])
+        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        index = int(rng.choice(self.corpus.by_set[name]))
+        picture = self.corpus.picture(index)
+        if name == "ccp_clothing" and rng.random() < 0.3:
+            picture = Picture(picture.image, picture.parts, picture.parts)
+        instances = [i for i in np.unique(picture.wholes) if i and i not in self.corpus.rows[index]["stuff"]]
+        return (picture, int(rng.choice(instances))) if instances else None
+
+    def example(self, rng):
+        while True:
+            picture, open_to_paste = self.source(rng)
+            if open_to_paste:
+                for _ in range(1 + int(rng.random() < 0.4) + int(rng.random() < 0.2)):
+                    donor = self.donor(rng)
+                    if donor:
+                        picture = paste(rng, picture, *donor)
+            drawn = prompts.draw(rng, picture.parts, picture.wholes, self.count)
+            if drawn:
+                image = recolour(rng, picture.image)
+                image[(picture.image == PADDING).all(axis=2)] = PADDING
+                return (image, *drawn)
+
+    def __len__(self):
+        return 1 << 31
+
+    def __getitem__(self, step):
+        """Batch number `step`: images (B, S, S, 3), targets (B, P, S/4, S/4) in 0…16, points (B, P, 2, 2), kinds (B, P, 2)."""
+        rng = np.random.default_rng((self.seed, step))
+        self.scenes.refresh()
+        columns = zip(*(self.example(rng) for _ in range(self.batch)))
+        return tuple(np.stack(column) for column in columns)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["pack"])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--cache", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    rows = pack(arguments.data, arguments.cache)
+    for name in SETS:
+        chosen = [row for row in rows if row["set"] == name]
+        print(f"{name}: {len(chosen)} pictures, {sum(row['validation'] for row in chosen)} for validation")
+
+
+if __name__ == "__main__":
+    main()
