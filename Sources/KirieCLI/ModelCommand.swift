@@ -38,7 +38,11 @@ struct ModelCommand: ParsableCommand {
     struct Fetch: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Download a published model and check its hash.",
-            discussion: "A download that was cut off goes on where it stopped. Example: kirie model fetch vit_b")
+            discussion: """
+                kirie model fetch vit_b
+
+                A download that was cut off goes on where it stopped.
+                """)
 
         @Argument(help: "A name from `kirie model list`.")
         var name: String
