@@ -32,7 +32,7 @@ struct BenchCommand: ParsableCommand {
         var json = false
 
         func validate() throws {
-            if runs < 1 { throw ValidationError("--runs takes a number from 1.") }
+            if !(1...1_000_000).contains(runs) { throw ValidationError("--runs takes a number from 1 to 1000000.") }
             if random != nil, model.model != nil {
                 throw ValidationError("Give --model or --random, not both.")
             }
@@ -47,7 +47,8 @@ struct BenchCommand: ParsableCommand {
 
     struct Encode: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Time the image encoder, from the model's input to the embedding.")
+            abstract: "Time the image encoder, from the model's input to the embedding.",
+            discussion: "kirie bench encode --random vit_b --runs 3 --json")
 
         @OptionGroup var options: Options
 
@@ -79,7 +80,8 @@ struct BenchCommand: ParsableCommand {
 
     struct Decode: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Time the mask decoder on a prepared image: one point, to the low-resolution logits.")
+            abstract: "Time the mask decoder on a prepared image: one point, to the low-resolution logits.",
+            discussion: "kirie bench decode --random vit_b --prompts 64 --json")
 
         @OptionGroup var options: Options
 
@@ -88,6 +90,10 @@ struct BenchCommand: ParsableCommand {
 
         @Flag(name: .long, help: "Four masks, as the published ONNX export makes them, instead of three.")
         var all = false
+
+        func validate() throws {
+            if !(1...100_000).contains(prompts) { throw ValidationError("--prompts takes a number from 1 to 100000.") }
+        }
 
         func run() throws {
             let (name, decoder, geometry) = try load()

@@ -32,14 +32,19 @@ struct DecodeCommand: ParsableCommand {
             throw ValidationError("An embedding holds no picture to draw on: --overlay belongs to `kirie segment`.")
         }
         if fullSize, logits == nil { throw ValidationError("--full-size goes with --logits.") }
+        if let logits, !logits.hasSuffix(".safetensors") {
+            throw ValidationError("--logits takes a name that ends in .safetensors.")
+        }
     }
 
     func run() throws {
         var watch = Stopwatch()
+        try output.check(masks: prompt.maskCount)
+        if let logits { try StagedFiles.check(logits) }
         let (name, sam) = try model.open()
         let image = try watch.time("read") { try EmbeddingFile.read(embedding, model: sam) }
         let prompts = try prompt.prompts(
-            width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
+            of: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
         let decoder = try watch.time("load") { try sam.decoder() }
         let prepared = try watch.time("prepare") { try decoder.prepare(image, pool: pool) }
@@ -47,13 +52,16 @@ struct DecodeCommand: ParsableCommand {
             try decoder.decode(
                 prompts, on: prepared, selection: prompt.multimask ? .multiple : .single, pool: pool)
         }
-        if let logits { try write(decoded, decoder: decoder, image: prepared, to: logits) }
+        let files = StagedFiles()
+        if let logits {
+            try files.stage(logits) { try write(decoded, decoder: decoder, image: prepared, to: $0) }
+        }
         let masks = watch.time("scale") { decoded.map { decoder.masks($0, on: prepared, pool: pool) } }
         let answer = Answer(
             image: .init(width: image.originalWidth, height: image.originalHeight, sha256: nil), model: name,
             precision: model.precision.precision.rawValue, timings_ms: watch.milliseconds,
             masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
-        try output.write(answer, masks: masks, prompts: prompts, image: nil)
+        try output.write(answer, masks: masks, prompts: prompts, image: nil, files: files)
     }
 
     private func write(

@@ -72,7 +72,17 @@ enum EmbeddingFile {
             }
             try check(fingerprint.bytes, against: model, path: path)
         }
-        let features = try file.stored("image_embedding").tensor()
+        let geometry = model.geometry
+        let expected = [1, geometry.channels, geometry.grid, geometry.grid]
+        let stored = try file.stored("image_embedding")
+        guard stored.shape == expected else {
+            throw EmbeddingFileError(
+                path: path, reason: "image_embedding has the shape \(stored.shape), the model takes \(expected)")
+        }
+        let features = try stored.tensor()
+        guard features.elements.allSatisfy(\.isFinite) else {
+            throw EmbeddingFileError(path: path, reason: "image_embedding holds numbers that are not finite")
+        }
         return ImageEmbedding(
             features: features,
             frame: ResizeLongestSide(width: width, height: height, target: model.geometry.imageSize))

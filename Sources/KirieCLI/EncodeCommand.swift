@@ -50,6 +50,7 @@ struct EncodeCommand: ParsableCommand {
     func run() throws {
         let bytes = try ImageDecoder().contents(ofFile: image)
         let picture = try ImageDecoder().decode(bytes, named: image)
+        try StagedFiles.check(output)
         let sam = try model.open().model
         let pool = model.makePool()
         let encoder = try sam.encoder(precision: model.precision.precision)

@@ -6,10 +6,12 @@ import Tensors
 struct ModelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "model", abstract: "List, fetch, inspect and convert models.",
+        discussion: "kirie model fetch vit_b && kirie model info vit_b",
         subcommands: [List.self, Fetch.self, Info.self, Convert.self])
 
     struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "The models that Kirie knows, and where they are.")
+        static let configuration = CommandConfiguration(
+            abstract: "The models that Kirie knows, and where they are.", discussion: "kirie model list")
 
         func run() throws {
             let catalog = try Self.catalog()
@@ -36,7 +38,11 @@ struct ModelCommand: ParsableCommand {
     struct Fetch: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Download a published model and check its hash.",
-            discussion: "A download that was cut off goes on where it stopped. Example: kirie model fetch vit_b")
+            discussion: """
+                kirie model fetch vit_b
+
+                A download that was cut off goes on where it stopped.
+                """)
 
         @Argument(help: "A name from `kirie model list`.")
         var name: String
@@ -111,6 +117,7 @@ struct ModelCommand: ParsableCommand {
 
         func run() throws {
             let sam = try SamModel(path: try ModelLocation.path(of: file))
+            try StagedFiles.check(output)
             let checkpoint = sam.checkpoint
             var entries: [SafetensorsWriter.Entry] = []
             for name in checkpoint.names {

@@ -18,7 +18,9 @@ struct ModelOptions: ParsableArguments {
     var threads: Int?
 
     func validate() throws {
-        if let threads, threads < 1 { throw ValidationError("--threads takes a number from 1.") }
+        if let threads, !(1...1024).contains(threads) {
+            throw ValidationError("--threads takes a number from 1 to 1024.")
+        }
         guard precision.precision.isSupported else {
             throw ValidationError("This processor has no bf16 products: use --precision auto or fp32.")
         }

@@ -26,30 +26,47 @@ struct OutputOptions: ParsableArguments {
         if let overlay, !overlay.hasSuffix(".png") {
             throw ValidationError("--overlay takes a name that ends in .png.")
         }
+        if let output, output == overlay {
+            throw ValidationError("-o and --overlay name the same file.")
+        }
+    }
+
+    /// Refuses outputs that cannot be written, before the work.
+    ///
+    /// - Parameter count: the masks that there will be.
+    func check(masks count: Int) throws {
+        for name in names(count) { try StagedFiles.check(name) }
+        if let overlay { try StagedFiles.check(overlay) }
+    }
+
+    /// The files that `-o` makes of so many masks.
+    private func names(_ count: Int) -> [String] {
+        guard let output else { return [] }
+        if output.hasSuffix(".json") || count == 1 { return [output] }
+        return (0..<count).map { "\(output.dropLast(4))-\($0 + 1).png" }
     }
 
     /// Writes what was asked for and says where it is; masks in the order prompt, score.
-    func write(_ answer: Answer, masks: [[PredictedMask]], prompts: [Prompt], image: Image?) throws {
+    ///
+    /// - Parameter files: what the command has written so far; all of it gets its name here, after the answer went out.
+    func write(
+        _ answer: Answer, masks: [[PredictedMask]], prompts: [Prompt], image: Image?, files: StagedFiles = StagedFiles()
+    ) throws {
         let flat = masks.flatMap { $0 }
-        if let output {
-            if output.hasSuffix(".json") {
-                try FileOutput.write(try answer.json, to: output)
-                say("wrote \(output)")
-            } else {
-                for (index, predicted) in flat.enumerated() {
-                    let name = flat.count == 1 ? output : "\(output.dropLast(4))-\(index + 1).png"
-                    try PNGWriter.write(mask: predicted.mask.gray, to: name)
-                    say("wrote \(name)")
-                }
+        var written = names(flat.count)
+        if let output, output.hasSuffix(".json") {
+            try files.stage(try answer.json, to: output)
+        } else {
+            for (name, predicted) in zip(written, flat) {
+                try files.stage(try PNGWriter.encode(mask: predicted.mask.gray, named: name), to: name)
             }
         }
         if let overlay, let image {
             // The best mask of each prompt: three readings of one click on top of each other are no picture.
             let best = masks.compactMap(\.first)
-            try PNGWriter.write(
-                MaskOverlay(masks: best.map(\.mask.gray), markers: prompts.flatMap(\.markers)).drawn(on: image),
-                to: overlay)
-            say("wrote \(overlay)")
+            let drawn = MaskOverlay(masks: best.map(\.mask.gray), markers: prompts.flatMap(\.markers)).drawn(on: image)
+            try files.stage(try PNGWriter.encode(drawn, named: overlay), to: overlay)
+            written.append(overlay)
         }
         if json {
             try FileOutput.print(try answer.json)
@@ -61,10 +78,10 @@ struct OutputOptions: ParsableArguments {
                             .utf8))
             }
         }
-    }
-
-    private func say(_ text: String) {
-        if !json { Terminal.complain(text) }
+        try files.commit()
+        if !json {
+            for name in written { Terminal.complain("wrote \(name)") }
+        }
     }
 }
 

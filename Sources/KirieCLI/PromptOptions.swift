@@ -41,8 +41,11 @@ struct PromptOptions: ParsableArguments {
         }
     }
 
-    /// The prompts, for a picture of that size and a model that takes masks of that many rows.
-    func prompts(width: Int, height: Int, maskSide: Int) throws -> [Prompt] {
+    /// The masks that answer the prompts.
+    var maskCount: Int { max(1, boxes.count) * (multimask ? 3 : 1) }
+
+    /// The prompts, for the picture `file` of that size and a model that takes masks of that many rows.
+    func prompts(of file: String, width: Int, height: Int, maskSide: Int) throws -> [Prompt] {
         let logits = try mask.map {
             try MaskPrior.logits(file: $0, width: width, height: height, side: maskSide)
         }
@@ -51,7 +54,14 @@ struct PromptOptions: ParsableArguments {
             boxes.isEmpty
             ? [Prompt(points: clicks, mask: logits, text: text)]
             : boxes.map { Prompt(points: clicks, box: $0.box, mask: logits, text: text) }
-        for prompt in prompts { try prompt.validate(width: width, height: height, maskSide: maskSide) }
+        for (index, prompt) in prompts.enumerated() {
+            do {
+                try prompt.validate(width: width, height: height, maskSide: maskSide)
+            } catch {
+                let place = prompts.count == 1 ? "" : "box \(index + 1): "
+                throw PromptMismatch(file: file, reason: "\(place)\(error)")
+            }
+        }
         return prompts
     }
 }
@@ -75,9 +85,11 @@ struct BoxArgument: ExpressibleByArgument {
     let box: BoundingBox
 
     init?(argument: String) {
-        let fields = argument.split(separator: ",", omittingEmptySubsequences: false).compactMap { Double($0) }
-        guard fields.count == 4 else { return nil }
-        box = BoundingBox(x0: fields[0], y0: fields[1], x1: fields[2], y1: fields[3])
+        let fields = argument.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
+        guard fields.count == 4, let x0 = fields[0], let y0 = fields[1], let x1 = fields[2], let y1 = fields[3] else {
+            return nil
+        }
+        box = BoundingBox(x0: x0, y0: y0, x1: x1, y1: y1)
     }
 }
 
@@ -93,7 +105,16 @@ enum MaskPrior {
             else {
                 throw PriorError(file: file, reason: "holds logits of shape \(stored.shape); one mask is needed")
             }
-            return LowResolutionLogits(side: rows, values: try stored.tensor().elements)
+            guard rows == side else {
+                throw PriorError(
+                    file: file,
+                    reason: "holds logits of \(rows) x \(rows), the model takes \(side) x \(side): give its own answer")
+            }
+            let values = try stored.tensor().elements
+            guard values.allSatisfy(\.isFinite) else {
+                throw PriorError(file: file, reason: "holds logits that are not finite: decode again")
+            }
+            return LowResolutionLogits(side: rows, values: values)
         }
         let prior = try ImageDecoder().decode(file: file).luminance
         guard prior.width == width, prior.height == height else {
@@ -114,6 +135,13 @@ enum MaskPrior {
         }
         return LowResolutionLogits(side: side, values: values)
     }
+}
+
+/// A prompt that does not fit the picture.
+struct PromptMismatch: Error, CustomStringConvertible {
+    let file: String
+    let reason: String
+    var description: String { "\(file): \(reason)" }
 }
 
 /// A file given as `--mask` that is none.

@@ -26,10 +26,11 @@ struct SegmentCommand: ParsableCommand {
         let decoder = ImageDecoder()
         let bytes = try decoder.contents(ofFile: image)
         let picture = try watch.time("read") { try decoder.decode(bytes, named: image) }
+        try output.check(masks: prompt.maskCount)
         let (name, sam) = try model.open()
         // Everything that can be wrong with the prompt is found before the seconds of encoding.
         let prompts = try prompt.prompts(
-            width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
+            of: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
         let encoder = try watch.time("load") { try sam.encoder(precision: model.precision.precision) }
         let maskDecoder = try watch.time("load") { try sam.decoder() }

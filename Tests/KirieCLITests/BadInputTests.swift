@@ -50,7 +50,7 @@ import Testing
         let small = directory.file("small.png")
         try PNGWriter.write(GrayImage(width: 4, height: 4, pixels: [UInt8](repeating: 255, count: 16)), to: small)
         let cases: [([String], [String])] = [
-            (["--point", "302,5"], ["point 1", "outside the picture of 301 x 227"]),
+            (["--point", "302,5"], [KirieProcess.landscape, "point 1", "outside the picture of 301 x 227"]),
             (["--point", "5,5", "--point", "5,-1"], ["point 2"]),
             (["--point", "nan,5"], ["point 1", "finite"]),
             (["--box", "50,50,10,90"], ["empty or inverted"]), (["--box", "50,50,50,90"], ["empty or inverted"]),
@@ -60,7 +60,8 @@ import Testing
         ]
         for (arguments, words) in cases {
             try expectFailure(
-                ["segment", KirieProcess.landscape, "-o", directory.file("mask.png")] + arguments, says: words,
+                ["segment", KirieProcess.landscape, "-o", directory.file("mask.png")] + arguments,
+                says: words,
                 in: directory)
         }
     }
@@ -147,7 +148,7 @@ import Testing
         try expectFailure(
             segment + ["-o", directory.file("folder.png")], says: [directory.file("folder.png")], in: directory)
 
-        let full = try KirieProcess(segment + ["--json"], output: "/dev/full")
+        let full = try KirieProcess(segment + ["--json"], output: .file("/dev/full"))
         #expect(full.status == 1 && full.complaint.contains("standard output"))
     }
 }

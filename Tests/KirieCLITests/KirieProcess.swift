@@ -19,26 +19,50 @@ struct KirieProcess {
     static let landscape = fixtures.appendingPathComponent("nano/landscape.jpg").path
     static let portrait = fixtures.appendingPathComponent("wide/portrait.png").path
 
-    /// Runs the program to its end; its model is nano unless the arguments say otherwise.
-    init(_ arguments: [String], environment: [String: String] = [:], output sink: String? = nil) throws {
+    /// Where standard output goes.
+    enum Sink {
+        /// To the test.
+        case test
+        /// To a file or a device.
+        case file(String)
+        /// To a reader that has gone away.
+        case nobody
+    }
+
+    /// Runs the program to its end, at most two minutes; its model is nano unless the arguments say otherwise.
+    ///
+    /// - Parameter wrapper: a program and its arguments that run the command line given after them.
+    init(
+        _ arguments: [String], environment: [String: String] = [:], output sink: Sink = .test, wrapper: [String] = []
+    ) throws {
         try #require(
             FileManager.default.isExecutableFile(atPath: Self.executable.path),
             "\(Self.executable.path) is not built: run deploy/test")
         let process = Process()
-        process.executableURL = Self.executable
-        process.arguments = arguments
+        let words = wrapper + [Self.executable.path] + arguments
+        process.executableURL = URL(fileURLWithPath: words[0])
+        process.arguments = Array(words.dropFirst())
         var variables = ProcessInfo.processInfo.environment
         variables["KIRIE_MODEL"] = Self.nano
         process.environment = variables.merging(environment) { $1 }
         let (out, err) = (Pipe(), Pipe())
-        if let sink {
-            process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: sink))
-        } else {
+        var isReading = false
+        switch sink {
+        case .test:
+            process.standardOutput = out
+            isReading = true
+        case .file(let path): process.standardOutput = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+        case .nobody:
+            try out.fileHandleForReading.close()
             process.standardOutput = out
         }
         process.standardError = err
         process.standardInput = FileHandle.nullDevice
         try process.run()
+        let identifier = process.processIdentifier
+        let deadline = DispatchWorkItem { kill(identifier, SIGKILL) }
+        DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: deadline)
+        defer { deadline.cancel() }
         // Both pipes are read at once, so that neither can fill up and stop the program.
         nonisolated(unsafe) var complaint = Data()
         let done = DispatchSemaphore(value: 0)
@@ -46,7 +70,7 @@ struct KirieProcess {
             complaint = err.fileHandleForReading.readDataToEndOfFile()
             done.signal()
         }
-        let text = sink == nil ? out.fileHandleForReading.readDataToEndOfFile() : Data()
+        let text = isReading ? out.fileHandleForReading.readDataToEndOfFile() : Data()
         done.wait()
         process.waitUntilExit()
         output = String(decoding: text, as: UTF8.self)

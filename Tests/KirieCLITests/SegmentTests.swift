@@ -128,23 +128,4 @@ import Testing
         _ = try JSONDecoder().decode(
             Answer.self, from: Data(contentsOf: URL(fileURLWithPath: directory.file("masks.json"))))
     }
-
-    /// Time from the start of the process to its end, and its memory, on a checkpoint that is in the page cache.
-    @Test func decodeStartsAtOnceAndStaysSmall() throws {
-        let directory = try TemporaryDirectory()
-        let embedding = directory.file("photo.kemb")
-        #expect(try KirieProcess(["encode", KirieProcess.landscape, "-o", embedding]).status == 0)
-        let clock = ContinuousClock()
-        let best = try (0..<7).map { _ -> Duration in
-            let start = clock.now
-            let run = try KirieProcess(["decode", embedding, "--point", "150,110", "--json"])
-            #expect(run.status == 0)
-            return clock.now - start
-        }.min()
-        #expect(try #require(best) < .milliseconds(150))
-
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_CHILDREN.rawValue), &usage)
-        #expect(usage.ru_maxrss < 200 * 1024, "a child took \(usage.ru_maxrss / 1024) MB")
-    }
 }

@@ -9,6 +9,13 @@ import Testing
         ["segment", "photo.jpg", "--point", "1,2,2"],
         ["segment", "photo.jpg", "--point", "a,b"],
         ["segment", "photo.jpg", "--box", "1,2,3"],
+        ["segment", "photo.jpg", "--box", "1,2,x,3,4"],
+        ["segment", "photo.jpg", "--point", "1,2,-1"],
+        ["segment", "photo.jpg", "--point", "1,2", "-o", "a.png", "--overlay", "a.png"],
+        ["segment", "photo.jpg", "--point", "1,2", "--threads", "many"],
+        ["decode", "photo.kemb", "--point", "1,2", "--logits", "x.npy"],
+        ["bench", "decode", "--prompts", "0"],
+        ["bench", "encode", "--runs", "0"],
         ["segment", "photo.jpg", "--point", "1,2", "--no-such-flag"],
         ["segment", "photo.jpg", "--point", "1,2", "-o", "mask.bmp"],
         ["segment", "photo.jpg", "--point", "1,2", "--overlay", "x.jpg"],
@@ -31,10 +38,14 @@ import Testing
     }
 
     @Test(arguments: [
-        [], ["segment"], ["encode"], ["decode"], ["model"], ["model", "info"], ["bench"], ["bench", "encode"],
+        [], ["segment"], ["encode"], ["decode"], ["model"], ["model", "list"], ["model", "fetch"], ["model", "info"],
+        ["model", "convert"], ["bench"], ["bench", "encode"], ["bench", "decode"],
     ]) func helpExitsWith0(command: [String]) throws {
         let run = try KirieProcess(command + ["--help"])
         #expect(run.status == 0 && run.output.contains("USAGE: kirie"))
+        // An example stands above the usage line.
+        let overview = run.output.components(separatedBy: "USAGE:")[0]
+        #expect(overview.contains("kirie \(command.joined(separator: " "))"), "no example in \(run.output)")
     }
 
     @Test func benchPrintsTheAgreedObject() throws {
