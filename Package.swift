@@ -62,7 +62,8 @@ let package = Package(
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
-                "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors",
+                "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging",
+                "Segmentation", "Tensors",
                 crypto, argumentParser,
             ],
             swiftSettings: settings),
