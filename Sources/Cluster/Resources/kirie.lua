@@ -1,0 +1,1555 @@
+#!lua name=kirie
+--[[
+Kirie's protocol: the atomic steps of the cluster as one library of Redis Functions (Redis 7.0 or later).
+A script in any language calls them with FCALL; Kirie's own workers and commands use nothing else.
+
+CALLING
+  FCALL <function> 1 <prefix> <arguments…>        <prefix> is KEYS[1]: "kirie:{3}:" for partition 3.
+  The first word is the namespace; several clusters may share one Redis under different namespaces. Every key that a
+  function touches is <prefix> followed by a name listed below, so all of them carry the hash tag {p} and lie in one
+  slot: the library runs on Redis Cluster as it is (load it on each primary). `kirie_version` alone takes no key.
+  Partition of an image: the first 8 hexadecimal digits of the SHA-256 of its file, as a number, modulo P. P is the
+  field "partitions" of the hash kirie:cluster (16 if absent).
+  Embedding key = <image sha256, 64 hex digits>:<model>, where <model> (at most 64 of A-Z a-z 0-9 . _ : -) names
+  weights, preprocessing and dtype. Workers publish theirs in the hash kirie:models; field "default" is the usual one.
+  A job id (at most 128 of A-Z a-z 0-9 . _ : @ / + -) is unique within its partition.
+  Errors are replies whose first word is a code: BADCALL (wrong arguments), BACKPRESSURE, NOIMAGE, BADJOB. Redis's own
+  OOM (maxmemory reached; only functions that free memory go on) and MISCONF (the disk is full) mean: come back later.
+  A function checks its arguments before it writes; the work of one call is bounded, however long the queues are.
+
+ACCESS
+  ACL rules hold inside a function too, so a role needs its functions, the commands below them and the keys:
+    submitter  ~kirie:* &kirie:* +@read +@write +@blocking +@pubsub +@connection +@stream +time +fcall_ro
+               +fcall|kirie_submit +fcall|kirie_image +fcall|kirie_cancel +fcall|kirie_janitor
+    encoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_ready +fcall|kirie_release
+               +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor instead
+    decoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_complete +fcall|kirie_missing
+               +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor instead
+    monitor    %R~kirie:* &kirie:* +@read +@pubsub +@connection +time +fcall_ro
+    operator   the same, with +fcall +function +info: loads this library
+  End each rule with -@dangerous (and then +info for whom Kirie checks the server's settings). Whoever may write the
+  keys can bypass the functions: the roles guard against mistakes, not against an enemy who holds a password.
+
+JOBS                       submit
+              embedding there │  not there
+                   ┌──────────┴───────────┐
+                   │                      ▼
+                   │   ready   ┌───────────────────┐  encode failed for good: failed or dead
+                   ├◀──────────│ waiting_embedding │──────────────────────────────────────────▶ failed · dead
+                   ▼           └───────────────────┘
+              ┌────────┐  take           ▲ missing (the embedding was evicted; bounded by "misses")
+              │ queued │────────▶┌─────────┐
+              └────────┘◀────────│ in_work │──▶ done (complete) · failed (not retryable) · dead (attempts used up)
+                   ▲    return   └─────────┘
+                   └── fail (retryable): after a backoff; lease ran out: at once
+  cancelled and expired are reached from each state that is not terminal. Terminal states never change, except that
+  kirie_dead_retry brings a dead job back. Results, jobs and their lists end "retention_ms" after the job did.
+
+FLIGHTS (one encode per embedding key: single flight)
+     first job on a key ──▶ queued ── take ──▶ in_work ── ready ──▶ gone; parked jobs go to their decode lines
+                              ▲  ▲                │
+                              │  └ lease ran out, return      └ fail (not retryable) ─▶ failed ┐ parked jobs end so,
+                              └── backoff ── delayed ◀ fail     attempts used up ─────▶ dead   ┘ in bounded chunks
+
+LINES AND TICKETS
+  The lines are streams with consumer groups, so that XINFO, XPENDING and autoscalers understand them. An entry is a
+  ticket: {job, try} on decode lines, {key, try} on encode lines. A job on its first try also stands in the list
+  ready:<lane>:<key>; a decode ticket with try = 0 is good for the next jobs of that image, up to the batch size, so
+  the tickets of those that went along are found empty later and dropped. A job that failed before is taken alone (its
+  ticket names it, try > 0): a job that kills its worker drags no other along. Tickets of cancelled jobs are dropped
+  when they are reached; nothing is ever searched for. Hence: lag >= jobs in line; pending = batches in work.
+  A worker that serves only some model puts the tickets of others aside, on <line>:<model>, where their own workers
+  look first. An entry that is no ticket (written by hand) goes to the dead letters.
+
+WHICH LANE FIRST
+  Interactive before bulk; but after "streak" (8) interactive takes in a row while bulk waited, one take is bulk's. So
+  bulk gets at least one take of nine in each partition, on encode and decode lines alike.
+
+TIME
+  One clock: the server's TIME. Timestamps are microseconds since 1970. Leases and backoffs do not run on it but on
+  the partition's lease clock, which goes forward with TIME but by at most "clock_step_ms" (2 s) between two calls, and
+  never back: when the server's clock jumps, or Redis was away for an hour, a lease loses at most that much, and workers
+  find time to renew. Workers call kirie_janitor at least once a second, which keeps the lease clock going.
+  A lease that ran out stays with its holder until somebody reclaims it: only then is its token void.
+
+WAKING
+  PUBLISH <namespace>:wake:encode|decode <p>    when a line that was short got work (pub/sub reaches every node of a
+  Redis Cluster, where a blocking read on sixteen slots would need sixteen connections). A worker takes until it is told
+  "idle", then waits for a message, or a second, whichever is first: a lost message costs a second, never a job.
+  PUBLISH <namespace>:{p}:events "<id> <state>" for every job that ended; <namespace>:reply:<client> the same, where the
+  job named a client. To block without pub/sub: the list done:<id> gets the state (BLMOVE it onto itself to leave it
+  for others), the list reply:<client> gets "<id> <state>" of each job of that client.
+
+KEYS, each behind the prefix
+  encode:<lane>, decode:<lane>   streams, groups "encoders" and "decoders"; lane = interactive | bulk
+  image:<sha>                    the file's bytes; has a TTL only while no unfinished job needs it
+  embedding:<key>                the record, always with a TTL: the one thing that may be evicted
+  job:<id>                       hash: state, lane, image, model, attempts, submitted, started, finished, error, …
+  line:<id>                      the job line (JSON), until the job ended
+  result:<id>, done:<id>         the result; the list to block on
+  reply:<client>                 list, the last 100,000 endings of that client's jobs
+  waiting:<key>                  list of the jobs parked until that embedding is there
+  flight:<key>, flights          hash of the running encode; zset of keys by start
+  ready:<lane>:<key>             list of jobs in line on one image
+  leases, delayed                zsets by lease clock: d:<job>, e:<key> (and r:<key>: a release to be continued)
+  deadlines, ends                zsets by TIME in ms: when a job expires; when what is left of it is removed (j:, l:)
+  refs                           hash: unfinished jobs per image, and b:<sha> its bytes
+  counters, rates                hash of gauges, totals, histograms; list of samples of the totals, 5 s apart
+  clock, turn, limits            hashes: lease clock; whose turn; settings (see SETTINGS)
+  dead                           stream of dead letters
+]]
+
+local PROTOCOL, REVISION = 1, 1
+
+-- SETTINGS: fields of the hash <prefix>limits; what is absent has the value given here.
+local SETTINGS = {
+    ['jobs:interactive'] = 131072, ['jobs:bulk'] = 131072,          -- unfinished jobs a lane may hold
+    ['bytes:interactive'] = 134217728, ['bytes:bulk'] = 134217728,  -- and the bytes of their lines
+    image_bytes = 1073741824,   -- images that unfinished jobs need
+    result_bytes = 1073741824,  -- results within their retention
+    attempts = 5,               -- takes before a job or an encode is dead
+    misses = 64,                -- evictions a job survives
+    retention_ms = 3600000,     -- what is left of a job stays so long
+    image_ttl_ms = 600000,      -- an image that no job needs
+    backoff_ms = 500, backoff_max_ms = 60000,
+    dead = 1000,                -- dead letters kept
+    streak = 8, clock_step_ms = 2000, chunk = 1000,
+    partitions = 0,             -- P, to check that an image belongs here; 0 = do not check
+}
+
+local TERMINAL = { done = true, failed = true, dead = true, cancelled = true, expired = true }
+local LANES = { 'interactive', 'bulk' }
+local IS_LANE = { interactive = true, bulk = true }
+local GROUP = { encode = 'encoders', decode = 'decoders' }
+local BELL = {
+    ['queued:interactive'] = 'decode', ['queued:bulk'] = 'decode',
+    ['encode_queued:interactive'] = 'encode', ['encode_queued:bulk'] = 'encode',
+}
+local SEARCH = 64               -- tickets one take looks at
+local BATCH = 1024              -- jobs one call may name
+local LINE_BYTES = 8388608      -- of one job
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- One call: its keys, its time, and the counters that it moves (written once, at the end).
+
+local function refusal(code, text) return redis.error_reply(code .. ' ' .. text) end
+
+local function table_of(flat)
+    if not flat or #flat == 0 then return nil end
+    local fields = {}
+    for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+    return fields
+end
+
+local function load(key) return table_of(redis.call('HGETALL', key)) end
+
+local function micros(n) return string.format('%.0f', n) end
+
+local function setting(c, name)
+    c.set = c.set or load(c.k .. 'limits') or {}
+    return tonumber(c.set[name]) or SETTINGS[name]
+end
+
+local function count(c, name, n) c.add[name] = (c.add[name] or 0) + (n or 1) end
+
+-- Quarter octaves of microseconds: bucket b holds 2^(b/4) <= t < 2^((b+1)/4).
+local function observe(c, series, from)
+    local t = c.us - (tonumber(from) or c.us)
+    count(c, 'hist:' .. series .. ':' .. (t > 1 and math.floor(4 * math.log(t) / math.log(2) + 1e-9) or 0))
+end
+
+local function open(keys)
+    local prefix = keys[1] or ''
+    local namespace, p = string.match(prefix, '^([%w._/-]+):{(%d+)}:$')
+    if not namespace or #keys ~= 1 then
+        return nil, refusal('BADCALL', 'one key is expected, the prefix of a partition, such as kirie:{0}:')
+    end
+    local time = redis.call('TIME')
+    local us = time[1] * 1000000 + time[2]
+    return { k = prefix, namespace = namespace, p = p, us = us, ms = math.floor(us / 1000), add = {}, bells = {} }
+end
+
+local function close(c)
+    local names, held = {}, {}
+    for name, n in pairs(c.add) do
+        if n ~= 0 then names[#names + 1] = name end
+    end
+    if #names > 0 then
+        held = redis.call('HMGET', c.k .. 'counters', unpack(names))
+        local fields = {}
+        for i, name in ipairs(names) do
+            local before, n = tonumber(held[i]) or 0, c.add[name]
+            fields[i * 2 - 1], fields[i * 2] = name, micros(before + n)
+            -- Not only on an empty line: a bell too many costs nothing, one too few costs a second.
+            if n > 0 and before < 16 and BELL[name] then c.bells[BELL[name]] = true end
+        end
+        redis.call('HSET', c.k .. 'counters', unpack(fields))
+    end
+    for stage in pairs(c.bells) do redis.call('PUBLISH', c.namespace .. ':wake:' .. stage, c.p) end
+end
+
+local function register(name, body, flags)
+    local function callback(keys, args)
+        local c, problem = open(keys)
+        if not c then return problem end
+        -- Redis rolls nothing back: whatever goes wrong in the body, the counters of what was done are written.
+        local fine, reply = pcall(body, c, args)
+        close(c)
+        if not fine then
+            return redis.error_reply('ERR ' .. name .. ': ' .. tostring(type(reply) == 'table' and reply.err or reply))
+        end
+        return reply
+    end
+    redis.register_function { function_name = name, callback = callback, flags = flags or {} }
+end
+
+-- The lease clock, in ms. Written only when it moved, so that a busy partition does not write it with each call.
+local function lease_clock(c)
+    if c.lease then return c.lease end
+    local saved = redis.call('HMGET', c.k .. 'clock', 'wall', 'lease')
+    local wall, lease = tonumber(saved[1]), tonumber(saved[2])
+    local moved = c.ms - (wall or 0)
+    if not lease then
+        lease = c.ms
+    elseif moved > 100 then
+        lease = lease + math.min(moved, math.max(setting(c, 'clock_step_ms'), 100))
+    elseif moved > 0 then
+        lease = lease + moved
+    end
+    if moved < 0 or moved >= 20 then redis.call('HSET', c.k .. 'clock', 'wall', c.ms, 'lease', lease) end
+    c.lease = lease
+    return lease
+end
+
+local function split(key) return string.sub(key, 1, 64), string.sub(key, 66) end
+local function is_sha(s) return #s == 64 and not string.find(s, '[^0-9a-f]') end
+local function is_model(s) return #s > 0 and #s <= 64 and not string.find(s, '[^%w._:-]') end
+local function is_id(s) return #s > 0 and #s <= 128 and not string.find(s, '[^%w._:@/+-]') end
+local function is_key(s)
+    return #s > 65 and string.sub(s, 65, 65) == ':' and is_sha(string.sub(s, 1, 64)) and is_model(string.sub(s, 66))
+end
+local function key_of(job) return job.image .. ':' .. job.model end
+
+local function whole(text, low, high)
+    local n = tonumber(text)
+    if not n or n ~= math.floor(n) or n < low or n > high then return nil end
+    return n
+end
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Images: counted by the unfinished jobs that need them.
+
+-- `bytes`: of the image, where the caller knows that no job needed it so far.
+local function need_image(c, sha, bytes)
+    if not bytes then
+        if redis.call('HEXISTS', c.k .. 'refs', sha) == 1 then
+            redis.call('HINCRBY', c.k .. 'refs', sha, 1)
+            return
+        end
+        bytes = redis.call('STRLEN', c.k .. 'image:' .. sha)
+    end
+    if bytes > 0 then
+        redis.call('PERSIST', c.k .. 'image:' .. sha)
+        redis.call('HSET', c.k .. 'refs', sha, 1, 'b:' .. sha, bytes)
+        count(c, 'image_bytes', bytes)
+    else
+        redis.call('HSET', c.k .. 'refs', sha, 1)
+    end
+end
+
+local function release_image(c, sha)
+    if redis.call('HINCRBY', c.k .. 'refs', sha, -1) > 0 then return end
+    local bytes = tonumber(redis.call('HGET', c.k .. 'refs', 'b:' .. sha))
+    redis.call('HDEL', c.k .. 'refs', sha, 'b:' .. sha)
+    if bytes then
+        count(c, 'image_bytes', -bytes)
+        redis.call('PEXPIRE', c.k .. 'image:' .. sha, setting(c, 'image_ttl_ms'))
+    end
+end
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Lines.
+
+local function line_name(c, stage, lane, model)
+    return c.k .. stage .. ':' .. lane .. (model and (':' .. model) or '')
+end
+
+local function settle(stream, stage, ticket)
+    redis.call('XACK', stream, GROUP[stage], ticket)
+    redis.call('XDEL', stream, ticket)
+end
+
+-- The next ticket of a line for this worker, or nil; makes the group where it is missing.
+local function next_ticket(stream, stage, worker)
+    local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP[stage], worker, 'COUNT', 1, 'STREAMS', stream, '>')
+    if reply and reply.err then
+        if not string.find(reply.err, 'NOGROUP') then error(reply.err, 0) end
+        redis.call('XGROUP', 'CREATE', stream, GROUP[stage], '0', 'MKSTREAM')
+        reply = redis.call('XREADGROUP', 'GROUP', GROUP[stage], worker, 'COUNT', 1, 'STREAMS', stream, '>')
+    end
+    if not reply or not reply[1] or not reply[1][2][1] then return nil end
+    local entry = reply[1][2][1]
+    return entry[1], table_of(entry[2]) or {}, entry[2]
+end
+
+local function dead_letter(c, fields)
+    local flat = { 'at', micros(c.us) }
+    for name, value in pairs(fields) do flat[#flat + 1] = name; flat[#flat + 1] = value end
+    count(c, 'dead_letters')
+    return redis.call('XADD', c.k .. 'dead', '*', unpack(flat))
+end
+
+local function garbage(c, stream, stage, ticket, raw, why)
+    local fine, text = pcall(cjson.encode, raw or {})
+    dead_letter(c, {
+        source = 'stream', stream = string.sub(stream, #c.k + 1), entry = ticket, reason = why,
+        fields = fine and string.sub(text, 1, 1024) or '(fields that are no text)',
+    })
+    settle(stream, stage, ticket)
+    count(c, 'garbage')
+end
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Jobs: into line, out of wherever they are, to their end.
+
+local function into_line(c, id, job)
+    local attempts = tonumber(job.attempts) or 0
+    count(c, 'queued:' .. job.lane)
+    local stream = line_name(c, 'decode', job.lane)
+    if attempts == 0 then
+        redis.call('RPUSH', c.k .. 'ready:' .. job.lane .. ':' .. key_of(job), id)
+        redis.call('XADD', stream, '*', 'job', id, 'try', 0)
+        if job.state ~= 'new' then redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued') end
+    else
+        local ticket = redis.call('XADD', stream, '*', 'job', id, 'try', attempts)
+        redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'ticket', ticket)
+        redis.call('HDEL', c.k .. 'job:' .. id, 'aside')
+    end
+end
+
+-- Takes a job out of its place (parked, in line, delayed, in work) and of the gauges of that place.
+local function out_of_place(c, id, job, ending)
+    if job.state == 'waiting_embedding' then
+        count(c, 'parked:' .. job.lane, -1)
+    elseif job.state == 'queued' and job.delayed then
+        redis.call('ZREM', c.k .. 'delayed', 'd:' .. id)
+        if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'delayed') end
+        count(c, 'delayed:' .. job.lane, -1)
+    elseif job.state == 'queued' then
+        count(c, 'queued:' .. job.lane, -1)
+    elseif job.state == 'in_work' then
+        redis.call('ZREM', c.k .. 'leases', 'd:' .. id)
+        count(c, 'in_work:' .. job.lane, -1)
+        if job.ticket then
+            settle(line_name(c, 'decode', job.lane, job.aside and job.model or nil), 'decode', job.ticket)
+            if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'ticket', 'aside') end
+        end
+    end
+end
+
+local function finish(c, id, job, state, why, result)
+    out_of_place(c, id, job, true)
+    local key = c.k .. 'job:' .. id
+    local bytes = tonumber(job.bytes) or 0
+    if why then
+        redis.call('HSET', key, 'state', state, 'finished', micros(c.us), 'error', why)
+    else
+        redis.call('HSET', key, 'state', state, 'finished', micros(c.us))
+    end
+    if result then
+        redis.call('SET', c.k .. 'result:' .. id, result)
+        count(c, 'result_bytes', #result)
+    end
+    if job.deadline then redis.call('ZREM', c.k .. 'deadlines', id) end
+    release_image(c, job.image)
+    redis.call('RPUSH', c.k .. 'done:' .. id, state)
+    local ends = c.ms + setting(c, 'retention_ms')
+    if state == 'dead' then
+        -- The line stays with a dead letter, which may be retried; the dead letter's end is its end.
+        dead_letter(c, {
+            source = job.state == 'waiting_embedding' and 'encode' or 'decode', job = id, key = key_of(job),
+            lane = job.lane, attempts = job.attempts, reason = why or '', worker = job.worker or '',
+        })
+    else
+        redis.call('DEL', c.k .. 'line:' .. id)
+        redis.call('ZADD', c.k .. 'ends', ends, 'j:' .. id)
+    end
+    redis.call('PUBLISH', c.namespace .. ':{' .. c.p .. '}:events', id .. ' ' .. state)
+    if job.client then
+        local list = c.k .. 'reply:' .. job.client
+        if redis.call('RPUSH', list, id .. ' ' .. state) > 100000 then redis.call('LPOP', list) end
+        redis.call('ZADD', c.k .. 'ends', ends, 'l:' .. job.client)
+        redis.call('PUBLISH', c.namespace .. ':reply:' .. job.client, id .. ' ' .. state)
+    end
+    count(c, 'bytes:' .. job.lane, -bytes)
+    count(c, state .. ':' .. job.lane)
+    count(c, 'out:' .. job.lane)
+end
+
+-- A job of an empty line asks only for the embedding.
+local function encode_only(job) return job.bytes == '0' end
+
+local function embedded(c, id, job)
+    finish(c, id, job, 'done', nil, cjson.encode({ embedding = key_of(job) }))
+end
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Flights: one encode per key.
+
+local function flight_into_line(c, key, lane, attempts)
+    local ticket = redis.call('XADD', line_name(c, 'encode', lane), '*', 'key', key, 'try', attempts)
+    redis.call('HSET', c.k .. 'flight:' .. key, 'state', 'queued', 'lane', lane, 'ticket', ticket, 'attempts', attempts)
+    redis.call('HDEL', c.k .. 'flight:' .. key, 'aside', 'token')
+    count(c, 'encode_queued:' .. lane)
+end
+
+-- Asks for the embedding: starts a flight, or joins the one there is (an interactive job hastens a bulk one).
+local function ask(c, key, lane)
+    local flight = load(c.k .. 'flight:' .. key)
+    if not flight then
+        redis.call('HSET', c.k .. 'flight:' .. key, 'since', micros(c.us))
+        redis.call('ZADD', c.k .. 'flights', c.ms, key)
+        flight_into_line(c, key, lane, 0)
+        count(c, 'flights')
+        return
+    end
+    count(c, 'joins')
+    if lane == 'interactive' and flight.lane == 'bulk' and flight.state == 'queued' then
+        count(c, 'encode_queued:bulk', -1)
+        flight_into_line(c, key, lane, flight.attempts)
+    end
+end
+
+local function flight_out_of_place(c, key, flight)
+    if flight.state == 'queued' then
+        count(c, 'encode_queued:' .. flight.lane, -1)
+    elseif flight.state == 'delayed' then
+        redis.call('ZREM', c.k .. 'delayed', 'e:' .. key)
+        count(c, 'encode_delayed:' .. flight.lane, -1)
+    elseif flight.state == 'in_work' then
+        redis.call('ZREM', c.k .. 'leases', 'e:' .. key)
+        count(c, 'encode_in_work:' .. flight.lane, -1)
+        local _, model = split(key)
+        settle(line_name(c, 'encode', flight.lane, flight.aside and model or nil), 'encode', flight.ticket)
+    end
+end
+
+local function end_flight(c, key, flight)
+    flight_out_of_place(c, key, flight)
+    redis.call('DEL', c.k .. 'flight:' .. key)
+    redis.call('ZREM', c.k .. 'flights', key)
+end
+
+-- Up to `limit` parked jobs of a key, each handed to `act`; then says how many are left. What is left is continued by
+-- kirie_release, by takes that find nothing else, and by the janitor.
+local function unpark(c, key, limit, act)
+    local list = c.k .. 'waiting:' .. key
+    local ids = redis.call('LPOP', list, limit)
+    local moved = 0
+    for _, id in ipairs(ids or {}) do
+        local job = load(c.k .. 'job:' .. id)
+        if job and job.state == 'waiting_embedding' and key_of(job) == key then
+            act(id, job)
+            moved = moved + 1
+        end
+    end
+    local left = redis.call('LLEN', list)
+    if left > 0 then
+        redis.call('ZADD', c.k .. 'delayed', lease_clock(c), 'r:' .. key)
+    else
+        redis.call('ZREM', c.k .. 'delayed', 'r:' .. key)
+    end
+    return moved, left
+end
+
+local function release(c, key, limit)
+    return unpark(c, key, limit, function(id, job)
+        if encode_only(job) then
+            embedded(c, id, job)
+        else
+            count(c, 'parked:' .. job.lane, -1)
+            into_line(c, id, job)
+        end
+    end)
+end
+
+-- Ends the parked jobs of a flight that failed for good; the flight goes with the last of them.
+local function drain(c, key, flight, limit)
+    local moved, left = unpark(c, key, limit, function(id, job)
+        job.attempts = flight.attempts
+        job.worker = flight.worker
+        finish(c, id, job, flight.state, flight.error)
+    end)
+    if left == 0 then end_flight(c, key, flight) end
+    return moved, left
+end
+
+local function ground(c, key, flight, state, why)
+    flight_out_of_place(c, key, flight)
+    flight.state, flight.error = state, why
+    redis.call('HSET', c.k .. 'flight:' .. key, 'state', state, 'error', why)
+    count(c, 'encode_' .. state)
+    return drain(c, key, flight, setting(c, 'chunk'))
+end
+
+local function continue_release(c, key, limit)
+    local flight = load(c.k .. 'flight:' .. key)
+    if not flight then return release(c, key, limit) end
+    if flight.state == 'failed' or flight.state == 'dead' then return drain(c, key, flight, limit) end
+    redis.call('ZREM', c.k .. 'delayed', 'r:' .. key)   -- a new encode is under way; its end releases them
+    return 0, 0
+end
+
+-- Whether a job still waits for this key; stale ids at the head of the list go on the way.
+local function wanted(c, key)
+    local list = c.k .. 'waiting:' .. key
+    for _ = 1, 256 do
+        local id = redis.call('LINDEX', list, 0)
+        if not id then return false end
+        local job = redis.call('HMGET', c.k .. 'job:' .. id, 'state', 'image', 'model')
+        if job[1] == 'waiting_embedding' and job[2] .. ':' .. job[3] == key then return true end
+        redis.call('LPOP', list)
+    end
+    return redis.call('EXISTS', list) == 1
+end
+
+local function backoff(c, attempts)
+    local doubled = setting(c, 'backoff_ms') * 2 ^ math.min(math.max(attempts - 1, 0), 20)
+    local full = math.min(doubled, setting(c, 'backoff_max_ms'))
+    -- Jitter from the clock's microseconds: math.random gives the same numbers in each call of a function.
+    return math.floor(full * (0.5 + c.us % 1000 / 2000))
+end
+
+-- A job in work goes back: at once, or after the backoff, or to its end when the attempts are used up.
+local function try_again(c, id, job, why, delay)
+    local attempts = tonumber(job.attempts) or 0
+    if attempts >= setting(c, 'attempts') then
+        finish(c, id, job, 'dead', why)
+        return 'dead'
+    end
+    count(c, 'retries')
+    out_of_place(c, id, job)
+    redis.call('HSET', c.k .. 'job:' .. id, 'error', why)
+    if delay then
+        redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'delayed', 1)
+        redis.call('ZADD', c.k .. 'delayed', lease_clock(c) + backoff(c, attempts), 'd:' .. id)
+        count(c, 'delayed:' .. job.lane)
+    else
+        into_line(c, id, job)
+    end
+    return 'queued'
+end
+
+local function try_flight_again(c, key, flight, why, delay)
+    local attempts = tonumber(flight.attempts) or 0
+    if attempts >= setting(c, 'attempts') then
+        ground(c, key, flight, 'dead', why)
+        return 'dead'
+    end
+    count(c, 'encode_retries')
+    flight_out_of_place(c, key, flight)
+    redis.call('HSET', c.k .. 'flight:' .. key, 'error', why)
+    if delay then
+        redis.call('HSET', c.k .. 'flight:' .. key, 'state', 'delayed')
+        redis.call('HDEL', c.k .. 'flight:' .. key, 'token')
+        redis.call('ZADD', c.k .. 'delayed', lease_clock(c) + backoff(c, attempts), 'e:' .. key)
+        count(c, 'encode_delayed:' .. flight.lane)
+    else
+        flight_into_line(c, key, flight.lane, attempts)
+    end
+    return 'queued'
+end
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- Housekeeping, each part bounded by `limit`; returns how much was done.
+
+local function promote(c, limit)
+    local now, done = lease_clock(c), 0
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', c.k .. 'delayed', '-inf', now, 'LIMIT', 0, limit)) do
+        local kind, name = string.sub(member, 1, 2), string.sub(member, 3)
+        redis.call('ZREM', c.k .. 'delayed', member)
+        done = done + 1
+        if kind == 'd:' then
+            local job = load(c.k .. 'job:' .. name)
+            if job and job.state == 'queued' and job.delayed then
+                out_of_place(c, name, job)
+                into_line(c, name, job)
+            end
+        elseif kind == 'e:' then
+            local flight = load(c.k .. 'flight:' .. name)
+            if flight and flight.state == 'delayed' then
+                flight_out_of_place(c, name, flight)
+                flight_into_line(c, name, flight.lane, flight.attempts)
+            end
+        elseif kind == 'r:' then
+            continue_release(c, name, setting(c, 'chunk'))
+            break   -- one chunk a call is enough
+        end
+    end
+    return done
+end
+
+local function reclaim(c, limit)
+    local now, done = lease_clock(c), 0
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', c.k .. 'leases', '-inf', now, 'LIMIT', 0, limit)) do
+        local kind, name = string.sub(member, 1, 2), string.sub(member, 3)
+        redis.call('ZREM', c.k .. 'leases', member)
+        done = done + 1
+        if kind == 'd:' then
+            local job = load(c.k .. 'job:' .. name)
+            if job and job.state == 'in_work' then
+                count(c, 'reclaimed')
+                try_again(c, name, job, 'the lease of worker ' .. (job.worker or '?') .. ' ran out', false)
+            end
+        else
+            local flight = load(c.k .. 'flight:' .. name)
+            if flight and flight.state == 'in_work' then
+                count(c, 'encode_reclaimed')
+                local why = 'the lease of encoder ' .. (flight.worker or '?') .. ' ran out'
+                try_flight_again(c, name, flight, why, false)
+            end
+        end
+    end
+    return done
+end
+
+local function expire(c, limit)
+    local done = 0
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', c.k .. 'deadlines', '-inf', c.ms, 'LIMIT', 0, limit)) do
+        redis.call('ZREM', c.k .. 'deadlines', id)
+        done = done + 1
+        local job = load(c.k .. 'job:' .. id)
+        if job and not TERMINAL[job.state] then finish(c, id, job, 'expired', 'the deadline passed') end
+    end
+    return done
+end
+
+local function remove_job(c, id)
+    local bytes = redis.call('STRLEN', c.k .. 'result:' .. id)
+    if bytes > 0 then count(c, 'result_bytes', -bytes) end
+    redis.call('DEL', c.k .. 'job:' .. id, c.k .. 'result:' .. id, c.k .. 'done:' .. id, c.k .. 'line:' .. id)
+end
+
+local function remove_ended(c, limit)
+    local done = 0
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', c.k .. 'ends', '-inf', c.ms, 'LIMIT', 0, limit)) do
+        local kind, name = string.sub(member, 1, 2), string.sub(member, 3)
+        redis.call('ZREM', c.k .. 'ends', member)
+        done = done + 1
+        if kind == 'l:' then redis.call('DEL', c.k .. 'reply:' .. name) else remove_job(c, name) end
+    end
+    return done
+end
+
+local function remove_letter(c, entry, fields)
+    local id = fields.job
+    if id and redis.call('HGET', c.k .. 'job:' .. id, 'state') == 'dead' then remove_job(c, id) end
+    return redis.call('XDEL', c.k .. 'dead', entry)
+end
+
+local function trim_dead(c, limit)
+    local excess = math.min(redis.call('XLEN', c.k .. 'dead') - setting(c, 'dead'), limit)
+    if excess <= 0 then return 0 end
+    for _, entry in ipairs(redis.call('XRANGE', c.k .. 'dead', '-', '+', 'COUNT', excess)) do
+        remove_letter(c, entry[1], table_of(entry[2]) or {})
+    end
+    return excess
+end
+
+-- Once a minute: consumers that hold nothing and were not heard of for ten minutes leave their groups.
+local function forget_consumers(c)
+    local last = tonumber(redis.call('HGET', c.k .. 'clock', 'consumers')) or 0
+    if math.abs(c.ms - last) < 60000 then return end
+    redis.call('HSET', c.k .. 'clock', 'consumers', c.ms)
+    for stage, group in pairs(GROUP) do
+        for _, lane in ipairs(LANES) do
+            local stream = line_name(c, stage, lane)
+            local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
+            if not consumers.err then
+                for _, flat in ipairs(consumers) do
+                    local consumer = table_of(flat)
+                    if consumer.pending == 0 and consumer.idle > 600000 then
+                        redis.call('XGROUP', 'DELCONSUMER', stream, group, consumer.name)
+                    end
+                end
+            end
+        end
+    end
+end
+
+local function make_groups(c)
+    for stage, group in pairs(GROUP) do
+        for _, lane in ipairs(LANES) do
+            redis.pcall('XGROUP', 'CREATE', line_name(c, stage, lane), group, '0', 'MKSTREAM')
+        end
+    end
+end
+
+-- ---------------------------------------------------------------------------------------------------------------------
+-- The functions.
+
+--[[ kirie_version      FCALL_RO kirie_version 0
+  Reply: [protocol, revision], two numbers. Another protocol number speaks another language: do not mix. A loader
+  replaces a lower revision and leaves a higher one alone. ]]
+redis.register_function {
+    function_name = 'kirie_version', flags = { 'no-writes', 'allow-oom', 'allow-stale' },
+    callback = function() return { PROTOCOL, REVISION } end,
+}
+
+--[[ kirie_prepare      FCALL kirie_prepare 1 <prefix> <P>
+  Makes the groups, so that autoscalers find them before the first job, and notes P. Harmless when repeated.
+  Reply: OK. Errors: BADCALL. ]]
+register('kirie_prepare', function(c, args)
+    local partitions = whole(args[1], 1, 16384)
+    if not partitions or tonumber(c.p) >= partitions then
+        return refusal('BADCALL', 'kirie_prepare <P>: P is a number greater than that of the partition, at most 16384')
+    end
+    redis.call('HSET', c.k .. 'limits', 'partitions', partitions)
+    make_groups(c)
+    lease_clock(c)
+    return redis.status_reply('OK')
+end)
+
+--[[ kirie_image        FCALL kirie_image 1 <prefix> <sha256> [<bytes>]
+  Stores the file of an image once by content (or "ref:" and an address that the encoders can read). With no bytes it
+  only asks. What is there is never overwritten. An image that no job needs yet stays for image_ttl_ms.
+  Reply: 1 stored now · 0 was there · -1 (asked) not there. Errors: BADCALL, BADJOB (wrong partition), BACKPRESSURE. ]]
+local function foreign(c, sha)
+    local partitions = setting(c, 'partitions')
+    return partitions > 0 and tonumber(string.sub(sha, 1, 8), 16) % partitions ~= tonumber(c.p)
+end
+
+-- Jobs per second, in and out of each lane, from now back to the oldest sample of the last minute.
+local TOTALS = { 'in:interactive', 'in:bulk', 'out:interactive', 'out:bulk' }
+
+local function totals(c)
+    local now = redis.call('HMGET', c.k .. 'counters', unpack(TOTALS))
+    for i = 1, 4 do now[i] = (tonumber(now[i]) or 0) + (c.add[TOTALS[i]] or 0) end
+    return now
+end
+
+local function rates(c)
+    local now, per_second, since, sample = totals(c), {}, 0, nil
+    for _, text in ipairs(redis.call('LRANGE', c.k .. 'rates', 0, -1)) do
+        local fields = {}
+        for number in string.gmatch(text, '%d+') do fields[#fields + 1] = tonumber(number) end
+        local age = c.ms - (fields[1] or 0)
+        if #fields == 5 and age > since and age <= 65000 then since, sample = age, fields end
+    end
+    for i, name in ipairs(TOTALS) do
+        per_second[name] = sample and math.max(now[i] - sample[i + 1], 0) / since * 1000 or 0
+    end
+    return per_second
+end
+
+local function sample_totals(c)
+    local last = tonumber(redis.call('HGET', c.k .. 'clock', 'sampled')) or 0
+    if math.abs(c.ms - last) < 5000 then return end
+    redis.call('HSET', c.k .. 'clock', 'sampled', c.ms)
+    local now = totals(c)
+    for i = 1, 4 do now[i] = micros(now[i]) end
+    redis.call('LPUSH', c.k .. 'rates', c.ms .. ' ' .. table.concat(now, ' '))
+    redis.call('LTRIM', c.k .. 'rates', 0, 12)
+end
+
+local function come_back(c, lane)
+    local out = rates(c)['out:' .. lane]
+    if out == 0 then return 1000 end
+    -- The time in which a fiftieth of the limit flows out.
+    return math.floor(math.min(math.max(setting(c, 'jobs:' .. lane) / 50 / out * 1000, 100), 30000))
+end
+
+local function backpressure(c, lane, what, held, limit)
+    count(c, 'refused:' .. lane)
+    return 'BACKPRESSURE ' .. what .. ' of partition ' .. c.p .. ' are at their limit (' .. string.format('%.0f', held)
+        .. ' of ' .. string.format('%.0f', limit) .. '); retry after ' .. come_back(c, lane) .. ' ms'
+end
+
+register('kirie_image', function(c, args)
+    local sha, bytes = args[1] or '', args[2] or ''
+    if not is_sha(sha) then
+        return refusal('BADCALL', 'kirie_image <sha256> [<bytes>]: the hash is 64 lower-case hexadecimal digits')
+    end
+    if foreign(c, sha) then return refusal('BADJOB', 'image ' .. sha .. ' does not belong to partition ' .. c.p) end
+    local key = c.k .. 'image:' .. sha
+    local needed = redis.call('HEXISTS', c.k .. 'refs', sha) == 1
+    if redis.call('EXISTS', key) == 1 then
+        if not needed then redis.call('PEXPIRE', key, setting(c, 'image_ttl_ms')) end
+        return 0
+    end
+    if bytes == '' then return -1 end
+    local held = tonumber(redis.call('HGET', c.k .. 'counters', 'image_bytes')) or 0
+    if held + #bytes > setting(c, 'image_bytes') then
+        return redis.error_reply(backpressure(c, 'bulk', 'the bytes of images', held, setting(c, 'image_bytes')))
+    end
+    if needed then
+        redis.call('SET', key, bytes)
+        redis.call('HSET', c.k .. 'refs', 'b:' .. sha, #bytes)
+        count(c, 'image_bytes', #bytes)
+    else
+        redis.call('SET', key, bytes, 'PX', setting(c, 'image_ttl_ms'))
+    end
+    return 1
+end)
+
+--[[ kirie_submit       FCALL kirie_submit 1 <prefix> <client> (<id> <lane> <image sha256> <model> <ttl ms> <line>)…
+  1 to 1024 jobs of one partition, six arguments each. client: who is told of the ends ("" nobody in particular). id: ""
+  lets the function choose; a known id changes nothing and returns that job's state, so a submit may be repeated. ttl: the
+  job expires so many ms from now ("0" never). line: the job line as JSON, without the image's bytes; an empty line asks
+  only for the embedding.
+  Reply: for each job [id, state, 1 accepted | 0 known] or [id, "refused", error]. A call of a single job gives its
+  refusal as an error reply.
+  Errors: BADCALL; BADJOB (which field, why); NOIMAGE (neither embedding nor image is there: kirie_image, then again);
+  BACKPRESSURE … retry after <n> ms; OOM. ]]
+local function bad_job(c, id, lane, sha, model, ttl, line)
+    if id ~= '' and not is_id(id) then return 'id: at most 128 of A-Z a-z 0-9 . _ : @ / + -' end
+    if not IS_LANE[lane] then return 'lane: interactive or bulk' end
+    if not is_sha(sha) then return 'image: 64 lower-case hexadecimal digits of its SHA-256' end
+    if not is_model(model) then return 'model: 1 to 64 of A-Z a-z 0-9 . _ : -' end
+    if not whole(ttl, 0, 1e13) then return 'ttl: whole milliseconds, 0 for none' end
+    if #line > LINE_BYTES then return 'line: ' .. #line .. ' bytes; at most ' .. LINE_BYTES end
+    if foreign(c, sha) then return 'image: ' .. sha .. ' does not belong to partition ' .. c.p end
+end
+
+local function over_limit(c, lane, bytes, new_image_bytes)
+    local held = c.held
+    if not held['jobs:' .. lane] then
+        local saved = redis.call('HMGET', c.k .. 'counters', 'parked:' .. lane, 'queued:' .. lane, 'delayed:' .. lane,
+            'in_work:' .. lane, 'bytes:' .. lane, 'image_bytes', 'result_bytes')
+        for i = 1, 7 do saved[i] = tonumber(saved[i]) or 0 end
+        held['jobs:' .. lane] = saved[1] + saved[2] + saved[3] + saved[4]
+        held['bytes:' .. lane] = saved[5]
+        held.image_bytes, held.result_bytes = held.image_bytes or saved[6], saved[7]
+    end
+    if held['jobs:' .. lane] >= setting(c, 'jobs:' .. lane) then
+        return backpressure(c, lane, 'the jobs of lane ' .. lane, held['jobs:' .. lane], setting(c, 'jobs:' .. lane))
+    elseif held['bytes:' .. lane] + bytes > setting(c, 'bytes:' .. lane) then
+        return backpressure(c, lane, 'the bytes of lane ' .. lane, held['bytes:' .. lane], setting(c, 'bytes:' .. lane))
+    elseif new_image_bytes > 0 and held.image_bytes + new_image_bytes > setting(c, 'image_bytes') then
+        return backpressure(c, lane, 'the bytes of images', held.image_bytes, setting(c, 'image_bytes'))
+    elseif held.result_bytes >= setting(c, 'result_bytes') then
+        return backpressure(c, lane, 'the bytes of results', held.result_bytes, setting(c, 'result_bytes'))
+    end
+end
+
+local function submit_one(c, client, id, lane, sha, model, ttl, line)
+    local problem = bad_job(c, id, lane, sha, model, ttl, line)
+    if problem then return { id, 'refused', 'BADJOB ' .. problem } end
+    if id == '' then
+        id = string.format('%s-%x-%x', c.p, c.ms, redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
+    end
+    local known = redis.call('HGET', c.k .. 'job:' .. id, 'state')
+    if known then
+        count(c, 'duplicates')
+        return { id, known, 0 }
+    end
+    local key = sha .. ':' .. model
+    if c.there[key] == nil then c.there[key] = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 end
+    local unneeded      -- the bytes of an image that no job needs so far
+    if not c.needed[sha] then
+        c.needed[sha] = redis.call('HEXISTS', c.k .. 'refs', sha) == 1
+        if not c.needed[sha] then unneeded = redis.call('STRLEN', c.k .. 'image:' .. sha) end
+    end
+    if not c.there[key] and (unneeded or redis.call('STRLEN', c.k .. 'image:' .. sha)) == 0 then
+        return { id, 'refused', 'NOIMAGE ' .. sha .. ': put the image with kirie_image, then submit again' }
+    end
+    local full = over_limit(c, lane, #line, unneeded or 0)
+    if full then return { id, 'refused', full } end
+
+    local job = { lane = lane, image = sha, model = model, attempts = '0', bytes = tostring(#line), state = 'new' }
+    local fields = {
+        'lane', lane, 'image', sha, 'model', model, 'attempts', 0, 'submitted', micros(c.us), 'bytes', #line,
+        'state', c.there[key] and 'queued' or 'waiting_embedding',
+    }
+    if client ~= '' then
+        job.client = client
+        fields[#fields + 1] = 'client'; fields[#fields + 1] = client
+    end
+    if tonumber(ttl) > 0 then
+        job.deadline = c.ms + tonumber(ttl)
+        fields[#fields + 1] = 'deadline'; fields[#fields + 1] = job.deadline
+        redis.call('ZADD', c.k .. 'deadlines', job.deadline, id)
+    end
+    redis.call('HSET', c.k .. 'job:' .. id, unpack(fields))
+    if #line > 0 then redis.call('SET', c.k .. 'line:' .. id, line) end
+    if unneeded then
+        need_image(c, sha, unneeded)
+        c.needed[sha] = true
+    else
+        redis.call('HINCRBY', c.k .. 'refs', sha, 1)
+    end
+    c.held['jobs:' .. lane] = c.held['jobs:' .. lane] + 1
+    c.held['bytes:' .. lane] = c.held['bytes:' .. lane] + #line
+    c.held.image_bytes = c.held.image_bytes + (unneeded or 0)
+    count(c, 'bytes:' .. lane, #line)
+    count(c, 'in:' .. lane)
+    if not c.there[key] then
+        redis.call('RPUSH', c.k .. 'waiting:' .. key, id)
+        count(c, 'parked:' .. lane)
+        if c.asked[key] == 'interactive' or c.asked[key] == lane then
+            count(c, 'joins')
+        else
+            ask(c, key, lane)
+            c.asked[key] = lane
+        end
+        return { id, 'waiting_embedding', 1 }
+    elseif #line == 0 then
+        embedded(c, id, job)
+        c.held['jobs:' .. lane] = c.held['jobs:' .. lane] - 1
+        return { id, 'done', 1 }
+    end
+    into_line(c, id, job)
+    return { id, 'queued', 1 }
+end
+
+register('kirie_submit', function(c, args)
+    local jobs = (#args - 1) / 6
+    local client = args[1] or ''
+    if jobs < 1 or jobs > BATCH or jobs ~= math.floor(jobs) then
+        return refusal('BADCALL', 'kirie_submit <client> (<id> <lane> <image> <model> <ttl> <line>)…: 1 to 1024 jobs')
+    elseif client ~= '' and not is_id(client) then
+        return refusal('BADCALL', 'client: at most 128 of A-Z a-z 0-9 . _ : @ / + -')
+    end
+    c.there, c.needed, c.asked, c.held = {}, {}, {}, {}
+    local replies = {}
+    for i = 1, jobs do
+        local at = 2 + (i - 1) * 6
+        replies[i] = submit_one(c, client, unpack(args, at, at + 5))
+    end
+    if jobs == 1 and replies[1][2] == 'refused' then return redis.error_reply(replies[1][3]) end
+    return replies
+end)
+
+--[[ kirie_take         FCALL kirie_take 1 <prefix> <encode|decode> <worker> <model> <lane> <count> <lease ms> [<age ms>]
+  The next work of this partition under a lease. worker: the name that leases and consumers show. model: the only one
+  that this worker serves ("" whatever comes, for clusters where no worker names one). lane: any (the rule above),
+  interactive or bulk. count: 1 to 256, the batch: encodes of several images, or prompts on one image.
+  age: only from lines whose head has stood for so long; an idle worker takes from another's partition that way.
+  Reply: ["work", …] · ["idle"] nothing here now · ["again"] the bound of one call was reached: call again.
+    encode: ["work", [key, token, attempt, since, lane]…]
+    decode: ["work", key, lane, [id, token, attempt, submitted, line, deadline ms or ""]…]
+  The image's bytes are at image:<sha>, the record at embedding:<key>: read them with GET.
+  Errors: BADCALL. ]]
+local function put_aside(c, stream, stage, lane, model, ticket, raw, owner)
+    local other = line_name(c, stage, lane, model)
+    local moved = redis.call('XADD', other, '*', unpack(raw))
+    redis.pcall('XGROUP', 'CREATE', other, GROUP[stage], '0')
+    redis.call('HSET', c.k .. 'turn', 'asides', 1)
+    settle(stream, stage, ticket)
+    if owner then redis.call('HSET', owner, 'ticket', moved, 'aside', 1) end
+    c.bells[stage] = true
+end
+
+-- Whether this ticket of this line is the one that the job or flight holds; ids are unique only within one stream.
+local function names(owner, lane, ticket, aside)
+    return owner.ticket == ticket and owner.lane == lane and (owner.aside ~= nil) == aside
+end
+
+local function take_flight(c, stream, lane, ticket, fields, raw, worker, model, lease, token, aside, taken)
+    local key, try = fields.key, tonumber(fields.try)
+    if not key or not try or not is_key(key) then
+        return garbage(c, stream, 'encode', ticket, raw, 'not a ticket: {key, try} is expected')
+    end
+    local flight = load(c.k .. 'flight:' .. key)
+    local _, wants = split(key)
+    if not flight or flight.state ~= 'queued' or not names(flight, lane, ticket, aside) then
+        settle(stream, 'encode', ticket)
+    elseif redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 then
+        settle(stream, 'encode', ticket)
+        end_flight(c, key, flight)
+        release(c, key, setting(c, 'chunk'))
+    elseif not wanted(c, key) then
+        settle(stream, 'encode', ticket)
+        end_flight(c, key, flight)
+        count(c, 'encode_unwanted')
+    elseif model ~= '' and wants ~= model then
+        put_aside(c, stream, 'encode', lane, wants, ticket, raw, c.k .. 'flight:' .. key)
+    else
+        local attempt = (tonumber(flight.attempts) or 0) + 1
+        redis.call('HSET', c.k .. 'flight:' .. key, 'state', 'in_work', 'token', token, 'worker', worker,
+            'attempts', attempt, 'started', micros(c.us))
+        redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'e:' .. key)
+        count(c, 'encode_queued:' .. flight.lane, -1)
+        count(c, 'encode_in_work:' .. flight.lane)
+        count(c, 'encode_started')
+        if attempt == 1 then observe(c, 'encode_wait:' .. flight.lane, flight.since) end
+        taken[#taken + 1] = { key, token, attempt, flight.since, flight.lane }
+    end
+end
+
+local function take_job(c, id, job, ticket, aside, worker, lease, token)
+    local attempt = (tonumber(job.attempts) or 0) + 1
+    local key = c.k .. 'job:' .. id
+    redis.call('HSET', key, 'state', 'in_work', 'started', micros(c.us), 'token', token, 'attempts', attempt,
+        'worker', worker)
+    if ticket then
+        redis.call('HSET', key, 'ticket', ticket)
+        if aside then redis.call('HSET', key, 'aside', 1) end
+    elseif job.ticket then
+        redis.call('HDEL', key, 'ticket', 'aside')
+    end
+    redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'd:' .. id)
+    count(c, 'queued:' .. job.lane, -1)
+    count(c, 'in_work:' .. job.lane)
+    if attempt == 1 then observe(c, 'wait:' .. job.lane, job.submitted) end
+    return { id, token, attempt, job.submitted, redis.call('GET', c.k .. 'line:' .. id) or '', job.deadline or '' }
+end
+
+local function still_good(c, id, job)
+    if job.deadline and tonumber(job.deadline) <= c.ms then
+        finish(c, id, job, 'expired', 'the deadline passed')
+        return false
+    end
+    return true
+end
+
+local function take_batch(c, stream, lane, ticket, fields, raw, worker, model, lease, token, n, aside)
+    local id, try = fields.job, tonumber(fields.try)
+    if not id or not try then
+        garbage(c, stream, 'decode', ticket, raw, 'not a ticket: {job, try} is expected')
+        return nil
+    end
+    local job = load(c.k .. 'job:' .. id)
+    if not job or not job.image or not job.model then
+        -- A job of ours may be gone by now only if its retention passed while the ticket stood in line.
+        if c.ms - (tonumber(string.match(ticket, '^%d+')) or 0) < setting(c, 'retention_ms') then
+            garbage(c, stream, 'decode', ticket, raw, 'no such job')
+        else
+            settle(stream, 'decode', ticket)
+        end
+        return nil
+    end
+    local key = key_of(job)
+    if model ~= '' and job.model ~= model then
+        local own = try > 0 and job.state == 'queued' and names(job, lane, ticket, aside)
+        if try > 0 and not own then settle(stream, 'decode', ticket); return nil end
+        put_aside(c, stream, 'decode', lane, job.model, ticket, raw, own and (c.k .. 'job:' .. id) or nil)
+        return nil
+    end
+    local taken = { 'work', key, lane }
+    if try > 0 then
+        if job.state == 'queued' and not job.delayed and names(job, lane, ticket, aside) and still_good(c, id, job) then
+            taken[4] = take_job(c, id, job, ticket, aside, worker, lease, token)
+        end
+    else
+        local list = c.k .. 'ready:' .. lane .. ':' .. key
+        local looked, left = 0, true
+        while left and #taken - 3 < n and looked < 512 do
+            local ids = redis.call('LPOP', list, n - (#taken - 3))
+            left = ids and #ids > 0
+            for _, mate in ipairs(ids or {}) do
+                looked = looked + 1
+                local it = mate == id and job or load(c.k .. 'job:' .. mate)
+                if it and it.state == 'queued' and not it.delayed and it.attempts == '0' and it.lane == lane
+                    and key_of(it) == key and still_good(c, mate, it) then
+                    it.state = 'in_work'
+                    local lead = #taken == 3 and ticket or nil
+                    taken[#taken + 1] = take_job(c, mate, it, lead, aside, worker, lease, token)
+                end
+            end
+        end
+        if #taken == 3 and left then
+            redis.call('XADD', stream, '*', unpack(raw))    -- only stale ids so far: the ticket is still good
+        end
+    end
+    if #taken == 3 then
+        settle(stream, 'decode', ticket)
+        return nil
+    end
+    count(c, 'batches')
+    return taken
+end
+
+-- Whether the next ticket of a line has stood there for `age` ms.
+local function lags(c, stream, stage, age)
+    local groups = redis.pcall('XINFO', 'GROUPS', stream)
+    for _, each in ipairs(groups.err and {} or groups) do
+        local group = table_of(each)
+        if group.name == GROUP[stage] then
+            local head = redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
+            return head ~= nil and c.ms - (tonumber(string.match(head[1], '^%d+')) or c.ms) >= age
+        end
+    end
+    return false
+end
+
+local function take_from(c, stage, lane, worker, model, n, lease)
+    local streams, own = { line_name(c, stage, lane) }, nil
+    if model ~= '' and c.asides and redis.call('EXISTS', line_name(c, stage, lane, model)) == 1 then
+        own = line_name(c, stage, lane, model)
+        table.insert(streams, 1, own)
+    end
+    local taken = {}
+    for _, stream in ipairs(streams) do
+        while c.looked < SEARCH and (not c.age or lags(c, stream, stage, c.age)) do
+            local ticket, fields, raw = next_ticket(stream, stage, worker)
+            if not ticket then
+                if stream == own and redis.call('XLEN', own) == 0 then redis.call('DEL', own) end
+                break
+            end
+            c.looked = c.looked + 1
+            c.token = micros(c.us)
+            if stage == 'decode' then
+                local aside = stream == own
+                local batch = take_batch(c, stream, lane, ticket, fields, raw, worker, model, lease, c.token, n, aside)
+                if batch then return batch end
+            else
+                take_flight(c, stream, lane, ticket, fields, raw, worker, model, lease, c.token, stream == own, taken)
+                if #taken >= n then break end
+            end
+        end
+        if #taken >= n then break end
+    end
+    if #taken == 0 then return nil end
+    table.insert(taken, 1, 'work')
+    return taken
+end
+
+-- The rule of the lanes, and its memory.
+local function take_by_rule(c, stage, lane, worker, model, n, lease)
+    local turn = redis.call('HMGET', c.k .. 'turn', stage, 'asides')
+    c.asides = turn[2]
+    if lane ~= 'any' then return take_from(c, stage, lane, worker, model, n, lease) end
+    local streak = tonumber(turn[1]) or 0
+    local order = streak >= setting(c, 'streak') and { 'bulk', 'interactive' } or LANES
+    for _, each in ipairs(order) do
+        local taken = take_from(c, stage, each, worker, model, n, lease)
+        if taken then
+            local after = 0
+            if each == 'interactive' then
+                local gauge = (stage == 'encode' and 'encode_queued:bulk' or 'queued:bulk')
+                if (tonumber(redis.call('HGET', c.k .. 'counters', gauge)) or 0) > 0 then after = streak + 1 end
+            end
+            if after ~= streak then redis.call('HSET', c.k .. 'turn', stage, after) end
+            return taken
+        end
+    end
+end
+
+register('kirie_take', function(c, args)
+    local stage, worker, model, lane = args[1] or '', args[2] or '', args[3] or '', args[4] or ''
+    local n, lease, age = whole(args[5], 1, 256), whole(args[6], 1, 86400000), whole(args[7] or 0, 0, 86400000)
+    if not GROUP[stage] or not is_id(worker) or (model ~= '' and not is_model(model))
+        or (lane ~= 'any' and not IS_LANE[lane]) or not n or not lease or not age then
+        return refusal('BADCALL',
+            'kirie_take <encode|decode> <worker> <model> <any|interactive|bulk> <count> <lease ms> [<age ms>]')
+    end
+    c.looked = 0
+    c.age = age > 0 and age or nil
+    local taken = take_by_rule(c, stage, lane, worker, model, n, lease)
+    if not taken and c.looked < SEARCH and promote(c, 16) + reclaim(c, 16) > 0 then
+        taken = take_by_rule(c, stage, lane, worker, model, n, lease)
+    end
+    if taken then return taken end
+    return { c.looked >= SEARCH and 'again' or 'idle' }
+end, { 'allow-oom' })
+
+--[[ kirie_renew        FCALL kirie_renew 1 <prefix> <lease ms> (<encode|decode> <key or id> <token>)…
+  Extends leases; they run lease ms from now.
+  Reply: for each: renewed · unwanted (renewed, but no job waits for this encode any more) · lost (another worker has it,
+  or will) · cancelled, expired, done, failed, dead (the job ended: drop the work). Errors: BADCALL. ]]
+local function triples(args, first)
+    local n = (#args - first + 1) / 3
+    return n >= 1 and n <= BATCH and n == math.floor(n) and n or nil
+end
+
+register('kirie_renew', function(c, args)
+    local lease, n = whole(args[1], 1, 86400000), triples(args, 2)
+    if not lease or not n then
+        return refusal('BADCALL', 'kirie_renew <lease ms> (<encode|decode> <key or id> <token>)…')
+    end
+    local replies = {}
+    for i = 1, n do
+        local stage, name, token = args[i * 3 - 1], args[i * 3], args[i * 3 + 1]
+        if stage == 'encode' then
+            local flight = redis.call('HMGET', c.k .. 'flight:' .. name, 'state', 'token')
+            if flight[1] == 'in_work' and flight[2] == token then
+                redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'e:' .. name)
+                replies[i] = wanted(c, name) and 'renewed' or 'unwanted'
+            else
+                replies[i] = 'lost'
+            end
+        else
+            local job = redis.call('HMGET', c.k .. 'job:' .. name, 'state', 'token')
+            if job[1] == 'in_work' and job[2] == token then
+                redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'd:' .. name)
+                replies[i] = 'renewed'
+            else
+                replies[i] = TERMINAL[job[1]] and job[1] or 'lost'
+            end
+        end
+    end
+    return replies
+end, { 'allow-oom' })
+
+--[[ kirie_ready        FCALL kirie_ready 1 <prefix> <key> <token> <ttl ms> <record>
+  Publishes an embedding and releases the jobs parked on it, up to "chunk" in this call. Where embeddings are kept in
+  another Redis, the record is a short mark. A publication without the lease is stored if nothing is there, and ends
+  nothing.
+  Reply: ["published" | "late", released, left]; while left > 0: kirie_release. Errors: BADCALL, OOM (renew, then again). ]]
+register('kirie_ready', function(c, args)
+    local key, token, ttl, record = args[1] or '', args[2] or '', whole(args[3], 1, 1e13), args[4] or ''
+    if not is_key(key) or not ttl or record == '' then
+        return refusal('BADCALL', 'kirie_ready <key> <token> <ttl ms> <record>')
+    end
+    local flight = load(c.k .. 'flight:' .. key)
+    if not flight or flight.state ~= 'in_work' or flight.token ~= token then
+        redis.call('SET', c.k .. 'embedding:' .. key, record, 'PX', ttl, 'NX')
+        count(c, 'encode_late')
+        return { 'late', 0, 0 }
+    end
+    redis.call('SET', c.k .. 'embedding:' .. key, record, 'PX', ttl)
+    end_flight(c, key, flight)
+    count(c, 'encode_finished')
+    count(c, 'encode_us', c.us - (tonumber(flight.started) or c.us))
+    observe(c, 'encode_service:' .. flight.lane, flight.started)
+    local released, left = release(c, key, setting(c, 'chunk'))
+    return { 'published', released, left }
+end)
+
+--[[ kirie_release      FCALL kirie_release 1 <prefix> <key>
+  Goes on releasing (or, after an encode that failed for good, ending) the jobs parked on a key.
+  Reply: [moved, left]. Errors: BADCALL. ]]
+register('kirie_release', function(c, args)
+    if not is_key(args[1] or '') then return refusal('BADCALL', 'kirie_release <key>') end
+    if redis.call('ZSCORE', c.k .. 'delayed', 'r:' .. args[1]) == false then return { 0, 0 } end
+    local moved, left = continue_release(c, args[1], setting(c, 'chunk'))
+    return { moved, left }
+end, { 'allow-oom' })
+
+--[[ kirie_missing      FCALL kirie_missing 1 <prefix> <key> <0|1> (<id> <token>)…
+  A decoder holds these jobs and the embedding is gone, or (1) corrupt and to be dropped. They go back to waiting and one
+  encode is asked for; where the embedding is there again meanwhile, they go back to their line. No attempt is counted,
+  but after "misses" times a job is dead.
+  Reply: for each: waiting_embedding · queued · dead · lost, or the state it ended in. Errors: BADCALL. ]]
+register('kirie_missing', function(c, args)
+    local key, drop, n = args[1] or '', args[2], (#args - 2) / 2
+    if not is_key(key) or (drop ~= '0' and drop ~= '1') or n < 1 or n > BATCH or n ~= math.floor(n) then
+        return refusal('BADCALL', 'kirie_missing <key> <0|1> (<id> <token>)…')
+    end
+    if drop == '1' then
+        redis.call('DEL', c.k .. 'embedding:' .. key)
+        count(c, 'corrupt')
+    end
+    local there = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1
+    if not there then count(c, 'evictions') end
+    local replies = {}
+    for i = 1, n do
+        local id, token = args[i * 2 + 1], args[i * 2 + 2]
+        local job = load(c.k .. 'job:' .. id)
+        if not job or job.state ~= 'in_work' or job.token ~= token or key_of(job) ~= key then
+            replies[i] = job and TERMINAL[job.state] and job.state or 'lost'
+        else
+            local misses = (tonumber(job.misses) or 0) + 1
+            if misses > setting(c, 'misses') then
+                local times = setting(c, 'misses')
+                finish(c, id, job, 'dead', 'its embedding was evicted ' .. times .. ' times: raise maxmemory')
+                replies[i] = 'dead'
+            else
+                out_of_place(c, id, job)
+                job.attempts = tostring((tonumber(job.attempts) or 1) - 1)
+                redis.call('HSET', c.k .. 'job:' .. id, 'misses', misses, 'attempts', job.attempts)
+                if there then
+                    into_line(c, id, job)
+                    replies[i] = 'queued'
+                else
+                    redis.call('HSET', c.k .. 'job:' .. id, 'state', 'waiting_embedding')
+                    redis.call('RPUSH', c.k .. 'waiting:' .. key, id)
+                    count(c, 'parked:' .. job.lane)
+                    ask(c, key, job.lane)
+                    replies[i] = 'waiting_embedding'
+                end
+            end
+        end
+    end
+    return replies
+end, { 'allow-oom' })
+
+--[[ kirie_complete     FCALL kirie_complete 1 <prefix> (<id> <token> <result>)…
+  The result, the state, the acknowledgement and the notifications of 1 to 1024 jobs in one step.
+  Reply: for each [1, "done"], or [0, state] where nothing was changed: the job had ended before, or the lease is lost
+  ("lost"), or nobody knows the id ("unknown"). Errors: BADCALL. ]]
+register('kirie_complete', function(c, args)
+    local n = triples(args, 1)
+    if not n then return refusal('BADCALL', 'kirie_complete (<id> <token> <result>)…') end
+    local replies = {}
+    for i = 1, n do
+        local id, token, result = args[i * 3 - 2], args[i * 3 - 1], args[i * 3]
+        local job = load(c.k .. 'job:' .. id)
+        if not job then
+            replies[i] = { 0, 'unknown' }
+        elseif TERMINAL[job.state] then
+            count(c, 'duplicate_completions')
+            replies[i] = { 0, job.state }
+        elseif job.state ~= 'in_work' or job.token ~= token then
+            count(c, 'lost')
+            replies[i] = { 0, 'lost' }
+        else
+            observe(c, 'service:' .. job.lane, job.started)
+            finish(c, id, job, 'done', nil, result)
+            replies[i] = { 1, 'done' }
+        end
+    end
+    return replies
+end, { 'allow-oom' })
+
+--[[ kirie_fail         FCALL kirie_fail 1 <prefix> <encode|decode> <key or id> <token> <1 retryable|0> <reason>
+  Work that could not be done. Retryable: again after a backoff that doubles, until the attempts are used up; then dead.
+  Not retryable (the picture cannot be read, the prompt makes no sense): failed; of an encode, every job parked on it.
+  Reply: queued · failed · dead · lost, or the state in which the job ended before. Errors: BADCALL. ]]
+register('kirie_fail', function(c, args)
+    local stage, name, token, again = args[1], args[2] or '', args[3], args[4]
+    local why = string.sub(args[5] or '', 1, 1000)
+    if not GROUP[stage] or not token or (again ~= '0' and again ~= '1') or why == '' then
+        return refusal('BADCALL', 'kirie_fail <encode|decode> <key or id> <token> <1|0> <reason>')
+    end
+    if stage == 'encode' then
+        local flight = load(c.k .. 'flight:' .. name)
+        if not flight or flight.state ~= 'in_work' or flight.token ~= token then return 'lost' end
+        if again == '1' then return try_flight_again(c, name, flight, why, true) end
+        ground(c, name, flight, 'failed', why)
+        return 'failed'
+    end
+    local job = load(c.k .. 'job:' .. name)
+    if not job or job.state ~= 'in_work' or job.token ~= token then
+        return job and TERMINAL[job.state] and job.state or 'lost'
+    end
+    if again == '1' then return try_again(c, name, job, why, true) end
+    finish(c, name, job, 'failed', why)
+    return 'failed'
+end, { 'allow-oom' })
+
+--[[ kirie_return       FCALL kirie_return 1 <prefix> (<encode|decode> <key or id> <token>)…
+  Hands work back unfinished (a worker that drains): at once in line again, no attempt counted.
+  Reply: for each: queued · lost, or the state in which the job ended. Errors: BADCALL. ]]
+register('kirie_return', function(c, args)
+    local n = triples(args, 1)
+    if not n then return refusal('BADCALL', 'kirie_return (<encode|decode> <key or id> <token>)…') end
+    local replies = {}
+    for i = 1, n do
+        local stage, name, token = args[i * 3 - 2], args[i * 3 - 1], args[i * 3]
+        local held = load(c.k .. (stage == 'encode' and 'flight:' or 'job:') .. name)
+        if not held or held.state ~= 'in_work' or held.token ~= token then
+            replies[i] = stage ~= 'encode' and held and TERMINAL[held.state] and held.state or 'lost'
+        else
+            local attempts = tostring(math.max((tonumber(held.attempts) or 1) - 1, 0))
+            if stage == 'encode' then
+                flight_out_of_place(c, name, held)
+                flight_into_line(c, name, held.lane, attempts)
+            else
+                out_of_place(c, name, held)
+                held.attempts = attempts
+                redis.call('HSET', c.k .. 'job:' .. name, 'attempts', attempts)
+                into_line(c, name, held)
+            end
+            replies[i] = 'queued'
+        end
+    end
+    return replies
+end, { 'allow-oom' })
+
+--[[ kirie_cancel       FCALL kirie_cancel 1 <prefix> <id>…
+  Ends jobs that have not ended. Whoever works on one learns it when renewing or completing.
+  Reply: for each [1, "cancelled"], [0, state in which it had ended] or [0, "unknown"]. Errors: BADCALL. ]]
+register('kirie_cancel', function(c, args)
+    if #args < 1 or #args > BATCH then return refusal('BADCALL', 'kirie_cancel <id>…: 1 to 1024') end
+    local replies = {}
+    for i, id in ipairs(args) do
+        local job = load(c.k .. 'job:' .. id)
+        if not job then
+            replies[i] = { 0, 'unknown' }
+        elseif TERMINAL[job.state] then
+            replies[i] = { 0, job.state }
+        else
+            finish(c, id, job, 'cancelled')
+            replies[i] = { 1, 'cancelled' }
+        end
+    end
+    return replies
+end, { 'allow-oom' })
+
+--[[ kirie_status       FCALL_RO kirie_status 1 <prefix> <id>…
+  Reply: for each nothing (nil: unknown here) or the job's fields, flat: state, lane, image, model, attempts, submitted,
+  started, finished, error, worker, misses, deadline, … Errors: BADCALL. ]]
+local function read_only(name, body)
+    redis.register_function {
+        function_name = name, flags = { 'no-writes', 'allow-oom' },
+        callback = function(keys, args)
+            local c, problem = open(keys)
+            if not c then return problem end
+            return body(c, args)
+        end,
+    }
+end
+
+read_only('kirie_status', function(c, args)
+    if #args < 1 or #args > BATCH then return refusal('BADCALL', 'kirie_status <id>…: 1 to 1024') end
+    local replies = {}
+    for i, id in ipairs(args) do
+        local flat = redis.call('HGETALL', c.k .. 'job:' .. id)
+        local shown = false
+        for at = 1, #flat, 2 do
+            if flat[at] ~= 'token' and flat[at] ~= 'ticket' and flat[at] ~= 'aside' and flat[at] ~= 'client' then
+                shown = shown or {}
+                shown[#shown + 1] = flat[at]; shown[#shown + 1] = flat[at + 1]
+            end
+        end
+        replies[i] = shown
+    end
+    return replies
+end)
+
+--[[ kirie_reclaim      FCALL kirie_reclaim 1 <prefix> [<limit>]
+  Puts work whose lease ran out back in line, or to the dead after its last attempt. The janitor does it too.
+  Reply: how many. Errors: BADCALL. ]]
+register('kirie_reclaim', function(c, args)
+    local limit = whole(args[1] or 100, 1, 10000)
+    if not limit then return refusal('BADCALL', 'kirie_reclaim [<limit>]') end
+    return reclaim(c, limit)
+end, { 'allow-oom' })
+
+--[[ kirie_janitor      FCALL kirie_janitor 1 <prefix> [<limit>]
+  Whatever time brings: backoffs end, leases run out, deadlines pass, retention ends, dead letters beyond the cap go, idle
+  consumers leave; at most limit (100) of each.
+  Reply: [promoted, reclaimed, expired, removed, trimmed, again (1: a limit was reached), ms until the next is due or -1].
+  Errors: BADCALL. ]]
+register('kirie_janitor', function(c, args)
+    local limit = whole(args[1] or 100, 1, 10000)
+    if not limit then return refusal('BADCALL', 'kirie_janitor [<limit>]') end
+    local reply = {
+        promote(c, limit), reclaim(c, limit), expire(c, limit), remove_ended(c, limit), trim_dead(c, limit), 0, -1,
+    }
+    forget_consumers(c)
+    sample_totals(c)
+    for i = 1, 5 do
+        if reply[i] >= limit then reply[6] = 1 end
+    end
+    local function due(zset, now)
+        local head = redis.call('ZRANGE', c.k .. zset, 0, 0, 'WITHSCORES')
+        local wait = head[2] and math.max(math.ceil(tonumber(head[2]) - now), 0)
+        if wait and (reply[7] < 0 or wait < reply[7]) then reply[7] = wait end
+    end
+    due('leases', lease_clock(c))
+    due('delayed', lease_clock(c))
+    due('deadlines', c.ms)
+    return reply
+end, { 'allow-oom' })
+
+--[[ kirie_dead_retry   FCALL kirie_dead_retry 1 <prefix> <entry>…
+  Brings dead jobs back with their attempts at zero; <entry> is the id of the dead letter (XRANGE <prefix>dead - +).
+  Reply: for each: queued · waiting_embedding · unknown · not a job · NOIMAGE (embedding and image are gone: kirie_image
+  first). Errors: BADCALL, OOM. ]]
+register('kirie_dead_retry', function(c, args)
+    if #args < 1 or #args > BATCH then return refusal('BADCALL', 'kirie_dead_retry <entry>…: 1 to 1024') end
+    local replies = {}
+    for i, entry in ipairs(args) do
+        local found = string.find(entry, '^%d+-%d+$') and redis.call('XRANGE', c.k .. 'dead', entry, entry)[1]
+        local id = found and (table_of(found[2]) or {}).job
+        local job = id and load(c.k .. 'job:' .. id)
+        if not found then
+            replies[i] = 'unknown'
+        elseif not job or job.state ~= 'dead' then
+            replies[i] = 'not a job'
+        else
+            local key = key_of(job)
+            local there = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1
+            if not there and redis.call('EXISTS', c.k .. 'image:' .. job.image) == 0 then
+                replies[i] = 'NOIMAGE'
+            else
+                redis.call('XDEL', c.k .. 'dead', entry)
+                redis.call('DEL', c.k .. 'done:' .. id)
+                redis.call('HDEL', c.k .. 'job:' .. id, 'error', 'finished', 'misses', 'deadline', 'token', 'worker',
+                    'ticket', 'aside', 'delayed')
+                redis.call('HSET', c.k .. 'job:' .. id, 'attempts', 0, 'submitted', micros(c.us),
+                    'state', 'waiting_embedding')
+                job.attempts = '0'
+                need_image(c, job.image)
+                count(c, 'bytes:' .. job.lane, tonumber(job.bytes) or 0)
+                count(c, 'in:' .. job.lane)
+                count(c, 'revived')
+                if there and not encode_only(job) then
+                    into_line(c, id, job)
+                    replies[i] = 'queued'
+                else
+                    redis.call('RPUSH', c.k .. 'waiting:' .. key, id)
+                    count(c, 'parked:' .. job.lane)
+                    ask(c, key, job.lane)
+                    replies[i] = 'waiting_embedding'
+                end
+            end
+        end
+    end
+    return replies
+end)
+
+--[[ kirie_dead_purge   FCALL kirie_dead_purge 1 <prefix> <entry>… | <count>
+  Removes these dead letters, or the oldest <count> (at most 1024), with what is left of their jobs.
+  Reply: how many. Errors: BADCALL. ]]
+register('kirie_dead_purge', function(c, args)
+    if #args < 1 or #args > BATCH then return refusal('BADCALL', 'kirie_dead_purge <entry>… | <count>') end
+    local letters = {}
+    local n = whole(args[1], 1, BATCH)
+    if #args == 1 and n then
+        letters = redis.call('XRANGE', c.k .. 'dead', '-', '+', 'COUNT', n)
+    else
+        for _, entry in ipairs(args) do
+            local found = string.find(entry, '^%d+-%d+$') and redis.call('XRANGE', c.k .. 'dead', entry, entry)[1]
+            if found then letters[#letters + 1] = found end
+        end
+    end
+    local removed = 0
+    for _, letter in ipairs(letters) do removed = removed + remove_letter(c, letter[1], table_of(letter[2]) or {}) end
+    return removed
+end, { 'allow-oom' })
+
+--[[ kirie_stats        FCALL_RO kirie_stats 1 <prefix>
+  What there is to watch, in one reply of bounded size: flat names and values.
+    gauges, by lane: parked, queued, delayed, in_work (jobs); encode_queued, encode_delayed, encode_in_work (flights);
+      bytes; and image_bytes, result_bytes, flights_open, dead_letters_kept
+    totals: in, out, done, failed, dead, cancelled, expired, refused by lane; duplicates, flights, joins, retries, reclaimed,
+      lost, batches, evictions, corrupt, duplicate_completions, garbage, revived, dead_letters, encode_started,
+      encode_finished, encode_late, encode_failed, encode_dead, encode_retries, encode_reclaimed, encode_unwanted, encode_us;
+      fetches and hits (of embeddings, which decoders add with HINCRBY <prefix>counters)
+    lag:<stage>:<lane>, pending:<stage>:<lane>: of the group, as XINFO GROUPS says ("" unknown)
+    age_ms:<stage>:<lane>: how long the head of the line stands there (0: nobody); age_ms:parked: the oldest flight
+    rate_in:<lane>, rate_out:<lane>: jobs per second over the last minute
+    hist:<series>:<lane>:<bucket>: observations; series wait (submit to take), service (take to complete), encode_wait,
+      encode_service; bucket b holds 2^(b/4) <= microseconds < 2^((b+1)/4)
+  Errors: BADCALL. ]]
+read_only('kirie_stats', function(c)
+    local flat = redis.call('HGETALL', c.k .. 'counters')
+    local function add(name, value) flat[#flat + 1] = name; flat[#flat + 1] = tostring(value) end
+    for stage, group in pairs(GROUP) do
+        for _, lane in ipairs(LANES) do
+            local name = stage .. ':' .. lane
+            local stream = c.k .. name
+            local age, lag, pending = 0, 0, 0
+            local groups = redis.pcall('XINFO', 'GROUPS', stream)
+            for _, each in ipairs(groups.err and {} or groups) do
+                local info = table_of(each)
+                if info.name == group then
+                    lag, pending = info.lag or '', info.pending
+                    -- The first tickets may be empty; a few are looked through for one that counts.
+                    local next = redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 16)
+                    for _, entry in ipairs(next) do
+                        local fields = table_of(entry[2]) or {}
+                        local owner = fields.job and ('job:' .. fields.job) or ('flight:' .. (fields.key or ''))
+                        if redis.call('HGET', c.k .. owner, 'state') == 'queued' then
+                            age = math.max(c.ms - tonumber(string.match(entry[1], '^%d+')), 0)
+                            break
+                        end
+                    end
+                end
+            end
+            add('lag:' .. name, lag)
+            add('pending:' .. name, pending)
+            add('age_ms:' .. name, age)
+        end
+    end
+    local oldest = redis.call('ZRANGE', c.k .. 'flights', 0, 0, 'WITHSCORES')
+    add('age_ms:parked', oldest[2] and math.max(c.ms - tonumber(oldest[2]), 0) or 0)
+    add('flights_open', redis.call('ZCARD', c.k .. 'flights'))
+    add('dead_letters_kept', redis.call('XLEN', c.k .. 'dead'))
+    for name, value in pairs(rates(c)) do add('rate_' .. name, string.format('%.3f', value)) end
+    return flat
+end)
