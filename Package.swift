@@ -56,6 +56,9 @@ let package = Package(
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "CKernels"]),
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", crypto]),
+        .target(
+            name: "Cluster", dependencies: ["Segmentation", "Redis"], resources: [.embedInCode("Resources/kirie.lua")],
+            swiftSettings: settings),
         // 5: measuring a model on labelled pictures
         room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors"]),
         // 7: the command line
@@ -79,6 +82,7 @@ let package = Package(
         tests(of: "KirieCLI", ["Checkpoints", "Imaging", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
+        tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),
         .target(name: "RedisTesting", dependencies: ["Redis"], path: "Tests/RedisTesting", swiftSettings: settings),
     ]
 )

@@ -1,0 +1,262 @@
+public import Redis
+public import Segmentation
+
+/// The cluster's functions as typed calls; it holds no state of its own beside the client.
+///
+/// ```swift
+/// let broker = try await Broker.open(RedisClient.connect(url))
+/// try await broker.putImage(digest, file)
+/// let outcomes = try await broker.submit([Job(id: "a", lane: .bulk, image: digest, model: model, line: line)])
+/// ```
+/// Calls that name several jobs are sorted by partition and sent in one go; answers come in the order of the questions.
+public struct Broker: Sendable {
+    /// The connection.
+    public let redis: RedisClient
+    /// The names of things.
+    public let keys: ClusterKeys
+    /// P: how many shares the images have.
+    public let partitionCount: Int
+
+    /// How many jobs one call of a function may name.
+    static let batch = 1024
+
+    /// A broker over a cluster that was set up.
+    public init(redis: RedisClient, keys: ClusterKeys = ClusterKeys(), partitionCount: Int = 16) {
+        self.redis = redis
+        self.keys = keys
+        self.partitionCount = partitionCount
+    }
+
+    /// Sets up what is missing: the functions, the number of partitions, the consumer groups.
+    ///
+    /// - Parameter partitions: how many where the cluster is new; one that exists keeps its number.
+    /// - Throws: what ``FunctionsLibrary/ensure(in:)`` throws.
+    public static func open(
+        _ redis: RedisClient, keys: ClusterKeys = ClusterKeys(), partitions: Int = 16
+    ) async throws(ClusterError) -> Broker {
+        try await FunctionsLibrary.ensure(in: redis)
+        let count: Int
+        do {
+            _ = try await redis.send(
+                RedisCommand("HSETNX", .string(keys.cluster), "partitions", .integer(partitions), repetition: .safe))
+            count = try await redis.fields(keys.cluster, ["partitions"])[0].flatMap { Int($0.string) } ?? partitions
+        } catch {
+            throw ClusterError(error)
+        }
+        let broker = Broker(redis: redis, keys: keys, partitionCount: count)
+        _ = try await broker.callAll(
+            broker.partitions.map {
+                .call("kirie_prepare", keys: [keys.prefix($0)], [.integer(count)], repetition: .safe)
+            })
+        return broker
+    }
+
+    /// All partitions.
+    public var partitions: [Partition] { (0..<partitionCount).map { Partition($0) } }
+
+    /// Where an image lives.
+    public func partition(of image: ImageDigest) -> Partition { Partition(of: image, among: partitionCount) }
+
+    // MARK: Images
+
+    /// Which of these images are in the cluster.
+    public func hasImages(_ images: [ImageDigest]) async throws(ClusterError) -> [Bool] {
+        let replies = try await callAll(
+            images.map {
+                .call(
+                    "kirie_image", keys: [keys.prefix(partition(of: $0))], [.string($0.hexadecimal)], repetition: .safe)
+            })
+        return replies.map { $0.integer == 0 }
+    }
+
+    /// Stores an image file once; returns whether it is new.
+    ///
+    /// - Parameter bytes: the file, or `ref:` and an address that the encoders can read.
+    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)``.
+    @discardableResult
+    public func putImage(_ image: ImageDigest, _ bytes: RedisArgument) async throws(ClusterError) -> Bool {
+        let reply = try await call(
+            "kirie_image", in: partition(of: image), [.string(image.hexadecimal), bytes], repetition: .safe)
+        return reply.integer == 1
+    }
+
+    /// An image file; nil where it is not there.
+    public func image(_ image: ImageDigest) async throws(ClusterError) -> RedisBytes? {
+        do { return try await redis.get(keys.image(image, in: partition(of: image))) } catch {
+            throw ClusterError(error)
+        }
+    }
+
+    // MARK: Jobs
+
+    /// Submits any number of jobs; each is accepted or refused for itself.
+    ///
+    /// Safe to repeat after a broken connection, as each job has its id.
+    ///
+    /// - Parameter client: who is told of the ends, see ``ClusterKeys/reply(_:)``.
+    /// - Throws: where Redis as a whole does not do its work, also ``ClusterError/backpressure(reason:retryAfter:)`` when
+    ///   it is out of memory; some of the jobs may have been accepted.
+    public func submit(_ jobs: [Job], client: String? = nil) async throws(ClusterError) -> [Submission] {
+        var commands: [RedisCommand] = []
+        var places: [[Int]] = []
+        for (partition, indices) in byPartition(jobs, { partition(of: $0.image) }) {
+            for chunk in indices.chunks(of: Self.batch) {
+                var arguments: [RedisArgument] = [.string(client ?? "")]
+                arguments.reserveCapacity(1 + 6 * chunk.count)
+                for index in chunk {
+                    let job = jobs[index]
+                    arguments += [
+                        .string(job.id), .string(job.lane.rawValue), .string(job.image.hexadecimal),
+                        .string(job.model.text),
+                        .integer(job.timeToLive.map { max(1, $0.milliseconds) } ?? 0), .bytes(job.line),
+                    ]
+                }
+                commands.append(.call("kirie_submit", keys: [keys.prefix(partition)], arguments, repetition: .safe))
+                places.append(chunk)
+            }
+        }
+        let replies = try await pipeline(commands)
+        var outcomes = jobs.map {
+            Submission.refused(id: $0.id, .unexpectedReply(function: "kirie_submit", expected: "it"))
+        }
+        for (reply, chunk) in zip(replies, places) {
+            if let refusal = reply.error {
+                // A single job's refusal comes as an error; that of a whole call of several is the server's.
+                guard let error = ClusterError(refusal: refusal), chunk.count == 1 else {
+                    throw ClusterError(.server(refusal, command: "FCALL"))
+                }
+                outcomes[chunk[0]] = .refused(id: jobs[chunk[0]].id, error)
+                continue
+            }
+            guard let items = reply.array, items.count == chunk.count else {
+                throw .unexpectedReply(function: "kirie_submit", expected: "an answer for each job")
+            }
+            for (item, index) in zip(items, chunk) {
+                outcomes[index] = try submission(item, partition(of: jobs[index].image))
+            }
+        }
+        return outcomes
+    }
+
+    private func submission(_ reply: RedisValue, _ partition: Partition) throws(ClusterError) -> Submission {
+        guard let parts = reply.array, parts.count == 3, let id = parts[0].string, let word = parts[1].string else {
+            throw .unexpectedReply(function: "kirie_submit", expected: "id, state and whether it is new")
+        }
+        let reference = JobReference(id: id, partition: partition)
+        if let state = JobState(rawValue: word) {
+            return parts[2].integer == 1 ? .accepted(reference, state) : .known(reference, state)
+        }
+        guard word == "refused", let text = parts[2].string else {
+            throw .unexpectedReply(function: "kirie_submit", expected: "a state")
+        }
+        return .refused(id: id, ClusterError(refusal: RedisServerError(text)) ?? .badJob(reason: text))
+    }
+
+    /// Where jobs stand; nil for those that are not known, or no longer.
+    public func status(_ references: [JobReference]) async throws(ClusterError) -> [JobStatus?] {
+        let answers = try await ask("kirie_status", references, readOnly: true)
+        return zip(references, answers).map { reference, reply in reply.fields.flatMap { JobStatus(reference, $0) } }
+    }
+
+    /// Looks for jobs by id in all partitions; an id that was used for several images is found several times.
+    public func find(_ ids: [String]) async throws(ClusterError) -> [String: [JobStatus]] {
+        let references = partitions.flatMap { partition in ids.map { JobReference(id: $0, partition: partition) } }
+        var found: [String: [JobStatus]] = [:]
+        for case let status? in try await status(references) { found[status.reference.id, default: []].append(status) }
+        return found
+    }
+
+    /// Ends jobs that have not ended; returns the state of each, nil for those that are not known.
+    public func cancel(_ references: [JobReference]) async throws(ClusterError) -> [JobState?] {
+        let answers = try await ask("kirie_cancel", references, readOnly: false)
+        return answers.map { $0.array?.last?.string.flatMap(JobState.init(rawValue:)) }
+    }
+
+    /// The results of jobs; nil for those that have none, or no longer.
+    public func results(_ references: [JobReference]) async throws(ClusterError) -> [RedisBytes?] {
+        let replies = try await callAll(
+            references.map { RedisCommand("GET", .string(keys.result($0.id, in: $0.partition))) })
+        return replies.map(\.bytes)
+    }
+
+    // MARK: Calls
+
+    /// One call of a function.
+    func call(
+        _ function: String, in partition: Partition, _ arguments: [RedisArgument],
+        repetition: RedisCommand.Repetition = .unsafe
+    ) async throws(ClusterError) -> RedisValue {
+        do {
+            return try await redis.call(
+                function, keys: [keys.prefix(partition)], arguments, repetition: repetition)
+        } catch {
+            throw ClusterError(error)
+        }
+    }
+
+    func pipeline(_ commands: [RedisCommand]) async throws(ClusterError) -> [RedisValue] {
+        if commands.isEmpty { return [] }
+        do { return try await redis.pipeline(commands) } catch { throw ClusterError(error) }
+    }
+
+    /// Several commands in one go; the first error is thrown.
+    func callAll(_ commands: [RedisCommand]) async throws(ClusterError) -> [RedisValue] {
+        let replies = try await pipeline(commands)
+        for (reply, command) in zip(replies, commands) {
+            if let refusal = reply.error { throw ClusterError(.server(refusal, command: command.name)) }
+        }
+        return replies
+    }
+
+    /// A function that takes ids and answers for each.
+    private func ask(
+        _ function: String, _ references: [JobReference], readOnly: Bool
+    ) async throws(ClusterError) -> [RedisValue] {
+        var commands: [RedisCommand] = []
+        var places: [[Int]] = []
+        for (partition, indices) in byPartition(references, \.partition) {
+            for chunk in indices.chunks(of: Self.batch) {
+                let prefix = [keys.prefix(partition)]
+                let ids = chunk.map { RedisArgument.string(references[$0].id) }
+                commands.append(
+                    readOnly
+                        ? .callReadOnly(function, keys: prefix, ids)
+                        : .call(function, keys: prefix, ids, repetition: .safe))
+                places.append(chunk)
+            }
+        }
+        let replies = try await callAll(commands)
+        var answers: [RedisValue] = Array(repeating: .null, count: references.count)
+        for (reply, chunk) in zip(replies, places) {
+            guard let items = reply.array, items.count == chunk.count else {
+                throw .unexpectedReply(function: function, expected: "an answer for each job")
+            }
+            for (item, index) in zip(items, chunk) { answers[index] = item }
+        }
+        return answers
+    }
+
+    /// The indices of the elements, by partition.
+    func byPartition<Element>(
+        _ elements: [Element], _ partition: (Element) -> Partition
+    ) -> [(Partition, [Int])] {
+        Dictionary(grouping: elements.indices) { partition(elements[$0]) }.sorted { $0.key < $1.key }
+            .map { ($0.key, $0.value) }
+    }
+}
+
+extension Array {
+    /// Stretches of at most `size` elements.
+    func chunks(of size: Int) -> [[Element]] {
+        stride(from: 0, to: count, by: size).map { Array(self[$0..<Swift.min($0 + size, count)]) }
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds, rounded down.
+    var milliseconds: Int {
+        let (seconds, attoseconds) = components
+        let (product, overflow) = Int(seconds).multipliedReportingOverflow(by: 1000)
+        return overflow ? (seconds < 0 ? .min : .max) : product + Int(attoseconds / 1_000_000_000_000_000)
+    }
+}

@@ -1,0 +1,73 @@
+public import Redis
+
+/// Why the cluster did not do what it was asked to.
+public enum ClusterError: Error, Sendable {
+    /// Redis could not be reached, or refused.
+    case redis(RedisError)
+    /// The lane, the images or the results are at their limit, or Redis is out of memory; nothing was accepted.
+    case backpressure(reason: String, retryAfter: Duration)
+    /// Neither the image nor its embedding is there: store the image, then submit again.
+    case noImage(reason: String)
+    /// A job that no cluster can accept.
+    case badJob(reason: String)
+    /// Redis would evict queues.
+    case memoryPolicy(found: String, server: String)
+    /// Redis is older than 7.0 and has no functions.
+    case serverTooOld(found: String)
+    /// The functions in Redis speak another protocol than this program.
+    case otherProtocol(found: Int, expected: Int)
+    /// A function answered what it never should.
+    case unexpectedReply(function: String, expected: String)
+
+    /// Takes what a call of a function threw.
+    init(_ error: RedisError) {
+        guard case .server(let refusal, _) = error else {
+            self = .redis(error)
+            return
+        }
+        self = ClusterError(refusal: refusal) ?? .redis(error)
+    }
+
+    /// Takes a refusal of a function or of Redis; nil where it is none that has a meaning here.
+    init?(refusal: RedisServerError) {
+        let reason = String(refusal.message.dropFirst(refusal.code.count).drop { $0 == " " })
+        switch refusal.code {
+        case "BACKPRESSURE":
+            self = .backpressure(reason: reason, retryAfter: Self.retryAfter(reason))
+        case "OOM":
+            self = .backpressure(reason: "Redis has reached its maxmemory", retryAfter: .seconds(5))
+        case "NOIMAGE": self = .noImage(reason: reason)
+        case "BADJOB", "BADCALL": self = .badJob(reason: reason)
+        default: return nil
+        }
+    }
+
+    /// The number in `… retry after <n> ms`; a second where there is none.
+    private static func retryAfter(_ reason: String) -> Duration {
+        let words = reason.split(separator: " ")
+        guard words.count >= 2, words.last == "ms", let wait = Int(words[words.count - 2]), wait >= 0 else {
+            return .seconds(1)
+        }
+        return .milliseconds(wait)
+    }
+}
+
+extension ClusterError: CustomStringConvertible {
+    /// What is wrong, and what to do about it.
+    public var description: String {
+        switch self {
+        case .redis(let error): "\(error)"
+        case .backpressure(let reason, let wait): "the cluster is full: \(reason); come back after \(wait)"
+        case .noImage(let reason): "the image is not in the cluster: \(reason)"
+        case .badJob(let reason): "the job was refused: \(reason)"
+        case .memoryPolicy(let found, let server):
+            "\(server) has maxmemory-policy \(found), under which it would throw away queued jobs; "
+                + "set it to volatile-lru or noeviction (CONFIG SET maxmemory-policy volatile-lru)"
+        case .serverTooOld(let found): "Redis \(found) has no functions; Kirie needs Redis 7.0 or later"
+        case .otherProtocol(let found, let expected):
+            "the functions in Redis speak protocol \(found), this program speaks \(expected); "
+                + "use the same version of Kirie everywhere"
+        case .unexpectedReply(let function, let expected): "\(function) did not answer with \(expected)"
+        }
+    }
+}

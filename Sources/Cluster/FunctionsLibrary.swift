@@ -1,0 +1,71 @@
+public import Redis
+
+/// The cluster's protocol as it is loaded into Redis: `Resources/kirie.lua`.
+public struct FunctionsLibrary: Sendable, Hashable {
+    /// Which language the functions speak.
+    public let protocolNumber: Int
+    /// Which edition of the library it is.
+    public let revision: Int
+
+    /// What this program was built with.
+    public static let own = FunctionsLibrary(protocolNumber: 1, revision: 1)
+
+    /// The library's source.
+    public static var source: String { String(decoding: PackageResources.kirie_lua, as: UTF8.self) }
+
+    /// The library in Redis; nil where none is loaded.
+    public static func loaded(in redis: RedisClient) async throws(ClusterError) -> FunctionsLibrary? {
+        do {
+            let replies = try await redis.sendToEveryPrimary(.callReadOnly("kirie_version", keys: []))
+            let found = replies.compactMap { reply -> FunctionsLibrary? in
+                guard let parts = reply.array, parts.count == 2, let number = parts[0].integer,
+                    let revision = parts[1].integer
+                else { return nil }
+                return FunctionsLibrary(protocolNumber: number, revision: revision)
+            }
+            return found.min { ($0.protocolNumber, $0.revision) < ($1.protocolNumber, $1.revision) }
+        } catch {
+            if case .server(let refusal, _) = error, refusal.message.contains("Function not found") { return nil }
+            throw ClusterError(error)
+        }
+    }
+
+    /// Sees to it that Redis can be worked with: its version, its memory policy, and this library or a newer one of the
+    /// same protocol on every primary.
+    ///
+    /// - Throws: ``ClusterError/memoryPolicy(found:server:)``, ``ClusterError/serverTooOld(found:)``,
+    ///   ``ClusterError/otherProtocol(found:expected:)``.
+    public static func ensure(in redis: RedisClient) async throws(ClusterError) {
+        try await checkServer(redis)
+        if let found = try await loaded(in: redis) {
+            guard found.protocolNumber <= own.protocolNumber else {
+                throw .otherProtocol(found: found.protocolNumber, expected: own.protocolNumber)
+            }
+            if found.protocolNumber == own.protocolNumber, found.revision >= own.revision { return }
+        }
+        do { try await redis.loadFunctions(source) } catch { throw ClusterError(error) }
+    }
+
+    /// Under `allkeys-*` Redis evicts whatever it likes, queues and jobs too.
+    private static func checkServer(_ redis: RedisClient) async throws(ClusterError) {
+        let sections: ([[String: String]], [[String: String]])
+        do {
+            sections = (try await redis.info("server"), try await redis.info("memory"))
+        } catch {
+            // A user without the right to ask is no reason to stop: who set up the rights has looked at the settings.
+            if error.serverCode == "NOPERM" { return }
+            throw ClusterError(error)
+        }
+        for server in sections.0 {
+            let version = server["redis_version"] ?? "unknown"
+            if let major = version.split(separator: ".").first.flatMap({ Int($0) }), major < 7 {
+                throw .serverTooOld(found: version)
+            }
+        }
+        for memory in sections.1 {
+            if let policy = memory["maxmemory_policy"], policy.hasPrefix("allkeys") {
+                throw .memoryPolicy(found: policy, server: "\(redis.url)")
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+public import Segmentation
+
+/// One line of a jobs file: what is to be cut out of which picture.
+///
+/// ```json
+/// {"id":"a1","image":"photos/a.jpg","prompts":[{"points":[[500,375]],"labels":[1]},{"box":[10,20,300,400]}]}
+/// ```
+/// - `image`: a path, `{"base64":…}` or `{"sha256":…}` of a picture that is in the cluster already. Required.
+/// - `prompts`: objects of `points` with `labels` (1 the object, 0 not; all 1 when absent), `box` (XYXY), `text`, and
+///   `mask` (`{"side":256,"logits":<base64 of side × side little-endian 32-bit floats, rows first>}`), in pixels of the
+///   picture. No prompts and no `everything` asks for the embedding alone.
+/// - `everything`: the settings of everything mode by segment-anything's names, such as `{"points_per_side":32}`.
+/// - `multimask`: whether three masks are wanted a prompt. `lane`: `interactive` or `bulk`. `output`: `rle`, `polygon` or
+///   `png`. `ttl_ms`: the job expires so many milliseconds after it was submitted.
+public struct JobLine: Sendable, Hashable {
+    /// Where the picture is.
+    public enum Source: Sendable, Hashable {
+        /// A file of the submitter.
+        case path(String)
+        /// The file's bytes.
+        case bytes([UInt8])
+        /// A picture in the cluster.
+        case digest(ImageDigest)
+    }
+
+    /// How masks are written.
+    public enum Output: String, Sendable, Hashable, CaseIterable {
+        /// COCO's compressed run lengths.
+        case runLengths = "rle"
+        /// Outlines.
+        case polygons = "polygon"
+        /// PNG files in base64.
+        case png
+    }
+
+    /// The job's id; nil lets the submitter make one.
+    public var id: String?
+    /// The picture.
+    public var image: Source
+    /// What is to be cut out.
+    public var prompts: [Prompt]
+    /// Settings of everything mode; nil for none.
+    public var everything: [String: Double]?
+    /// Whether three masks are wanted a prompt.
+    public var multimask: Bool
+    /// Whose line; nil for the submitter's choice.
+    public var lane: Lane?
+    /// How masks are written.
+    public var output: Output
+    /// After which the job expires.
+    public var timeToLive: Duration?
+
+    /// A line of its parts.
+    public init(
+        id: String? = nil, image: Source, prompts: [Prompt] = [], everything: [String: Double]? = nil,
+        multimask: Bool = false, lane: Lane? = nil, output: Output = .runLengths, timeToLive: Duration? = nil
+    ) {
+        self.id = id
+        self.image = image
+        self.prompts = prompts
+        self.everything = everything
+        self.multimask = multimask
+        self.lane = lane
+        self.output = output
+        self.timeToLive = timeToLive
+    }
+
+    /// Whether only the embedding is wanted.
+    public var asksForEmbeddingOnly: Bool { prompts.isEmpty && everything == nil }
+}
+
+/// What is wrong with a line of a jobs file, and where.
+public struct JobLineError: Error, Sendable, Hashable, CustomStringConvertible {
+    /// Counted from 1; nil where the line came alone.
+    public var line: Int?
+    /// Such as `prompts[0].box`; empty for the line as a whole.
+    public var field: String
+    /// What is wrong, and what is expected.
+    public var reason: String
+
+    /// Line, field, reason.
+    public var description: String {
+        let place = [line.map { "line \($0)" }, field.isEmpty ? nil : field].compactMap(\.self)
+        return (place + [reason]).joined(separator: ": ")
+    }
+}

@@ -1,0 +1,27 @@
+/// Where a job stands; the raw values are those of the protocol (`kirie.lua`, "Jobs").
+public enum JobState: String, Sendable, Hashable, CaseIterable {
+    /// Parked until the embedding of its image is there.
+    case waitingForEmbedding = "waiting_embedding"
+    /// In line for a decoder, or in a pause before the next attempt.
+    case queued
+    /// A decoder holds its lease.
+    case inWork = "in_work"
+    /// There is a result.
+    case done
+    /// It cannot be done: the picture or the prompt is to blame.
+    case failed
+    /// Given up after too many attempts; there is a dead letter.
+    case dead
+    /// Cancelled by somebody.
+    case cancelled
+    /// Its deadline passed.
+    case expired
+
+    /// Whether it stays so.
+    public var isTerminal: Bool {
+        switch self {
+        case .waitingForEmbedding, .queued, .inWork: false
+        case .done, .failed, .dead, .cancelled, .expired: true
+        }
+    }
+}

@@ -1,0 +1,163 @@
+/// How long things took: counts in quarter octaves of microseconds, as the functions keep them.
+public struct DurationHistogram: Sendable, Hashable {
+    /// Bucket b counts the durations t with 2^(b/4) <= t < 2^((b+1)/4) microseconds; bucket 0 those below too.
+    public private(set) var counts: [Int: Int] = [:]
+
+    /// An empty histogram.
+    public init() {}
+
+    /// How many durations were counted.
+    public var total: Int { counts.values.reduce(0, +) }
+
+    mutating func add(_ count: Int, to bucket: Int) { counts[bucket, default: 0] += count }
+
+    /// The duration below which a part of all lies, to a fifth of its value; nil where nothing was counted.
+    ///
+    /// - Parameter part: from 0 to 1: 0.5 for the median.
+    public func quantile(_ part: Double) -> Duration? {
+        let total = total
+        guard total > 0 else { return nil }
+        var left = max(1, Int((part * Double(total)).rounded(.up)))
+        for (bucket, count) in counts.sorted(by: { $0.key < $1.key }) {
+            left -= count
+            if left <= 0 { return Self.middle(of: bucket) }
+        }
+        return nil
+    }
+
+    /// What was counted here and not yet in an earlier reading.
+    public func since(_ earlier: DurationHistogram) -> DurationHistogram {
+        var difference = DurationHistogram()
+        for (bucket, count) in counts {
+            let new = count - (earlier.counts[bucket] ?? 0)
+            if new > 0 { difference.add(new, to: bucket) }
+        }
+        return difference
+    }
+
+    /// The geometric middle of a bucket.
+    private static func middle(of bucket: Int) -> Duration {
+        let steps = [1.0905, 1.2968, 1.5422, 1.8340]  // 2^(1/8 + k/4)
+        let octave = bucket / 4
+        guard bucket >= 0, octave < 50 else { return .seconds(1 << 30) }
+        return .nanoseconds(Int64(Double(1 << octave) * steps[bucket % 4] * 1000))
+    }
+}
+
+/// One line of work, in figures.
+public struct LineStatistics: Sendable, Hashable {
+    /// What kind of work.
+    public var stage: Stage
+    /// Whose.
+    public var lane: Lane
+    /// Jobs parked until their embedding is there; they are counted at the encode line.
+    public var parked = 0
+    /// In line: jobs at the decode line, pictures at the encode line.
+    public var queued = 0
+    /// In a pause before the next attempt.
+    public var delayed = 0
+    /// Under a lease.
+    public var inWork = 0
+    /// What the streams' groups have not been given yet, summed; nil where Redis cannot say.
+    public var lag: Int? = 0
+    /// Batches that the groups were given and that are not acknowledged.
+    public var pending = 0
+    /// How long the head of the line stands there; zero where nobody does.
+    public var oldest: Duration = .zero
+    /// Jobs submitted to the lane a second, over the last minute.
+    public var rateIn = 0.0
+    /// Jobs of the lane that ended a second, over the last minute.
+    public var rateOut = 0.0
+    /// From submit to the first take of the job, or of the encode.
+    public var wait = DurationHistogram()
+    /// From the take to the end.
+    public var service = DurationHistogram()
+}
+
+/// The whole cluster in figures, from a reply of bounded size a partition.
+public struct QueueStatistics: Sendable, Hashable {
+    /// Encode and decode, interactive and bulk.
+    public private(set) var lines: [LineStatistics]
+    /// Totals since the beginning, such as `done:bulk`, `joins`, `evictions`, `encode_finished` (`kirie.lua`,
+    /// `kirie_stats`).
+    public private(set) var totals: [String: Int] = [:]
+    /// How long the oldest encode that was asked for has been waited for.
+    public private(set) var oldestParked: Duration = .zero
+
+    /// Sums up the replies of the partitions.
+    package init(partitions: [[String: String]]) {
+        lines = Stage.allCases.flatMap { stage in Lane.allCases.map { LineStatistics(stage: stage, lane: $0) } }
+        for fields in partitions {
+            for (name, text) in fields { read(name, text) }
+        }
+    }
+
+    /// One line's figures.
+    public func line(_ stage: Stage, _ lane: Lane) -> LineStatistics {
+        lines.first { $0.stage == stage && $0.lane == lane } ?? LineStatistics(stage: stage, lane: lane)
+    }
+
+    /// A total, 0 where nothing was counted.
+    public func total(_ name: String) -> Int { totals[name] ?? 0 }
+
+    /// The jobs that have not ended.
+    public var unfinished: Int {
+        Lane.allCases.reduce(0) { sum, lane in
+            let decode = line(.decode, lane)
+            return sum + line(.encode, lane).parked + decode.queued + decode.delayed + decode.inWork
+        }
+    }
+
+    private mutating func read(_ name: String, _ text: String) {
+        let words = name.split(separator: ":").map(String.init)
+        let number = Int(text) ?? 0
+        switch (words[0], words.count) {
+        case ("hist", 4):
+            guard let lane = Lane(rawValue: words[2]), let bucket = Int(words[3]) else { return }
+            switch words[1] {
+            case "wait": change(.decode, lane) { $0.wait.add(number, to: bucket) }
+            case "service": change(.decode, lane) { $0.service.add(number, to: bucket) }
+            case "encode_wait": change(.encode, lane) { $0.wait.add(number, to: bucket) }
+            case "encode_service": change(.encode, lane) { $0.service.add(number, to: bucket) }
+            default: break
+            }
+        case ("lag", 3):
+            change(words) { line in line.lag = line.lag.flatMap { sum in Int(text).map { sum + $0 } } }
+        case ("pending", 3): change(words) { $0.pending += number }
+        case ("age_ms", 3): change(words) { $0.oldest = max($0.oldest, .milliseconds(number)) }
+        case ("age_ms", 2): oldestParked = max(oldestParked, .milliseconds(number))
+        case (_, 2):
+            guard let lane = Lane(rawValue: words[1]) else { return }
+            readGauge(words[0], lane, number, text)
+            if !words[0].hasPrefix("rate_") { totals[name, default: 0] += number }
+        case (_, 1): totals[name, default: 0] += number
+        default: break
+        }
+    }
+
+    private mutating func readGauge(_ gauge: String, _ lane: Lane, _ number: Int, _ text: String) {
+        switch gauge {
+        case "parked": change(.encode, lane) { $0.parked += number }
+        case "encode_queued": change(.encode, lane) { $0.queued += number }
+        case "encode_delayed": change(.encode, lane) { $0.delayed += number }
+        case "encode_in_work": change(.encode, lane) { $0.inWork += number }
+        case "queued": change(.decode, lane) { $0.queued += number }
+        case "delayed": change(.decode, lane) { $0.delayed += number }
+        case "in_work": change(.decode, lane) { $0.inWork += number }
+        case "rate_in": change(.decode, lane) { $0.rateIn += Double(text) ?? 0 }
+        case "rate_out": change(.decode, lane) { $0.rateOut += Double(text) ?? 0 }
+        default: break
+        }
+    }
+
+    private mutating func change(_ words: [String], _ body: (inout LineStatistics) -> Void) {
+        guard let stage = Stage(rawValue: words[1]), let lane = Lane(rawValue: words[2]) else { return }
+        change(stage, lane, body)
+    }
+
+    private mutating func change(_ stage: Stage, _ lane: Lane, _ body: (inout LineStatistics) -> Void) {
+        for index in lines.indices where lines[index].stage == stage && lines[index].lane == lane {
+            body(&lines[index])
+        }
+    }
+}

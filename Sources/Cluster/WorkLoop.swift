@@ -1,0 +1,193 @@
+import Redis
+
+/// Takes work of one kind from the cluster and has it done, some pieces at a time, until it is told to drain.
+///
+/// ```swift
+/// let loop = WorkLoop(source, broker: broker, settings: WorkLoop.Settings(concurrency: 2))
+/// async let running: Void = loop.run()
+/// …                                   // SIGTERM
+/// loop.drain()
+/// try await running
+/// ```
+/// It renews the leases that it holds, waits on the bell where there is nothing to do, shares the partitions with its
+/// peers by ``RendezvousHashing``, helps out where they are behind, and does its part of the housekeeping. Redis may be
+/// gone for any time: it goes on when Redis is back.
+public final class WorkLoop<Source: WorkSource>: Sendable {
+    private let source: Source
+    private let broker: Broker
+    private let settings: WorkLoopSettings
+    private let members: @Sendable () async throws -> [String]
+    private let onError: @Sendable (any Error) -> Void
+    private let leases = LeaseBook()
+    private let desk: WorkDesk
+
+    /// A loop.
+    ///
+    /// - Parameters:
+    ///   - members: the names of the workers that share the partitions, this one among them.
+    ///   - onError: told about what went wrong and was gone on from: for logs.
+    public init(
+        _ source: Source, broker: Broker, settings: WorkLoopSettings = WorkLoopSettings(),
+        members: @escaping @Sendable () async throws -> [String],
+        onError: @escaping @Sendable (any Error) -> Void = { _ in }
+    ) {
+        self.source = source
+        self.broker = broker
+        self.settings = settings
+        self.members = members
+        self.onError = onError
+        desk = WorkDesk(
+            TakeSchedule(
+                partitions: broker.partitionCount, poll: settings.poll, patience: settings.patience,
+                now: ContinuousClock.now))
+    }
+
+    /// How many pieces of work are held now.
+    public var load: Int { leases.count }
+
+    /// The partitions that are this worker's own now.
+    public var ownedPartitions: Set<Partition> { desk.ownedPartitions }
+
+    /// Takes nothing more; ``run()`` returns when what is held is done, or handed back after the limit.
+    public func drain() { desk.close() }
+
+    /// Works until it is drained, or its task is cancelled, which hands everything back at once.
+    public func run() async {
+        await withTaskGroup(of: Void.self) { background in
+            background.addTask { await self.listen() }
+            background.addTask { await self.every(self.settings.lease / 3) { try await self.renew() } }
+            background.addTask { await self.every(self.settings.membership) { try await self.share() } }
+            background.addTask { await self.keepHouse() }
+            await withTaskCancellationHandler {
+                await withTaskGroup(of: Void.self) { slots in
+                    for _ in 0..<max(1, settings.concurrency) { slots.addTask { await self.work() } }
+                    await slots.waitForAll()
+                }
+            } onCancel: {
+                desk.close()
+            }
+            background.cancelAll()
+        }
+    }
+
+    // MARK: Work
+
+    private func work() async {
+        var failures = 0
+        while let (partition, age) = await desk.next() {
+            do {
+                switch try await source.take(in: partition, lease: settings.lease, age: age) {
+                case .idle: break
+                case .again: desk.lookAgain(partition)
+                case .work(let work):
+                    desk.lookAgain(partition)
+                    await perform(work)
+                }
+                failures = 0
+            } catch {
+                onError(error)
+                desk.lookAgain(partition)
+                // The client has its own backoff for lost connections; this is for answers that are errors.
+                failures = min(failures + 1, 6)
+                try? await Task.sleep(for: .milliseconds(25 << failures))
+            }
+        }
+    }
+
+    private func perform(_ work: Source.Work) async {
+        let task = Task { () async throws -> Void in try await source.perform(work) }
+        let entry = leases.add(source.leases(of: work)) { task.cancel() }
+        defer { leases.remove(entry) }
+        let limit = Task {
+            await desk.waitUntilClosed()
+            try await Task.sleep(for: settings.drainLimit)
+            let names = source.leases(of: work)
+            do { try await broker.handBack(names) } catch { onError(error) }
+            for name in names { leases.lose(name) }
+        }
+        defer { limit.cancel() }
+        do { try await task.value } catch { onError(error) }
+    }
+
+    // MARK: Background
+
+    private func renew() async throws {
+        let names = leases.names
+        guard !names.isEmpty else { return }
+        for (name, renewal) in zip(names, try await broker.renew(names, lease: settings.lease)) {
+            switch renewal {
+            case .renewed, .unwanted: break
+            case .lost, .ended: leases.lose(name)
+            }
+        }
+    }
+
+    private func share() async throws {
+        let names = Set(try await members()).union([source.worker])
+        let own = RendezvousHashing.partitions(of: source.worker, among: names.sorted(), count: broker.partitionCount)
+        desk.own(Set(own))
+    }
+
+    /// Its own partitions twice a second; all of them now and then, in case their owners are dead.
+    private func keepHouse() async {
+        var round = 0
+        while !Task.isCancelled {
+            do {
+                let all = round % 8 == 7
+                let done = try await broker.keepHouse(all ? broker.partitions : desk.ownedPartitions.sorted())
+                round += 1
+                if done.contains(where: \.unfinished) { continue }
+            } catch {
+                onError(error)
+            }
+            try? await Task.sleep(for: settings.housekeeping)
+        }
+    }
+
+    private func listen() async {
+        let channel = broker.keys.wake(source.stage)
+        while !Task.isCancelled {
+            do {
+                for await notification in try await broker.redis.subscribe(to: [channel]) {
+                    switch notification {
+                    case .message(let message):
+                        if let index = Int(message.payload.string), index >= 0 { desk.ring(Partition(index)) }
+                    case .resubscribed:
+                        for partition in broker.partitions { desk.ring(partition) }
+                    }
+                }
+            } catch {
+                onError(error)
+                try? await Task.sleep(for: .milliseconds(500))
+            }
+        }
+    }
+
+    private func every(_ pause: Duration, _ body: () async throws -> Void) async {
+        while !Task.isCancelled {
+            do { try await body() } catch { onError(error) }
+            try? await Task.sleep(for: pause)
+        }
+    }
+}
+
+/// How a worker goes about its work.
+public struct WorkLoopSettings: Sendable {
+    /// Pieces of work at a time.
+    public var concurrency = 1
+    /// How long a lease lasts; it is renewed each third of it.
+    public var lease: Duration = .seconds(15)
+    /// How often a partition is looked at without a bell.
+    public var poll: Duration = .seconds(1)
+    /// How long work on partitions of others is left to them.
+    public var patience: Duration = .milliseconds(20)
+    /// How long a drain waits for what is being done before it hands it back.
+    public var drainLimit: Duration = .seconds(20)
+    /// How often it is asked who shares the partitions.
+    public var membership: Duration = .seconds(2)
+    /// How often time is looked after.
+    public var housekeeping: Duration = .milliseconds(500)
+
+    /// The defaults, and so many pieces of work at a time.
+    public init(concurrency: Int = 1) { self.concurrency = concurrency }
+}

@@ -1,0 +1,162 @@
+import FoundationEssentials
+import Redis
+public import Segmentation
+
+/// What a worker says of itself with each heartbeat.
+public struct WorkerHeartbeat: Sendable, Hashable, Codable {
+    /// What it is.
+    public enum Role: String, Sendable, Hashable, Codable, CaseIterable {
+        /// Pictures to embeddings.
+        case encoder
+        /// Prompts to masks.
+        case decoder
+        /// The HTTP server.
+        case gateway
+    }
+
+    /// Unique in the cluster: 1 to 128 of `A-Z a-z 0-9 . _ : @ / + -`.
+    public var name: String
+    /// What it is.
+    public var role: Role
+    /// The machine.
+    public var host: String
+    /// The process.
+    public var processIdentifier: Int
+    /// The model that it serves, as jobs name it.
+    public var model: String
+    /// How the model is called by people.
+    public var modelName: String
+    /// Threads that compute.
+    public var threads: Int
+    /// Pieces of work that it holds now, and at most.
+    public var load: Int
+    /// How many it can hold.
+    public var capacity: Int
+    /// Embeddings in its memory.
+    public var cachedImages: Int
+    /// Their bytes.
+    public var cachedBytes: Int
+    /// Pieces of work since its start.
+    public var completed: Int
+    /// Whether it takes no more work and will leave.
+    public var draining: Bool
+    /// When it was sent: microseconds since 1970 by Redis's clock; set by the registry.
+    public var at: Int
+
+    /// A heartbeat of a worker that has just started.
+    public init(
+        name: String, role: Role, host: String, processIdentifier: Int, model: ModelIdentifier,
+        modelName: String = ""
+    ) {
+        self.name = name
+        self.role = role
+        self.host = host
+        self.processIdentifier = processIdentifier
+        self.model = model.text
+        self.modelName = modelName
+        threads = 1
+        load = 0
+        capacity = 1
+        cachedImages = 0
+        cachedBytes = 0
+        completed = 0
+        draining = false
+        at = 0
+    }
+}
+
+/// Who is there: the hash of heartbeats, and that of the models that workers serve.
+///
+/// Ages are taken by Redis's clock alone, so clocks of machines need not agree.
+public struct WorkerRegistry: Sendable {
+    /// After which a worker counts as gone: it sends a heartbeat every two seconds.
+    public static let patience: Duration = .seconds(8)
+    /// After which what it left is removed.
+    static let memory: Duration = .seconds(60)
+
+    private let redis: RedisClient
+    private let keys: ClusterKeys
+
+    /// The registry of a cluster.
+    public init(_ broker: Broker) {
+        redis = broker.redis
+        keys = broker.keys
+    }
+
+    /// Writes a heartbeat, and announces its model.
+    public func beat(_ heartbeat: WorkerHeartbeat) async throws(ClusterError) {
+        var heartbeat = heartbeat
+        do { heartbeat.at = try await redis.time() } catch { throw ClusterError(error) }
+        // A heartbeat is numbers and names; there is nothing in it that JSON cannot say.
+        guard let json = try? JSONEncoder().encode(heartbeat) else { return }
+        let replies: [RedisValue]
+        do {
+            replies = try await redis.pipeline([
+                RedisCommand(
+                    "HSET", .string(keys.workers), .string(heartbeat.name), .array(Array(json)), repetition: .safe),
+                RedisCommand("HSETNX", .string(keys.models), "default", .string(heartbeat.model), repetition: .safe),
+            ])
+        } catch {
+            throw ClusterError(error)
+        }
+        if let refusal = replies.lazy.compactMap(\.error).first {
+            throw ClusterError(.server(refusal, command: "HSET"))
+        }
+    }
+
+    /// Takes a worker's name off.
+    public func leave(_ name: String) async throws(ClusterError) {
+        do {
+            _ = try await redis.send(RedisCommand("HDEL", .string(keys.workers), .string(name), repetition: .safe))
+        } catch {
+            throw ClusterError(error)
+        }
+    }
+
+    /// Every worker that was heard of lately, with the age of its last heartbeat; forgets those long gone.
+    public func workers() async throws(ClusterError) -> [(heartbeat: WorkerHeartbeat, age: Duration)] {
+        do {
+            let now = try await redis.time()
+            var known: [(heartbeat: WorkerHeartbeat, age: Duration)] = []
+            for (name, value) in try await redis.fields(keys.workers) {
+                let decoded = value.bytes.flatMap {
+                    try? JSONDecoder().decode(WorkerHeartbeat.self, from: Data($0.array))
+                }
+                let age = decoded.map { Duration.microseconds(max(0, now - $0.at)) }
+                if let decoded, let age, age < Self.memory {
+                    known.append((decoded, age))
+                } else {
+                    _ = try await redis.send(
+                        RedisCommand("HDEL", .string(keys.workers), .string(name), repetition: .safe))
+                }
+            }
+            return known.sorted {
+                ($0.heartbeat.role.rawValue, $0.heartbeat.name) < ($1.heartbeat.role.rawValue, $1.heartbeat.name)
+            }
+        } catch {
+            throw ClusterError(error)
+        }
+    }
+
+    /// The names of the workers of a role and model that are alive and stay: those among whom partitions are shared.
+    public func members(_ role: WorkerHeartbeat.Role, model: ModelIdentifier) async throws(ClusterError) -> [String] {
+        try await workers().filter { worker in
+            worker.age < Self.patience && worker.heartbeat.role == role && worker.heartbeat.model == model.text
+                && !worker.heartbeat.draining
+        }.map(\.heartbeat.name)
+    }
+
+    /// The model that is meant where none is named; nil where no worker was ever there.
+    public func defaultModel() async throws(ClusterError) -> ModelIdentifier? {
+        do {
+            return try await redis.fields(keys.models, ["default"])[0].flatMap { ModelIdentifier($0.string) }
+        } catch { throw ClusterError(error) }
+    }
+
+    /// Makes a model the one that is meant where none is named.
+    public func setDefaultModel(_ model: ModelIdentifier) async throws(ClusterError) {
+        do { try await redis.setFields(keys.models, [("default", .string(model.text))]) } catch {
+            throw ClusterError(error)
+        }
+    }
+}

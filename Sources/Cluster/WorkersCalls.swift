@@ -1,0 +1,183 @@
+public import Redis
+public import Segmentation
+
+/// What workers call.
+extension Broker {
+    /// Takes pictures to encode.
+    ///
+    /// - Parameters:
+    ///   - worker: the name that leases and consumers show.
+    ///   - model: what this worker can encode for; tickets of others are put aside for theirs.
+    ///   - lane: nil for the rule, interactive before bulk.
+    ///   - count: 1 to 256.
+    ///   - lease: how long the right lasts unless renewed; whole milliseconds.
+    ///   - age: only from lines whose head has stood for so long, to help out where a partition's owner is behind.
+    public func takeEncodes(
+        in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int = 1,
+        lease: Duration,
+        age: Duration = .zero
+    ) async throws(ClusterError) -> Taken<[EncodeLease]> {
+        let parts = try await take(.encode, partition, worker, model, lane, count, lease, age)
+        guard parts.first?.string == "work" else { return parts.first?.string == "again" ? .again : .idle }
+        let leases = parts.dropFirst().compactMap { EncodeLease($0, partition) }
+        guard leases.count == parts.count - 1, !leases.isEmpty else {
+            throw .unexpectedReply(function: "kirie_take", expected: "leases of encodes")
+        }
+        return .work(leases)
+    }
+
+    /// Takes jobs on one picture; the parameters are those of an encoder's take.
+    public func takePrompts(
+        in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int, lease: Duration,
+        age: Duration = .zero
+    ) async throws(ClusterError) -> Taken<PromptBatch> {
+        let parts = try await take(.decode, partition, worker, model, lane, count, lease, age)
+        guard parts.first?.string == "work" else { return parts.first?.string == "again" ? .again : .idle }
+        let leases = parts.dropFirst(3).compactMap { PromptLease($0, partition) }
+        guard leases.count == parts.count - 3, !leases.isEmpty, let key = parts[1].string.flatMap({ EmbeddingKey($0) }),
+            let lane = parts[2].string.flatMap(Lane.init(rawValue:))
+        else { throw .unexpectedReply(function: "kirie_take", expected: "leases of jobs") }
+        return .work(PromptBatch(partition: partition, key: key, lane: lane, leases: leases))
+    }
+
+    private func take(
+        _ stage: Stage, _ partition: Partition, _ worker: String, _ model: ModelIdentifier, _ lane: Lane?, _ count: Int,
+        _ lease: Duration, _ age: Duration
+    ) async throws(ClusterError) -> [RedisValue] {
+        let reply = try await call(
+            "kirie_take", in: partition,
+            [
+                .string(stage.rawValue), .string(worker), .string(model.text), .string(lane?.rawValue ?? "any"),
+                .integer(count), .integer(max(1, lease.milliseconds)), .integer(max(0, age.milliseconds)),
+            ])
+        return reply.array ?? []
+    }
+
+    /// Extends leases; they run `lease` from now.
+    public func renew(_ names: [LeaseName], lease: Duration) async throws(ClusterError) -> [Renewal] {
+        let words = try await forEach("kirie_renew", names, head: [.integer(max(1, lease.milliseconds))])
+        return try read(words, "kirie_renew", "what became of each lease") { $0.string.flatMap(Renewal.init) }
+    }
+
+    /// Hands work back unfinished: at once in line again, and no attempt is counted.
+    public func handBack(_ names: [LeaseName]) async throws(ClusterError) {
+        _ = try await forEach("kirie_return", names, head: [])
+    }
+
+    private func forEach(
+        _ function: String, _ names: [LeaseName], head: [RedisArgument]
+    ) async throws(ClusterError) -> [RedisValue] {
+        var commands: [RedisCommand] = []
+        var places: [[Int]] = []
+        for (partition, indices) in byPartition(names, \.partition) {
+            for chunk in indices.chunks(of: Self.batch) {
+                commands.append(
+                    .call(
+                        function, keys: [keys.prefix(partition)], head + chunk.flatMap { names[$0].arguments },
+                        repetition: .safe))
+                places.append(chunk)
+            }
+        }
+        let replies = try await callAll(commands)
+        var answers: [RedisValue] = Array(repeating: .null, count: names.count)
+        for (reply, chunk) in zip(replies, places) {
+            for (item, index) in zip(reply.array ?? [], chunk) { answers[index] = item }
+        }
+        return answers
+    }
+
+    private func read<Answer>(
+        _ replies: [RedisValue], _ function: String, _ promise: String, _ take: (RedisValue) -> Answer?
+    ) throws(ClusterError) -> [Answer] {
+        var answers: [Answer] = []
+        answers.reserveCapacity(replies.count)
+        for reply in replies {
+            guard let answer = take(reply) else { throw .unexpectedReply(function: function, expected: promise) }
+            answers.append(answer)
+        }
+        return answers
+    }
+
+    /// Publishes an embedding and releases all jobs parked on it; returns false where the lease was lost.
+    ///
+    /// - Parameters:
+    ///   - record: the embedding's record, or a short mark where embeddings are kept in another Redis.
+    ///   - expiry: after which it goes unless memory was short before.
+    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` when Redis is out of memory: renew, and try again.
+    public func publish(
+        _ record: RedisBytes, for lease: EncodeLease, expiry: Duration
+    ) async throws(ClusterError) -> Bool {
+        let reply = try await call(
+            "kirie_ready", in: lease.partition,
+            [
+                .string(lease.key.description), .string(lease.token), .integer(max(1, expiry.milliseconds)),
+                .bytes(record),
+            ],
+            repetition: .safe)
+        guard let parts = reply.array, parts.count == 3, let word = parts[0].string, var left = parts[2].integer else {
+            throw .unexpectedReply(function: "kirie_ready", expected: "how many jobs were released")
+        }
+        while left > 0 {
+            let more = try await call(
+                "kirie_release", in: lease.partition, [.string(lease.key.description)], repetition: .safe)
+            left = more.array?.last?.integer ?? 0
+        }
+        return word == "published"
+    }
+
+    /// Sends jobs back to wait for their embedding, which was evicted.
+    ///
+    /// - Parameter corrupt: whether it is there and cannot be used; it is removed then.
+    public func reportMissing(_ batch: PromptBatch, corrupt: Bool) async throws(ClusterError) {
+        for chunk in batch.leases.chunks(of: Self.batch) {
+            let arguments: [RedisArgument] =
+                [.string(batch.key.description), .integer(corrupt ? 1 : 0)]
+                + chunk.flatMap { [.string($0.reference.id), .string($0.token)] }
+            _ = try await call("kirie_missing", in: batch.partition, arguments, repetition: .safe)
+        }
+    }
+
+    /// Ends jobs with their results.
+    public func complete(
+        _ results: [(lease: PromptLease, result: RedisBytes)]
+    ) async throws(ClusterError) -> [Completion] {
+        var commands: [RedisCommand] = []
+        var places: [[Int]] = []
+        for (partition, indices) in byPartition(results, { $0.lease.reference.partition }) {
+            for chunk in indices.chunks(of: Self.batch) {
+                let arguments = chunk.flatMap { index -> [RedisArgument] in
+                    let (lease, result) = results[index]
+                    return [.string(lease.reference.id), .string(lease.token), .bytes(result)]
+                }
+                commands.append(.call("kirie_complete", keys: [keys.prefix(partition)], arguments, repetition: .safe))
+                places.append(chunk)
+            }
+        }
+        let replies = try await callAll(commands)
+        var answers: [RedisValue] = Array(repeating: .null, count: results.count)
+        for (reply, chunk) in zip(replies, places) {
+            for (item, index) in zip(reply.array ?? [], chunk) { answers[index] = item }
+        }
+        return try read(answers, "kirie_complete", "what became of each job", Completion.init)
+    }
+
+    /// Ends, or tries again, work that could not be done.
+    ///
+    /// - Parameters:
+    ///   - mayPass: whether the fault may pass: the work is tried again after a pause, until its attempts are used up.
+    ///   - reason: what is said of the jobs; the first 1000 bytes.
+    public func fail(_ name: LeaseName, mayPass: Bool, reason: String) async throws(ClusterError) {
+        let arguments =
+            name.arguments + [.integer(mayPass ? 1 : 0), .string(reason.isEmpty ? "no reason given" : reason)]
+        _ = try await call("kirie_fail", in: name.partition, arguments, repetition: .safe)
+    }
+
+    /// Adds to what is watched: how often decoders fetched an embedding from Redis, and had it in their memory.
+    public func count(fetches: Int, hits: Int, in partition: Partition) async throws(ClusterError) {
+        let key = RedisArgument.string(keys.counters(partition))
+        _ = try await callAll([
+            RedisCommand("HINCRBY", key, "fetches", .integer(fetches)),
+            RedisCommand("HINCRBY", key, "hits", .integer(hits)),
+        ])
+    }
+}

@@ -1,0 +1,73 @@
+import Cluster
+import Segmentation
+import Testing
+
+@Suite struct JobLineTests {
+    private func parse(_ text: String, number: Int? = 7) throws -> JobLine {
+        try JobLine(parsing: Array(text.utf8), number: number)
+    }
+
+    @Test func allFieldsAreRead() throws {
+        let line = try parse(
+            """
+            {"id":"a/1","image":"p.jpg","prompts":[{"points":[[1,2],[3.5,4]],"labels":[1,0]},{"box":[1,2,3,4]}],
+             "everything":{"points_per_side":16},"multimask":true,"lane":"interactive","output":"png","ttl_ms":5000}
+            """)
+        #expect(line.id == "a/1")
+        #expect(line.image == .path("p.jpg"))
+        #expect(line.prompts.count == 2)
+        #expect(line.prompts[0].points[1] == LabeledPoint(x: 3.5, y: 4, label: .background))
+        #expect(line.prompts[1].box == BoundingBox(x0: 1, y0: 2, x1: 3, y1: 4))
+        #expect(line.everything == ["points_per_side": 16])
+        #expect(line.multimask && line.lane == .interactive && line.output == .png)
+        #expect(line.timeToLive == .seconds(5))
+    }
+
+    @Test func imagesComeAsPathBytesOrDigest() throws {
+        #expect(try parse(#"{"image":{"base64":"AQID"}}"#).image == .bytes([1, 2, 3]))
+        let digits = String(repeating: "ab", count: 32)
+        let line = try parse(#"{"image":{"sha256":"\#(digits)"}}"#)
+        #expect(line.image == .digest(try #require(ImageDigest(digits))))
+        #expect(line.asksForEmbeddingOnly)
+    }
+
+    @Test func aLineTravelsWithTheDigestOfItsImage() throws {
+        var line = JobLine(image: .path("p.jpg"), prompts: [Prompt(points: [LabeledPoint(x: 500, y: 0.25)])])
+        line.prompts[0].mask = LowResolutionLogits(side: 2, values: [-1, 0.5, 3e-9, 42])
+        line.multimask = true
+        let digest = ImageDigest(bytes: (0..<32).map { UInt8($0) })
+        let back = try JobLine(parsing: line.encoded(for: digest))
+        #expect(back.image == .digest(digest))
+        #expect(back.prompts == line.prompts)
+        #expect(back.multimask)
+    }
+
+    @Test(arguments: [
+        ("", "", "JSON"), ("{", "", "JSON"), ("[1]", "", "object"), ("{}", "image", "missing"),
+        (#"{"image":5}"#, "image", "a path"), (#"{"image":""}"#, "image", "empty"),
+        (#"{"image":{"base64":"%%"}}"#, "image.base64", "base64"),
+        (#"{"image":{"sha256":"12"}}"#, "image.sha256", "64 hexadecimal"),
+        (#"{"image":{"url":"x"}}"#, "image.url", "no such field"),
+        (#"{"image":"a","promts":[]}"#, "promts", "no such field"),
+        (#"{"image":"a","id":"a b"}"#, "id", "1 to 128"), (#"{"image":"a","id":5}"#, "id", "a string"),
+        (#"{"image":"a","prompts":{}}"#, "prompts", "an array"),
+        (#"{"image":"a","prompts":[{}]}"#, "prompts[0]", "empty"),
+        (#"{"image":"a","prompts":[{"points":[[1]]}]}"#, "prompts[0].points[0]", "x and y"),
+        (#"{"image":"a","prompts":[{"points":[[1,"2"]]}]}"#, "prompts[0].points[0][1]", "a number"),
+        (#"{"image":"a","prompts":[{"points":[[1,2]],"labels":[2]}]}"#, "prompts[0].labels[0]", "1 (the object)"),
+        (#"{"image":"a","prompts":[{"points":[[1,2]],"labels":[]}]}"#, "prompts[0].labels", "0 labels for 1"),
+        (#"{"image":"a","prompts":[{"box":[3,2,1,4]}]}"#, "prompts[0].box", "x0 < x1"),
+        (#"{"image":"a","prompts":[{"mask":{"side":2,"logits":"AA=="}}]}"#, "prompts[0].mask.logits", "2 x 2"),
+        (#"{"image":"a","lane":"fast"}"#, "lane", "\"interactive\", \"bulk\""),
+        (#"{"image":"a","output":"gif"}"#, "output", "\"rle\""), (#"{"image":"a","multimask":1}"#, "multimask", "true"),
+        (#"{"image":"a","everything":{"points":3}}"#, "everything.points", "no such field"),
+        (#"{"image":"a","ttl_ms":0}"#, "ttl_ms", "from 1"),
+    ])
+    func anErrorNamesLineFieldAndReason(text: String, field: String, reason: String) throws {
+        let error = try #require(throws: JobLineError.self) { try parse(text) }
+        #expect(error.line == 7)
+        #expect(error.field == field, "\(error)")
+        #expect(error.reason.contains(reason), "\(error)")
+        #expect(error.description.hasPrefix("line 7: "))
+    }
+}

@@ -1,0 +1,62 @@
+import Cluster
+import Testing
+
+@Suite struct TakeScheduleTests {
+    private let start = ContinuousClock.now
+
+    private func idle(_ count: Int = 4) -> TakeSchedule {
+        var schedule = TakeSchedule(partitions: count, poll: .seconds(1), patience: .milliseconds(20), now: start)
+        for _ in 0..<count { _ = schedule.next(now: start) }
+        return schedule
+    }
+
+    @Test func everythingIsLookedAtOnceAtTheStart() {
+        var schedule = TakeSchedule(partitions: 3, poll: .seconds(1), patience: .milliseconds(20), now: start)
+        for index in 0..<3 { #expect(schedule.next(now: start) == .take(Partition(index), age: .zero)) }
+        #expect(schedule.next(now: start) == .wait(until: start + .seconds(1)))
+    }
+
+    @Test func ownPartitionIsLookedAtWhenItsBellRings() {
+        var schedule = idle()
+        let later = start + .milliseconds(100)
+        schedule.ring(Partition(2), now: later)
+        #expect(schedule.next(now: later) == .take(Partition(2), age: .zero))
+        #expect(schedule.next(now: later) == .wait(until: start + .seconds(1)))
+    }
+
+    @Test func partitionsOfOthersAreLeftToThemForAWhile() {
+        var schedule = idle()
+        schedule.own([Partition(0)], now: start)
+        schedule.ring(Partition(3), now: start)
+        #expect(schedule.next(now: start) == .wait(until: start + .milliseconds(20)))
+        let later = start + .milliseconds(20)
+        #expect(schedule.next(now: later) == .take(Partition(3), age: .milliseconds(20)))
+    }
+
+    @Test func ownPartitionsComeBeforeThoseOfOthers() {
+        var schedule = idle()
+        schedule.own([Partition(3)], now: start)
+        let later = start + .seconds(2)
+        #expect(schedule.next(now: later) == .take(Partition(3), age: .zero))
+        #expect(schedule.next(now: later) == .take(Partition(0), age: .milliseconds(20)))
+    }
+
+    @Test func aNewShareIsLookedAtAtOnce() {
+        var schedule = idle()
+        schedule.own([], now: start)
+        schedule.own([Partition(1)], now: start)
+        #expect(schedule.next(now: start) == .take(Partition(1), age: .zero))
+    }
+
+    @Test func busyPartitionsTakeTurns() {
+        var schedule = idle()
+        for partition in [Partition(1), Partition(2)] { schedule.ring(partition, now: start) }
+        var seen: [Int] = []
+        for _ in 0..<4 {
+            guard case .take(let partition, _) = schedule.next(now: start) else { break }
+            seen.append(partition.index)
+            schedule.lookAgain(partition, now: start)
+        }
+        #expect(seen == [1, 2, 1, 2])
+    }
+}
