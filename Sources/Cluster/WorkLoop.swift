@@ -51,7 +51,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
     /// Takes nothing more; ``run()`` returns when what is held is done, or handed back after the limit.
     public func drain() { desk.close() }
 
-    /// Works until it is drained, or its task is cancelled, which hands everything back at once.
+    /// Works until it is drained; to cancel its task is to drain it.
     public func run() async {
         await withTaskGroup(of: Void.self) { background in
             background.addTask { await self.listen() }

@@ -113,7 +113,7 @@ local SETTINGS = {
     image_ttl_ms = 600000,      -- an image that no job needs
     backoff_ms = 500, backoff_max_ms = 60000,
     dead = 1000,                -- dead letters kept
-    streak = 8, clock_step_ms = 2000, chunk = 1000,
+    streak = 8, clock_step_ms = 2000, chunk = 200,
     partitions = 0,             -- P, to check that an image belongs here; 0 = do not check
 }
 
