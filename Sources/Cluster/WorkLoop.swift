@@ -156,6 +156,8 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
                         for partition in broker.partitions { desk.ring(partition) }
                     }
                 }
+                // It ends of itself only when the client was closed.
+                try await Task.sleep(for: settings.housekeeping)
             } catch {
                 onError(error)
                 try? await Task.sleep(for: .milliseconds(500))

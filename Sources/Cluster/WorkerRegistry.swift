@@ -83,7 +83,7 @@ public struct WorkerRegistry: Sendable {
         keys = broker.keys
     }
 
-    /// Writes a heartbeat, and announces its model.
+    /// Writes a heartbeat, and makes its model the usual one where nobody serves that any more.
     public func beat(_ heartbeat: WorkerHeartbeat) async throws(ClusterError) {
         var heartbeat = heartbeat
         do { heartbeat.at = try await redis.time() } catch { throw ClusterError(error) }
@@ -95,6 +95,7 @@ public struct WorkerRegistry: Sendable {
                 RedisCommand(
                     "HSET", .string(keys.workers), .string(heartbeat.name), .array(Array(json)), repetition: .safe),
                 RedisCommand("HSETNX", .string(keys.models), "default", .string(heartbeat.model), repetition: .safe),
+                RedisCommand("HGET", .string(keys.models), "default"),
             ])
         } catch {
             throw ClusterError(error)
@@ -102,6 +103,11 @@ public struct WorkerRegistry: Sendable {
         if let refusal = replies.lazy.compactMap(\.error).first {
             throw ClusterError(.server(refusal, command: "HSET"))
         }
+        guard let usual = replies.last?.string, usual != heartbeat.model, !heartbeat.draining,
+            let model = ModelIdentifier(heartbeat.model)
+        else { return }
+        let isServed = try await workers().contains { $0.age < Self.patience && $0.heartbeat.model == usual }
+        if !isServed { try await setDefaultModel(model) }
     }
 
     /// Takes a worker's name off.

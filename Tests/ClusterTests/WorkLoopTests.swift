@@ -205,5 +205,15 @@ private struct Crew: Sendable {
         #expect(try await registry.defaultModel() == TestCluster.model)
         try await registry.leave("host:1")
         #expect(try await registry.workers().map(\.heartbeat.name) == ["host:2"])
+
+        // New weights come in; while somebody serves the old ones, these stay what is meant by default.
+        let new = TestCluster.model("new:fp16")
+        let successor = WorkerHeartbeat(
+            name: "host:3", role: .encoder, host: "host", processIdentifier: 3, model: new)
+        try await registry.beat(successor)
+        #expect(try await registry.defaultModel() == TestCluster.model)
+        try await registry.leave("host:2")
+        try await registry.beat(successor)
+        #expect(try await registry.defaultModel() == new)
     }
 }

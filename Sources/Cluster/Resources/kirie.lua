@@ -108,7 +108,7 @@ local SETTINGS = {
     image_bytes = 1073741824,   -- images that unfinished jobs need
     result_bytes = 1073741824,  -- results within their retention
     attempts = 5,               -- takes before a job or an encode is dead
-    misses = 64,                -- evictions a job survives
+    misses = 200,               -- evictions a job survives
     retention_ms = 3600000,     -- what is left of a job stays so long
     image_ttl_ms = 600000,      -- an image that no job needs
     backoff_ms = 500, backoff_max_ms = 60000,
