@@ -157,7 +157,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
                     }
                 }
                 // It ends of itself only when the client was closed.
-                try await Task.sleep(for: settings.housekeeping)
+                try? await Task.sleep(for: settings.housekeeping)
             } catch {
                 onError(error)
                 try? await Task.sleep(for: .milliseconds(500))

@@ -169,7 +169,8 @@ import Testing
             try await broker.handBack(
                 encodes.map { LeaseName($0) } + batches.flatMap(\.leases).map { LeaseName($0) })
             (encodes, batches) = ([], [])
-            for _ in 0..<10_000 where try await broker.statistics().unfinished > 0 {
+            for _ in 0..<10_000 {
+                if try await broker.statistics().unfinished == 0 { return }
                 try await passTime()
                 try await takeEncode()
                 for lease in encodes {
@@ -198,7 +199,7 @@ import Testing
                 "jobs:bulk": 60, "jobs:interactive": 60,
             ], partitions: 2)
         var walk = Walk(cluster: cluster, random: Generator(seed))
-        for step in 0..<1200 {
+        for step in 0..<500 {
             switch Int.random(in: 0..<20, using: &walk.random) {
             case 0..<4: try await walk.submit()
             case 4..<8: try await walk.takeEncode()
@@ -214,7 +215,7 @@ import Testing
         let statuses = try await cluster.broker.status(Array(walk.accepted.keys)).compactMap(\.self)
         #expect(statuses.allSatisfy { $0.state.isTerminal })
         let done = statuses.filter { $0.state == .done }.map(\.reference)
-        #expect(done.count > 100)
+        #expect(done.count > 20)
         for (reference, result) in zip(done, try await cluster.broker.results(done)) {
             let wanted = walk.accepted[reference]?.line.count == 0 ? "{\"embedding\":" : "mask of \(reference.id)"
             #expect(result?.string.hasPrefix(wanted) == true)
