@@ -56,7 +56,7 @@ struct DecodeCommand: ParsableCommand {
         if let logits {
             try files.stage(logits) { try write(decoded, decoder: decoder, image: prepared, to: $0) }
         }
-        let masks = watch.time("scale") { decoded.map { decoder.masks($0, on: prepared, pool: pool) } }
+        let masks = watch.time("scale") { decoder.masks(decoded, on: prepared, pool: pool) }
         let answer = Answer(
             image: .init(width: image.originalWidth, height: image.originalHeight, sha256: nil), model: name,
             precision: model.precision.precision.rawValue, timings_ms: watch.milliseconds,

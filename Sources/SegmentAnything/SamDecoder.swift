@@ -31,7 +31,7 @@ public struct SamDecoder: Sendable {
         /// Rows of the original picture.
         public var height: Int { frame.originalHeight }
         /// Bytes that keeping it takes, for a cache that is bounded by bytes.
-        public var byteCount: Int { state.byteCount }
+        public var byteCount: Int { state.byteCount + 4 * tiles.tensor.count }
     }
 
     /// S, the model's size.
@@ -128,8 +128,19 @@ public struct SamDecoder: Sendable {
     public func predict(
         _ prompts: [Prompt], on image: PreparedImage, multimask: Bool, pool: ThreadPool
     ) throws(PromptError) -> [[PredictedMask]] {
-        try decode(prompts, on: image, selection: multimask ? .multiple : .single, pool: pool)
-            .map { masks($0, on: image, pool: pool) }
+        masks(
+            try decode(prompts, on: image, selection: multimask ? .multiple : .single, pool: pool), on: image,
+            pool: pool)
+    }
+
+    /// Full-size masks of many prompts' logits, as many prompts at a time as there are threads.
+    package func masks(
+        _ decoded: [DecodedMasks], on image: PreparedImage, pool: ThreadPool
+    ) -> [[PredictedMask]] {
+        if decoded.count == 1 { return [masks(decoded[0], on: image, pool: pool)] }
+        let answers = ConcurrentSlots<[PredictedMask]>(count: decoded.count)
+        pool.parallel(decoded.count) { index in answers[index] = masks(decoded[index], on: image, pool: .inline) }
+        return answers.values.map { $0 ?? [] }
     }
 
     /// Full-size masks of decoded logits, the highest predicted IoU first.

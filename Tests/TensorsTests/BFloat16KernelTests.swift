@@ -4,16 +4,6 @@ import Testing
 /// The bf16 kernels against their plain twins, where the processor has them.
 @Suite(.enabled(if: kirie_has_bf16() != 0, "this processor has no AVX512_BF16"))
 struct BFloat16KernelTests {
-    /// Seeded numbers from −1 to 1.
-    private struct Numbers {
-        var state: UInt64
-        mutating func next() -> Float {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return Float(state >> 40) / Float(1 << 23) - 1
-        }
-        mutating func array(_ count: Int) -> [Float] { (0..<count).map { _ in next() } }
-    }
-
     private func narrowed(_ x: [Float]) -> [UInt16] {
         var y = [UInt16](repeating: 0, count: x.count)
         kirie_plain_bf16_narrow(x.count, x, &y)

@@ -7,16 +7,6 @@ import Testing
         $0.rawValue <= kirie_best_level().rawValue
     }
 
-    /// Seeded numbers from −1 to 1.
-    private struct Numbers {
-        var state: UInt64
-        mutating func next() -> Float {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return Float(state >> 40) / Float(1 << 23) - 1
-        }
-        mutating func array(_ count: Int) -> [Float] { (0..<count).map { _ in next() } }
-    }
-
     /// Runs `body` with the plain kernels and with those of each level, and compares what it returns.
     private func compare(tolerance: Float, _ body: (kirie_kernels) -> [Float], _ name: String) {
         let expected = body(kirie_kernels_of(KIRIE_PLAIN).pointee)

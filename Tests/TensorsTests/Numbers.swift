@@ -1,0 +1,11 @@
+/// Seeded numbers from −1 to 1.
+struct Numbers {
+    var state: UInt64
+
+    mutating func next() -> Float {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Float(state >> 40) / Float(1 << 23) - 1
+    }
+
+    mutating func array(_ count: Int) -> [Float] { (0..<count).map { _ in next() } }
+}
