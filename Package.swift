@@ -13,6 +13,11 @@ let settings: [SwiftSetting] = [
 
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
+let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: settings)
@@ -33,6 +38,10 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
     ],
     targets: [
         // 0: C at the edge
@@ -59,15 +68,24 @@ let package = Package(
         .target(
             name: "Cluster", dependencies: ["Segmentation", "Redis"], resources: [.embedInCode("Resources/kirie.lua")],
             swiftSettings: settings),
+        // 5: what services say of themselves
+        room("Telemetry", [logging, coreMetrics, lifecycle, hummingbird]),
         // 5: measuring a model on labelled pictures
         room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors"]),
+        // 6: the long-running roles
+        room(
+            "Workers",
+            [
+                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
+                crypto, logging, metrics, lifecycle,
+            ]),
         // 7: the command line
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
-                "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging",
-                "Segmentation", "Tensors",
-                crypto, argumentParser,
+                "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks",
+                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
+                crypto, argumentParser, logging, lifecycle,
             ],
             swiftSettings: settings),
         // tests, a room each

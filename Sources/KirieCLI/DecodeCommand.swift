@@ -3,6 +3,7 @@ import Checkpoints
 import SegmentAnything
 import Segmentation
 import Tensors
+import Workers
 
 struct DecodeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,9 +1,10 @@
 import ArgumentParser
+import Cluster
 import Glibc
 
 /// The `kirie` command.
 @main
-struct Kirie: ParsableCommand {
+struct Kirie: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "kirie",
         abstract: "Segment Anything, served: a picture and a prompt in, a mask out.",
@@ -19,14 +20,23 @@ struct Kirie: ParsableCommand {
             BenchCommand.self,
         ])
 
-    static func main() {
+    static func main() async {
         // A reader that went away ends a write with an error, not the process with a signal.
         signal(SIGPIPE, SIG_IGN)
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        CommandLineSecrets.hide()
         do {
-            var command = try parseAsRoot()
-            try command.run()
+            var command = try parseAsRoot(arguments)
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
         } catch let code as ExitCode {
             Glibc.exit(code.rawValue)
+        } catch let error as ClusterError {
+            Terminal.complain("kirie: \(error)")
+            Glibc.exit(error.exitCode)
         } catch {
             switch exitCode(for: error) {
             case .success:
@@ -39,6 +49,16 @@ struct Kirie: ParsableCommand {
                 Terminal.complain("kirie: \(error)")
                 Glibc.exit(1)
             }
+        }
+    }
+}
+
+extension ClusterError {
+    /// What the process ends with: 75 (`EX_TEMPFAIL` of sysexits.h) where the same command may succeed later.
+    var exitCode: Int32 {
+        switch self {
+        case .backpressure: 75
+        default: 1
         }
     }
 }

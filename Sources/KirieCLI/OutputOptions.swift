@@ -2,6 +2,7 @@ import ArgumentParser
 import Imaging
 import SegmentAnything
 import Segmentation
+import Workers
 
 /// Where masks go.
 struct OutputOptions: ParsableArguments {
@@ -55,7 +56,7 @@ struct OutputOptions: ParsableArguments {
         let flat = masks.flatMap { $0 }
         var written = names(flat.count)
         if let output, output.hasSuffix(".json") {
-            try files.stage(try answer.json, to: output)
+            try files.stage(try answer.line, to: output)
         } else {
             for (name, predicted) in zip(written, flat) {
                 try files.stage(try PNGWriter.encode(mask: predicted.mask.gray, named: name), to: name)
@@ -69,7 +70,7 @@ struct OutputOptions: ParsableArguments {
             written.append(overlay)
         }
         if json {
-            try FileOutput.print(try answer.json)
+            try FileOutput.print(try answer.line)
         } else {
             for cutout in answer.masks {
                 try FileOutput.print(
@@ -105,5 +106,12 @@ extension Prompt {
                 ? MaskOverlay.Marker.foregroundPoint(x: point.x, y: point.y) : .backgroundPoint(x: point.x, y: point.y)
         }
         return clicks + (box.map { [.box(x0: $0.x0, y0: $0.y0, x1: $0.x1, y1: $0.y1)] } ?? [])
+    }
+}
+
+extension Answer {
+    /// The line that is printed.
+    var line: [UInt8] {
+        get throws { try encoded() + [UInt8(ascii: "\n")] }
     }
 }

@@ -4,6 +4,7 @@ import Imaging
 import SegmentAnything
 import Segmentation
 import Tensors
+import Workers
 
 struct SegmentCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

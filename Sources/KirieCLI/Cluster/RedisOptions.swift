@@ -1,0 +1,114 @@
+import ArgumentParser
+import Cluster
+import FoundationEssentials
+import Glibc
+import Redis
+
+/// Which cluster a command speaks to.
+struct RedisOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The cluster's Redis: redis://[user:password@]host:port/db or unix:///path. Default: $KIRIE_REDIS, else the "
+                + "server of a `kirie up` on this machine. A password may come from $KIRIE_REDIS_PASSWORD.",
+            valueName: "url"))
+    var redis: String?
+
+    @Option(name: .long, help: "The first word of every key; several clusters may share a Redis.")
+    var namespace = "kirie"
+
+    func validate() throws {
+        if let redis { _ = try Self.url(redis) }
+        guard !namespace.isEmpty, namespace.utf8.allSatisfy(Self.isAllowed) else {
+            throw ValidationError("--namespace takes letters, digits and . _ / -")
+        }
+    }
+
+    var keys: ClusterKeys { ClusterKeys(namespace: namespace) }
+
+    /// The address that was given, or that of the environment, or that of a `kirie up`.
+    func url() throws -> RedisURL {
+        var url: RedisURL
+        if let text = redis ?? Environment["KIRIE_REDIS"] {
+            url = try Self.url(text)
+        } else {
+            let socket = ClusterFolder.standard.socket
+            guard access(socket, R_OK | W_OK) == 0 else { throw MissingRedis(socket: socket) }
+            url = RedisURL(.unixSocket(path: socket))
+        }
+        if url.password == nil, let secret = Environment["KIRIE_REDIS_PASSWORD"], !secret.isEmpty {
+            url.password = RedisPassword(secret)
+        }
+        return url
+    }
+
+    /// Connects under a name that CLIENT LIST shows.
+    func connect(
+        as name: String = "kirie", _ adjust: (inout RedisConfiguration) -> Void = { _ in }
+    ) async throws -> RedisClient {
+        var configuration = RedisConfiguration(clientName: name)
+        adjust(&configuration)
+        return try await RedisClient.connect(try url(), configuration: configuration)
+    }
+
+    /// Connects, and sets up what the cluster needs where it is missing.
+    func broker(as name: String = "kirie") async throws -> Broker {
+        try await Broker.open(try await connect(as: name), keys: keys)
+    }
+
+    private static func url(_ text: String) throws -> RedisURL {
+        do {
+            return try RedisURL(text)
+        } catch {
+            throw ValidationError("the Redis address is \(error)")
+        }
+    }
+
+    private static func isAllowed(_ unit: UInt8) -> Bool {
+        let character = Character(UnicodeScalar(unit))
+        return unit < 128 && (character.isLetter || character.isNumber || "._/-".contains(character))
+    }
+}
+
+/// No Redis was named and none runs here.
+struct MissingRedis: Error, CustomStringConvertible {
+    let socket: String
+    var description: String {
+        "there is no cluster: nothing listens at \(socket); start one with `kirie up`, or name its Redis with --redis "
+            + "or KIRIE_REDIS"
+    }
+}
+
+/// The folder of a `kirie up`: Redis's data, its socket, the logs.
+struct ClusterFolder {
+    let path: String
+
+    /// `$XDG_DATA_HOME/kirie/cluster`, else `~/.local/share/kirie/cluster`.
+    static var standard: ClusterFolder {
+        let home = Environment["HOME"] ?? "/tmp"
+        let data = Environment["XDG_DATA_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.local/share"
+        return ClusterFolder(path: "\(data)/kirie/cluster")
+    }
+
+    var socket: String { "\(path)/redis.sock" }
+}
+
+/// Passwords on the command line, which `ps` would show to everybody on the machine.
+enum CommandLineSecrets {
+    /// Overwrites what stands between `://` and `@` in each argument, in the memory that the system reads.
+    ///
+    /// The arguments must have been copied before. Between the start of the process and this call the password can be
+    /// seen all the same, which the environment variables avoid.
+    static func hide() {
+        for index in 1..<max(1, Int(CommandLine.argc)) {
+            guard let argument = CommandLine.unsafeArgv[index] else { continue }
+            let length = strlen(argument)
+            let bytes = UnsafeMutableBufferPointer(start: argument, count: length)
+            guard let scheme = strstr(argument, "://"), let at = bytes.lastIndex(of: CChar(UInt8(ascii: "@"))) else {
+                continue
+            }
+            let start = scheme - argument + 3
+            for position in start..<max(start, at) { bytes[position] = CChar(UInt8(ascii: "*")) }
+        }
+    }
+}

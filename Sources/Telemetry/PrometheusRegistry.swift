@@ -1,0 +1,190 @@
+public import CoreMetrics
+import Synchronization
+
+/// The metrics of this process, written as Prometheus reads them.
+///
+/// It is the backend of swift-metrics: rooms make a `Counter`, `Gauge` or `Timer` by name and labels, and ``exposition()``
+/// writes them all. A timer becomes a histogram in seconds. Names are written as they are given, so they follow
+/// Prometheus's rules: `kirie_jobs_total`, `kirie_decode_seconds`.
+///
+/// Format: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
+public final class PrometheusRegistry: MetricsFactory, Sendable {
+    private enum Kind: String { case counter, gauge, histogram }
+
+    /// The metrics of one name: their kind and, by labels, the values.
+    private struct Family {
+        let kind: Kind
+        var series: [String: any PrometheusSeries] = [:]
+    }
+
+    /// The upper bounds of a timer's buckets, in seconds: from a quarter of a millisecond, a click's scale, to two
+    /// minutes, that of the largest encoder.
+    static let bounds: [Double] = [
+        0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
+    ]
+
+    /// Guards the names and labels; values guard themselves.
+    private let families = Mutex<[String: Family]>([:])
+    private let help: [String: String]
+
+    /// A registry without metrics.
+    ///
+    /// - Parameter help: what a name means, for the `HELP` lines.
+    public init(help: [String: String] = [:]) { self.help = help }
+
+    /// All metrics as text, ordered by name and labels.
+    public func exposition() -> String {
+        let families = families.withLock { $0 }
+        var text = ""
+        for (name, family) in families.sorted(by: { $0.key < $1.key }) {
+            if let help = help[name] { text += "# HELP \(name) \(help)\n" }
+            text += "# TYPE \(name) \(family.kind.rawValue)\n"
+            for (labels, series) in family.series.sorted(by: { $0.key < $1.key }) {
+                series.write(name: name, labels: labels, to: &text)
+            }
+        }
+        return text
+    }
+
+    /// A number that only grows.
+    public func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
+        series(.counter, label, dimensions) { PrometheusCounter() }
+    }
+
+    /// A number that goes up and down; with `aggregate`, the distribution of what was recorded.
+    public func makeRecorder(
+        label: String, dimensions: [(String, String)], aggregate: Bool
+    ) -> any RecorderHandler {
+        aggregate
+            ? series(.histogram, label, dimensions) { PrometheusHistogram(Self.bounds) }
+            : series(.gauge, label, dimensions) { PrometheusGauge() }
+    }
+
+    /// A number that goes up and down.
+    public func makeMeter(label: String, dimensions: [(String, String)]) -> any MeterHandler {
+        series(.gauge, label, dimensions) { PrometheusGauge() }
+    }
+
+    /// A distribution of durations.
+    public func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
+        series(.histogram, label, dimensions) { PrometheusHistogram(Self.bounds) }
+    }
+
+    // What was counted stays until the process ends: a counter that vanishes and comes back is a reset to Prometheus.
+
+    /// Does nothing.
+    public func destroyCounter(_ handler: any CounterHandler) {}
+    /// Does nothing.
+    public func destroyRecorder(_ handler: any RecorderHandler) {}
+    /// Does nothing.
+    public func destroyMeter(_ handler: any MeterHandler) {}
+    /// Does nothing.
+    public func destroyTimer(_ handler: any TimerHandler) {}
+
+    /// The value of a name and labels, made where it is new. A name that is in use for another kind gets a value of its
+    /// own that nobody sees, as its maker can be told nothing here.
+    private func series<Series: PrometheusSeries>(
+        _ kind: Kind, _ name: String, _ dimensions: [(String, String)], _ make: () -> Series
+    ) -> Series {
+        let labels = dimensions.map { "\($0.0)=\"\(Self.escaped($0.1))\"" }.joined(separator: ",")
+        return families.withLock { families in
+            var family = families[name] ?? Family(kind: kind)
+            if let known = family.series[labels] as? Series { return known }
+            let new = make()
+            guard family.kind == kind else { return new }
+            family.series[labels] = new
+            families[name] = family
+            return new
+        }
+    }
+
+    private static func escaped(_ value: String) -> String {
+        var text = ""
+        for character in value {
+            switch character {
+            case "\\": text += "\\\\"
+            case "\"": text += "\\\""
+            case "\n": text += "\\n"
+            default: text.append(character)
+            }
+        }
+        return text
+    }
+}
+
+/// One name and set of labels.
+protocol PrometheusSeries: Sendable {
+    func write(name: String, labels: String, to text: inout String)
+}
+
+extension PrometheusSeries {
+    fileprivate func line(_ name: String, _ labels: String, _ value: some CustomStringConvertible) -> String {
+        labels.isEmpty ? "\(name) \(value)\n" : "\(name){\(labels)} \(value)\n"
+    }
+}
+
+private final class PrometheusCounter: CounterHandler, PrometheusSeries {
+    private let value = Atomic<Int64>(0)
+
+    func increment(by amount: Int64) { value.wrappingAdd(max(0, amount), ordering: .relaxed) }
+    func reset() { value.store(0, ordering: .relaxed) }
+
+    func write(name: String, labels: String, to text: inout String) {
+        text += line(name, labels, value.load(ordering: .relaxed))
+    }
+}
+
+private final class PrometheusGauge: RecorderHandler, MeterHandler, PrometheusSeries {
+    /// Guards the value, which any thread may set.
+    private let value = Mutex(0.0)
+
+    func record(_ value: Int64) { set(Double(value)) }
+    func record(_ value: Double) { set(value) }
+    func set(_ value: Int64) { set(Double(value)) }
+    func set(_ value: Double) { self.value.withLock { $0 = value } }
+    func increment(by amount: Double) { value.withLock { $0 += amount } }
+    func decrement(by amount: Double) { value.withLock { $0 -= amount } }
+
+    func write(name: String, labels: String, to text: inout String) {
+        text += line(name, labels, value.withLock { $0 })
+    }
+}
+
+private final class PrometheusHistogram: TimerHandler, RecorderHandler, PrometheusSeries {
+    private struct State {
+        var counts: [Int]
+        var sum = 0.0
+    }
+
+    private let bounds: [Double]
+    /// Guards counts and sum, so that a reading agrees with itself.
+    private let state: Mutex<State>
+
+    init(_ bounds: [Double]) {
+        self.bounds = bounds
+        state = Mutex(State(counts: Array(repeating: 0, count: bounds.count + 1)))
+    }
+
+    func recordNanoseconds(_ duration: Int64) { record(Double(duration) / 1e9) }
+    func record(_ value: Int64) { record(Double(value)) }
+
+    func record(_ value: Double) {
+        let bucket = bounds.firstIndex { value <= $0 } ?? bounds.count
+        state.withLock { state in
+            state.counts[bucket] += 1
+            state.sum += value
+        }
+    }
+
+    func write(name: String, labels: String, to text: inout String) {
+        let (counts, sum) = state.withLock { ($0.counts, $0.sum) }
+        let prefix = labels.isEmpty ? "" : "\(labels),"
+        var total = 0
+        for (count, bound) in zip(counts, bounds.map { "\($0)" } + ["+Inf"]) {
+            total += count
+            text += line("\(name)_bucket", "\(prefix)le=\"\(bound)\"", total)
+        }
+        text += line("\(name)_sum", labels, sum)
+        text += line("\(name)_count", labels, total)
+    }
+}
