@@ -17,7 +17,7 @@ struct Kirie: AsyncParsableCommand {
             """,
         subcommands: [
             SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
-            BenchCommand.self,
+            BenchCommand.self, EncoderCommand.self, DecoderCommand.self, UpCommand.self,
         ])
 
     static func main() async {
