@@ -17,6 +17,7 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -76,7 +77,8 @@ let package = Package(
         room(
             "Workers",
             [
-                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
+                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
+                "Redis",
                 crypto, logging, metrics, lifecycle,
             ]),
         // 7: the command line
@@ -85,7 +87,7 @@ let package = Package(
             dependencies: [
                 "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks",
                 "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                crypto, argumentParser, logging, lifecycle,
+                crypto, argumentParser, logging, lifecycle, signals,
             ],
             swiftSettings: settings),
         // tests, a room each
@@ -97,7 +99,9 @@ let package = Package(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
-        tests(of: "KirieCLI", ["Checkpoints", "Imaging", "Segmentation", "Tensors"]),
+        tests(
+            of: "KirieCLI",
+            ["Checkpoints", "Cluster", "Imaging", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),

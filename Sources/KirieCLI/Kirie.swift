@@ -17,7 +17,8 @@ struct Kirie: AsyncParsableCommand {
             """,
         subcommands: [
             SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
-            BenchCommand.self,
+            BenchCommand.self, SubmitCommand.self, WaitCommand.self, StatusCommand.self, CancelCommand.self,
+            DeadCommand.self, QueuesCommand.self, WorkersCommand.self, CacheCommand.self,
         ])
 
     static func main() async {
