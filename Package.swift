@@ -77,8 +77,8 @@ let package = Package(
         room(
             "Workers",
             [
-                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                "Processes", crypto, logging, coreMetrics, lifecycle,
+                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
+                "Redis", "Processes", crypto, logging, coreMetrics, lifecycle,
             ]),
         // 7: the command line
         .executableTarget(
@@ -98,7 +98,9 @@ let package = Package(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
-        tests(of: "KirieCLI", ["Checkpoints", "Imaging", "Segmentation", "Tensors"]),
+        tests(
+            of: "KirieCLI",
+            ["Checkpoints", "Cluster", "Imaging", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),
