@@ -16,6 +16,19 @@ enum Terminal {
     }
 }
 
+/// The three streams that a process is born with.
+enum StandardStreams {
+    /// Puts something that gives nothing and takes nothing in the place of a stream that was closed by whoever started us.
+    ///
+    /// Otherwise the first file or socket to be opened would be standard output, and answers would be written into it.
+    static func open() {
+        for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
+            // The lowest free descriptor is this one. To write to what was opened for reading is an error, as it should be.
+            _ = Glibc.open("/dev/null", descriptor == STDERR_FILENO ? O_WRONLY : O_RDONLY)
+        }
+    }
+}
+
 /// One line that tells how far a long task has come: drawn in place on a terminal, a line per tenth elsewhere.
 struct ProgressBar {
     private let title: String

@@ -47,6 +47,11 @@ public final class ChildProcess: Sendable {
         return process
     }
 
+    /// How it ended: the exit status, or the number of the signal below zero; nil while it runs.
+    public var exitStatus: Int32? {
+        state.withLock { $0.status }.map { $0 & 0x7F == 0 ? $0 >> 8 & 0xFF : -($0 & 0x7F) }
+    }
+
     /// Whether it has not ended.
     public var isRunning: Bool { state.withLock { $0.status == nil } }
 

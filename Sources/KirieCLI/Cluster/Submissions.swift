@@ -370,23 +370,24 @@ final class Submissions: Sendable {
         status.say(parts.joined(separator: ", "))
     }
 
-    /// After Ctrl-C: which jobs are still on their way, and how to wait for them.
-    func sayHowToGoOn() async throws {
+    /// After Ctrl-C or an error: which jobs are still on their way, and how to wait for them.
+    func sayHowToGoOn(_ what: String) async throws {
         status.hide()
         let open = settings.waits ? follower.open.sorted { $0.id < $1.id } : []
         guard !open.isEmpty else {
-            status.say("kirie: interrupted; every job that was submitted has its line on standard output")
+            let submitted = tally.withLock { $0.submitted }
+            status.say("kirie: \(what) after \(Figures.count(submitted)) jobs were submitted")
             return
         }
-        try await output.write(open.map(JobReports.open))
-        let ids = open.prefix(20).map(\.id).joined(separator: " ")
         if open.count <= 20 {
-            status.say("kirie: interrupted; the jobs go on without you. Wait for them with: kirie wait \(ids)")
+            let ids = open.map(\.id).joined(separator: " ")
+            status.say("kirie: \(what); the jobs go on without you. Wait for them with: kirie wait \(ids)")
         } else {
             status.say(
-                "kirie: interrupted; \(Figures.count(open.count)) jobs go on without you: their lines say \"open\". Give their "
-                    + "ids to: kirie wait -   (or run the same command again, if the jobs have ids)")
+                "kirie: \(what); \(Figures.count(open.count)) jobs go on without you: their lines say \"open\". "
+                    + "Give their ids to: kirie wait -   (or run the same command again, if the jobs have ids)")
         }
+        try await output.write(open.map(JobReports.open))
     }
 }
 
