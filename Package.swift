@@ -14,10 +14,9 @@ let settings: [SwiftSetting] = [
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
-let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
-let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -53,11 +52,12 @@ let package = Package(
         .systemLibrary(name: "CCurl"),
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .target(name: "CKernels"),
-        // 1: numbers, pictures, vocabulary
+        // 1: numbers, pictures, vocabulary, the system
+        room("Processes"),
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG"]),
         room("Segmentation"),
-        room("Redis", ["CHiredis"]),
+        room("Redis", ["CHiredis", "Processes"]),
         // 2: files of weights
         room("Checkpoints", ["Tensors", "CCurl", crypto]),
         // 3: layers
@@ -78,16 +78,15 @@ let package = Package(
             "Workers",
             [
                 "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
-                "Redis",
-                crypto, logging, metrics, lifecycle,
+                "Redis", "Processes", crypto, logging, coreMetrics, lifecycle,
             ]),
         // 7: the command line
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
                 "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks",
-                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                crypto, argumentParser, logging, lifecycle, signals,
+                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis", "Processes",
+                crypto, argumentParser, logging, coreMetrics, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
         // tests, a room each
@@ -101,10 +100,12 @@ let package = Package(
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
         tests(
             of: "KirieCLI",
-            ["Checkpoints", "Cluster", "Imaging", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
+            ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),
-        .target(name: "RedisTesting", dependencies: ["Redis"], path: "Tests/RedisTesting", swiftSettings: settings),
+        .target(
+            name: "RedisTesting", dependencies: ["Redis", "Processes"], path: "Tests/RedisTesting",
+            swiftSettings: settings),
     ]
 )

@@ -35,7 +35,7 @@ public struct SamDecoder: Sendable {
     }
 
     /// S, the model's size.
-    let imageSize: Int
+    package let imageSize: Int
     private let grid: Int
     private let channels: Int
     private let promptEncoder: PromptEncoder

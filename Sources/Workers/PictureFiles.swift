@@ -1,7 +1,7 @@
-package import Cluster
+import Cluster
 import Embeddings
 import Glibc
-package import Imaging
+import Imaging
 package import Redis
 package import Segmentation
 

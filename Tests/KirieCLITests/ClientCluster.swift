@@ -1,5 +1,6 @@
 import Cluster
 import Foundation
+import Processes
 import Redis
 import RedisTesting
 import Segmentation
@@ -48,7 +49,7 @@ final class ClientRun: Sendable {
             ["-u", "KIRIE_REDIS", "-u", "KIRIE_MODEL", "OUT=\(directory)", "IN=\(input ?? "/dev/null")"] + words + [
                 "sh", "-c", "cd '\(workingDirectory)' && exec \"$0\" \"$@\" \(output) 2>\"$OUT/complaint\" <\"$IN\"",
                 KirieProcess.executable.path,
-            ] + arguments, output: "\(directory)/shell")
+            ] + arguments, ChildProcess.Options(output: .file("\(directory)/shell")))
     }
 
     deinit {
@@ -63,10 +64,17 @@ final class ClientRun: Sendable {
     /// Returns when it has ended, within a minute.
     func end() async throws -> Ending {
         let child = child
-        try await within(.seconds(60), "the end of kirie; so far \(output.suffix(500)) \(complaint.suffix(500))") {
-            await child.waitForExit()
-        }
-        return Ending(output: output, complaint: complaint, status: child.exitStatus ?? -99)
+        let exit = try await within(
+            .seconds(60), "the end of kirie; so far \(output.suffix(500)) \(complaint.suffix(500))"
+        ) { await child.waitForExit() }
+        // The shell's own words are there when it could not start the program.
+        let shell = (try? String(contentsOfFile: "\(directory)/shell", encoding: .utf8)) ?? ""
+        let status: Int32 =
+            switch exit {
+            case .status(let status): status
+            case .signal(let signal): -signal
+            }
+        return Ending(output: output, complaint: complaint + shell, status: status)
     }
 }
 

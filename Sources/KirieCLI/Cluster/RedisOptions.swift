@@ -56,7 +56,7 @@ struct RedisOptions: ParsableArguments {
         try await Broker.open(try await connect(as: name), keys: keys)
     }
 
-    private static func url(_ text: String) throws -> RedisURL {
+    static func url(_ text: String) throws -> RedisURL {
         do {
             return try RedisURL(text)
         } catch {
