@@ -4,6 +4,12 @@ import Glibc
 enum Terminal {
     static let isInteractive = isatty(STDERR_FILENO) == 1
 
+    /// Columns of the window.
+    static var columns: Int {
+        var size = winsize()
+        return ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
+    }
+
     static func complain(_ text: String) { write(text + "\n") }
 
     static func write(_ text: String) {

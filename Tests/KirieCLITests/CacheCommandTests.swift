@@ -1,5 +1,6 @@
 import Cluster
 import Foundation
+import Processes
 import Redis
 import RedisTesting
 import Segmentation
@@ -32,11 +33,11 @@ import Testing
         try await cluster.working {
             let some = try await cluster.kirie(["cache", "warm", "\(folder)/p*[12].JPG", "--json"])
             #expect(some.status == 0, "\(some)")
-            let part = try #require(try some.objects.first?["encoded"] as? Int)
+            let part = try #require(some.objects.first?["encoded"] as? Int)
             #expect(part > 2 && part < 40)
             let all = try await cluster.kirie(["cache", "warm", folder, "--json"])
             #expect(all.status == 1 && all.complaint.contains("broken.png"), "\(all)")
-            let sum = try #require(try all.objects.first)
+            let sum = try #require(all.objects.first)
             #expect(sum["pictures"] as? Int == 41 && sum["there"] as? Int == part && sum["failed"] as? Int == 1)
             #expect(sum["encoded"] as? Int == 40 - part && sum["open"] as? Int == 0)
             let listed = try await cluster.kirie(["cache", "warm", list])
@@ -72,7 +73,7 @@ import Testing
             #expect(try await cluster.kirie(["cache", "warm", directory.file("set")]).status == 0)
         }
         let stats = try await cluster.kirie(["cache", "stats", "--json"])
-        let object = try #require(try stats.objects.first)
+        let object = try #require(stats.objects.first)
         #expect(stats.status == 0 && (object["entries"] as? Int ?? 0) >= 6)
         for name in ["bytes", "hits", "misses", "evictions", "corrupt", "encode_seconds_saved"] {
             #expect(object[name] is NSNumber, "\(name)")
@@ -107,7 +108,7 @@ import Testing
                 let run = try await cluster.kirie([
                     "cache", "warm", directory.file("set"), "--cache-redis", "unix://\(path)", "--json",
                 ])
-                #expect(run.status == 0 && (try run.objects.first?["encoded"] as? Int == 3), "\(run)")
+                #expect(run.status == 0 && (run.objects.first?["encoded"] as? Int == 3), "\(run)")
             }
         }
         #expect(cluster.encodes.value == 6)

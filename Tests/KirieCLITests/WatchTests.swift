@@ -1,5 +1,6 @@
 import Cluster
 import Foundation
+import Processes
 import Redis
 import RedisTesting
 import Segmentation
@@ -16,7 +17,7 @@ import Testing
         }
         let waiting = try await cluster.kirie(["queues", "--json"])
         #expect(waiting.status == 0)
-        let object = try #require(try waiting.objects.first)
+        let object = try #require(waiting.objects.first)
         #expect(object["unfinished"] as? Int == 3 && object["partitions"] as? Int == 16)
         let lines = try #require(object["lines"] as? [[String: Any]])
         #expect(
@@ -53,7 +54,7 @@ import Testing
         text.child.signal(SIGINT)
         let ends = (try await json.end(), try await text.end())
         #expect(ends.0.status == 0 && ends.1.status == 0)
-        #expect(try ends.0.objects.count >= 3)
+        #expect(ends.0.objects.count >= 3)
         #expect(!ends.1.output.contains("\u{1B}") && ends.1.output.contains("far:1"))
     }
 
@@ -118,10 +119,10 @@ import Testing
         #expect(shown.output.contains("job          y") && shown.output.contains("the disk is full"))
 
         let purged = try await cluster.kirie(["dead", "purge", "x"])
-        #expect(purged.status == 0 && (try purged.objects.first?["removed"] as? Int == 1))
+        #expect(purged.status == 0 && (purged.objects.first?["removed"] as? Int == 1))
         let retried = try await cluster.kirie(["dead", "retry", "--all"])
         #expect(retried.status == 0)
-        #expect(try retried.objects.allSatisfy { $0["state"] as? String == "waiting_embedding" })
+        #expect(retried.objects.allSatisfy { $0["state"] as? String == "waiting_embedding" })
         try await cluster.working {
             #expect(try await cluster.kirie(["wait", "y", "z"]).status == 0)
         }

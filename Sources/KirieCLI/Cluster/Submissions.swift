@@ -310,7 +310,9 @@ final class Submissions: Sendable {
     private func tell(_ endings: [JobEnding]) async throws {
         var lines: [JSONLine] = []
         for ending in endings {
-            let name = tally.withLock { $0.names.removeValue(forKey: ending.reference) }
+            let (name, isByHand) = tally.withLock { tally in
+                (tally.names.removeValue(forKey: ending.reference), !tally.stems.isEmpty)
+            }
             var written: [String]?
             var fault: String?
             if let masks, let name, let result = ending.result {
@@ -321,6 +323,7 @@ final class Submissions: Sendable {
             }
             let isGood = ending.state == .done && fault == nil
             let count = written?.count ?? 0
+            if isByHand { for file in written ?? [] { status.say("wrote \(file)") } }
             tally.withLock { tally in
                 tally.ended += 1
                 tally.files += count
@@ -354,7 +357,6 @@ final class Submissions: Sendable {
     private func summarize(_ source: JobSource) {
         let sum = tally.withLock { $0 }
         if case .images(let paths) = source, paths.count == 1 {
-            if sum.files > 0 { status.say("wrote \(Figures.count(sum.files)) masks") }
             return
         }
         if case .file(_, let name) = source, sum.submitted + sum.unusable + sum.refused == 0 {
