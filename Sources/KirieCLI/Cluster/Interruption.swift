@@ -15,23 +15,34 @@ struct Interruption: Error, CustomStringConvertible {
     static func handling(_ body: @escaping @Sendable () async throws -> Void) async throws {
         let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm)
         let work = Task { try await body() }
-        let caught = Mutex<UnixSignal?>(nil)
+        let caught = CaughtSignal()
         try await withThrowingTaskGroup(of: Void.self) { group in
             // The sequence takes one reader only, so one task sees both signals.
             group.addTask {
                 for await signal in signals {
-                    let isFirst = caught.withLock { caught in
-                        defer { caught = signal }
-                        return caught == nil
-                    }
-                    if !isFirst { _exit(128 + signal.rawValue) }
+                    if !caught.note(signal) { _exit(128 + signal.rawValue) }
                     work.cancel()
                 }
             }
             defer { group.cancelAll() }
             let result = await work.result
-            if let signal = caught.withLock({ $0 }) { throw Interruption(signal: signal) }
+            if let signal = caught.signal { throw Interruption(signal: signal) }
             try result.get()
+        }
+    }
+}
+
+/// The first signal that came.
+private final class CaughtSignal: Sendable {
+    private let state = Mutex<UnixSignal?>(nil)
+
+    var signal: UnixSignal? { state.withLock { $0 } }
+
+    /// Whether it is the first.
+    func note(_ signal: UnixSignal) -> Bool {
+        state.withLock { state in
+            defer { state = state ?? signal }
+            return state == nil
         }
     }
 }

@@ -100,7 +100,7 @@ struct QueueReport {
         var table = TextTable([
             ("LANE", .left, 11), ("STAGE", .left, 6), ("PARKED", .right, 6), ("QUEUED", .right, 6),
             ("PAUSED", .right, 6), ("ACTIVE", .right, 6), ("LAG", .right, 6), ("OLDEST", .right, 6),
-            ("IN/s", .right, 5), ("OUT/s", .right, 5),
+            ("IN/s", .right, 4), ("OUT/s", .right, 5),
         ])
         for (index, row) in rows.enumerated() {
             let line = row.line

@@ -92,7 +92,8 @@ final class Submissions: Sendable {
                 try await self.sendAll(source, prompts)
                 self.follower.close()
             }
-            try await group.waitForAll()
+            // Whichever fails ends the others; `waitForAll` would wait for them first.
+            while try await group.next() != nil {}
         }
         status.hide()
         summarize(source)
