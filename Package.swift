@@ -100,10 +100,12 @@ let package = Package(
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
         tests(
             of: "KirieCLI",
-            ["Checkpoints", "Cluster", "Imaging", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
+            ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),
-        .target(name: "RedisTesting", dependencies: ["Redis", "Processes"], path: "Tests/RedisTesting", swiftSettings: settings),
+        .target(
+            name: "RedisTesting", dependencies: ["Redis", "Processes"], path: "Tests/RedisTesting",
+            swiftSettings: settings),
     ]
 )
