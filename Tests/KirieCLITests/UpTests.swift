@@ -123,6 +123,7 @@ import Testing
     @Test func healthAndMetricsAreServed() async throws {
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }
+        let began = ContinuousClock.now
         let port = try RedisServerProcess.freePort()
         let decoder = try ClientRun(
             ["decoder", "--model", KirieProcess.nano, "--threads", "1", "--metrics-port", "\(port)"], redis: server.url)
@@ -150,6 +151,11 @@ import Testing
         ] {
             #expect(metrics.contains("\(line)\n"), "\(line) is not in \(metrics)")
         }
+        // Two workers beat every two seconds, and at once when they start.
+        let redis = try await RedisClient.connect(server.url)
+        let beats = try await redis.info("commandstats").first?["cmdstat_hsetnx"]?.split(separator: ",").first
+        let count = try #require(beats.flatMap { Int($0.dropFirst("calls=".count)) })
+        #expect(count <= 10 + 2 * Int((ContinuousClock.now - began) / .seconds(1)), "\(count) heartbeats")
         await server.kill()
         try await eventually("no heartbeat is confirmed any more", within: .seconds(40)) {
             try await get("readyz")?.status == 503
