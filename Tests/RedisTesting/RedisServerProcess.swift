@@ -101,9 +101,10 @@ public final class RedisServerProcess: Sendable {
                     + "(Debian: apt-get install redis-server)")
         }
         binary = found
-        var template = Array("/tmp/kirie-redis-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw Failure(description: "no folder can be made in /tmp") }
-        directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        guard let folder = TemporaryFolder.make("kirie-redis") else {
+            throw Failure(description: "no folder can be made in /tmp")
+        }
+        directory = folder
 
         var lines = [
             "dir \(directory)", "logfile \(directory)/redis.log", "daemonize no", "save \"\"",
@@ -190,18 +191,7 @@ public final class RedisServerProcess: Sendable {
 
     /// A port that was free a moment ago.
     public static func freePort() throws -> Int {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let status = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                bind(descriptor, pointer, length) | getsockname(descriptor, pointer, &length)
-            }
-        }
-        guard status == 0 else { throw Failure(description: "no TCP port is free") }
-        return Int(UInt16(bigEndian: address.sin_port))
+        guard let port = LoopbackPort.free() else { throw Failure(description: "no TCP port is free") }
+        return port
     }
 }

@@ -25,15 +25,12 @@ final class BenchBed: Sendable {
 
     /// Runs `body` with a server that is there for it alone.
     static func use(model: ModelOptions, _ body: (BenchBed) async throws -> Void) async throws {
-        var template = Array("/tmp/kirie-bench-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else {
-            throw ClusterFolderError(path: "/tmp", reason: "no folder can be made in it")
+        guard let path = TemporaryFolder.make("kirie-bench"), let port = LoopbackPort.free() else {
+            throw ClusterFolderError(path: "/tmp", reason: "no folder can be made in it, or no port is free")
         }
-        let folder = ClusterFolder(
-            path: String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
-        defer { folder.remove() }
+        defer { TemporaryFolder.remove(path) }
+        let folder = ClusterFolder(path: path)
         try folder.prepare()
-        let port = try LoopbackPort.free()
         let redis = LocalRedis(folder: folder, memory: 8 << 30, appendFsync: "everysec", port: port)
         try redis.prepare()
         let running = Task { await redis.keepRunning() }
@@ -144,45 +141,6 @@ struct SplitMix64: RandomNumberGenerator {
         value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
         value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
         return value ^ value >> 31
-    }
-}
-
-/// Ports of this machine.
-enum LoopbackPort {
-    /// A port of 127.0.0.1 that was free a moment ago.
-    static func free() throws -> Int {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        defer { close(descriptor) }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let status = withUnsafeMutablePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                bind(descriptor, pointer, length) | getsockname(descriptor, pointer, &length)
-            }
-        }
-        guard status == 0 else { throw ClusterFolderError(path: "127.0.0.1", reason: "no port is free") }
-        return Int(UInt16(bigEndian: address.sin_port))
-    }
-}
-
-extension ClusterFolder {
-    /// Removes the folder and what is in it.
-    func remove() { Self.remove(path) }
-
-    private static func remove(_ folder: String) {
-        guard let directory = opendir(folder) else { return }
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name == "." || name == ".." { continue }
-            let path = "\(folder)/\(name)"
-            if entry.pointee.d_type == UInt8(DT_DIR) { remove(path) } else { unlink(path) }
-        }
-        closedir(directory)
-        rmdir(folder)
     }
 }
 
