@@ -100,7 +100,7 @@ let package = Package(
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
         tests(
             of: "KirieCLI",
-            ["Checkpoints", "Cluster", "Imaging", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
+            ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),

@@ -25,6 +25,7 @@ struct Kirie: AsyncParsableCommand {
     static func main() async {
         // A reader that went away ends a write with an error, not the process with a signal.
         signal(SIGPIPE, SIG_IGN)
+        StandardStreams.open()
         let arguments = Array(CommandLine.arguments.dropFirst())
         CommandLineSecrets.hide()
         do {

@@ -1,4 +1,5 @@
 import Cluster
+import ClusterTesting
 import Foundation
 import Processes
 import Redis

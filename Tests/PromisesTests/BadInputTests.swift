@@ -1,4 +1,5 @@
 import Cluster
+import ClusterTesting
 import Crypto
 import Foundation
 import Processes

@@ -72,13 +72,18 @@ struct ClusterCache: Sendable {
 
     /// Removes embeddings; returns how many there were.
     func remove(_ keys: [EmbeddingKey]) async throws -> Int {
-        var removed = 0
-        for key in keys {
-            let wasMarked = try await marks.remove(key)
-            let wasKept = try await other?.remove(key) ?? false
-            if wasMarked || wasKept { removed += 1 }
+        let marked = try await remove(keys, in: broker.redis)
+        guard let otherRedis else { return marked.count { $0 } }
+        let kept = try await remove(keys, in: otherRedis)
+        return zip(marked, kept).count { $0 || $1 }
+    }
+
+    private func remove(_ keys: [EmbeddingKey], in redis: RedisClient) async throws -> [Bool] {
+        let commands = keys.map { RedisCommand("UNLINK", .string(marks.redisKey($0)), repetition: .safe) }
+        return try await redis.pipeline(commands).map { reply in
+            if let refusal = reply.error { throw ClusterError.redis(.server(refusal, command: "UNLINK")) }
+            return reply.integer == 1
         }
-        return removed
     }
 
     /// The keys of all embeddings, page by page, some of them maybe twice.

@@ -201,31 +201,37 @@ private final class Warming: Sendable {
                 }
                 self.follower.close()
             }
-            try await group.waitForAll()
+            // Whichever fails ends the others; `waitForAll` would wait for them first.
+            while try await group.next() != nil {}
         }
+    }
+
+    /// What reading a file brought.
+    private enum Reading: Sendable {
+        case picture(Picture)
+        case fault(String)
+    }
+
+    private func read(_ path: String) async -> Reading {
+        do { return .picture(try await files.picture(at: path)) } catch { return .fault("\(error)") }
     }
 
     private func send(_ paths: [String]) async throws {
         var pictures: [ImageDigest: (Picture, String)] = [:]
-        let read = await withTaskGroup(of: (String, Result<Picture, any Error>).self) { group in
-            for path in paths {
-                group.addTask {
-                    do { return (path, .success(try await self.files.picture(at: path))) } catch {
-                        return (path, .failure(error))
-                    }
-                }
-            }
-            var read: [(String, Result<Picture, any Error>)] = []
-            for await result in group { read.append(result) }
+        let read = try await withThrowingTaskGroup(of: (Int, Reading).self) { group in
+            for (index, path) in paths.enumerated() { group.addTask { (index, await self.read(path)) } }
+            var read: [Reading?] = Array(repeating: nil, count: paths.count)
+            while let (index, reading) = try await group.next() { read[index] = reading }
             return read
         }
-        for (path, result) in read {
-            switch result {
-            case .success(let picture):
+        for (path, reading) in zip(paths, read) {
+            switch reading {
+            case .picture(let picture):
                 if pictures.updateValue((picture, path), forKey: picture.digest) != nil {
                     tally.withLock { $0.there += 1 }
                 }
-            case .failure(let error): fail(path, "\(error)", namesPath: true)
+            case .fault(let reason): fail(path, reason, namesPath: true)
+            case nil: fail(path, "was not read", namesPath: false)
             }
         }
         let digests = Array(pictures.keys)

@@ -30,6 +30,11 @@ enum Figures {
         }
     }
 
+    /// `1 s`, `0.5 s`.
+    static func interval(_ seconds: Double) -> String {
+        Int(exactly: seconds).map { "\($0) s" } ?? duration(.seconds(seconds))
+    }
+
     /// `0.4`, `12.3`, `1,234`, a second.
     static func rate(_ perSecond: Double?) -> String {
         guard let perSecond, perSecond.isFinite else { return nothing }

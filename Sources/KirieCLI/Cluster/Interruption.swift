@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import UnixSignals
 
 /// Ctrl-C and SIGTERM as events of a command that has something to say or to put in order before it ends.
@@ -8,36 +9,40 @@ struct Interruption: Error, CustomStringConvertible {
     /// What shells use for a process that a signal ended.
     var exitCode: Int32 { 128 + signal.rawValue }
 
-    private enum Event: Sendable {
-        case finished
-        case interrupted(UnixSignal)
-    }
-
     /// Runs `body`, whose task the first SIGINT or SIGTERM cancels; a second ends the process at once.
     ///
     /// - Throws: ``Interruption`` when a signal came, after `body` has returned; else what `body` throws.
     static func handling(_ body: @escaping @Sendable () async throws -> Void) async throws {
         let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm)
         let work = Task { try await body() }
-        let caught: UnixSignal? = try await withThrowingTaskGroup(of: Event.self) { group in
+        let caught = CaughtSignal()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            // The sequence takes one reader only, so one task sees both signals.
             group.addTask {
-                try await work.value
-                return .finished
-            }
-            group.addTask {
-                for await signal in signals { return .interrupted(signal) }
-                return .finished
+                for await signal in signals {
+                    if !caught.note(signal) { _exit(128 + signal.rawValue) }
+                    work.cancel()
+                }
             }
             defer { group.cancelAll() }
-            guard case .interrupted(let signal)? = try await group.next() else { return nil }
-            work.cancel()
-            group.addTask {
-                for await signal in signals { _exit(128 + signal.rawValue) }
-                return .finished
-            }
-            _ = await work.result
-            return signal
+            let result = await work.result
+            if let signal = caught.signal { throw Interruption(signal: signal) }
+            try result.get()
         }
-        if let caught { throw Interruption(signal: caught) }
+    }
+}
+
+/// The first signal that came.
+private final class CaughtSignal: Sendable {
+    private let state = Mutex<UnixSignal?>(nil)
+
+    var signal: UnixSignal? { state.withLock { $0 } }
+
+    /// Whether it is the first.
+    func note(_ signal: UnixSignal) -> Bool {
+        state.withLock { state in
+            defer { state = state ?? signal }
+            return state == nil
+        }
     }
 }

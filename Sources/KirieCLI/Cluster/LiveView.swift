@@ -144,7 +144,7 @@ private final class Screen {
     func draw(_ lines: [TintedLine], fault: String?) throws {
         let (columns, rows) = OutputTerminal.size
         var head = TintedLine(title, .heading)
-        let hint = "\(Figures.timeOfDay)  every \(Figures.duration(.seconds(interval)))  q quits"
+        let hint = "\(Figures.timeOfDay)  every \(Figures.interval(interval))  q quits"
         head.add(String(repeating: " ", count: max(2, columns - head.width - hint.count)))
         head.add(hint, .quiet)
         var all = [head, TintedLine()] + lines

@@ -8,13 +8,16 @@ final class LocalRedis: Sendable {
     private let folder: ClusterFolder
     private let memory: Int
     private let appendFsync: String
+    private let port: Int?
     private let server: Supervised?
 
     /// - Parameters:
     ///   - memory: bytes at which embeddings are evicted.
     ///   - appendFsync: when the append-only file is flushed.
-    init(folder: ClusterFolder, memory: Int, appendFsync: String) {
+    ///   - port: of 127.0.0.1, beside the socket; nil for none.
+    init(folder: ClusterFolder, memory: Int, appendFsync: String, port: Int? = nil) {
         self.folder = folder
+        self.port = port
         self.memory = memory
         self.appendFsync = appendFsync
         server = Self.binary.map {
@@ -54,8 +57,8 @@ final class LocalRedis: Sendable {
     /// Nothing listens on the network; what is accepted is on disk; queues are never evicted.
     private var settings: String {
         """
-        # Written by `kirie up` at each start.
-        port 0
+        # Written by Kirie at each start.
+        \(port.map { "bind 127.0.0.1\nport \($0)" } ?? "port 0")
         unixsocket \(Self.quoted(folder.socket))
         unixsocketperm 700
         dir \(Self.quoted(folder.path))

@@ -11,8 +11,8 @@ struct QueuesCommand: AsyncParsableCommand {
             kirie queues --watch
             kirie queues --json | jq .unfinished
 
-            PARKED jobs wait for the embedding of their picture. QUEUED at the encode lines are pictures, at the decode
-            lines jobs. LAG is what the streams' consumer groups were not given yet: scale by it, or by OLDEST, how long
+            PARKED jobs wait for the embedding of their picture. At the encode lines pictures are counted, at the decode
+            lines jobs: QUEUED in line, PAUSED before another attempt, ACTIVE under a worker's lease. LAG is what the streams' consumer groups were not given yet: scale by it, or by OLDEST, how long
             the head of a line stands there. WAIT is from submit to the first take, SERVICE from the take to the end: half of
             all took no longer than p50, 99 of 100 no longer than p99; since the beginning, with --watch since the last
             look. Rates are jobs a second over the last minute, with --watch since the last look. Looking costs Redis one
@@ -98,9 +98,9 @@ struct QueueReport {
 
     private var lineTable: [TintedLine] {
         var table = TextTable([
-            ("LANE", .left, 11), ("STAGE", .left, 6), ("PARKED", .right, 7), ("QUEUED", .right, 7),
-            ("DELAYED", .right, 7), ("IN WORK", .right, 7), ("LAG", .right, 7), ("OLDEST", .right, 7),
-            ("IN/s", .right, 5), ("OUT/s", .right, 5),
+            ("LANE", .left, 11), ("STAGE", .left, 6), ("PARKED", .right, 6), ("QUEUED", .right, 6),
+            ("PAUSED", .right, 6), ("ACTIVE", .right, 6), ("LAG", .right, 6), ("OLDEST", .right, 6),
+            ("IN/s", .right, 4), ("OUT/s", .right, 5),
         ])
         for (index, row) in rows.enumerated() {
             let line = row.line
@@ -118,15 +118,15 @@ struct QueueReport {
 
     private var timeTable: [TintedLine] {
         var table = TextTable([
-            ("LANE", .left, 11), ("STAGE", .left, 6), ("WAIT p50", .right, 8), ("p95", .right, 7), ("p99", .right, 7),
-            ("SERVICE p50", .right, 11), ("p95", .right, 7), ("p99", .right, 7), ("COUNT", .right, 6),
+            ("LANE", .left, 11), ("STAGE", .left, 6), ("WAIT p50", .right, 8), ("p95", .right, 6), ("p99", .right, 6),
+            ("SERVICE p50", .right, 11), ("p95", .right, 6), ("p99", .right, 6),
         ])
         for (index, row) in rows.enumerated() {
             table.add(
                 [laneCell(index), TextTable.Cell(row.line.stage.rawValue)]
                     + [row.wait, row.service].flatMap { histogram in
                         Self.parts.map { .duration(histogram.quantile($0.part)) }
-                    } + [.count(row.service.total)])
+                    })
         }
         return table.lines
     }
@@ -181,27 +181,31 @@ struct QueueReport {
             ("images", Figures.bytes(statistics.total("image_bytes")), .plain),
             ("results", Figures.bytes(statistics.total("result_bytes")), .plain),
             ("job lines", Figures.bytes(lanes("bytes")), .plain),
-            ("prompts that found the embedding in a decoder", Figures.percent(hitRate), .plain),
+            ("decoder hits", Figures.percent(hitRate), .plain),
         ]
-        return [
-            sentence("jobs", jobs), sentence("encodes", encodes), sentence("troubles", troubles),
-            sentence("memory", memory),
-        ]
+        return sentence("jobs", jobs) + sentence("encodes", encodes) + sentence("troubles", troubles)
+            + sentence("memory", memory)
     }
 
     private func amount(_ name: String, _ number: Int, _ tint: Tint = .plain) -> (String, String, Tint) {
         (name, Figures.count(number), number == 0 ? .quiet : tint)
     }
 
-    /// `jobs        unfinished 12 · done 1,234 · …`.
-    private func sentence(_ title: String, _ parts: [(String, String, Tint)]) -> TintedLine {
-        var line = TintedLine(title + String(repeating: " ", count: max(1, 10 - title.count)), .heading)
-        for (index, (name, text, tint)) in parts.enumerated() {
-            if index > 0 { line.add(" · ", .quiet) }
-            line.add("\(name) ", .quiet)
-            line.add(text, tint)
+    /// `jobs      unfinished 12 · done 1,234 · …`, on as many lines as 80 columns take.
+    private func sentence(_ title: String, _ parts: [(String, String, Tint)]) -> [TintedLine] {
+        var lines = [TintedLine(title + String(repeating: " ", count: max(1, 10 - title.count)), .heading)]
+        var isFirst = true
+        for (name, text, tint) in parts {
+            if !isFirst, lines[lines.count - 1].width + name.count + text.count + 4 > 80 {
+                lines.append(TintedLine(String(repeating: " ", count: 10)))
+                isFirst = true
+            }
+            if !isFirst { lines[lines.count - 1].add(" · ", .quiet) }
+            isFirst = false
+            lines[lines.count - 1].add("\(name) ", .quiet)
+            lines[lines.count - 1].add(text, tint)
         }
-        return line
+        return lines
     }
 
     // MARK: JSON

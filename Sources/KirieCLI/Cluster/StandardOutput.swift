@@ -51,7 +51,8 @@ final class StatusLine: Sendable {
             if let drawn = state.drawn, state.isShown, now - drawn < .milliseconds(100) { return }
             state.drawn = now
             state.isShown = true
-            Terminal.write("\r\u{1B}[2K\(text)")
+            // A line that is wider than the window would scroll it away piece by piece.
+            Terminal.write("\r\u{1B}[2K\(text.prefix(Terminal.columns - 1))")
         }
     }
 
@@ -68,7 +69,7 @@ final class StatusLine: Sendable {
         state.withLock { state in
             if state.isShown { Terminal.write("\r\u{1B}[2K") }
             Terminal.complain(text)
-            if state.isShown { Terminal.write(state.text) }
+            if state.isShown { Terminal.write(String(state.text.prefix(Terminal.columns - 1))) }
         }
     }
 

@@ -92,7 +92,8 @@ final class Submissions: Sendable {
                 try await self.sendAll(source, prompts)
                 self.follower.close()
             }
-            try await group.waitForAll()
+            // Whichever fails ends the others; `waitForAll` would wait for them first.
+            while try await group.next() != nil {}
         }
         status.hide()
         summarize(source)
@@ -310,7 +311,9 @@ final class Submissions: Sendable {
     private func tell(_ endings: [JobEnding]) async throws {
         var lines: [JSONLine] = []
         for ending in endings {
-            let name = tally.withLock { $0.names.removeValue(forKey: ending.reference) }
+            let (name, isByHand) = tally.withLock { tally in
+                (tally.names.removeValue(forKey: ending.reference), !tally.stems.isEmpty)
+            }
             var written: [String]?
             var fault: String?
             if let masks, let name, let result = ending.result {
@@ -321,6 +324,7 @@ final class Submissions: Sendable {
             }
             let isGood = ending.state == .done && fault == nil
             let count = written?.count ?? 0
+            if isByHand { for file in written ?? [] { status.say("wrote \(file)") } }
             tally.withLock { tally in
                 tally.ended += 1
                 tally.files += count
@@ -354,7 +358,6 @@ final class Submissions: Sendable {
     private func summarize(_ source: JobSource) {
         let sum = tally.withLock { $0 }
         if case .images(let paths) = source, paths.count == 1 {
-            if sum.files > 0 { status.say("wrote \(Figures.count(sum.files)) masks") }
             return
         }
         if case .file(_, let name) = source, sum.submitted + sum.unusable + sum.refused == 0 {
@@ -370,23 +373,24 @@ final class Submissions: Sendable {
         status.say(parts.joined(separator: ", "))
     }
 
-    /// After Ctrl-C: which jobs are still on their way, and how to wait for them.
-    func sayHowToGoOn() async throws {
+    /// After Ctrl-C or an error: which jobs are still on their way, and how to wait for them.
+    func sayHowToGoOn(_ what: String) async throws {
         status.hide()
         let open = settings.waits ? follower.open.sorted { $0.id < $1.id } : []
         guard !open.isEmpty else {
-            status.say("kirie: interrupted; every job that was submitted has its line on standard output")
+            let submitted = tally.withLock { $0.submitted }
+            status.say("kirie: \(what) after \(Figures.count(submitted)) jobs were submitted")
             return
         }
-        try await output.write(open.map(JobReports.open))
-        let ids = open.prefix(20).map(\.id).joined(separator: " ")
         if open.count <= 20 {
-            status.say("kirie: interrupted; the jobs go on without you. Wait for them with: kirie wait \(ids)")
+            let ids = open.map(\.id).joined(separator: " ")
+            status.say("kirie: \(what); the jobs go on without you. Wait for them with: kirie wait \(ids)")
         } else {
             status.say(
-                "kirie: interrupted; \(Figures.count(open.count)) jobs go on without you: their lines say \"open\". Give their "
-                    + "ids to: kirie wait -   (or run the same command again, if the jobs have ids)")
+                "kirie: \(what); \(Figures.count(open.count)) jobs go on without you: their lines say \"open\". "
+                    + "Give their ids to: kirie wait -   (or run the same command again, if the jobs have ids)")
         }
+        try await output.write(open.map(JobReports.open))
     }
 }
 

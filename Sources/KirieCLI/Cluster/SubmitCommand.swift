@@ -129,8 +129,12 @@ struct SubmitCommand: AsyncParsableCommand {
         do {
             try await Interruption.handling { try await submission.run(source, prompts: prompts) }
         } catch let interruption as Interruption {
-            try await submission.sayHowToGoOn()
+            try await submission.sayHowToGoOn("interrupted")
             throw ExitCode(interruption.exitCode)
+        } catch {
+            // What is on its way is said even where standard output is what failed.
+            try? await submission.sayHowToGoOn("stopped")
+            throw error
         }
         let code = submission.exitCode
         if code != 0 { throw ExitCode(code) }

@@ -44,7 +44,8 @@ struct UpCommand: AsyncParsableCommand {
         help: "When Redis's append-only file is flushed: always (nothing accepted is ever lost), everysec or no.")
     var appendFsync: AppendFsync = .everysec
 
-    @Option(name: .customLong("cache-bytes"), help: ArgumentHelp("Of each decoder; see `kirie decoder`.", valueName: "n"))
+    @Option(
+        name: .customLong("cache-bytes"), help: ArgumentHelp("Of each decoder; see `kirie decoder`.", valueName: "n"))
     var cacheBytes = 1 << 30
 
     @Option(name: .long, help: ArgumentHelp("Of each worker; see `kirie encoder`.", valueName: "seconds"))
@@ -95,7 +96,7 @@ struct UpCommand: AsyncParsableCommand {
                 await signals.next()
                 Terminal.complain("kirie up: draining; once more stops at once")
                 client.close()
-            } catch where !(error is CancellationError) {
+            } catch  where !(error is CancellationError) {
                 await stop(workers, redis, signals)
                 throw error
             } catch {}

@@ -30,29 +30,36 @@ struct WorkersCommand: AsyncParsableCommand {
     }
 
     private static func lines(_ workers: [(heartbeat: WorkerHeartbeat, age: Duration)]) -> [TintedLine] {
+        // What a narrow window cuts off is what the name of a worker mostly says too.
         var table = TextTable([
-            ("ROLE", .left, 7), ("NAME", .left, 12), ("HOST", .left, 6), ("PID", .right, 6), ("MODEL", .left, 10),
-            ("THREADS", .right, 7), ("LOAD", .right, 5), ("IMAGES", .right, 6), ("MEMORY", .right, 6),
-            ("DONE", .right, 7), ("SEEN", .right, 6), ("STATE", .left, 8),
+            ("ROLE", .left, 7), ("NAME", .left, 12), ("STATE", .left, 8), ("SEEN", .right, 6), ("LOAD", .right, 4),
+            ("DONE", .right, 6), ("IMAGES", .right, 6), ("MEMORY", .right, 6), ("MODEL", .left, 0),
+            ("THREADS", .right, 7), ("HOST", .left, 0), ("PID", .right, 0),
         ])
         for (worker, age) in workers {
             let isGone = age >= WorkerRegistry.patience
-            let keeps = worker.role == .decoder
-            table.add([
-                TextTable.Cell(worker.role.rawValue), TextTable.Cell(worker.name), TextTable.Cell(worker.host),
-                TextTable.Cell("\(worker.processIdentifier)"),
-                TextTable.Cell(worker.modelName.isEmpty ? worker.model : worker.modelName),
-                TextTable.Cell("\(worker.threads)"),
-                TextTable.Cell("\(worker.load)/\(worker.capacity)", worker.load > 0 ? .good : .quiet),
-                keeps ? .count(worker.cachedImages) : TextTable.Cell(Figures.nothing, .quiet),
-                keeps
-                    ? TextTable.Cell(Figures.bytes(worker.cachedBytes), worker.cachedBytes == 0 ? .quiet : .plain)
-                    : TextTable.Cell(Figures.nothing, .quiet),
-                .count(worker.completed), TextTable.Cell(Figures.duration(age), isGone ? .bad : .plain),
+            let nothing = TextTable.Cell(Figures.nothing, .quiet)
+            let memory: [TextTable.Cell] =
+                worker.role == .decoder
+                ? [
+                    .count(worker.cachedImages),
+                    TextTable.Cell(Figures.bytes(worker.cachedBytes), worker.cachedBytes == 0 ? .quiet : .plain),
+                ] : [nothing, nothing]
+            let state =
                 isGone
-                    ? TextTable.Cell("gone", .bad)
-                    : worker.draining ? TextTable.Cell("draining", .warning) : TextTable.Cell("here", .good),
-            ])
+                ? TextTable.Cell("gone", .bad)
+                : worker.draining ? TextTable.Cell("draining", .warning) : TextTable.Cell("here", .good)
+            table.add(
+                [
+                    TextTable.Cell(worker.role.rawValue), TextTable.Cell(worker.name), state,
+                    TextTable.Cell(Figures.duration(age), isGone ? .bad : .plain),
+                    TextTable.Cell("\(worker.load)/\(worker.capacity)", worker.load > 0 ? .good : .quiet),
+                    .count(worker.completed),
+                ] + memory + [
+                    TextTable.Cell(worker.modelName.isEmpty ? worker.model : worker.modelName),
+                    TextTable.Cell("\(worker.threads)"), TextTable.Cell(worker.host),
+                    TextTable.Cell("\(worker.processIdentifier)"),
+                ])
         }
         if workers.isEmpty {
             return [TintedLine("no worker is there: start kirie encoder and kirie decoder, or kirie up", .warning)]
