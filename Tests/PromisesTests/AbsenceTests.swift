@@ -36,7 +36,7 @@ import Testing
             }
             // The absence itself is what is tested.
             try await Task.sleep(for: Self.absence)
-            #expect(workers.allSatisfy(\.isRunning), "a worker gave up")
+            #expect(workers.allSatisfy { $0.isRunning }, "a worker gave up")
             switch kind {
             case .killed: try await cluster.server.restart()
             case .frozen: cluster.server.thaw()
@@ -48,7 +48,7 @@ import Testing
                 return statuses.allSatisfy { $0?.state == .done }
             }
             let time = clock.now - back
-            #expect(workers.allSatisfy(\.isRunning))
+            #expect(workers.allSatisfy { $0.isRunning })
             // And new work is taken as before.
             let more = try await cluster.kirie("submit", pictures[0].path, "--point", "3,3", "--wait")
             #expect(more.exit == .status(0), "\(more.complaint)")

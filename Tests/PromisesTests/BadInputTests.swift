@@ -1,6 +1,7 @@
 import Cluster
 import ClusterTesting
 import Crypto
+import Embeddings
 import Foundation
 import Processes
 import Redis
@@ -49,7 +50,7 @@ import Testing
             }
             let letters = try await cluster.broker.deadLetters()
             #expect(letters.count == written && letters.allSatisfy { !$0.reason.isEmpty && $0.job == nil })
-            #expect(workers.allSatisfy(\.isRunning))
+            #expect(workers.allSatisfy { $0.isRunning })
             let shown = try await cluster.kirie("dead", "list", "--json")
             #expect(shown.exit == .status(0) && shown.lines.count == written)
             let purged = try await cluster.kirie("dead", "purge", "--all")
