@@ -124,7 +124,12 @@ public final class JobSubmitter: Sendable {
             return images.filter { seen[$0].map { now - $0 > Self.trust } ?? true }
         }
         let asked = Array(unsure)
-        let there = try await broker.hasImages(asked)
+        let there: [Bool]
+        do throws(ClusterError) { there = try await broker.hasImages(asked) } catch {
+            // Out of memory or of disk: each job is refused, so that the caller is told of each when to come back.
+            guard case .backpressure = error else { throw error }
+            return Dictionary(uniqueKeysWithValues: images.map { ($0, error) })
+        }
         let missing = zip(asked, there).filter { !$0.1 }.map(\.0)
         var refused: [ImageDigest: ClusterError] = [:]
         for image in zip(asked, there).filter({ $0.1 }).map(\.0) { note(image, now) }

@@ -109,8 +109,9 @@ private final class Chaos: Sendable {
             let lines = run.byIdentifier
             #expect(lines.values.allSatisfy { $0.count == 1 }, "one run told of a job twice: \(log)")
             if case .signal = exit { continue }
-            guard jobs.allSatisfy({ lines[$0.id] != nil }) else {
-                // Redis came back too late for its patience, and it said so.
+            let states = jobs.map { lines[$0.id]?[0].state.flatMap(JobState.init(rawValue:)) }
+            guard states.allSatisfy({ $0?.isTerminal == true }) else {
+                // It was started, or waited, while Redis was not there, and it said so.
                 print("chaos: a submitter ended with \(exit), attempt \(attempt): \(run.complaint.suffix(200))")
                 continue
             }

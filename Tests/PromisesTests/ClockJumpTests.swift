@@ -27,7 +27,7 @@ import Testing
             for (round, offset) in [1800, -1800, 0].enumerated() {
                 // A job that is in work when the clock jumps, and for a good while after it.
                 let long = cluster.reference("long-\(round)", pictures[0].digest)
-                let file = try cluster.write([pictures[0].longLine(long.id, prompts: 12_000)], to: "long.jsonl")
+                let file = try cluster.write([pictures[0].longLine(long.id, prompts: 3000)], to: "long.jsonl")
                 #expect(try await cluster.kirie("submit", "--jobs", file).exit == .status(0))
                 try await eventually("the job is in work", within: .seconds(30)) {
                     try await cluster.status(long)?.state == .inWork

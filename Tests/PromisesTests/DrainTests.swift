@@ -15,7 +15,7 @@ import Testing
             let decoder = try cluster.start(.decoder, "decoder")
             try await cluster.ready("encoder", "decoder")
             let picture = try TestPicture(1, in: cluster.folder)
-            let job = try await submitLong("held", picture, prompts: 2000, to: cluster)
+            let job = try await submitLong("held", picture, prompts: 1000, to: cluster)
             try await eventually("the job is in work") { try await cluster.status(job)?.state == .inWork }
             decoder.signal(signal)
             let late = try await submitLong("late", picture, prompts: 1, to: cluster)
@@ -39,7 +39,7 @@ import Testing
             let decoder = try cluster.start(.decoder, "decoder", lease: 600, ["--drain-limit", "0.3"])
             try await cluster.ready("encoder", "decoder")
             let picture = try TestPicture(1, in: cluster.folder)
-            let job = try await submitLong("long", picture, prompts: 30_000, to: cluster)
+            let job = try await submitLong("long", picture, prompts: 6000, to: cluster)
             try await eventually("the job is in work") { try await cluster.status(job)?.state == .inWork }
             let clock = ContinuousClock()
             let start = clock.now

@@ -23,7 +23,7 @@ import Testing
             try await expectCancelled("queued", .queued, picture, in: cluster)
             // In work.
             try cluster.start(.decoder, "decoder", lease: 600)
-            try await submit([picture.longLine("held", prompts: 30_000)], model, to: cluster)
+            try await submit([picture.longLine("held", prompts: 6000)], model, to: cluster)
             try await cluster.reach(.inWork, [cluster.reference("held", picture.digest)])
             try await expectCancelled("held", .inWork, picture, in: cluster)
             // The worker lives, and what comes next is done.
@@ -51,7 +51,7 @@ import Testing
             try cluster.start(.encoder, "encoder")
             try cluster.start(.decoder, "decoder")
             let long = try cluster.write(
-                [picture.longLine("long", prompts: 30_000, ",\"ttl_ms\":1500")], to: "long.jsonl")
+                [picture.longLine("long", prompts: 8000, ",\"ttl_ms\":1500")], to: "long.jsonl")
             let second = try await cluster.kirie("submit", "--jobs", long, "--wait", "--model", model)
             #expect(second.lines.map(\.state) == ["expired"])
             try await cluster.expectNothingLeft()
@@ -75,7 +75,7 @@ import Testing
                 for slot in slots { group.addTask { try await slot.keepRunning() } }
                 // The others are on the same picture, and may be taken together with it the first time.
                 let others = (0..<60).map { picture.line("good-\($0)", points: [($0 % 20, $0 / 20)]) }
-                let lines = others.prefix(30) + [picture.longLine("poison", prompts: 12_000)] + others.suffix(30)
+                let lines = others.prefix(30) + [picture.longLine("poison", prompts: 4000)] + others.suffix(30)
                 try await submit(Array(lines), model, to: cluster)
 
                 var kills = 0

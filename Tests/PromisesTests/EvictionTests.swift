@@ -40,7 +40,7 @@ import Testing
                 while !Task.isCancelled {
                     let used = try await cluster.info("memory", "used_memory")
                     let embeddings = try await embeddingBytes(cluster)
-                    let limit = used - embeddings + 400_000
+                    let limit = used - embeddings + 150_000
                     _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", .integer(limit)))
                     try await Task.sleep(for: .milliseconds(10))
                 }
