@@ -65,8 +65,8 @@ struct ChaosPlan: Sendable {
 
     let size: Size
     let jobs: [Job]
-    /// After so many ended jobs, and so long a moment more, one of these is killed.
-    let kills: [(after: Int, moment: Duration, victim: Victim)]
+    /// After so many ended jobs some pictures' embeddings are evicted, and so long a moment later somebody is killed.
+    let kills: [(after: Int, moment: Duration, victim: Victim, evicted: [Int])]
 
     init(_ size: Size, pictures: [TestPicture]) {
         self.size = size
@@ -105,7 +105,9 @@ struct ChaosPlan: Sendable {
         // The last kills come while there is still work.
         let moments = victims.map { _ in Int.random(in: 0..<max(1, size.jobs * 9 / 10), using: &random) }.sorted()
         kills = zip(victims, moments).map { victim, after in
-            (after, .milliseconds(Int.random(in: 0...40, using: &random)), victim)
+            let moment = Duration.milliseconds(Int.random(in: 0...40, using: &random))
+            let evicted = (0..<8).map { _ in Int.random(in: 0..<pictures.count, using: &random) }
+            return (after, moment, victim, evicted)
         }
     }
 

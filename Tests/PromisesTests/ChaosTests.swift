@@ -41,12 +41,16 @@ private final class Chaos: Sendable {
 
     init(_ cluster: LiveCluster, _ size: ChaosPlan.Size) throws {
         self.cluster = cluster
-        let pictures = try TestPicture.draw(size.pictures, seed: size.seed, in: cluster.folder)
+        let pictures = try TestPicture.draw(size.pictures, seed: size.seed, large: 5, in: cluster.folder)
         self.pictures = pictures
         plan = ChaosPlan(size, pictures: pictures)
         func slots(_ role: WorkerHeartbeat.Role) -> [WorkerSlot] {
             (0..<2).map { number in
-                WorkerSlot("\(role.rawValue)-\(number)") { try cluster.start(role, $0, lease: 1) }
+                // One of the decoders remembers nothing, so that evicted embeddings are missed.
+                let forgets = role == .decoder && number == 1
+                return WorkerSlot("\(role.rawValue)-\(number)") {
+                    try cluster.start(role, $0, lease: 1, forgets ? ["--cache-bytes", "0"] : [])
+                }
             }
         }
         encoders = slots(.encoder)
@@ -138,9 +142,20 @@ private final class Chaos: Sendable {
             try await eventually("\(kill.after) jobs ended", within: .seconds(300)) {
                 try await cluster.totalOfLanes("out") >= kill.after
             }
+            try await evict(kill.evicted)
             // The moment itself is what is random here.
             try await Task.sleep(for: kill.moment)
             try await self.kill(kill.victim)
+        }
+    }
+
+    /// As Redis does when memory is short, so that there are encodes to be killed in to the end.
+    private func evict(_ numbers: [Int]) async throws {
+        guard let model = try await WorkerRegistry(cluster.broker).defaultModel() else { return }
+        for picture in numbers.map({ pictures[$0] }) {
+            let key = EmbeddingKey(image: picture.digest, model: model)
+            let name = cluster.broker.keys.embedding(key, in: cluster.broker.partition(of: picture.digest))
+            _ = try await cluster.broker.redis.remove([name])
         }
     }
 
@@ -221,7 +236,7 @@ private final class Chaos: Sendable {
             \((encoders + decoders).reduce(0) { $0 + $1.starts }) starts of workers, \
             \(submitterRuns.load(ordering: .relaxed)) of submitters
             chaos: ended: \(states.joined(separator: ", ")); \(masks) masks equal those of this process bit for bit
-            chaos: \(total("encode_started")) encodes started, \(total("encode_finished")) finished, \
+            chaos: \(total("evictions")) evicted embeddings missed; \(total("encode_started")) encodes started, \(total("encode_finished")) finished, \
             \(total("encode_reclaimed")) reclaimed, \(total("encode_late")) late; jobs: \(total("reclaimed")) reclaimed, \
             \(total("retries")) retried, \(total("lost")) leases found lost, \
             \(total("duplicate_completions")) completed again in vain, \(total("duplicates")) submitted again in vain

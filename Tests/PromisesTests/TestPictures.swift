@@ -43,8 +43,16 @@ struct TestPicture: Sendable {
     }
 
     /// Several different pictures.
-    static func draw(_ count: Int, seed: UInt64 = 1, in folder: String) throws -> [TestPicture] {
-        try (0..<count).map { try TestPicture($0, seed: seed, in: folder) }
+    ///
+    /// - Parameter large: each of that many, the first among them, is larger, so that its encode takes longer; nil for none.
+    static func draw(
+        _ count: Int, seed: UInt64 = 1, large: Int? = nil, in folder: String
+    ) throws -> [TestPicture] {
+        try (0..<count).map { number in
+            let isLarge = large.map { number % $0 == 0 } ?? false
+            return try TestPicture(
+                number, seed: seed, width: isLarge ? 700 : nil, height: isLarge ? 500 : nil, in: folder)
+        }
     }
 
     /// A job line with one point a prompt.
