@@ -105,7 +105,17 @@ let package = Package(
         tests(of: "Workers", ["RedisTesting"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
-        tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),
+        tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),
+        // what is promised of the whole, held against real processes
+        .testTarget(
+            name: "PromisesTests",
+            dependencies: [
+                "KirieCLI", "Workers", "Cluster", "ClusterTesting", "Embeddings", "SegmentAnything", "Checkpoints",
+                "Imaging", "Segmentation", "Tensors", "Redis", "RedisTesting", "Processes", crypto,
+            ], swiftSettings: settings),
+        .target(
+            name: "ClusterTesting", dependencies: ["Cluster", "Redis", "Segmentation"], path: "Tests/ClusterTesting",
+            swiftSettings: settings),
         .target(
             name: "RedisTesting", dependencies: ["Redis", "Processes"], path: "Tests/RedisTesting",
             swiftSettings: settings),

@@ -4,7 +4,7 @@ public import Redis
 public enum ClusterError: Error, Sendable {
     /// Redis could not be reached, or refused.
     case redis(RedisError)
-    /// The lane, the images or the results are at their limit, or Redis is out of memory; nothing was accepted.
+    /// The lane, the images or the results are at their limit, or Redis is out of memory or of disk; nothing was accepted.
     case backpressure(reason: String, retryAfter: Duration)
     /// Neither the image nor its embedding is there: store the image, then submit again.
     case noImage(reason: String)
@@ -38,6 +38,8 @@ public enum ClusterError: Error, Sendable {
             self = .backpressure(reason: reason, retryAfter: Self.retryAfter(reason))
         case "OOM":
             self = .backpressure(reason: "Redis has reached its maxmemory", retryAfter: .seconds(5))
+        case "MISCONF":
+            self = .backpressure(reason: "Redis cannot write to its disk (\(reason))", retryAfter: .seconds(10))
         case "NOIMAGE": self = .noImage(reason: reason)
         case "BADJOB", "BADCALL": self = .badJob(reason: reason)
         default: return nil

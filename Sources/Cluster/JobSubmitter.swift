@@ -69,19 +69,32 @@ public final class JobSubmitter: Sendable {
             }
             var again: [Int] = []
             var pause: (reason: String, time: Duration)?
+            var gone: Set<ImageDigest> = []
             for index in open {
-                guard case .refused(_, let error) = outcomes[index] else { continue }
-                switch error {
-                case .noImage where lacked.insert(index).inserted:
+                guard case .refused(let id, var error) = outcomes[index] else { continue }
+                if case .noImage = error {
                     // It was there a moment ago, or had been sent by somebody else.
-                    seen.withLock { _ = $0.removeValue(forKey: jobs[index].image) }
-                    again.append(index)
+                    gone.insert(jobs[index].image)
+                    if lacked.insert(index).inserted {
+                        again.append(index)
+                        continue
+                    }
+                    if seen.withLock({ $0[jobs[index].image] != nil }) {
+                        // Sent twice, and twice evicted before its job came to hold it.
+                        error = .backpressure(
+                            reason: "Redis is so short of memory that pictures are evicted before their jobs come",
+                            retryAfter: .seconds(1))
+                        outcomes[index] = .refused(id: id, error)
+                    }
+                }
+                switch error {
                 case .backpressure(let reason, let time) where whenFull == .wait && !Task.isCancelled:
                     if pause.map({ $0.time < time }) ?? true { pause = (reason, time) }
                     again.append(index)
                 default: break
                 }
             }
+            seen.withLock { seen in for image in gone { seen[image] = nil } }
             if let pause {
                 // Submitters that were told the same time do not come back in step.
                 let time = max(.milliseconds(50), min(pause.time, .seconds(30))) * Double.random(in: 1..<1.5)
@@ -124,7 +137,12 @@ public final class JobSubmitter: Sendable {
             return images.filter { seen[$0].map { now - $0 > Self.trust } ?? true }
         }
         let asked = Array(unsure)
-        let there = try await broker.hasImages(asked)
+        let there: [Bool]
+        do throws(ClusterError) { there = try await broker.hasImages(asked) } catch {
+            // Out of memory or of disk: each job is refused, so that the caller is told of each when to come back.
+            guard case .backpressure = error else { throw error }
+            return Dictionary(uniqueKeysWithValues: images.map { ($0, error) })
+        }
         let missing = zip(asked, there).filter { !$0.1 }.map(\.0)
         var refused: [ImageDigest: ClusterError] = [:]
         for image in zip(asked, there).filter({ $0.1 }).map(\.0) { note(image, now) }

@@ -128,7 +128,8 @@ public struct WorkerRegistry: Sendable {
                 let decoded = value.bytes.flatMap {
                     try? JSONDecoder().decode(WorkerHeartbeat.self, from: Data($0.array))
                 }
-                let age = decoded.map { Duration.microseconds(max(0, now - $0.at)) }
+                // One of the future was sent before the clock was set back: who is alive sends another soon.
+                let age = decoded.map { Duration.microseconds(abs(now - $0.at)) }
                 if let decoded, let age, age < Self.memory {
                     known.append((decoded, age))
                 } else {

@@ -50,7 +50,7 @@ public struct RedisSubscription: AsyncSequence, Sendable {
             while !Task.isCancelled {
                 await current.waitForEnd()
                 guard !Task.isCancelled else { break }
-                guard let next = try? await session.connect(patience: nil) else { break }
+                guard let next = await session.reconnect() else { break }
                 current = next
                 continuation.yield(.resubscribed)
             }
@@ -100,6 +100,24 @@ private struct SubscriptionSession: Sendable {
                 guard error.isConnectionFailure, patience == nil, !Task.isCancelled else { throw error }
             }
         }
+    }
+
+    /// A connection in the place of one that ended; nil only where the task is cancelled.
+    ///
+    /// Whatever the server says on its way up, such as that it knows no user yet, passes: it took us once before.
+    func reconnect() async -> SubscribedConnection? {
+        var attempt = 0
+        while !Task.isCancelled {
+            let failure: RedisError
+            do throws(RedisError) { return try await connect(patience: nil) } catch { failure = error }
+            let delay = dialer.configuration.backoff.delay(attempt)
+            dialer.configuration.onEvent(
+                .retrying(
+                    server: dialer.url.description, attempt: attempt, delay: delay, reason: failure.shortReason))
+            try? await dialer.configuration.clock.sleep(for: delay)
+            attempt += 1
+        }
+        return nil
     }
 
     private static func message(_ reply: RedisValue) -> RedisMessage? {

@@ -1,4 +1,5 @@
 import Cluster
+import ClusterTesting
 import Redis
 import RedisTesting
 import Segmentation
@@ -6,22 +7,10 @@ import Testing
 
 /// Random steps of submitters, workers that die and operators, against what must always hold.
 @Suite struct RandomWalkTests {
-    /// xorshift64*, so that a seed replays.
-    private struct Generator: RandomNumberGenerator {
-        var state: UInt64
-        init(_ seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 | 1 }
-        mutating func next() -> UInt64 {
-            state ^= state >> 12
-            state ^= state << 25
-            state ^= state >> 27
-            return state &* 0x2545_f491_4f6c_dd1d
-        }
-    }
-
     /// What a step knows, and what has been promised so far.
     private struct Walk {
         let cluster: TestCluster
-        var random: Generator
+        var random: SeededGenerator
         var accepted: [JobReference: Job] = [:]
         var completed: [JobReference: Int] = [:]
         var encodes: [EncodeLease] = []
@@ -198,7 +187,7 @@ import Testing
                 "attempts": 3, "misses": 5, "backoff_ms": 10_000_000, "backoff_max_ms": 10_000_000, "chunk": 7,
                 "jobs:bulk": 60, "jobs:interactive": 60,
             ], partitions: 2)
-        var walk = Walk(cluster: cluster, random: Generator(seed))
+        var walk = Walk(cluster: cluster, random: SeededGenerator(seed))
         for step in 0..<500 {
             switch Int.random(in: 0..<20, using: &walk.random) {
             case 0..<4: try await walk.submit()
@@ -223,19 +212,16 @@ import Testing
         // Each take drops at most so many empty tickets; what is left of them goes here.
         for partition in cluster.broker.partitions {
             for _ in 0..<50 {
-                let taken = try await cluster.broker.takePrompts(
+                try await walk.passTime()
+                let encodes = try await cluster.broker.takeEncodes(
+                    in: partition, worker: "e", model: TestCluster.model, lease: .seconds(1))
+                let prompts = try await cluster.broker.takePrompts(
                     in: partition, worker: "d", model: TestCluster.model, count: 1, lease: .seconds(1))
-                if case .idle = taken { break }
+                if case .idle = encodes, case .idle = prompts { break }
             }
         }
-        for line in try await cluster.broker.statistics().lines {
-            #expect(line.pending == 0 && line.queued == 0 && line.inWork == 0, "\(line)")
-            if line.stage == .decode { #expect(line.lag == 0) }
-        }
-        for partition in cluster.broker.partitions {
-            let prefix = cluster.broker.keys.prefix(partition)
-            #expect(
-                try await cluster.broker.redis.exists([prefix + "leases", prefix + "refs", prefix + "flights"]) == 0)
-        }
+        let audit = try await ClusterAudit(of: cluster.broker)
+        #expect(audit.findings.isEmpty, "\(audit.findings)")
+        #expect(Set(audit.states.keys) == Set(walk.accepted.keys))
     }
 }

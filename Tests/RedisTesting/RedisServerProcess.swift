@@ -50,6 +50,10 @@ public final class RedisServerProcess: Sendable {
         public var isClusterNode: Bool
         /// Further lines of redis.conf.
         public var settings: [String]
+        /// A program and its arguments that become the server: `/usr/bin/nsenter`, `--target`, …; none for the server alone.
+        public var wrapper: [String] = []
+        /// Environment variables of the server beside those of this process.
+        public var environment: [String: String] = [:]
 
         /// A server without persistence, limit or password unless told otherwise.
         public init(
@@ -83,7 +87,8 @@ public final class RedisServerProcess: Sendable {
     public let directory: String
     /// The address, with the default user's password where one is set.
     public let url: RedisURL
-    private let binary: String
+    private let command: [String]
+    private let environment: [String: String]
     /// Guards the running process.
     private let state = Mutex(State())
 
@@ -100,11 +105,18 @@ public final class RedisServerProcess: Sendable {
                 description: "there is no redis-server on this machine; `deploy/test` installs what the tests need "
                     + "(Debian: apt-get install redis-server)")
         }
+<<<<<<< HEAD
         binary = found
         guard let folder = TemporaryFolder.make("kirie-redis") else {
             throw Failure(description: "no folder can be made in /tmp")
         }
         directory = folder
+=======
+        environment = options.environment
+        var template = Array("/tmp/kirie-redis-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw Failure(description: "no folder can be made in /tmp") }
+        directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+>>>>>>> promises
 
         var lines = [
             "dir \(directory)", "logfile \(directory)/redis.log", "daemonize no", "save \"\"",
@@ -130,6 +142,7 @@ public final class RedisServerProcess: Sendable {
         if let bytes = options.maximumMemory { lines.append("maxmemory \(bytes)") }
         if let password = options.password { lines.append("requirepass \(password)") }
         lines += options.users + options.settings
+        command = options.wrapper + [found, "\(directory)/redis.conf"]
         try Self.write(lines.joined(separator: "\n") + "\n", to: "\(directory)/redis.conf")
     }
 
@@ -140,6 +153,9 @@ public final class RedisServerProcess: Sendable {
 
     /// The process identifier, while it runs.
     public var processIdentifier: Int32? { state.withLock { $0.process }?.identifier }
+
+    /// Whether the process has not ended.
+    public var isRunning: Bool { state.withLock { $0.process }?.isRunning ?? false }
 
     /// Sends a signal, SIGKILL (9) unless told otherwise, and returns when the process is gone.
     public func kill(_ signal: Int32 = 9) async {
@@ -158,8 +174,9 @@ public final class RedisServerProcess: Sendable {
     /// Starts the server again on the same data and address; returns when it has loaded them.
     public func restart() async throws {
         await kill()
-        let process = try ChildProcess.start(
-            binary, ["\(directory)/redis.conf"], .init(output: .file("\(directory)/output.log")))
+        var options = ChildProcess.Options(output: .file("\(directory)/output.log"))
+        options.environment = environment
+        let process = try ChildProcess.start(command[0], Array(command.dropFirst()), options)
         state.withLock { $0.process = process }
         var configuration = RedisConfiguration(clientName: "readiness")
         configuration.backoff = RedisBackoff(base: .milliseconds(2), limit: .milliseconds(20))

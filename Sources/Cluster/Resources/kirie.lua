@@ -99,7 +99,7 @@ KEYS, each behind the prefix
   dead                           stream of dead letters
 ]]
 
-local PROTOCOL, REVISION = 1, 1
+local PROTOCOL, REVISION = 1, 2
 
 -- SETTINGS: fields of the hash <prefix>limits; what is absent has the value given here.
 local SETTINGS = {
@@ -1060,14 +1060,15 @@ local function take_batch(c, stream, lane, ticket, fields, raw, worker, model, l
     return taken
 end
 
--- Whether the next ticket of a line has stood there for `age` ms.
+-- Whether the next ticket of a line has stood there for `age` ms. One of the future counts: the clock was set back.
 local function lags(c, stream, stage, age)
     local groups = redis.pcall('XINFO', 'GROUPS', stream)
     for _, each in ipairs(groups.err and {} or groups) do
         local group = table_of(each)
         if group.name == GROUP[stage] then
             local head = redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
-            return head ~= nil and c.ms - (tonumber(string.match(head[1], '^%d+')) or c.ms) >= age
+            local stood = head and c.ms - (tonumber(string.match(head[1], '^%d+')) or c.ms)
+            return stood ~= nil and (stood >= age or stood < 0)
         end
     end
     return false

@@ -1,0 +1,92 @@
+import Cluster
+import Foundation
+import Processes
+import Redis
+import RedisTesting
+import Segmentation
+import Testing
+
+/// SIGTERM drains: no new work, what is held is finished or handed back, the name is taken off, exit status 0.
+@Suite(.serialized) struct DrainTests {
+    @Test(.timeLimit(.minutes(2)), arguments: [SIGTERM, SIGINT])
+    func aDecoderFinishesWhatItHolds(signal: Int32) async throws {
+        try await LiveCluster.run { cluster in
+            try cluster.start(.encoder, "encoder")
+            let decoder = try cluster.start(.decoder, "decoder")
+            try await cluster.ready("encoder", "decoder")
+            let picture = try TestPicture(1, in: cluster.folder)
+            let job = try await submitLong("held", picture, prompts: 1000, to: cluster)
+            try await eventually("the job is in work") { try await cluster.status(job)?.state == .inWork }
+            decoder.signal(signal)
+            let late = try await submitLong("late", picture, prompts: 1, to: cluster)
+            let exit = try await within(.seconds(60), "the drain") { await decoder.waitForExit() }
+            #expect(exit == .status(0))
+            #expect(try await cluster.status(job)?.state == .done)
+            #expect(try await cluster.status(job)?.attempts == 1)
+            #expect(try await cluster.status(late)?.state == .queued, "a draining worker takes nothing")
+            #expect(try await !cluster.isListed("decoder"))
+            try cluster.start(.decoder, "successor")
+            try await cluster.reach(.done, [late])
+            try await cluster.expectNothingLeft()
+        }
+    }
+
+    @Test(.timeLimit(.minutes(2)))
+    func whatIsNotFinishedWithinTheLimitIsHandedBack() async throws {
+        try await LiveCluster.run { cluster in
+            try cluster.start(.encoder, "encoder")
+            // A lease that no test lives to see the end of: only handing back can free the job.
+            let decoder = try cluster.start(.decoder, "decoder", lease: 600, ["--drain-limit", "0.3"])
+            try await cluster.ready("encoder", "decoder")
+            let picture = try TestPicture(1, in: cluster.folder)
+            let job = try await submitLong("long", picture, prompts: 6000, to: cluster)
+            try await eventually("the job is in work") { try await cluster.status(job)?.state == .inWork }
+            let clock = ContinuousClock()
+            let start = clock.now
+            decoder.signal(SIGTERM)
+            let exit = try await within(.seconds(60), "the drain") { await decoder.waitForExit() }
+            let time = clock.now - start
+            #expect(exit == .status(0))
+            #expect(time < .seconds(5), "\(time)")
+            let left = try await cluster.status(job)
+            #expect(left?.state == .queued && left?.attempts == 0, "\(String(describing: left))")
+            #expect(try await !cluster.isListed("decoder"))
+            try cluster.start(.decoder, "successor")
+            try await cluster.reach(.done, [job])
+            #expect(try await cluster.status(job)?.worker == "successor")
+            try await cluster.expectNothingLeft()
+            print("drain: limit 0.3 s: handed back and gone after \(time)")
+        }
+    }
+
+    @Test(.timeLimit(.minutes(2)), arguments: ["20", "0"])
+    func anEncoderDrainsToo(limit: String) async throws {
+        try await LiveCluster.run { cluster in
+            let encoder = try cluster.start(.encoder, "encoder", lease: 600, ["--drain-limit", limit])
+            try await cluster.ready("encoder")
+            // So many that one is in work whenever the signal comes.
+            let pictures = try (0..<12).map { try TestPicture($0, width: 900, height: 700, in: cluster.folder) }
+            let lines = pictures.enumerated().map { "{\"id\":\"d-\($0)\",\"image\":\"\($1.path)\"}" }
+            _ = try await cluster.kirie("submit", "--jobs", try cluster.write(lines, to: "jobs.jsonl"))
+            try await eventually("some encode began") { try await cluster.total("encode_started") > 0 }
+            encoder.signal(SIGTERM)
+            let exit = try await within(.seconds(60), "the drain") { await encoder.waitForExit() }
+            #expect(exit == .status(0))
+            #expect(try await !cluster.isListed("encoder"))
+            let inWork = try await cluster.broker.statistics().line(.encode, .bulk).inWork
+            #expect(inWork == 0, "\(inWork) encodes are still leased")
+            try cluster.start(.encoder, "successor")
+            try await cluster.reach(.done, pictures.enumerated().map { cluster.reference("d-\($0)", $1.digest) })
+            try await cluster.expectNothingLeft()
+        }
+    }
+
+    private func submitLong(
+        _ id: String, _ picture: TestPicture, prompts: Int, to cluster: LiveCluster
+    ) async throws -> JobReference {
+        let file = try cluster.write([picture.longLine(id, prompts: prompts)], to: "\(id).jsonl")
+        let run = try await cluster.kirie("submit", "--jobs", file)
+        #expect(run.exit == .status(0), "\(run.complaint)")
+        return cluster.reference(id, picture.digest)
+    }
+}

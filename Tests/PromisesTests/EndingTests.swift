@@ -1,0 +1,134 @@
+import Cluster
+import Foundation
+import Processes
+import Redis
+import RedisTesting
+import Segmentation
+import Testing
+
+/// The other ends that a job may come to: cancelled, expired, dead.
+@Suite(.serialized) struct EndingTests {
+    @Test(.timeLimit(.minutes(2)))
+    func jobsAreCancelledWhereverTheyStand() async throws {
+        try await LiveCluster.run { cluster in
+            let picture = try TestPicture(1, in: cluster.folder)
+            let model = try InProcessMasks().model.text
+            // Parked: there is no encoder.
+            try await submit([picture.line("parked", points: [(3, 3)])], model, to: cluster)
+            try await expectCancelled("parked", .waitingForEmbedding, picture, in: cluster)
+            // In line: there is no decoder.
+            try cluster.start(.encoder, "encoder")
+            try await submit([picture.line("queued", points: [(3, 3)])], model, to: cluster)
+            try await cluster.reach(.queued, [cluster.reference("queued", picture.digest)])
+            try await expectCancelled("queued", .queued, picture, in: cluster)
+            // In work.
+            try cluster.start(.decoder, "decoder", lease: 600)
+            try await submit([picture.longLine("held", prompts: 6000)], model, to: cluster)
+            try await cluster.reach(.inWork, [cluster.reference("held", picture.digest)])
+            try await expectCancelled("held", .inWork, picture, in: cluster)
+            // The worker lives, and what comes next is done.
+            let next = try await cluster.kirie("submit", picture.path, "--point", "4,4", "--wait", "--model", model)
+            #expect(next.exit == .status(0))
+            let waited = try await cluster.kirie("wait", "held")
+            #expect(waited.exit == .status(1) && waited.lines.map(\.state) == ["cancelled"])
+            try await cluster.expectNothingLeft()
+        }
+    }
+
+    @Test(.timeLimit(.minutes(2)))
+    func jobsExpireEvenWhereNoWorkerIsAlive() async throws {
+        try await LiveCluster.run { cluster in
+            let picture = try TestPicture(1, in: cluster.folder)
+            let model = try InProcessMasks().model.text
+            let file = try cluster.write([picture.line("late", points: [(3, 3)])], to: "late.jsonl")
+            let run = try await cluster.kirie("submit", "--jobs", file, "--ttl", "0.3", "--wait", "--model", model)
+            #expect(run.exit == .status(1) && run.lines.map(\.state) == ["expired"], "\(run.exit) \(run.complaint)")
+            let status = try #require(try await cluster.status(cluster.reference("late", picture.digest)))
+            let lived = Double((status.finished ?? 0) - status.submitted) / 1e6
+            #expect(lived >= 0.3 && lived < 20, "expired after \(lived) s")
+
+            // One that is in work when its time comes.
+            try cluster.start(.encoder, "encoder")
+            try cluster.start(.decoder, "decoder")
+            let long = try cluster.write(
+                [picture.longLine("long", prompts: 8000, ",\"ttl_ms\":1500")], to: "long.jsonl")
+            let second = try await cluster.kirie("submit", "--jobs", long, "--wait", "--model", model)
+            #expect(second.lines.map(\.state) == ["expired"])
+            try await cluster.expectNothingLeft()
+            print("expiry: a ttl of 0.3 s ended after \(lived) s")
+        }
+    }
+
+    /// A job that kills whoever takes it drags no other along, and ends with the reason.
+    @Test(.timeLimit(.minutes(2)))
+    func aPoisonJobIsDeadAfterItsAttemptsAndTheOthersGoOn() async throws {
+        try await LiveCluster.run { cluster in
+            let model = try InProcessMasks().model.text
+            let slots = (0..<2).map { number in
+                WorkerSlot("decoder-\(number)") { try cluster.start(.decoder, $0, lease: 1) }
+            }
+            let picture = try TestPicture(1, in: cluster.folder)
+            let poison = cluster.reference("poison", picture.digest)
+            try cluster.start(.encoder, "encoder")
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                defer { for slot in slots { slot.close() } }
+                for slot in slots { group.addTask { try await slot.keepRunning() } }
+                // The others are on the same picture, and may be taken together with it the first time.
+                let others = (0..<60).map { picture.line("good-\($0)", points: [($0 % 20, $0 / 20)]) }
+                let lines = others.prefix(30) + [picture.longLine("poison", prompts: 4000)] + others.suffix(30)
+                try await submit(Array(lines), model, to: cluster)
+
+                var kills = 0
+                try await eventually("the poison is dead", within: .seconds(90)) {
+                    guard let status = try await cluster.status(poison) else { return false }
+                    if status.state == .inWork,
+                        let holder = slots.compactMap(\.current).first(where: { $0.name == status.worker })
+                    {
+                        holder.process.signal(SIGKILL)
+                        await holder.process.waitForExit()
+                        kills += 1
+                    }
+                    return status.state.isTerminal
+                }
+                let end = try #require(try await cluster.status(poison))
+                #expect(end.state == .dead && end.attempts == 5 && kills == 5, "\(end), \(kills) kills")
+                #expect(end.error?.contains("ran out") == true, "\(end.error ?? "")")
+                try await cluster.reach(.done, (0..<60).map { cluster.reference("good-\($0)", picture.digest) })
+                let letters = try await cluster.broker.deadLetters()
+                #expect(letters.map(\.job) == ["poison"] && letters.first?.reason == end.error)
+                try await cluster.expectNothingLeft()
+
+                // Nobody kills its workers any more.
+                let retry = try await cluster.kirie("dead", "retry", "poison")
+                #expect(retry.exit == .status(0) && retry.lines.map(\.state) == ["queued"], "\(retry.complaint)")
+                try await cluster.reach(.done, [poison])
+                let others0 = try await cluster.broker.status(
+                    (0..<60).map { cluster.reference("good-\($0)", picture.digest) })
+                let most = others0.compactMap { $0?.attempts }.max() ?? 0
+                #expect(most <= 2, "one of the others was tried \(most) times: once with the poison, and once alone")
+                try await cluster.expectNothingLeft()
+                for slot in slots { slot.close() }
+                try await group.waitForAll()
+                print(
+                    "poison: dead after \(kills) killed workers: \(end.error ?? ""); 60 others done, tried \(most) times at most"
+                )
+            }
+        }
+    }
+
+    private func submit(_ lines: [String], _ model: String, to cluster: LiveCluster) async throws {
+        let file = try cluster.write(lines, to: "submitted.jsonl")
+        let run = try await cluster.kirie("submit", "--jobs", file, "--model", model)
+        #expect(run.exit == .status(0), "\(run.complaint)")
+    }
+
+    private func expectCancelled(
+        _ id: String, _ state: JobState, _ picture: TestPicture, in cluster: LiveCluster
+    ) async throws {
+        let reference = cluster.reference(id, picture.digest)
+        #expect(try await cluster.status(reference)?.state == state)
+        let run = try await cluster.kirie("cancel", id)
+        #expect(run.exit == .status(0) && run.lines.map(\.state) == ["cancelled"], "\(run.complaint)")
+        #expect(try await cluster.status(reference)?.state == .cancelled)
+    }
+}

@@ -1,0 +1,154 @@
+import Cluster
+import ClusterTesting
+import Foundation
+import Glibc
+import Processes
+import Redis
+import RedisTesting
+import Segmentation
+import Testing
+
+/// The disk below the append-only file is full, and has room again later.
+@Suite(.serialized) struct FullDiskTests {
+    @Test(.timeLimit(.minutes(2)))
+    func submittersComeBackLaterAndNothingAcceptedIsLost() async throws {
+        let disk = try await SmallDisk(megabytes: 16)
+        defer { disk.remove() }
+        let server = try await RedisServerProcess.start(disk.options(appendFsync: .everysec))
+        try await LiveCluster.run(on: server) { cluster in
+            try cluster.start(.encoder, "encoder")
+            try cluster.start(.decoder, "decoder")
+            try await cluster.ready("encoder", "decoder")
+            let picture = try TestPicture(1, in: cluster.folder)
+            var accepted: Set<String> = []
+            func submit(_ round: Int) async throws -> KirieRun {
+                let lines = (0..<20).map { picture.line("f\(round)-\($0)", points: [($0, 5)]) }
+                let run = try await cluster.kirie("submit", "--jobs", try cluster.write(lines, to: "f\(round).jsonl"))
+                accepted.formUnion(run.lines.filter { JobState(rawValue: $0.state ?? "") != nil }.compactMap(\.id))
+                return run
+            }
+            #expect(try await submit(0).exit == .status(0))
+
+            try disk.fill()
+            var round = 1
+            var refusal: KirieRun?
+            try await eventually("a submit is refused", within: .seconds(30)) {
+                let run = try await submit(round)
+                round += 1
+                if run.exit != .status(0) { refusal = run }
+                return refusal != nil
+            }
+            let refused = try #require(refusal)
+            #expect(refused.exit == .status(75), "\(refused.exit): \(refused.complaint)")
+            #expect(refused.complaint.contains("disk"), "\(refused.complaint)")
+            #expect(refused.lines.allSatisfy { $0.state != "refused" || ($0.retry_after_ms ?? 0) > 0 })
+
+            try disk.free()
+            try await eventually("submits are taken again", within: .seconds(30)) {
+                round += 1
+                return try await submit(round).exit == .status(0)
+            }
+            let jobs = accepted.map { cluster.reference($0, picture.digest) }
+            try await cluster.reach(.done, jobs)
+            // What was written while there was no room is in the file: a restart finds it.
+            await cluster.server.kill(SIGTERM)
+            try await cluster.server.restart()
+            try await cluster.reach(.done, jobs)
+            let audit = try await cluster.expectNothingLeft()
+            #expect(Set(audit.states.keys.map(\.id)) == accepted)
+            print(
+                "full disk: exit status 75, \"\(refused.complaint.prefix(160))\"; \(accepted.count) accepted jobs done")
+        }
+    }
+
+    /// With `appendfsync always` Redis ends itself rather than to accept what it cannot keep.
+    @Test(.timeLimit(.minutes(2)))
+    func whatWasAcceptedBeforeRedisGaveUpIsThereAfterwards() async throws {
+        let disk = try await SmallDisk(megabytes: 16)
+        defer { disk.remove() }
+        let server = try await RedisServerProcess.start(disk.options(appendFsync: .always))
+        try await LiveCluster.run(on: server) { cluster in
+            let picture = try TestPicture(1, in: cluster.folder)
+            let model = try InProcessMasks().model
+            try await cluster.broker.putImage(picture.digest, .array(picture.bytes))
+            let line = RedisBytes("{\"image\":{\"sha256\":\"\(picture.digest)\"},\"prompts\":[{\"points\":[[3,3]]}]}")
+            var impatient = RedisConfiguration()
+            impatient.patience = .zero
+            var accepted: [JobReference] = []
+            try disk.fill()
+            try await eventually("redis-server gave up", within: .seconds(60)) {
+                guard server.isRunning else { return true }
+                let job = Job(
+                    id: "g-\(accepted.count)", lane: .bulk, image: picture.digest, model: model, line: line)
+                // A connection with no patience: when redis-server ends, nobody starts it again.
+                let redis = try? await RedisClient.connect(server.url, configuration: impatient)
+                let outcome = try? await redis.map { Broker(redis: $0) }?.submit([job])[0]
+                if case .accepted(let reference, _)? = outcome { accepted.append(reference) }
+                return false
+            }
+            #expect(!server.isRunning)
+            try disk.free()
+            try await server.restart()
+            let known = try await cluster.broker.status(accepted)
+            #expect(known.allSatisfy { $0?.state == .waitingForEmbedding }, "accepted jobs are gone")
+            try cluster.start(.encoder, "encoder")
+            try cluster.start(.decoder, "decoder")
+            try await cluster.reach(.done, accepted)
+            print(
+                "full disk, appendfsync always: redis-server ended; all \(accepted.count) accepted jobs done afterwards"
+            )
+        }
+    }
+}
+
+/// A file system of a few megabytes in memory, in a mount namespace of its own, so that nothing is left of it.
+private final class SmallDisk: Sendable {
+    private let folder: String
+    private let holder: ChildProcess
+
+    /// Mounts it; a process that sleeps holds the namespace.
+    init(megabytes: Int) async throws {
+        folder = NSTemporaryDirectory() + "kirie-disk-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: "\(folder)/data", withIntermediateDirectories: true)
+        let script =
+            "mount -t tmpfs -o size=\(megabytes)m kirie '\(folder)/data' && : > '\(folder)/ready' && exec sleep 600"
+        let user = getuid() == 0 ? [] : ["--user", "--map-root-user"]
+        let holder = try ChildProcess.start(
+            "/usr/bin/unshare", user + ["--mount", "/bin/sh", "-c", script], .init(output: .file("\(folder)/log")))
+        self.holder = holder
+        let ready = "\(folder)/ready"
+        try await eventually("a small disk is mounted") {
+            try #require(holder.isRunning, "no file system can be mounted, not even in a namespace of its own")
+            return access(ready, F_OK) == 0
+        }
+    }
+
+    /// A server whose files lie on it.
+    func options(appendFsync: RedisServerProcess.Options.AppendFsync) -> RedisServerProcess.Options {
+        var options = RedisServerProcess.Options(
+            appendOnly: true, appendFsync: appendFsync, settings: ["dir \(folder)/data"])
+        let user = getuid() == 0 ? [] : ["--user", "--preserve-credentials"]
+        options.wrapper = ["/usr/bin/nsenter", "--target", "\(holder.identifier)"] + user + ["--mount"]
+        return options
+    }
+
+    /// The namespace seen from outside.
+    private var filler: String { "/proc/\(holder.identifier)/root\(folder)/data/filler" }
+
+    /// Writes until nothing more fits.
+    func fill() throws {
+        guard let file = fopen(filler, "w") else { throw UnexpectedAnswer(description: "\(filler) cannot be written") }
+        defer { fclose(file) }
+        setvbuf(file, nil, _IONBF, 0)
+        let block = [UInt8](repeating: 1, count: 4096)
+        while fwrite(block, 1, block.count, file) == block.count {}
+    }
+
+    /// Makes room again.
+    func free() throws { try FileManager.default.removeItem(atPath: filler) }
+
+    func remove() {
+        holder.signal(SIGKILL)
+        try? FileManager.default.removeItem(atPath: folder)
+    }
+}

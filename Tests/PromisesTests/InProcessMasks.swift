@@ -1,0 +1,64 @@
+import Checkpoints
+import Embeddings
+import Foundation
+import SegmentAnything
+import Segmentation
+import Tensors
+import Workers
+
+/// The masks that the library gives in this process, by way of the same half-precision record that workers keep.
+struct InProcessMasks: Sendable {
+    /// What workers call the model.
+    let model: ModelIdentifier
+    private let fingerprint: [UInt8]
+    private let encoder: SamEncoder
+    private let decoder: SamDecoder
+
+    init() throws {
+        let sam = try SamModel(path: LiveCluster.nano)
+        fingerprint = try sam.checkpoint.fingerprint().bytes
+        model = ModelIdentifier(fingerprint: fingerprint, precision: .fp16)
+        encoder = try sam.encoder()
+        decoder = try sam.decoder()
+    }
+
+    /// The bytes of a picture's record.
+    func record(_ picture: TestPicture) throws -> EmbeddingRecord {
+        try EmbeddingRecord(
+            encoder.encode(picture.image, pool: .inline), fingerprint: fingerprint, image: picture.digest,
+            precision: .fp16, encodeTime: .zero)
+    }
+
+    /// A picture made ready for prompts.
+    func prepare(_ picture: TestPicture) throws -> SamDecoder.PreparedImage {
+        let bytes = try record(picture).withUnsafeBytes { Array($0) }
+        guard let embedding = try EmbeddingRecord(copying: bytes).embedding(imageSize: decoder.imageSize) else {
+            throw UnexpectedAnswer(description: "the record is of another image size")
+        }
+        return try decoder.prepare(embedding, pool: .inline)
+    }
+
+    /// The masks as a line of text that is the same when all numbers and all pixels are.
+    func masks(_ prompts: [Prompt], multimask: Bool = false, on image: SamDecoder.PreparedImage) throws -> String {
+        let masks = try decoder.predict(prompts, on: image, multimask: multimask, pool: .inline)
+        return try Self.text(
+            masks.enumerated().flatMap { index, masks in masks.map { Answer.Cutout(prompt: index, $0) } })
+    }
+
+    /// The same text of masks that came from elsewhere.
+    static func text(_ masks: [Answer.Cutout]) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys]
+        return String(decoding: try encoder.encode(masks), as: UTF8.self)
+    }
+
+    /// The same text of a result in Redis.
+    static func text(ofResult json: String) throws -> String {
+        try text(try JSONDecoder().decode(Answer.self, from: Data(json.utf8)).masks)
+    }
+}
+
+/// The cluster did not answer what a test builds on.
+struct UnexpectedAnswer: Error, CustomStringConvertible {
+    let description: String
+}

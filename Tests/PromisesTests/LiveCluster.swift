@@ -1,0 +1,182 @@
+import Cluster
+import ClusterTesting
+import Foundation
+import Processes
+import Redis
+import RedisTesting
+import Segmentation
+import Synchronization
+import Testing
+
+/// A real redis-server with real `kirie` processes around it, all of which end with the test.
+final class LiveCluster: Sendable {
+    /// The program beside this test bundle in the build directory.
+    static let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        .deletingLastPathComponent().appendingPathComponent("kirie").path
+
+    /// The small model of the fixtures.
+    static let nano = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .appendingPathComponent("SegmentAnythingTests/Fixtures/nano/sam.pth").path
+
+    let server: RedisServerProcess
+    let broker: Broker
+    /// For pictures, job files and logs.
+    let folder: String
+    private let processes = Mutex<[ChildProcess]>([])
+    private let runs = Atomic(0)
+
+    /// Starts a cluster, hands it to the test, and ends everything; where the test failed, says where its logs said what.
+    ///
+    /// - Parameter settings: of every partition, see `kirie.lua`.
+    static func run(
+        _ options: RedisServerProcess.Options = .init(), settings: [String: Int] = [:],
+        _ body: (LiveCluster) async throws -> Void
+    ) async throws {
+        try #require(
+            FileManager.default.isExecutableFile(atPath: executable), "\(executable) is not built: run deploy/test")
+        let server = try await RedisServerProcess.start(options)
+        try await run(on: server, settings: settings, body)
+    }
+
+    /// The same on a server that was started already.
+    static func run(
+        on server: RedisServerProcess, settings: [String: Int] = [:], _ body: (LiveCluster) async throws -> Void
+    ) async throws {
+        let broker = try await Broker.open(try await RedisClient.connect(server.url))
+        try await broker.set(settings)
+        let cluster = try LiveCluster(server: server, broker: broker)
+        do {
+            try await body(cluster)
+            await cluster.end()
+        } catch {
+            cluster.showLogs()
+            await cluster.end()
+            throw error
+        }
+    }
+
+    private init(server: RedisServerProcess, broker: Broker) throws {
+        self.server = server
+        self.broker = broker
+        folder = NSTemporaryDirectory() + "kirie-promise-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    }
+
+    private func end() async {
+        for process in processes.withLock({ $0 }) {
+            process.signal(SIGKILL)
+            await process.waitForExit()
+        }
+        broker.redis.close()
+        await server.kill()
+        try? FileManager.default.removeItem(atPath: folder)
+    }
+
+    private func showLogs() {
+        let logs = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        for name in logs.filter({ $0.hasSuffix(".log") }).sorted() {
+            let text = (try? String(contentsOfFile: "\(folder)/\(name)", encoding: .utf8)) ?? ""
+            print("--- \(name)\n\(text.suffix(1500))")
+        }
+    }
+
+    // MARK: Processes
+
+    /// Starts the program; what it prints goes to a file of the folder.
+    func start(_ arguments: [String], log: String) throws -> ChildProcess {
+        var options = ChildProcess.Options(output: .file("\(folder)/\(log)"))
+        options.environment = ["KIRIE_MODEL": Self.nano, "KIRIE_REDIS": "\(server.url)", "HOME": folder]
+        let process = try ChildProcess.start(Self.executable, arguments, options)
+        processes.withLock { processes in
+            processes.removeAll { !$0.isRunning }
+            processes.append(process)
+        }
+        return process
+    }
+
+    /// Starts a worker under a name; see ``ready(_:)``.
+    @discardableResult
+    func start(
+        _ role: WorkerHeartbeat.Role, _ name: String, lease: Double = 2, _ arguments: [String] = []
+    ) throws -> ChildProcess {
+        try start(
+            [role.rawValue, "--name", name, "--threads", "1", "--lease", "\(lease)"] + arguments, log: "\(name).log")
+    }
+
+    /// Returns when these workers have sent a heartbeat.
+    func ready(_ names: String...) async throws {
+        try await eventually("heartbeats of \(names)", within: .seconds(60)) {
+            let known = try await broker.redis.fields(broker.keys.workers)
+            return names.allSatisfy { known[$0] != nil }
+        }
+    }
+
+    /// Whether a worker is in the list of heartbeats.
+    func isListed(_ name: String) async throws -> Bool {
+        try await broker.redis.fields(broker.keys.workers, [name])[0] != nil
+    }
+
+    /// Runs a command to its end.
+    func kirie(_ arguments: String...) async throws -> KirieRun { try await kirie(arguments) }
+
+    /// Runs a command to its end.
+    func kirie(_ arguments: [String]) async throws -> KirieRun {
+        let number = runs.add(1, ordering: .relaxed).newValue
+        let log = "run-\(number).log"
+        let process = try start(arguments, log: log)
+        let exit = try await within(.seconds(120), "the end of kirie \(arguments.joined(separator: " "))") {
+            await process.waitForExit()
+        }
+        return try KirieRun(exit: exit, file: "\(folder)/\(log)")
+    }
+
+    /// Writes job lines for `kirie submit --jobs`.
+    func write(_ lines: [String], to name: String) throws -> String {
+        let path = "\(folder)/\(name)"
+        try (lines.joined(separator: "\n") + "\n").write(toFile: path, atomically: true, encoding: .utf8)
+        return path
+    }
+
+    // MARK: What the cluster says
+
+    /// Where a job on a picture is.
+    func reference(_ id: String, _ image: ImageDigest) -> JobReference {
+        JobReference(id: id, partition: broker.partition(of: image))
+    }
+
+    func status(_ reference: JobReference) async throws -> JobStatus? { try await broker.status([reference])[0] }
+
+    /// Returns when jobs are in a state.
+    func reach(_ state: JobState, _ references: [JobReference], within limit: Duration = .seconds(60)) async throws {
+        try await eventually("\(references.count) jobs \(state.rawValue)", within: limit) {
+            try await broker.status(references).allSatisfy { $0?.state == state }
+        }
+    }
+
+    /// A total of all partitions.
+    func total(_ name: String) async throws -> Int { try await broker.statistics().total(name) }
+
+    /// Sum of a total over both lanes.
+    func totalOfLanes(_ name: String) async throws -> Int {
+        let statistics = try await broker.statistics()
+        return Lane.allCases.reduce(0) { $0 + statistics.total("\(name):\($1.rawValue)") }
+    }
+
+    /// A figure of INFO.
+    func info(_ section: String, _ name: String) async throws -> Int {
+        try await broker.redis.info(section)[0][name].flatMap { Int($0) } ?? -1
+    }
+
+    /// Expects that nothing is left, which workers may need a moment for: they drop empty tickets as they reach them.
+    @discardableResult
+    func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws -> ClusterAudit {
+        var audit = try await ClusterAudit(of: broker)
+        let deadline = ContinuousClock.now + .seconds(30)
+        while !audit.findings.isEmpty, ContinuousClock.now < deadline {
+            try await Task.sleep(for: .milliseconds(50))
+            audit = try await ClusterAudit(of: broker)
+        }
+        #expect(audit.findings.isEmpty, "\(audit.findings.prefix(20))", sourceLocation: sourceLocation)
+        return audit
+    }
+}
