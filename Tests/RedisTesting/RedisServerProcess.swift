@@ -105,18 +105,11 @@ public final class RedisServerProcess: Sendable {
                 description: "there is no redis-server on this machine; `deploy/test` installs what the tests need "
                     + "(Debian: apt-get install redis-server)")
         }
-<<<<<<< HEAD
-        binary = found
+        environment = options.environment
         guard let folder = TemporaryFolder.make("kirie-redis") else {
             throw Failure(description: "no folder can be made in /tmp")
         }
         directory = folder
-=======
-        environment = options.environment
-        var template = Array("/tmp/kirie-redis-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw Failure(description: "no folder can be made in /tmp") }
-        directory = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
->>>>>>> promises
 
         var lines = [
             "dir \(directory)", "logfile \(directory)/redis.log", "daemonize no", "save \"\"",
