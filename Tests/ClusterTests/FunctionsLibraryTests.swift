@@ -12,8 +12,9 @@ import Testing
         #expect(try await FunctionsLibrary.loaded(in: redis) == .own)
 
         func load(_ number: Int, _ revision: Int) async throws {
+            let own = FunctionsLibrary.own
             let changed = FunctionsLibrary.source.replacing(
-                "local PROTOCOL, REVISION = 1, 1", with: "local PROTOCOL, REVISION = \(number), \(revision)")
+                "local PROTOCOL, REVISION = \(own.protocolNumber), \(own.revision)", with: "local PROTOCOL, REVISION = \(number), \(revision)")
             try #require(changed != FunctionsLibrary.source)
             try await redis.loadFunctions(changed)
         }
