@@ -11,33 +11,10 @@
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#define KIRIE_LANES 16
-#include "vectors.h"
+#include "bfloat16_vectors.h"
 
 #define GROUP 12  // queries whose scores are computed together: 12 x 2 vectors of sums fill the registers
 #define BLOCK 512  // keys at a time: a group's scores stay in the first-level cache
-
-INLINE __m512bh load_pairs(const void *p) { return (__m512bh)_mm512_loadu_si512(p); }
-INLINE __m512bh splat_pair(const uint16_t *p) {
-    int32_t pair;
-    memcpy(&pair, p, sizeof pair);
-    return (__m512bh)_mm512_set1_epi32(pair);
-}
-INLINE vf dot(vf sum, __m512bh a, __m512bh b) { return (vf)_mm512_dpbf16_ps((__m512)sum, a, b); }
-INLINE void store_narrow(uint16_t *p, vf x) {
-    _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh((__m512)x));
-}
-INLINE float widen_one(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float y;
-    memcpy(&y, &bits, sizeof y);
-    return y;
-}
-INLINE uint16_t narrow_one(float x) {
-    uint16_t lanes[16];
-    store_narrow(lanes, (vf)x);
-    return lanes[0];
-}
 
 void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y) {
     size_t n = 0;
