@@ -14,9 +14,9 @@ let settings: [SwiftSetting] = [
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
-let metrics = Target.Dependency.product(name: "Metrics", package: "swift-metrics")
 let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -52,11 +52,12 @@ let package = Package(
         .systemLibrary(name: "CCurl"),
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .target(name: "CKernels"),
-        // 1: numbers, pictures, vocabulary
+        // 1: numbers, pictures, vocabulary, the system
+        room("Processes"),
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG"]),
         room("Segmentation"),
-        room("Redis", ["CHiredis"]),
+        room("Redis", ["CHiredis", "Processes"]),
         // 2: files of weights
         room("Checkpoints", ["Tensors", "CCurl", crypto]),
         // 3: layers
@@ -76,16 +77,16 @@ let package = Package(
         room(
             "Workers",
             [
-                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                crypto, logging, metrics, lifecycle,
+                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
+                "Redis", "Processes", crypto, logging, coreMetrics, lifecycle,
             ]),
         // 7: the command line
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
                 "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks",
-                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                crypto, argumentParser, logging, lifecycle,
+                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis", "Processes",
+                crypto, argumentParser, logging, coreMetrics, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
         // tests, a room each
@@ -97,10 +98,14 @@ let package = Package(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
-        tests(of: "KirieCLI", ["Checkpoints", "Imaging", "Segmentation", "Tensors"]),
+        tests(
+            of: "KirieCLI",
+            ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),
-        .target(name: "RedisTesting", dependencies: ["Redis"], path: "Tests/RedisTesting", swiftSettings: settings),
+        .target(
+            name: "RedisTesting", dependencies: ["Redis", "Processes"], path: "Tests/RedisTesting",
+            swiftSettings: settings),
     ]
 )

@@ -16,6 +16,8 @@ public enum ClusterError: Error, Sendable {
     case serverTooOld(found: String)
     /// The functions in Redis speak another protocol than this program.
     case otherProtocol(found: Int, expected: Int)
+    /// No worker ever set up a cluster there.
+    case notSetUp(server: String, namespace: String)
     /// A function answered what it never should.
     case unexpectedReply(function: String, expected: String)
 
@@ -67,6 +69,9 @@ extension ClusterError: CustomStringConvertible {
         case .otherProtocol(let found, let expected):
             "the functions in Redis speak protocol \(found), this program speaks \(expected); "
                 + "use the same version of Kirie everywhere"
+        case .notSetUp(let server, let namespace):
+            "\(server) holds no cluster of the namespace \(namespace): start `kirie up`, or `kirie encoder` and "
+                + "`kirie decoder`, or name another Redis with --redis"
         case .unexpectedReply(let function, let expected): "\(function) did not answer with \(expected)"
         }
     }

@@ -1,4 +1,5 @@
 import Redis
+import Synchronization
 
 /// Takes work of one kind from the cluster and has it done, some pieces at a time, until it is told to drain.
 ///
@@ -20,6 +21,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
     private let onError: @Sendable (any Error) -> Void
     private let leases = LeaseBook()
     private let desk: WorkDesk
+    private let finished = Atomic<Int>(0)
 
     /// A loop.
     ///
@@ -44,6 +46,9 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 
     /// How many pieces of work are held now.
     public var load: Int { leases.count }
+
+    /// How many pieces of work were finished since the start.
+    public var completed: Int { finished.load(ordering: .relaxed) }
 
     /// The partitions that are this worker's own now.
     public var ownedPartitions: Set<Partition> { desk.ownedPartitions }
@@ -107,6 +112,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         }
         defer { limit.cancel() }
         do { try await task.value } catch { onError(error) }
+        finished.wrappingAdd(1, ordering: .relaxed)
     }
 
     // MARK: Background

@@ -13,10 +13,11 @@ struct BenchCommand: ParsableCommand {
         discussion: """
             kirie bench encode --random vit_b --json
             kirie bench decode --random vit_b --prompts 64
+            kirie bench cluster --json
 
             A figure means something only beside another one of the same run on the same machine.
             """,
-        subcommands: [Encode.self, Decode.self])
+        subcommands: [Encode.self, Decode.self, Cluster.self])
 
     /// What both halves take.
     struct Options: ParsableArguments {

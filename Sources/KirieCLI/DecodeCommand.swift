@@ -29,6 +29,7 @@ struct DecodeCommand: ParsableCommand {
     var fullSize = false
 
     func validate() throws {
+        try prompt.requireAny()
         if output.overlay != nil {
             throw ValidationError("An embedding holds no picture to draw on: --overlay belongs to `kirie segment`.")
         }

@@ -4,6 +4,7 @@ import Imaging
 import SegmentAnything
 import Segmentation
 import Tensors
+import Workers
 
 /// Embeddings on disk: `.kemb`, the record that is also a Redis value, and `.safetensors`, for other programs.
 enum EmbeddingFile {
@@ -15,11 +16,8 @@ enum EmbeddingFile {
         encodeTime: Duration, to path: String
     ) throws {
         let record = try EmbeddingRecord(
-            embedding.features,
-            frame: .init(
-                originalWidth: embedding.originalWidth, originalHeight: embedding.originalHeight,
-                inputWidth: embedding.inputWidth, inputHeight: embedding.inputHeight),
-            fingerprint: try model.fingerprint().bytes, image: image, precision: precision, encodeTime: encodeTime)
+            embedding, fingerprint: try model.fingerprint().bytes, image: image, precision: precision,
+            encodeTime: encodeTime)
         try FileOutput.write(record.withUnsafeBytes { Array($0) }, to: path)
     }
 
@@ -53,12 +51,10 @@ enum EmbeddingFile {
             throw EmbeddingFileError(path: path, reason: "\(error)", remedy: nil)
         }
         try check(record.fingerprint, against: model, path: path)
-        let frame = ResizeLongestSide(
-            width: record.frame.originalWidth, height: record.frame.originalHeight, target: model.geometry.imageSize)
-        guard frame.width == record.frame.inputWidth, frame.height == record.frame.inputHeight else {
+        guard let embedding = record.embedding(imageSize: model.geometry.imageSize) else {
             throw EmbeddingFileError(path: path, reason: "was resized for another image size")
         }
-        return ImageEmbedding(features: record.tensor(), frame: frame)
+        return embedding
     }
 
     private static func readTensors(_ path: String, model: SamModel) throws -> ImageEmbedding {

@@ -17,12 +17,15 @@ struct Kirie: AsyncParsableCommand {
             """,
         subcommands: [
             SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
-            BenchCommand.self,
+            BenchCommand.self, UpCommand.self, EncoderCommand.self, DecoderCommand.self, SubmitCommand.self,
+            WaitCommand.self, StatusCommand.self, CancelCommand.self, DeadCommand.self, QueuesCommand.self,
+            WorkersCommand.self, CacheCommand.self,
         ])
 
     static func main() async {
         // A reader that went away ends a write with an error, not the process with a signal.
         signal(SIGPIPE, SIG_IGN)
+        StandardStreams.open()
         let arguments = Array(CommandLine.arguments.dropFirst())
         CommandLineSecrets.hide()
         do {

@@ -26,10 +26,12 @@ struct ModelOptions: ParsableArguments {
         }
     }
 
+    /// The model that was named, or that of the environment, or the shipped one.
+    var name: String { model ?? Environment["KIRIE_MODEL"] ?? ModelLocation.shipped }
+
     /// Opens the model.
     func open() throws -> (name: String, model: SamModel) {
-        let name = model ?? Environment["KIRIE_MODEL"] ?? ModelLocation.shipped
-        return (ModelLocation.displayName(name), try SamModel(path: try ModelLocation.path(of: name)))
+        (ModelLocation.displayName(name), try SamModel(path: try ModelLocation.path(of: name)))
     }
 
     func makePool() -> ThreadPool { ThreadPool(threadCount: threads ?? ThreadPool.availableProcessors) }

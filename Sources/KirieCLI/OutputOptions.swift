@@ -94,11 +94,6 @@ extension Float {
     }
 }
 
-extension Mask {
-    /// The mask as the picture room takes it: 1 on the object.
-    var gray: GrayImage { GrayImage(width: width, height: height, pixels: pixels) }
-}
-
 extension Prompt {
     fileprivate var markers: [MaskOverlay.Marker] {
         let clicks = points.map { point in

@@ -6,7 +6,7 @@ import Segmentation
 import Tensors
 
 /// The prompts of one picture: all points belong to one prompt; several boxes are several prompts.
-struct PromptOptions: ParsableArguments {
+struct PromptOptions: ParsableArguments, Sendable {
     @Option(
         name: .customLong("point"), parsing: .singleValue,
         help: ArgumentHelp(
@@ -36,9 +36,14 @@ struct PromptOptions: ParsableArguments {
             throw ValidationError(
                 "Points and a mask belong to one prompt, several boxes are several: give them with one box at most.")
         }
-        if points.isEmpty, boxes.isEmpty, mask == nil, text == nil {
-            throw ValidationError("Give a prompt: --point, --box or --mask.")
-        }
+    }
+
+    /// Whether there is a prompt.
+    var isAny: Bool { !points.isEmpty || !boxes.isEmpty || mask != nil || text != nil }
+
+    /// For commands that do nothing without a prompt.
+    func requireAny() throws {
+        guard isAny else { throw ValidationError("Give a prompt: --point, --box or --mask.") }
     }
 
     /// The masks that answer the prompts.
@@ -67,7 +72,7 @@ struct PromptOptions: ParsableArguments {
 }
 
 /// `x,y` or `x,y,label`.
-struct PointArgument: ExpressibleByArgument {
+struct PointArgument: ExpressibleByArgument, Sendable {
     let point: LabeledPoint
 
     init?(argument: String) {
@@ -81,7 +86,7 @@ struct PointArgument: ExpressibleByArgument {
 }
 
 /// `x0,y0,x1,y1`.
-struct BoxArgument: ExpressibleByArgument {
+struct BoxArgument: ExpressibleByArgument, Sendable {
     let box: BoundingBox
 
     init?(argument: String) {

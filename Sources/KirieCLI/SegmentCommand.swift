@@ -22,6 +22,8 @@ struct SegmentCommand: ParsableCommand {
     @OptionGroup var model: ModelOptions
     @OptionGroup var output: OutputOptions
 
+    func validate() throws { try prompt.requireAny() }
+
     func run() throws {
         var watch = Stopwatch()
         let decoder = ImageDecoder()

@@ -4,6 +4,12 @@ import Glibc
 enum Terminal {
     static let isInteractive = isatty(STDERR_FILENO) == 1
 
+    /// Columns of the window.
+    static var columns: Int {
+        var size = winsize()
+        return ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
+    }
+
     static func complain(_ text: String) { write(text + "\n") }
 
     static func write(_ text: String) {
@@ -12,6 +18,19 @@ enum Terminal {
             let count = bytes.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
             guard count > 0 else { return }
             bytes = bytes.dropFirst(count)
+        }
+    }
+}
+
+/// The three streams that a process is born with.
+enum StandardStreams {
+    /// Puts something that gives nothing and takes nothing in the place of a stream that was closed by whoever started us.
+    ///
+    /// Otherwise the first file or socket to be opened would be standard output, and answers would be written into it.
+    static func open() {
+        for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
+            // The lowest free descriptor is this one. To write to what was opened for reading is an error, as it should be.
+            _ = Glibc.open("/dev/null", descriptor == STDERR_FILENO ? O_WRONLY : O_RDONLY)
         }
     }
 }

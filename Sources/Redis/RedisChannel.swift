@@ -1,5 +1,6 @@
 import CHiredis
 import Glibc
+import Processes
 import Synchronization
 
 /// One socket and the thread of its own that reads it.

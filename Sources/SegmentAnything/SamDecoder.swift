@@ -46,7 +46,7 @@ public struct SamDecoder: Sendable {
     /// process.
     public let precision: Precision
     /// S, the model's size.
-    let imageSize: Int
+    package let imageSize: Int
     private let grid: Int
     private let channels: Int
     private let promptEncoder: PromptEncoder

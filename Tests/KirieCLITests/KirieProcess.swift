@@ -80,7 +80,7 @@ struct KirieProcess {
 }
 
 /// A directory that goes when the test ends.
-final class TemporaryDirectory {
+final class TemporaryDirectory: Sendable {
     let path: String
 
     init() throws {

@@ -33,4 +33,7 @@ public func within<Answer: Sendable>(
 public struct NeverHappened: Error, CustomStringConvertible {
     /// What it was.
     public let description: String
+
+    /// The news that something did not come.
+    public init(description: String) { self.description = description }
 }

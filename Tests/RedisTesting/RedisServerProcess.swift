@@ -1,4 +1,5 @@
 import Glibc
+import Processes
 public import Redis
 import Synchronization
 
@@ -157,7 +158,7 @@ public final class RedisServerProcess: Sendable {
     public func restart() async throws {
         await kill()
         let process = try ChildProcess.start(
-            binary, ["\(directory)/redis.conf"], output: "\(directory)/output.log")
+            binary, ["\(directory)/redis.conf"], .init(output: .file("\(directory)/output.log")))
         state.withLock { $0.process = process }
         var configuration = RedisConfiguration(clientName: "readiness")
         configuration.backoff = RedisBackoff(base: .milliseconds(2), limit: .milliseconds(20))

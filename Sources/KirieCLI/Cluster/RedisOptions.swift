@@ -29,7 +29,7 @@ struct RedisOptions: ParsableArguments {
     /// The address that was given, or that of the environment, or that of a `kirie up`.
     func url() throws -> RedisURL {
         var url: RedisURL
-        if let text = redis ?? Environment["KIRIE_REDIS"] {
+        if let text = redis ?? Environment["KIRIE_REDIS"].flatMap({ $0.isEmpty ? nil : $0 }) {
             url = try Self.url(text)
         } else {
             let socket = ClusterFolder.standard.socket
@@ -56,7 +56,7 @@ struct RedisOptions: ParsableArguments {
         try await Broker.open(try await connect(as: name), keys: keys)
     }
 
-    private static func url(_ text: String) throws -> RedisURL {
+    static func url(_ text: String) throws -> RedisURL {
         do {
             return try RedisURL(text)
         } catch {

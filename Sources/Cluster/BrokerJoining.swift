@@ -1,0 +1,23 @@
+public import Redis
+
+extension Broker {
+    /// A broker over a cluster that others have set up; writes nothing, so rights to read are enough.
+    ///
+    /// - Throws: ``ClusterError/notSetUp(server:namespace:)`` where no worker was ever there.
+    public static func join(
+        _ redis: RedisClient, keys: ClusterKeys = ClusterKeys()
+    ) async throws(ClusterError) -> Broker {
+        guard let library = try await FunctionsLibrary.loaded(in: redis) else {
+            throw .notSetUp(server: "\(redis.url)", namespace: keys.namespace)
+        }
+        guard library.protocolNumber == FunctionsLibrary.own.protocolNumber else {
+            throw .otherProtocol(found: library.protocolNumber, expected: FunctionsLibrary.own.protocolNumber)
+        }
+        let partitions: RedisBytes?
+        do { partitions = try await redis.fields(keys.cluster, ["partitions"])[0] } catch { throw ClusterError(error) }
+        guard let count = partitions.flatMap({ Int($0.string) }), (1...16_384).contains(count) else {
+            throw .notSetUp(server: "\(redis.url)", namespace: keys.namespace)
+        }
+        return Broker(redis: redis, keys: keys, partitionCount: count)
+    }
+}

@@ -1,0 +1,201 @@
+import Redis
+import Synchronization
+
+/// Tells of jobs as they end while more of them are added: what a submitter of millions of jobs waits with.
+///
+/// ```swift
+/// let follower = JobFollower(broker)
+/// async let told: Void = follower.run { endings in … }
+/// follower.add(references)            // any number of times
+/// follower.close()                    // run() returns with the last ending
+/// try await told
+/// ```
+/// Messages are only hints: a job is known to have ended when Redis says so, and jobs of which no message came are asked
+/// for every so often. So nothing is missed when a connection breaks, and deadlines pass where no worker is alive. Its
+/// memory is that of the open jobs' names: results are fetched a few at a time, and no more before these were taken.
+public final class JobFollower: Sendable {
+    /// How many jobs are asked for in one go: their results are in memory together.
+    private static let batch = 64
+
+    private struct State: Sendable {
+        var open: Set<JobReference> = []
+        var byIdentifier: [String: [JobReference]] = [:]
+        /// To be asked for, the longest waiting first.
+        var line: ArraySlice<JobReference> = []
+        var inLine: Set<JobReference> = []
+        /// Where the next round of questions goes on.
+        var round: [JobReference] = []
+        var isClosed = false
+
+        mutating func enqueue(_ references: some Sequence<JobReference>) {
+            for reference in references where open.contains(reference) && inLine.insert(reference).inserted {
+                line.append(reference)
+            }
+        }
+    }
+
+    private let broker: Broker
+    private let client: String?
+    private let partitions: [Partition]
+    private let interval: Duration
+    /// Guards the sets, which the subscription, the timer, the asker and those who add share.
+    private let state = Mutex(State())
+    private let questions: AsyncStream<Void>
+    private let question: AsyncStream<Void>.Continuation
+    private let room: AsyncStream<Void>
+    private let roomMade: AsyncStream<Void>.Continuation
+
+    /// A follower of no job yet.
+    ///
+    /// - Parameters:
+    ///   - client: the name under which the jobs are submitted; nil for jobs of anybody.
+    ///   - partitions: in which the jobs are; nil for all.
+    ///   - interval: between questions after jobs of which nothing was heard.
+    public init(
+        _ broker: Broker, client: String? = nil, partitions: [Partition]? = nil, interval: Duration = .seconds(1)
+    ) {
+        self.broker = broker
+        self.client = client
+        self.partitions = partitions ?? broker.partitions
+        self.interval = interval
+        (questions, question) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        (room, roomMade) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// Follows these jobs too; those that ended before are told of as well.
+    public func add(_ references: [JobReference]) {
+        state.withLock { state in
+            for reference in references where state.open.insert(reference).inserted {
+                state.byIdentifier[reference.id, default: []].append(reference)
+            }
+            state.enqueue(references)
+        }
+        question.yield()
+    }
+
+    /// No more jobs will be added.
+    public func close() {
+        state.withLock { $0.isClosed = true }
+        question.yield()
+    }
+
+    /// The jobs that were not seen to end.
+    public var open: [JobReference] { state.withLock { Array($0.open) } }
+
+    /// How many jobs were not seen to end.
+    public var openCount: Int { state.withLock { $0.open.count } }
+
+    /// Returns when fewer than `limit` jobs are open, or when the task is cancelled; for one task at a time.
+    public func waitUntilOpen(isBelow limit: Int) async {
+        if openCount < limit { return }
+        for await _ in room where openCount < limit { return }
+    }
+
+    /// Follows the jobs; returns when it was closed and the last of them has ended.
+    ///
+    /// - Parameter tell: is given the endings, each once, in the order in which they are seen.
+    /// - Throws: what `tell` throws; ``ClusterError`` where Redis is gone for longer than the client's patience.
+    public func run(_ tell: @escaping @Sendable ([JobEnding]) async throws -> Void) async throws {
+        if isOver { return }
+        let channels = client.map { [broker.keys.reply($0)] } ?? partitions.map { broker.keys.events($0) }
+        let subscription = try await broker.redis.subscribe(to: channels)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask {
+                for await notification in subscription {
+                    switch notification {
+                    case .message(let message): self.heard(message.payload.string)
+                    case .resubscribed: self.askForAll()
+                    }
+                }
+            }
+            group.addTask {
+                while !Task.isCancelled {
+                    try await Task.sleep(for: self.interval)
+                    // Where no worker is alive, nobody else ends what is past its deadline.
+                    _ = try? await self.broker.keepHouse(self.partitions)
+                    self.askForSome()
+                }
+            }
+            group.addTask {
+                self.askForAll()
+                for await _ in self.questions {
+                    while let batch = self.nextBatch() {
+                        let endings = try await self.endings(among: batch).filter { self.ended($0.reference) }
+                        if !endings.isEmpty { try await tell(endings) }
+                    }
+                    if self.isOver { return }
+                }
+            }
+            // The first to return is the third, unless the subscription was closed under it.
+            try await group.next()
+            if !isOver, !Task.isCancelled { throw ClusterError.redis(.closed) }
+        }
+    }
+
+    // MARK: Who is open
+
+    private var isOver: Bool { state.withLock { $0.isClosed && $0.open.isEmpty } }
+
+    /// `<id> <state>`.
+    private func heard(_ message: String) {
+        guard let id = message.split(separator: " ").first.map(String.init) else { return }
+        let matters = state.withLock { state in
+            guard let references = state.byIdentifier[id] else { return false }
+            state.enqueue(references)
+            return true
+        }
+        if matters { question.yield() }
+    }
+
+    private func askForAll() {
+        state.withLock { $0.enqueue($0.open) }
+        question.yield()
+    }
+
+    /// The next few of which nothing was heard: bounded, so that a million open jobs cost no more than a thousand.
+    private func askForSome() {
+        state.withLock { state in
+            if state.round.isEmpty { state.round = Array(state.open) }
+            let next = state.round.suffix(1024)
+            state.round.removeLast(next.count)
+            state.enqueue(next)
+        }
+        question.yield()
+    }
+
+    private func nextBatch() -> [JobReference]? {
+        state.withLock { state in
+            guard !state.line.isEmpty else { return nil }
+            let batch = Array(state.line.prefix(Self.batch))
+            state.line.removeFirst(batch.count)
+            state.inLine.subtract(batch)
+            return batch
+        }
+    }
+
+    /// Whether this is news.
+    private func ended(_ reference: JobReference) -> Bool {
+        let isNews = state.withLock { state in
+            guard state.open.remove(reference) != nil else { return false }
+            state.byIdentifier[reference.id]?.removeAll { $0 == reference }
+            if state.byIdentifier[reference.id]?.isEmpty == true { state.byIdentifier[reference.id] = nil }
+            return true
+        }
+        if isNews { roomMade.yield() }
+        return isNews
+    }
+
+    /// Those of the jobs that ended, with their results.
+    private func endings(among references: [JobReference]) async throws(ClusterError) -> [JobEnding] {
+        let statuses = try await broker.status(references)
+        let over = zip(references, statuses).filter { $0.1?.state.isTerminal ?? true }
+        let done = over.filter { $0.1?.state == .done }.map(\.0)
+        let results = Dictionary(
+            zip(done, try await broker.results(done)).compactMap { pair in pair.1.map { (pair.0, $0) } },
+            uniquingKeysWith: { first, _ in first })
+        return over.map { reference, status in
+            JobEnding(reference: reference, state: status?.state, result: results[reference], error: status?.error)
+        }
+    }
+}

@@ -1,0 +1,167 @@
+public import Redis
+public import Segmentation
+import Synchronization
+
+/// Puts jobs into the cluster together with the pictures that they need, each picture once.
+///
+/// ```swift
+/// let submitter = JobSubmitter(broker, whenFull: .wait)
+/// let outcomes = try await submitter.submit(jobs) { digest in try await files.bytes(of: digest) }
+/// ```
+/// Every job is accepted, known or refused for itself. A picture's bytes are asked for only where the cluster has not got
+/// them, a few pictures at a time.
+public final class JobSubmitter: Sendable {
+    /// What is done when the cluster is full.
+    public enum Fullness: Sendable, Hashable {
+        /// The jobs are refused with the reason.
+        case refuse
+        /// The jobs are offered again after the time that was told, until they are accepted or the task is cancelled.
+        case wait
+    }
+
+    /// How the bytes of a picture are had; nil for a picture that only the cluster can have.
+    public typealias Load = @Sendable (ImageDigest) async throws -> RedisBytes?
+
+    /// For so long a picture that was seen in the cluster is taken to be there: those that no job needs stay longer.
+    private static let trust: Duration = .seconds(60)
+    /// How many pictures are remembered.
+    private static let memory = 4096
+    /// How many pictures are in memory at a time.
+    private static let uploads = 4
+
+    private let broker: Broker
+    private let client: String?
+    private let whenFull: Fullness
+    private let onWait: @Sendable (String, Duration) -> Void
+    /// Guards which pictures were seen when.
+    private let seen = Mutex<[ImageDigest: ContinuousClock.Instant]>([:])
+
+    /// A submitter.
+    ///
+    /// - Parameters:
+    ///   - client: who is told of the ends; nil for nobody in particular.
+    ///   - onWait: told why and for how long it waits each time the cluster is full.
+    public init(
+        _ broker: Broker, client: String? = nil, whenFull: Fullness = .refuse,
+        onWait: @escaping @Sendable (String, Duration) -> Void = { _, _ in }
+    ) {
+        self.broker = broker
+        self.client = client
+        self.whenFull = whenFull
+        self.onWait = onWait
+    }
+
+    /// Submits jobs; the outcomes are in their order.
+    ///
+    /// - Throws: where Redis cannot be reached; some of the jobs may have been accepted.
+    public func submit(_ jobs: [Job], image load: @escaping Load) async throws(ClusterError) -> [Submission] {
+        var outcomes: [Submission?] = Array(repeating: nil, count: jobs.count)
+        var open = Array(jobs.indices)
+        var lacked: Set<Int> = []
+        while !open.isEmpty {
+            let refused = try await putImages(Set(open.map { jobs[$0].image }), load)
+            for index in open {
+                if let error = refused[jobs[index].image] { outcomes[index] = .refused(id: jobs[index].id, error) }
+            }
+            let ready = open.filter { outcomes[$0] == nil }
+            for (index, outcome) in zip(ready, try await submitKnowingWhich(ready.map { jobs[$0] })) {
+                outcomes[index] = outcome
+            }
+            var again: [Int] = []
+            var pause: (reason: String, time: Duration)?
+            for index in open {
+                guard case .refused(_, let error) = outcomes[index] else { continue }
+                switch error {
+                case .noImage where lacked.insert(index).inserted:
+                    // It was there a moment ago, or had been sent by somebody else.
+                    seen.withLock { _ = $0.removeValue(forKey: jobs[index].image) }
+                    again.append(index)
+                case .backpressure(let reason, let time) where whenFull == .wait && !Task.isCancelled:
+                    if pause.map({ $0.time < time }) ?? true { pause = (reason, time) }
+                    again.append(index)
+                default: break
+                }
+            }
+            if let pause {
+                // Submitters that were told the same time do not come back in step.
+                let time = max(.milliseconds(50), min(pause.time, .seconds(30))) * Double.random(in: 1..<1.5)
+                onWait(pause.reason, time)
+                try? await Task.sleep(for: time)
+                if Task.isCancelled { again.removeAll { !isNoImage(outcomes[$0]) } }
+            }
+            for index in again { outcomes[index] = nil }
+            open = again
+        }
+        return outcomes.compactMap(\.self)
+    }
+
+    private func isNoImage(_ outcome: Submission?) -> Bool {
+        if case .refused(_, .noImage) = outcome { true } else { false }
+    }
+
+    /// Submits; where Redis runs out of memory in the middle, finds out which jobs it took.
+    private func submitKnowingWhich(_ jobs: [Job]) async throws(ClusterError) -> [Submission] {
+        do throws(ClusterError) {
+            return try await broker.submit(jobs, client: client)
+        } catch .backpressure(let reason, let time) {
+            let references = jobs.map { JobReference(id: $0.id, partition: broker.partition(of: $0.image)) }
+            let states = try await broker.status(references)
+            return zip(references, states).map { reference, status in
+                status.map { .accepted(reference, $0.state) }
+                    ?? .refused(id: reference.id, .backpressure(reason: reason, retryAfter: time))
+            }
+        }
+    }
+
+    /// Sees to it that the pictures are in the cluster; returns what was said against those that are not.
+    private func putImages(
+        _ images: Set<ImageDigest>, _ load: @escaping Load
+    ) async throws(ClusterError) -> [ImageDigest: ClusterError] {
+        let now = ContinuousClock.now
+        let unsure = seen.withLock { seen in
+            if seen.count > Self.memory { seen = seen.filter { now - $0.value < Self.trust } }
+            if seen.count > Self.memory { seen.removeAll() }
+            return images.filter { seen[$0].map { now - $0 > Self.trust } ?? true }
+        }
+        let asked = Array(unsure)
+        let there = try await broker.hasImages(asked)
+        let missing = zip(asked, there).filter { !$0.1 }.map(\.0)
+        var refused: [ImageDigest: ClusterError] = [:]
+        for image in zip(asked, there).filter({ $0.1 }).map(\.0) { note(image, now) }
+        for chunk in missing.chunks(of: Self.uploads) {
+            let results = await withTaskGroup(of: (ImageDigest, Result<Bool, ClusterError>).self) { group in
+                for image in chunk {
+                    group.addTask { (image, await self.put(image, load)) }
+                }
+                var results: [(ImageDigest, Result<Bool, ClusterError>)] = []
+                for await result in group { results.append(result) }
+                return results
+            }
+            for (image, result) in results {
+                switch result {
+                case .success(true): note(image, now)
+                case .success(false): break  // its embedding may be there all the same: the function decides
+                case .failure(.redis(let error)): throw .redis(error)
+                case .failure(let error): refused[image] = error
+                }
+            }
+        }
+        return refused
+    }
+
+    private func put(_ image: ImageDigest, _ load: Load) async -> Result<Bool, ClusterError> {
+        let bytes: RedisBytes?
+        do { bytes = try await load(image) } catch { return .failure(.noImage(reason: "\(error)")) }
+        guard let bytes else { return .success(false) }
+        do throws(ClusterError) {
+            try await broker.putImage(image, .bytes(bytes))
+            return .success(true)
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    private func note(_ image: ImageDigest, _ now: ContinuousClock.Instant) {
+        seen.withLock { $0[image] = now }
+    }
+}

@@ -1,0 +1,206 @@
+import Cluster
+import Embeddings
+import Glibc
+import Imaging
+import Processes
+import Redis
+import Segmentation
+
+/// A redis-server, a folder and workers for one measurement, gone when it is over.
+final class BenchBed: Sendable {
+    let broker: Broker
+    let folder: ClusterFolder
+    private let redis: LocalRedis
+    private let model: ModelOptions
+
+    /// Where the server listens.
+    var url: RedisURL { broker.redis.url }
+
+    private init(_ broker: Broker, _ folder: ClusterFolder, _ redis: LocalRedis, _ model: ModelOptions) {
+        self.broker = broker
+        self.folder = folder
+        self.redis = redis
+        self.model = model
+    }
+
+    /// Runs `body` with a server that is there for it alone.
+    static func use(model: ModelOptions, _ body: (BenchBed) async throws -> Void) async throws {
+        var template = Array("/tmp/kirie-bench-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else {
+            throw ClusterFolderError(path: "/tmp", reason: "no folder can be made in it")
+        }
+        let folder = ClusterFolder(
+            path: String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+        defer { folder.remove() }
+        try folder.prepare()
+        let port = try LoopbackPort.free()
+        let redis = LocalRedis(folder: folder, memory: 8 << 30, appendFsync: "everysec", port: port)
+        try redis.prepare()
+        let running = Task { await redis.keepRunning() }
+        do {
+            _ = try await redis.connect { false }
+            let client = try await RedisClient.connect(RedisURL(.tcp(host: "127.0.0.1", port: port)))
+            let bed = BenchBed(try await Broker.open(client), folder, redis, model)
+            try await body(bed)
+            client.close()
+        } catch {
+            await redis.stop()
+            throw error
+        }
+        await redis.stop()
+        await running.value
+    }
+
+    /// Starts workers, and returns when all have announced themselves.
+    func start(_ role: String, count: Int, threads: Int?, more: [String] = []) async throws -> [ChildProcess] {
+        var arguments = [role, "--redis", "\(url)"] + more
+        if let name = model.model ?? Environment["KIRIE_MODEL"] { arguments += ["--model", name] }
+        arguments += ["--precision", model.precision.rawValue]
+        if let threads { arguments += ["--threads", "\(threads)"] }
+        let before = try await WorkerRegistry(broker).workers().count
+        let children = try (0..<count).map { _ in
+            try ChildProcess.start(UpCommand.ownProgram, arguments, .init(output: .file(folder.log(role))))
+        }
+        while try await WorkerRegistry(broker).workers().count < before + count {
+            guard children.allSatisfy(\.isRunning) else {
+                throw ClusterFolderError(path: folder.log(role), reason: "a worker ended: run it by hand to see why")
+            }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        return children
+    }
+
+    /// Ends workers with SIGTERM.
+    func stop(_ children: [ChildProcess]) async {
+        for child in children { child.signal(SIGTERM) }
+        for child in children { await child.waitForExit() }
+    }
+
+    /// Puts drawn pictures into the cluster and has them encoded.
+    func encodePictures(_ count: Int, seed: UInt64) async throws -> (images: [ImageDigest], model: ModelIdentifier) {
+        guard let model = try await WorkerRegistry(broker).defaultModel() else {
+            throw ClusterFolderError(path: folder.path, reason: "no worker has announced a model")
+        }
+        var random = SplitMix64(seed: seed)
+        var jobs: [Job] = []
+        for _ in 0..<count {
+            let file = try BenchPicture.draw(&random)
+            let digest = file.withUnsafeBytes { ImageDigest(ofFile: $0) }
+            try await broker.putImage(digest, .bytes(RedisBytes(file)))
+            jobs.append(
+                Job(id: Job.makeIdentifier(), lane: .bulk, image: digest, model: model, line: RedisBytes("")))
+        }
+        try await finish(jobs)
+        return (jobs.map(\.image), model)
+    }
+
+    /// Submits jobs and returns when all have ended; throws where one did not end well.
+    func finish(_ jobs: [Job]) async throws {
+        let references = try await broker.submit(jobs).compactMap(\.reference)
+        for try await ending in JobWaiter(broker).endings(of: references) where ending.state != .done {
+            throw ClusterFolderError(
+                path: folder.path, reason: "a job ended as \(ending.state.map(\.rawValue) ?? "unknown"): \(ending.error ?? "")")
+        }
+    }
+}
+
+/// A picture with shapes to point at.
+enum BenchPicture {
+    static let width = 1024
+    static let height = 768
+
+    static func draw(_ random: inout SplitMix64) throws -> [UInt8] {
+        var pixels = [UInt8](repeating: 0, count: width * height * 3)
+        let colours = (0..<8).map { _ in (0..<3).map { _ in UInt8.random(in: 0...255, using: &random) } }
+        let centres = (0..<8).map { _ in
+            (Int.random(in: 0..<width, using: &random), Int.random(in: 0..<height, using: &random))
+        }
+        for y in 0..<height {
+            for x in 0..<width {
+                // Each pixel has the colour of the nearest centre: patches with straight edges.
+                var best = (index: 0, distance: Int.max)
+                for (index, centre) in centres.enumerated() {
+                    let (dx, dy) = (x - centre.0, y - centre.1)
+                    let distance = dx * dx + dy * dy
+                    if distance < best.distance { best = (index, distance) }
+                }
+                for channel in 0..<3 { pixels[(y * width + x) * 3 + channel] = colours[best.index][channel] }
+            }
+        }
+        return try PNGWriter.encode(Image(width: width, height: height, pixels: pixels))
+    }
+}
+
+/// Sebastiano Vigna's SplitMix64: the same numbers for the same seed everywhere.
+struct SplitMix64: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var value = state
+        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
+        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
+        return value ^ value >> 31
+    }
+}
+
+/// Ports of this machine.
+enum LoopbackPort {
+    /// A port of 127.0.0.1 that was free a moment ago.
+    static func free() throws -> Int {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let status = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+                bind(descriptor, pointer, length) | getsockname(descriptor, pointer, &length)
+            }
+        }
+        guard status == 0 else { throw ClusterFolderError(path: "127.0.0.1", reason: "no port is free") }
+        return Int(UInt16(bigEndian: address.sin_port))
+    }
+}
+
+extension ClusterFolder {
+    /// Removes the folder and what is in it.
+    func remove() { Self.remove(path) }
+
+    private static func remove(_ folder: String) {
+        guard let directory = opendir(folder) else { return }
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name == "." || name == ".." { continue }
+            let path = "\(folder)/\(name)"
+            if entry.pointee.d_type == UInt8(DT_DIR) { remove(path) } else { unlink(path) }
+        }
+        closedir(directory)
+        rmdir(folder)
+    }
+}
+
+/// Times in figures.
+struct Times {
+    private let sorted: [Double]
+
+    /// Milliseconds, in any order.
+    init(_ milliseconds: [Double]) { sorted = milliseconds.sorted() }
+
+    /// The time below which a part of all lies.
+    func quantile(_ part: Double) -> Double {
+        guard !sorted.isEmpty else { return 0 }
+        return sorted[min(sorted.count - 1, Int(part * Double(sorted.count)))]
+    }
+
+    var figures: JSONLine {
+        .object([("p50", number(0.5)), ("p95", number(0.95)), ("p99", number(0.99))])
+    }
+
+    private func number(_ part: Double) -> JSONLine { .number((quantile(part) * 1000).rounded() / 1000) }
+}

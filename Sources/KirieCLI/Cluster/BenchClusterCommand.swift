@@ -1,0 +1,73 @@
+import ArgumentParser
+import Tensors
+
+extension BenchCommand {
+    struct Cluster: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "cluster",
+            abstract: "Measure the cluster on a redis-server and workers of its own.",
+            discussion: """
+                kirie bench cluster --json
+                kirie bench cluster --only click --only decoders
+
+                click      from submit to the mask received, less the decode itself, at 20 % load, and how often a prompt \
+                fetched an embedding from Redis
+                broker     jobs a second through submit, take, complete and result, with a decoder that does no work
+                queue      what submit and take cost with a thousand and with a million jobs waiting, and their memory
+                decoders   throughput of two decoders against one, each with one thread
+
+                Everything runs on this machine, over its loopback: Redis and who submits take their share of the cores.
+                """)
+
+        enum Part: String, ExpressibleByArgument, CaseIterable { case click, broker, queue, decoders }
+
+        @OptionGroup var model: ModelOptions
+
+        @Option(name: .long, help: "Measure only this part; may be repeated.")
+        var only: [Part] = []
+
+        @Option(name: .long, help: "Clicks to measure.")
+        var clicks = 1000
+
+        @Option(name: .customLong("queue-length"), help: "Jobs in the long queue.")
+        var queueLength = 1_000_000
+
+        @Option(name: .long, help: "Seeds arrival times and prompts.")
+        var seed: UInt64 = 1
+
+        @Flag(name: .long, help: "Print one JSON object on standard output and nothing else.")
+        var json = false
+
+        func validate() throws {
+            if !(10...1_000_000).contains(clicks) { throw ValidationError("--clicks takes a number from 10 to 1000000.") }
+            if !(1000...10_000_000).contains(queueLength) {
+                throw ValidationError("--queue-length takes a number from 1000 to 10000000.")
+            }
+        }
+
+        func run() async throws {
+            _ = try model.open()
+            let parts = only.isEmpty ? Part.allCases : only
+            var figures: [(String, JSONLine)] = [
+                ("processors", .whole(ThreadPool.availableProcessors)),
+                ("model", .text(ModelLocation.displayName(model.name))), ("seed", .whole(Int(clamping: seed))),
+            ]
+            for part in parts {
+                // A server of its own for each: nothing of one part is in another's memory or append-only file.
+                try await BenchBed.use(model: model) { bed in
+                    Terminal.complain("kirie bench cluster: \(part.rawValue)…")
+                    let figure: JSONLine =
+                        switch part {
+                        case .click: try await WarmClicks(bed, clicks: clicks, seed: seed).measure()
+                        case .broker: try await BrokerThroughput(bed).measure()
+                        case .queue: try await LongQueue(bed, length: queueLength).measure()
+                        case .decoders: try await DecoderScaling(bed, seed: seed).measure()
+                        }
+                    figures.append((part.rawValue, figure))
+                    if !json { try FileOutput.print(Array("\(part.rawValue) \(figure.plainText)\n".utf8)) }
+                }
+            }
+            if json { try FileOutput.print(JSONLine.object(figures).line) }
+        }
+    }
+}

@@ -1,0 +1,327 @@
+import ArgumentParser
+import Cluster
+import Glibc
+import Redis
+import Segmentation
+import Synchronization
+import Workers
+
+extension CacheCommand {
+    struct WarmCommand: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "warm",
+            abstract: "Compute the embeddings of a data set before anybody asks for them.",
+            discussion: """
+                kirie cache warm photos
+                kirie cache warm 'photos/2026-*.jpg'
+                kirie cache warm pictures.txt
+
+                A folder is searched for PNG and JPEG files, those below it too; a text file names a picture a line. What the
+                cache has already is left alone, so a run that was stopped goes on where it was. The work is done by the
+                cluster's encoders in the bulk lane.
+                Exit status: 0 every picture is in the cache, 1 some could not be encoded.
+                """)
+
+        @Argument(
+            help: ArgumentHelp(
+                "A folder, a pattern in quotes, a picture, or a text file.", valueName: "dir|glob|file.txt"))
+        var sources: [String]
+
+        @OptionGroup var model: ModelChoice
+
+        @Flag(name: .long, help: "Print one JSON object at the end.")
+        var json = false
+
+        @Option(
+            name: .long,
+            help: ArgumentHelp("Pictures that are on their way at a time.", valueName: "n"))
+        var inFlight = 64
+
+        @OptionGroup var options: CacheOptions
+
+        func validate() throws {
+            guard !sources.isEmpty else { throw ValidationError("Give a folder, a pattern or a text file.") }
+            guard (1...10_000).contains(inFlight) else { throw ValidationError("--in-flight takes 1 to 10000.") }
+        }
+
+        func run() async throws {
+            let list = try await PictureList(sources)
+            let broker = try await options.redis.submitter()
+            let identifier = try await model.resolve(broker)
+            let warming = Warming(
+                ClusterCache(broker, other: try await options.otherRedis()), model: identifier, inFlight: inFlight)
+            do {
+                try await Interruption.handling { try await warming.run(list.paths) }
+            } catch let interruption as Interruption {
+                try await warming.finish(json: json)
+                Terminal.complain("kirie: interrupted; run the same command again to go on from here")
+                throw ExitCode(interruption.exitCode)
+            }
+            try await warming.finish(json: json)
+            if warming.hasFailures || list.hasProblems { throw ExitCode(1) }
+        }
+    }
+}
+
+/// The pictures that folders, patterns and text files lead to.
+private actor PictureFinder {
+    private let thread = BlockingExecutor()
+    nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+
+    private static let endings = [".jpg", ".jpeg", ".png"]
+
+    func paths(of source: String) throws -> [String] {
+        var status = stat()
+        if stat(source, &status) == 0 {
+            if status.st_mode & S_IFMT == S_IFDIR { return pictures(below: source, depth: 0).sorted() }
+            return [source]
+        }
+        var matches = glob_t()
+        defer { globfree(&matches) }
+        guard source.contains(where: { "*?[".contains($0) }),
+            glob(source, GLOB_TILDE | GLOB_BRACE, nil, &matches) == 0
+        else { return [] }
+        var paths: [String] = []
+        for index in 0..<Int(matches.gl_pathc) {
+            guard let path = matches.gl_pathv[index].map({ String(cString: $0) }) else { continue }
+            if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+                paths += pictures(below: path, depth: 0).sorted()
+            } else {
+                paths.append(path)
+            }
+        }
+        return paths
+    }
+
+    /// Links to folders are followed, but not for ever.
+    private func pictures(below folder: String, depth: Int) -> [String] {
+        guard depth < 64, let directory = opendir(folder) else { return [] }
+        defer { closedir(directory) }
+        var paths: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name.hasPrefix(".") { continue }
+            let path = folder.hasSuffix("/") ? "\(folder)\(name)" : "\(folder)/\(name)"
+            var status = stat()
+            guard stat(path, &status) == 0 else { continue }
+            if status.st_mode & S_IFMT == S_IFDIR {
+                paths += pictures(below: path, depth: depth + 1)
+            } else if Self.endings.contains(where: { name.lowercased().hasSuffix($0) }) {
+                paths.append(path)
+            }
+        }
+        return paths
+    }
+}
+
+/// All pictures of a run, each once.
+private struct PictureList {
+    private(set) var paths: [String] = []
+    private(set) var hasProblems = false
+
+    init(_ sources: [String]) async throws {
+        var seen: Set<String> = []
+        for source in sources {
+            let found: [String]
+            if source == "-" || source.lowercased().hasSuffix(".txt") {
+                found = try await Self.names(in: source)
+            } else {
+                found = try await PictureFinder().paths(of: source)
+            }
+            if found.isEmpty {
+                Terminal.complain("kirie: \(source): there are no PNG or JPEG files")
+                hasProblems = true
+            }
+            paths += found.filter { seen.insert($0).inserted }
+        }
+    }
+
+    private static func names(in file: String) async throws -> [String] {
+        let reader = try JobLineReader(file, limit: 64 << 10)
+        var names: [String] = []
+        while let entries = try await reader.next() {
+            for entry in entries {
+                guard case .line(_, let text) = entry else { continue }
+                var name = String(decoding: text, as: UTF8.self)
+                while let last = name.last, last.isWhitespace { name.removeLast() }
+                if !name.isEmpty { names.append(name) }
+            }
+        }
+        return names
+    }
+}
+
+/// One run of `kirie cache warm`.
+private final class Warming: Sendable {
+    private struct Tally: Sendable {
+        var total = 0
+        var looked = 0
+        var there = 0
+        var encoded = 0
+        var failed = 0
+        /// By job, until it ends; pictures of the same content share one.
+        var paths: [JobReference: String] = [:]
+    }
+
+    private let cache: ClusterCache
+    private let model: ModelIdentifier
+    private let inFlight: Int
+    private let files = PictureFiles()
+    private let submitter: JobSubmitter
+    private let follower: JobFollower
+    private let status: StatusLine
+    /// Guards the counts.
+    private let tally = Mutex(Tally())
+    private let start = ContinuousClock.now
+
+    init(_ cache: ClusterCache, model: ModelIdentifier, inFlight: Int) {
+        let status = StatusLine()
+        self.cache = cache
+        self.model = model
+        self.inFlight = inFlight
+        self.status = status
+        submitter = JobSubmitter(cache.broker, whenFull: .wait)
+        follower = JobFollower(cache.broker)
+    }
+
+    var hasFailures: Bool { tally.withLock { $0.failed > 0 } }
+
+    func run(_ paths: [String]) async throws {
+        tally.withLock { $0.total = paths.count }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask { try await self.follower.run { self.ended($0) } }
+            group.addTask {
+                let size = min(32, self.inFlight)
+                for start in stride(from: 0, to: paths.count, by: size) {
+                    if Task.isCancelled { break }
+                    try await self.send(Array(paths[start..<min(start + size, paths.count)]))
+                }
+                self.follower.close()
+            }
+            // Whichever fails ends the others; `waitForAll` would wait for them first.
+            while try await group.next() != nil {}
+        }
+    }
+
+    /// What reading a file brought.
+    private enum Reading: Sendable {
+        case picture(Picture)
+        case fault(String)
+    }
+
+    private func read(_ path: String) async -> Reading {
+        do { return .picture(try await files.picture(at: path)) } catch { return .fault("\(error)") }
+    }
+
+    private func send(_ paths: [String]) async throws {
+        var pictures: [ImageDigest: (Picture, String)] = [:]
+        let read = try await withThrowingTaskGroup(of: (Int, Reading).self) { group in
+            for (index, path) in paths.enumerated() { group.addTask { (index, await self.read(path)) } }
+            var read: [Reading?] = Array(repeating: nil, count: paths.count)
+            while let (index, reading) = try await group.next() { read[index] = reading }
+            return read
+        }
+        for (path, reading) in zip(paths, read) {
+            switch reading {
+            case .picture(let picture):
+                if pictures.updateValue((picture, path), forKey: picture.digest) != nil {
+                    tally.withLock { $0.there += 1 }
+                }
+            case .fault(let reason): fail(path, reason, namesPath: true)
+            case nil: fail(path, "was not read", namesPath: false)
+            }
+        }
+        let digests = Array(pictures.keys)
+        let there = try await cache.contains(digests.map { EmbeddingKey(image: $0, model: model) })
+        let missing = zip(digests, there).filter { !$0.1 }.map(\.0)
+        tally.withLock { tally in
+            tally.looked += paths.count
+            tally.there += digests.count - missing.count
+        }
+        draw()
+        if missing.isEmpty { return }
+        await follower.waitUntilOpen(isBelow: max(1, inFlight - missing.count + 1))
+        if Task.isCancelled { return }
+        let jobs = missing.map {
+            Job(id: Job.makeIdentifier(), lane: .bulk, image: $0, model: model, line: RedisBytes([]))
+        }
+        let known = pictures
+        let outcomes = try await submitter.submit(jobs) { digest in
+            guard let picture = known[digest]?.0 else { return nil }
+            return try await self.files.bytes(of: picture)
+        }
+        var references: [JobReference] = []
+        for (job, outcome) in zip(jobs, outcomes) {
+            let path = known[job.image]?.1 ?? "\(job.image)"
+            switch outcome {
+            case .accepted(let reference, _), .known(let reference, _):
+                references.append(reference)
+                tally.withLock { $0.paths[reference] = path }
+            // Only a run that is being stopped does not wait for room.
+            case .refused(_, .backpressure): break
+            case .refused(_, let error): fail(path, "\(error)", namesPath: false)
+            }
+        }
+        follower.add(references)
+    }
+
+    private func ended(_ endings: [JobEnding]) {
+        for ending in endings {
+            let path = tally.withLock { $0.paths.removeValue(forKey: ending.reference) } ?? ending.reference.id
+            if ending.state == .done {
+                tally.withLock { $0.encoded += 1 }
+            } else {
+                fail(path, ending.error ?? ending.state?.rawValue ?? "the job is gone", namesPath: false)
+            }
+        }
+        draw()
+    }
+
+    /// - Parameter namesPath: whether the reason says which file it is about.
+    private func fail(_ path: String, _ reason: String, namesPath: Bool) {
+        tally.withLock { $0.failed += 1 }
+        status.say("kirie: \(namesPath && reason.contains(path) ? "" : "\(path): ")\(reason)")
+    }
+
+    private func draw() {
+        guard Terminal.isInteractive else { return }
+        let now = tally.withLock { $0 }
+        let settled = now.there + now.encoded + now.failed
+        let part = Double(settled) / Double(max(1, now.total))
+        var text = "\(StatusLine.bar(part)) \(Int(part * 100)) %"
+        text += "  \(Figures.count(settled)) of \(Figures.count(now.total))"
+        text += "  \(Figures.count(now.there)) were there  \(Figures.count(now.encoded)) encoded"
+        if now.failed > 0 { text += "  \(Figures.count(now.failed)) failed" }
+        if now.encoded > 0 {
+            let spent = (ContinuousClock.now - start) / .seconds(1)
+            let left = Double(now.total - settled) * spent / Double(now.encoded)
+            text += "  about \(Figures.duration(.seconds(left))) left"
+        }
+        status.show(text)
+    }
+
+    /// Says what came of the run.
+    func finish(json: Bool) async throws {
+        status.hide()
+        let sum = tally.withLock { $0 }
+        let open = sum.total - sum.there - sum.encoded - sum.failed
+        if json {
+            try await StandardOutput().write(
+                .object([
+                    ("pictures", .whole(sum.total)), ("there", .whole(sum.there)), ("encoded", .whole(sum.encoded)),
+                    ("failed", .whole(sum.failed)), ("open", .whole(open)),
+                    ("seconds", .number(((ContinuousClock.now - start) / .milliseconds(1)).rounded() / 1000)),
+                ]))
+            return
+        }
+        var text =
+            "\(Figures.count(sum.total)) pictures: \(Figures.count(sum.there)) were there, "
+            + "\(Figures.count(sum.encoded)) encoded"
+        if sum.failed > 0 { text += ", \(Figures.count(sum.failed)) failed" }
+        if open > 0 { text += ", \(Figures.count(open)) not yet" }
+        Terminal.complain("\(text) in \(Figures.duration(ContinuousClock.now - start))")
+    }
+}

@@ -1,0 +1,29 @@
+import Cluster
+import Redis
+
+/// How commands come to their cluster.
+extension RedisOptions {
+    /// For commands that only look: nothing is written, and rights to read are enough.
+    func watcher(patience: Duration? = nil) async throws -> Broker {
+        try await Broker.join(try await client(patience), keys: keys)
+    }
+
+    /// For submitters: sets the cluster up where nobody did before, which takes more rights than to submit.
+    func submitter() async throws -> Broker {
+        let redis = try await client(nil)
+        do throws(ClusterError) {
+            return try await Broker.join(redis, keys: keys)
+        } catch .notSetUp {
+            return try await Broker.open(redis, keys: keys)
+        }
+    }
+
+    private func client(_ patience: Duration?) async throws -> RedisClient {
+        try await connect { configuration in
+            guard let patience else { return }
+            configuration.patience = patience
+            configuration.connectTimeout = patience
+            configuration.commandTimeout = max(patience, .seconds(3))
+        }
+    }
+}

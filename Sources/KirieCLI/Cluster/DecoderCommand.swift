@@ -1,0 +1,65 @@
+import ArgumentParser
+import Checkpoints
+import Cluster
+import CoreMetrics
+import SegmentAnything
+import Segmentation
+import Telemetry
+import Tensors
+import Workers
+
+struct DecoderCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "decoder",
+        abstract: "Serve as a decoder worker: prompts from the cluster's lines to masks.",
+        discussion: """
+            kirie decoder --redis redis://queue.example:6379 --model vit_b --cache-bytes 4000000000
+
+            SIGTERM drains: nothing more is taken, what is held is finished or handed back, and the exit status is 0.
+            """)
+
+    @OptionGroup var worker: WorkerOptions
+    @OptionGroup var model: ModelOptions
+
+    @Option(
+        name: .customLong("cache-bytes"),
+        help: ArgumentHelp("Memory for images that are ready for prompts; the least recently used go.", valueName: "n"))
+    var cacheBytes = 1 << 30
+
+    @Option(name: .long, help: ArgumentHelp("Jobs on one image that are decoded together, 1 to 256.", valueName: "n"))
+    var batch = 16
+
+    func validate() throws {
+        if cacheBytes < 0 { throw ValidationError("--cache-bytes takes a number of bytes.") }
+        if !(1...256).contains(batch) { throw ValidationError("--batch takes a number from 1 to 256.") }
+    }
+
+    func run() async throws {
+        let registry = PrometheusRegistry(help: WorkerMetrics.help)
+        MetricsSystem.bootstrap(registry)
+        let logger = worker.logger(.decoder)
+        let (name, sam) = try model.open()
+        let precision = worker.embedding.precision
+        let identifier = ModelIdentifier(fingerprint: try sam.fingerprint().bytes, precision: precision)
+        let pool = model.makePool()
+        let decoder = try sam.decoder()
+        let (broker, shelf) = try await worker.connect(logger)
+        let prompts = PromptDecoder(
+            decoder: decoder, modelName: name, precision: precision, shelf: shelf, pool: pool,
+            concurrency: worker.concurrency, byteLimit: cacheBytes)
+        let heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
+        let source = DecodeSource(broker, worker: heartbeat.name, model: identifier, batch: batch) {
+            await prompts.decode($0)
+        }
+        let service = WorkerService(
+            source, broker: broker, settings: worker.loopSettings(), heartbeat: heartbeat, logger: logger
+        ) { heartbeat in
+            (heartbeat.cachedImages, heartbeat.cachedBytes) = prompts.holdings
+            for (partition, fetches, hits) in prompts.takeLookups() {
+                // For people; what is lost while Redis is away is not made up for.
+                try? await broker.count(fetches: fetches, hits: hits, in: partition)
+            }
+        }
+        try await worker.run(service, registry: registry, logger: logger)
+    }
+}

@@ -1,0 +1,64 @@
+import ArgumentParser
+import Checkpoints
+import Cluster
+import CoreMetrics
+import SegmentAnything
+import Segmentation
+import Telemetry
+import Tensors
+import Workers
+
+struct EncoderCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "encoder",
+        abstract: "Serve as an encoder worker: images from the cluster's lines to embeddings in Redis.",
+        discussion: """
+            kirie encoder --redis redis://queue.example:6379 --model vit_b --metrics-port 9100
+
+            SIGTERM drains: nothing more is taken, what is held is finished or handed back, and the exit status is 0.
+            """)
+
+    @OptionGroup var worker: WorkerOptions
+    @OptionGroup var model: ModelOptions
+
+    @Option(
+        name: .customLong("shared-images"),
+        help: ArgumentHelp(
+            "A folder below which lie images that are submitted as `ref:` and a path.", valueName: "folder"))
+    var sharedImages: String?
+
+    @Option(
+        name: .customLong("embedding-ttl"),
+        help: ArgumentHelp("How long embeddings stay where memory is not short.", valueName: "seconds"))
+    var embeddingLifetime = 86_400
+
+    func validate() throws {
+        if !(1...1_000_000_000).contains(embeddingLifetime) {
+            throw ValidationError("--embedding-ttl takes seconds from 1 to 1000000000.")
+        }
+    }
+
+    func run() async throws {
+        let registry = PrometheusRegistry(help: WorkerMetrics.help)
+        MetricsSystem.bootstrap(registry)
+        let logger = worker.logger(.encoder)
+        let (name, sam) = try model.open()
+        let fingerprint = try sam.fingerprint()
+        let pool = model.makePool()
+        let precision = worker.embedding.precision
+        let lifetime = Duration.seconds(embeddingLifetime)
+        let encoder = try sam.encoder(precision: model.precision.precision)
+        let (broker, shelf) = try await worker.connect(logger)
+        let pictures = PictureEncoder(
+            broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, shelf: shelf, pool: pool,
+            concurrency: worker.concurrency, sharedFolder: sharedImages)
+        let heartbeat = worker.heartbeat(
+            .encoder, model: pictures.model, modelName: name, threads: pool.threadCount)
+        let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, expiry: lifetime) {
+            await pictures.encode($0)
+        }
+        let service = WorkerService(
+            source, broker: broker, settings: worker.loopSettings(), heartbeat: heartbeat, logger: logger)
+        try await worker.run(service, registry: registry, logger: logger)
+    }
+}

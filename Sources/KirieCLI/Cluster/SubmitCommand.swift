@@ -1,0 +1,151 @@
+import ArgumentParser
+import Cluster
+import Segmentation
+
+struct SubmitCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "submit",
+        abstract: "Hand jobs to the cluster: one picture, or a file of thousands.",
+        discussion: """
+            kirie submit photo.jpg --point 840,520 --wait -o masks
+            kirie submit a.jpg b.jpg --box 100,80,640,420 --wait > answers.jsonl
+            kirie submit --jobs jobs.jsonl --wait -o masks > answers.jsonl
+
+            A jobs file holds a JSON object a line:
+              {"id":"a1","image":"photos/a.jpg","prompts":[{"points":[[500,375]],"labels":[1]}]}
+              {"id":"a2","image":"photos/a.jpg","prompts":[{"box":[10,20,300,400]}],"multimask":true,"lane":"interactive"}
+            From Python:
+              for f in sorted(glob.glob("photos/*.jpg")):
+                  print(json.dumps({"id": f, "image": f, "prompts": [{"points": [[500, 375]]}]}))
+            From a shell:
+              for f in photos/*.jpg; do printf '{"image":"%s","prompts":[{"box":[9,9,200,200]}]}\\n' "$f"; done |
+                  kirie submit --jobs - --wait
+
+            One JSON line a job goes to standard output: {"id":…,"state":"queued"} at once, or with --wait the answer
+            when it is there. A job with an id may be submitted again: it is waited for and not done twice.
+            Exit status: 0 all is well, 1 a line or a job failed, 2 usage, 75 the cluster was full: submit the jobs whose
+            state is "refused" again later, or use --when-full wait.
+            """)
+
+    enum LaneArgument: String, ExpressibleByArgument, CaseIterable {
+        case interactive, bulk
+        var lane: Lane { self == .interactive ? .interactive : .bulk }
+    }
+
+    enum OutputArgument: String, ExpressibleByArgument, CaseIterable {
+        case rle, polygon, png
+        var output: JobLine.Output {
+            switch self {
+            case .rle: .runLengths
+            case .polygon: .polygons
+            case .png: .png
+            }
+        }
+    }
+
+    enum FullnessArgument: String, ExpressibleByArgument, CaseIterable {
+        case refuse, wait
+    }
+
+    @Argument(help: "PNG or JPEG files; the prompts are the same for each.")
+    var images: [String] = []
+
+    @Option(name: .long, help: ArgumentHelp("A file of job lines, - for standard input.", valueName: "file.jsonl|-"))
+    var jobs: String?
+
+    @OptionGroup var prompt: PromptOptions
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Rows of the model's low-resolution logits, which --mask becomes.", visibility: .hidden))
+    var maskSide = 256
+
+    @Flag(name: .long, help: "Wait for the jobs, and print each answer as it comes.")
+    var wait = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "interactive goes first. Default: interactive for one picture, else bulk; a job line's own lane wins.",
+            valueName: "interactive|bulk"))
+    var lane: LaneArgument?
+
+    @OptionGroup var model: ModelChoice
+
+    @Option(name: .long, help: ArgumentHelp("The jobs expire so many seconds from now.", valueName: "seconds"))
+    var ttl: Double?
+
+    @Option(name: .long, help: ArgumentHelp("How answers give masks.", valueName: "rle|polygon|png"))
+    var output: OutputArgument = .rle
+
+    @Option(
+        name: .customShort("o"),
+        help: ArgumentHelp("With --wait: the masks as PNG files in this folder.", valueName: "dir"))
+    var folder: String?
+
+    @Option(name: .long, help: "When the cluster is full: refuse (exit status 75), or wait until it takes the jobs.")
+    var whenFull: FullnessArgument = .refuse
+
+    @OptionGroup var redis: RedisOptions
+
+    func validate() throws {
+        if let ttl, !(ttl >= 0.001 && ttl <= 1e9) {
+            throw ValidationError("--ttl takes seconds, from 0.001 to 1e9.")
+        }
+        if folder != nil, !wait { throw ValidationError("-o writes answers, which only --wait brings: add --wait.") }
+        if folder != nil, output == .polygon {
+            throw ValidationError("-o writes masks, and --output polygon asks for outlines: use rle or png.")
+        }
+        guard (1...1024).contains(maskSide) else { throw ValidationError("--mask-side takes 1 to 1024.") }
+        if jobs != nil {
+            guard images.isEmpty, !prompt.isAny, !prompt.multimask, output == .rle else {
+                throw ValidationError(
+                    "With --jobs, pictures, prompts, multimask and output stand in the job lines.")
+            }
+        } else {
+            guard !images.isEmpty else { throw ValidationError("Give a picture, or --jobs FILE.") }
+            try prompt.requireAny()
+        }
+    }
+
+    func run() async throws {
+        // What can be said against the input is said before anything is submitted.
+        let source: JobSource =
+            if let jobs {
+                .file(try JobLineReader(jobs), name: jobs == "-" ? "standard input" : jobs)
+            } else {
+                .images(images)
+            }
+        let masks = try folder.map { try MaskFiles(folder: $0) }
+        let broker = try await redis.submitter()
+        let submission = Submissions(
+            broker,
+            settings: Submissions.Settings(
+                model: try await model.resolve(broker),
+                lane: lane?.lane ?? (jobs == nil && images.count == 1 ? .interactive : .bulk),
+                timeToLive: ttl.map { .milliseconds(Int64(max(1, ($0 * 1000).rounded()))) }, waits: wait,
+                whenFull: whenFull == .wait ? .wait : .refuse),
+            masks: masks)
+        do {
+            try await Interruption.handling { try await submission.run(source, prompts: prompts) }
+        } catch let interruption as Interruption {
+            try await submission.sayHowToGoOn("interrupted")
+            throw ExitCode(interruption.exitCode)
+        } catch {
+            // What is on its way is said even where standard output is what failed.
+            try? await submission.sayHowToGoOn("stopped")
+            throw error
+        }
+        let code = submission.exitCode
+        if code != 0 { throw ExitCode(code) }
+    }
+
+    /// The job line of a picture that was named on the command line.
+    @Sendable
+    private func prompts(_ path: String, _ width: Int, _ height: Int) throws -> JobLine {
+        JobLine(
+            image: .path(path),
+            prompts: try prompt.prompts(of: path, width: width, height: height, maskSide: maskSide),
+            multimask: prompt.multimask, output: output.output)
+    }
+}

@@ -1,0 +1,204 @@
+import ArgumentParser
+import Cluster
+import Glibc
+import Logging
+import Redis
+import Segmentation
+import ServiceLifecycle
+import Telemetry
+import UnixSignals
+import Workers
+
+/// What encoder and decoder workers have in common.
+struct WorkerOptions: ParsableArguments {
+    @OptionGroup var redis: RedisOptions
+
+    @Option(
+        name: .customLong("cache-redis"),
+        help: ArgumentHelp("Another Redis that keeps the embeddings, of the same form.", valueName: "url"))
+    var cacheRedis: String?
+
+    @Option(name: .customLong("embedding"), help: "How embeddings are stored: fp16, fp32 or int8; the same everywhere.")
+    var embedding: EncodeCommand.RecordType = .fp16
+
+    @Option(name: .long, help: "The worker's name, unique in the cluster. Default: role, host, process.")
+    var name: String?
+
+    @Option(name: .long, help: "Pieces of work at a time.")
+    var concurrency = 1
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How long work stays with a worker that is not heard of, before another takes it.", valueName: "seconds"))
+    var lease = 15.0
+
+    @Option(
+        name: .customLong("drain-limit"),
+        help: ArgumentHelp(
+            "How long SIGTERM waits for what is being done before it is handed back.", valueName: "seconds"))
+    var drainLimit = 20.0
+
+    @Option(
+        name: .customLong("metrics-port"),
+        help: ArgumentHelp("Serve /healthz, /readyz and /metrics on this port; 0 takes a free one.", valueName: "port"))
+    var metricsPort: Int?
+
+    @Option(
+        name: .customLong("metrics-host"),
+        help: ArgumentHelp("The address for --metrics-port; 0.0.0.0 lets other machines read.", valueName: "address"))
+    var metricsHost = "127.0.0.1"
+
+    @Option(name: .customLong("log-level"), help: "trace, debug, info, notice, warning, error or critical.")
+    var logLevel: LogLevel = .info
+
+    func validate() throws {
+        if !(1...256).contains(concurrency) { throw ValidationError("--concurrency takes a number from 1 to 256.") }
+        if !(0.05...86_400).contains(lease) { throw ValidationError("--lease takes seconds from 0.05 to 86400.") }
+        if !(0...86_400).contains(drainLimit) { throw ValidationError("--drain-limit takes seconds from 0 to 86400.") }
+        if let metricsPort, !(0...65_535).contains(metricsPort) {
+            throw ValidationError("--metrics-port takes a number from 0 to 65535.")
+        }
+        if let cacheRedis { _ = try RedisOptions.url(cacheRedis) }
+        if let name, !Self.isName(name) {
+            throw ValidationError("--name takes 1 to 128 of A-Z a-z 0-9 . _ : @ / + -")
+        }
+    }
+
+    func loopSettings() -> WorkLoopSettings {
+        var settings = WorkLoopSettings(concurrency: concurrency)
+        settings.lease = .milliseconds(Int((lease * 1000).rounded()))
+        settings.drainLimit = .milliseconds(Int((drainLimit * 1000).rounded()))
+        return settings
+    }
+
+    func logger(_ role: WorkerHeartbeat.Role) -> Logger {
+        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        var logger = Logger(label: "kirie.\(role.rawValue)")
+        logger.logLevel = logLevel.level
+        return logger
+    }
+
+    /// Connects to both servers, as often as it takes: a worker may be started before its Redis.
+    func connect(_ logger: Logger) async throws -> (broker: Broker, shelf: EmbeddingShelf) {
+        func client(_ url: RedisURL) async throws -> RedisClient {
+            var configuration = RedisConfiguration(clientName: "kirie-worker")
+            configuration.onEvent = { event in
+                switch event {
+                case .connected(let server): logger.debug("connected", metadata: ["server": "\(server)"])
+                case .retrying(let server, let attempt, _, let reason):
+                    logger.debug(
+                        "connecting again",
+                        metadata: ["server": "\(server)", "attempt": "\(attempt)", "reason": "\(reason)"])
+                case .disconnected(let server, let reason):
+                    logger.warning(
+                        "the connection broke", metadata: ["server": "\(server)", "reason": "\(reason)"])
+                case .clusterMapRead(let nodes): logger.debug("cluster map", metadata: ["nodes": "\(nodes)"])
+                }
+            }
+            return try await Self.connect(url, configuration, logger)
+        }
+        let broker = try await Broker.open(try await client(try redis.url()), keys: redis.keys)
+        var elsewhere: RedisClient?
+        if let cacheRedis { elsewhere = try await client(try RedisOptions.url(cacheRedis)) }
+        return (broker, EmbeddingShelf(broker, elsewhere: elsewhere))
+    }
+
+    private static func connect(
+        _ url: RedisURL, _ configuration: RedisConfiguration, _ logger: Logger
+    ) async throws -> RedisClient {
+        let backoff = RedisBackoff(base: .milliseconds(100), limit: .seconds(3))
+        var attempt = 0
+        while true {
+            do {
+                return try await RedisClient.connect(url, configuration: configuration)
+            } catch {
+                guard error.isConnectionFailure || error.serverCode == "LOADING" else { throw error }
+                if attempt % 8 == 0 { logger.warning("waiting for Redis", metadata: ["error": "\(error)"]) }
+            }
+            try await Task.sleep(for: backoff.delay(attempt) + .milliseconds(20))
+            attempt += 1
+        }
+    }
+
+    /// The first heartbeat.
+    func heartbeat(
+        _ role: WorkerHeartbeat.Role, model: ModelIdentifier, modelName: String, threads: Int
+    ) -> WorkerHeartbeat {
+        let host = Host.name
+        let suffix = String(UInt32.random(in: .min ... .max), radix: 36)
+        var heartbeat = WorkerHeartbeat(
+            name: name ?? "\(role.rawValue)-\(host)-\(getpid())-\(suffix)", role: role, host: host,
+            processIdentifier: Int(getpid()), model: model, modelName: modelName)
+        heartbeat.threads = threads
+        heartbeat.capacity = concurrency
+        return heartbeat
+    }
+
+    /// Runs a worker until SIGTERM or SIGINT and its drain.
+    func run<Source: WorkSource>(
+        _ worker: WorkerService<Source>, registry: PrometheusRegistry, logger: Logger
+    ) async throws {
+        var services = [
+            ServiceGroupConfiguration.ServiceConfiguration(
+                service: worker, successTerminationBehavior: .gracefullyShutdownGroup,
+                failureTerminationBehavior: .gracefullyShutdownGroup)
+        ]
+        if let metricsPort {
+            let server = MonitoringServer(
+                host: metricsHost, port: metricsPort, registry: registry, logger: logger,
+                refresh: {
+                    if let age = worker.health.sinceHeartbeat {
+                        WorkerMetrics.heartbeat(age: age)
+                    }
+                },
+                health: { worker.serviceHealth })
+            // Health is told to the end of the drain: the server stops when the worker has.
+            services.insert(.init(service: server), at: 0)
+        }
+        var configuration = ServiceGroupConfiguration(
+            services: services, gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: Logger(label: "kirie") { _ in SwiftLogNoOpLogHandler() })
+        configuration.maximumGracefulShutdownDuration = .milliseconds(Int(drainLimit * 1000) + 10_000)
+        try await ServiceGroup(configuration: configuration).run()
+    }
+
+    static func isName(_ text: String) -> Bool {
+        (1...128).contains(text.utf8.count)
+            && text.utf8.allSatisfy { unit in
+                let character = Character(UnicodeScalar(unit))
+                return unit < 128 && (character.isLetter || character.isNumber || "._:@/+-".contains(character))
+            }
+    }
+}
+
+extension WorkerService {
+    /// Alive as long as the process runs its loop: a Redis that is away is not mended by a restart.
+    var serviceHealth: ServiceHealth {
+        let (isDraining, age) = health
+        let isHeard = age.map { $0 < WorkerRegistry.patience } ?? false
+        let detail =
+            isDraining
+            ? "draining"
+            : isHeard ? "ok" : "no heartbeat was confirmed \(age.map { "for \($0)" } ?? "yet"): Redis does not answer"
+        return ServiceHealth(isAlive: true, isReady: isHeard && !isDraining, detail: detail)
+    }
+}
+
+/// What `--log-level` takes; swift-log's levels by their names.
+enum LogLevel: String, ExpressibleByArgument, CaseIterable {
+    case trace, debug, info, notice, warning, error, critical
+
+    var level: Logger.Level { Logger.Level(rawValue: rawValue) ?? .info }
+}
+
+/// The machine's name, in letters that may stand in a worker's name.
+enum Host {
+    static var name: String {
+        var buffer = [CChar](repeating: 0, count: 256)
+        guard gethostname(&buffer, 255) == 0 else { return "host" }
+        let text = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let kept = text.prefix(48).map { WorkerOptions.isName(String($0)) ? $0 : "-" }
+        return kept.isEmpty ? "host" : String(kept)
+    }
+}

@@ -1,0 +1,94 @@
+public import Cluster
+import Embeddings
+import Imaging
+import Redis
+public import SegmentAnything
+public import Segmentation
+public import Tensors
+
+/// What an encoder worker does with a lease: fetches the picture, encodes it, and hands the record back.
+public struct PictureEncoder: Sendable {
+    private let broker: Broker
+    private let encoder: SamEncoder
+    private let fingerprint: [UInt8]
+    private let precision: EmbeddingPrecision
+    private let shelf: EmbeddingShelf
+    private let pool: ThreadPool
+    private let threads: ComputeThreads
+    private let sharedFolder: String?
+
+    /// An encoder of pictures.
+    ///
+    /// - Parameters:
+    ///   - fingerprint: the SHA-256 of the weights, 32 bytes.
+    ///   - precision: how embeddings are stored.
+    ///   - pool: the threads that share one encode.
+    ///   - concurrency: encodes at a time.
+    ///   - sharedFolder: below which lie images that were submitted as `ref:` and a path.
+    public init(
+        _ broker: Broker, encoder: SamEncoder, fingerprint: [UInt8], precision: EmbeddingPrecision, shelf: EmbeddingShelf,
+        pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil
+    ) {
+        self.broker = broker
+        self.encoder = encoder
+        self.fingerprint = fingerprint
+        self.precision = precision
+        self.shelf = shelf
+        self.pool = pool
+        self.sharedFolder = sharedFolder
+        threads = ComputeThreads(count: concurrency)
+    }
+
+    /// What the embeddings are made by and how they are stored.
+    public var model: ModelIdentifier { ModelIdentifier(fingerprint: fingerprint, precision: precision) }
+
+    /// Encodes the picture of a lease.
+    public func encode(_ lease: EncodeLease) async -> EncodeOutcome {
+        let outcome = await outcome(lease)
+        WorkerMetrics.encoded(outcome.name)
+        return outcome
+    }
+
+    private func outcome(_ lease: EncodeLease) async -> EncodeOutcome {
+        do {
+            guard let bytes = try await broker.image(lease.key.image) else {
+                return .unusable(
+                    reason: "the image is no longer in the cluster: store it again, then submit the job again")
+            }
+            let image = SubmittedImage(digest: lease.key.image, bytes: bytes)
+            let result = await threads.run { Result { try record(image) } }
+            switch result {
+            case nil: return .abandoned
+            case .success(let record): return .embedding(try await shelf.put(record))
+            case .failure(let error as UnusableImage): return .unusable(reason: error.reason)
+            case .failure(let error as ImageError): return .unusable(reason: "\(error)")
+            case .failure(let error): return .faulty(reason: "\(error)")
+            }
+        } catch {
+            return .faulty(reason: "\(error)")
+        }
+    }
+
+    private func record(_ image: SubmittedImage) throws -> EmbeddingRecord {
+        let picture = try image.decoded(sharedFolder: sharedFolder)
+        let clock = ContinuousClock()
+        let start = clock.now
+        let embedding = encoder.encode(picture, pool: pool)
+        let time = clock.now - start
+        WorkerMetrics.encodeTook(time)
+        return try EmbeddingRecord(
+            embedding, fingerprint: fingerprint, image: image.digest, precision: precision, encodeTime: time)
+    }
+}
+
+extension EncodeOutcome {
+    /// As it is counted.
+    fileprivate var name: String {
+        switch self {
+        case .embedding: "embedding"
+        case .unusable: "unusable"
+        case .faulty: "faulty"
+        case .abandoned: "abandoned"
+        }
+    }
+}

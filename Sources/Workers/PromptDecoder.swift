@@ -1,0 +1,183 @@
+public import Cluster
+import Embeddings
+import Redis
+public import SegmentAnything
+public import Segmentation
+import Synchronization
+public import Tensors
+
+/// What a decoder worker does with a batch: finds the embedding in its memory or fetches it, decodes all prompts of all
+/// jobs in one go, and hands back one answer a job.
+public struct PromptDecoder: Sendable {
+    private let decoder: SamDecoder
+    private let modelName: String
+    private let precision: EmbeddingPrecision
+    private let shelf: EmbeddingShelf
+    private let images: PreparedImages
+    private let pool: ThreadPool
+    private let threads: ComputeThreads
+    private let lookups = Lookups()
+
+    /// A decoder of prompts.
+    ///
+    /// A batch of one prompt is shared by all threads of the pool, for a short wait; of several prompts each has one
+    /// thread to itself, for throughput. The masks are the same to the bit.
+    ///
+    /// - Parameters:
+    ///   - modelName: how people call the model.
+    ///   - precision: how embeddings are stored.
+    ///   - byteLimit: what images may take in memory.
+    ///   - concurrency: batches at a time.
+    public init(
+        decoder: SamDecoder, modelName: String, precision: EmbeddingPrecision, shelf: EmbeddingShelf, pool: ThreadPool,
+        concurrency: Int, byteLimit: Int
+    ) {
+        self.decoder = decoder
+        self.modelName = modelName
+        self.precision = precision
+        self.shelf = shelf
+        self.pool = pool
+        let threads = ComputeThreads(count: concurrency)
+        self.threads = threads
+        images = PreparedImages(byteLimit: byteLimit) { key throws(PreparedImages.Unavailable) in
+            let record: EmbeddingRecord?
+            do { record = try await shelf.record(for: key) } catch {
+                throw PreparedImages.Unavailable(reason: "\(error)")
+            }
+            guard let record else { return nil }
+            guard let embedding = record.embedding(imageSize: decoder.imageSize) else {
+                throw PreparedImages.Unavailable(reason: "the embedding was made for another image size")
+            }
+            guard let prepared = await threads.run({ Result { try decoder.prepare(embedding, pool: pool) } }) else {
+                throw PreparedImages.Unavailable(reason: "the worker is shutting down")
+            }
+            do { return try prepared.get() } catch { throw PreparedImages.Unavailable(reason: "\(error)") }
+        }
+    }
+
+    /// Images in memory and their bytes.
+    public var holdings: (count: Int, bytes: Int) { images.holdings }
+
+    /// How many embeddings were fetched and found in memory in each partition since the last call.
+    public func takeLookups() -> [(partition: Partition, fetches: Int, hits: Int)] { lookups.take() }
+
+    /// Decodes the jobs of a batch.
+    public func decode(_ batch: PromptBatch) async -> DecodeOutcome {
+        let found: (image: SamDecoder.PreparedImage?, outcome: PreparedImages.Outcome)
+        do throws(PreparedImages.Unavailable) {
+            found = try await images.image(for: batch.key)
+        } catch {
+            for _ in batch.leases { WorkerMetrics.job("faulty") }
+            return .answers(batch.leases.map { _ in .faulty(reason: error.reason) })
+        }
+        WorkerMetrics.lookedUp(found.outcome)
+        lookups.note(found.outcome, jobs: batch.leases.count, in: batch.partition)
+        guard let image = found.image else {
+            for _ in batch.leases { WorkerMetrics.job("missing_embedding") }
+            // The mark of a record that is kept elsewhere must go with it, or the jobs would come back at once.
+            return .missingEmbedding(corrupt: shelf.isElsewhere)
+        }
+        let lines = batch.leases.map(\.line)
+        guard let answers = await threads.run({ answers(to: lines, on: image, key: batch.key) }) else {
+            return .abandoned
+        }
+        for answer in answers { WorkerMetrics.job(answer.name) }
+        return .answers(answers)
+    }
+
+    private func answers(
+        to lines: [RedisBytes], on image: SamDecoder.PreparedImage, key: EmbeddingKey
+    ) -> [PromptAnswer] {
+        let clock = ContinuousClock()
+        let start = clock.now
+        let jobs = lines.map { line in
+            Result { () throws(PromptRefusal) in try PromptedJob(line, width: image.width, height: image.height, maskSide: decoder.maskSide) }
+        }
+        var cutouts: [[Answer.Cutout]] = Array(repeating: [], count: jobs.count)
+        for multimask in [false, true] {
+            // All prompts that want the same number of masks, with the job and the place where they belong.
+            let prompts = jobs.indices.flatMap { index -> [(job: Int, place: Int, prompt: Prompt)] in
+                guard case .success(let job) = jobs[index], job.multimask == multimask else { return [] }
+                return job.prompts.enumerated().map { (index, $0.offset, $0.element) }
+            }
+            for chunk in prompts.chunks(of: chunkSize(image, multimask: multimask)) {
+                // They were validated above; one that the decoder refuses all the same fails its batch's jobs below.
+                guard
+                    let masks = try? decoder.predict(
+                        chunk.map(\.prompt), on: image, multimask: multimask, pool: pool)
+                else { continue }
+                let outputs = chunk.map { prompt in (try? jobs[prompt.job].get())?.output ?? .runLengths }
+                let written = Cutouts.written(masks, places: chunk.map(\.place), outputs: outputs, pool: pool)
+                for (prompt, cuts) in zip(chunk, written) { cutouts[prompt.job] += cuts }
+            }
+        }
+        let time = clock.now - start
+        let count = jobs.reduce(0) { sum, job in sum + ((try? job.get())?.prompts.count ?? 0) }
+        WorkerMetrics.decoded(jobs: jobs.count, prompts: count, in: time)
+        let milliseconds = Double(time.nanoseconds / 1000) / 1000
+        return zip(jobs, cutouts).map { job, cuts in
+            switch job {
+            case .failure(let refusal): return .unusable(reason: refusal.reason)
+            case .success(let job):
+                guard cuts.count >= job.prompts.count else { return .faulty(reason: "the decoder gave no mask") }
+                let answer = Answer(
+                    image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
+                    model: modelName, precision: precision.rawValue, timings_ms: ["decode": milliseconds], masks: cuts)
+                do { return .result(RedisBytes(try answer.encoded())) } catch {
+                    return .faulty(reason: "the masks cannot be written as JSON")
+                }
+            }
+        }
+    }
+
+    /// How many prompts are decoded before their masks are written small: full-size masks of a chunk take at most
+    /// 128 MiB, however many prompts a job has.
+    private func chunkSize(_ image: SamDecoder.PreparedImage, multimask: Bool) -> Int {
+        let bytes = max(1, image.width * image.height * (multimask ? 3 : 1))
+        return max(1, min(256, (128 << 20) / bytes))
+    }
+}
+
+/// Lookups by partition, which the heartbeat carries to Redis.
+private final class Lookups: Sendable {
+    /// Guards the counts.
+    private let counts = Mutex<[Partition: (fetches: Int, hits: Int)]>([:])
+
+    func note(_ outcome: PreparedImages.Outcome, jobs: Int, in partition: Partition) {
+        counts.withLock { counts in
+            var count = counts[partition] ?? (0, 0)
+            // The jobs of one batch share one fetch.
+            switch outcome {
+            case .hit: count.hits += jobs
+            case .fetched: count = (count.fetches + 1, count.hits + jobs - 1)
+            case .missing: break
+            }
+            counts[partition] = count
+        }
+    }
+
+    func take() -> [(partition: Partition, fetches: Int, hits: Int)] {
+        counts.withLock { counts in
+            defer { counts = [:] }
+            return counts.map { ($0.key, $0.value.fetches, $0.value.hits) }
+        }
+    }
+}
+
+extension PromptAnswer {
+    /// As it is counted.
+    fileprivate var name: String {
+        switch self {
+        case .result: "done"
+        case .unusable: "unusable"
+        case .faulty: "faulty"
+        }
+    }
+}
+
+extension Array {
+    /// Stretches of at most `size` elements.
+    fileprivate func chunks(of size: Int) -> [ArraySlice<Element>] {
+        stride(from: 0, to: count, by: size).map { self[$0..<Swift.min($0 + size, count)] }
+    }
+}

@@ -1,0 +1,88 @@
+import Cluster
+import FoundationEssentials
+package import Imaging
+import Redis
+import SegmentAnything
+package import Segmentation
+import Tensors
+
+/// A job line as the decoder takes it: read, and checked against the picture.
+struct PromptedJob: Sendable {
+    let prompts: [Prompt]
+    let multimask: Bool
+    let output: JobLine.Output
+
+    /// Reads a line.
+    ///
+    /// - Parameters:
+    ///   - width: columns of the picture; `height`: its rows.
+    ///   - maskSide: rows and columns of a mask prompt.
+    init(_ line: RedisBytes, width: Int, height: Int, maskSide: Int) throws(PromptRefusal) {
+        let job: JobLine
+        do throws(JobLineError) { job = try JobLine(parsing: line.array) } catch {
+            throw PromptRefusal(reason: "\(error)")
+        }
+        guard job.everything == nil else {
+            throw PromptRefusal(reason: "everything: this decoder answers prompts; it has no everything mode")
+        }
+        for (index, prompt) in job.prompts.enumerated() {
+            do throws(PromptError) { try prompt.validate(width: width, height: height, maskSide: maskSide) } catch {
+                throw PromptRefusal(reason: "prompts[\(index)]: \(error)")
+            }
+        }
+        prompts = job.prompts
+        multimask = job.multimask
+        output = job.output
+    }
+}
+
+/// A job whose line or prompt makes no sense.
+struct PromptRefusal: Error, Sendable {
+    let reason: String
+}
+
+/// Masks as jobs want them written.
+enum Cutouts {
+    /// One list of masks a prompt, written small on the threads of the pool.
+    ///
+    /// - Parameters:
+    ///   - places: which prompt of its job each is.
+    ///   - outputs: how each is to be written.
+    static func written(
+        _ masks: [[PredictedMask]], places: [Int], outputs: [JobLine.Output], pool: ThreadPool
+    ) -> [[Answer.Cutout]] {
+        let flat = masks.indices.flatMap { index in masks[index].map { (prompt: index, mask: $0) } }
+        let cutouts = pool.map(flat.count) { index in
+            let (prompt, mask) = flat[index]
+            return cutout(mask, place: places[prompt], output: outputs[prompt])
+        }
+        var written: [[Answer.Cutout]] = Array(repeating: [], count: masks.count)
+        for (each, cutout) in zip(flat, cutouts) { written[each.prompt].append(cutout) }
+        return written
+    }
+
+    static func cutout(_ predicted: PredictedMask, place: Int, output: JobLine.Output) -> Answer.Cutout {
+        var cutout = Answer.Cutout(prompt: place, predicted)
+        switch output {
+        case .runLengths: break
+        case .polygons:
+            cutout.segmentation = nil
+            cutout.polygons = Polygon.tracing(predicted.mask.gray).flatMap(\.cocoSegmentation).map { $0.map(Double.init) }
+        case .png:
+            cutout.segmentation = nil
+            cutout.png = png(predicted.mask)
+        }
+        return cutout
+    }
+
+    /// A PNG file in base64; empty where it cannot be written, which takes a mask that is larger than any picture.
+    private static func png(_ mask: Mask) -> String {
+        guard let file = try? PNGWriter.encode(mask: mask.gray) else { return "" }
+        return Data(file).base64EncodedString()
+    }
+}
+
+extension Mask {
+    /// The mask as the picture room takes it: 1 on the object.
+    package var gray: GrayImage { GrayImage(width: width, height: height, pixels: pixels) }
+}

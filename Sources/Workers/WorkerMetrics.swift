@@ -1,0 +1,68 @@
+import CoreMetrics
+
+/// What workers count; the names and meanings are what dashboards read.
+public enum WorkerMetrics {
+    /// The meaning of each name.
+    public static let help = [
+        "kirie_encodes_total": "Pictures taken to encode, by outcome.",
+        "kirie_encode_seconds": "Time of the image encoder for one picture.",
+        "kirie_jobs_total": "Jobs taken to decode, by outcome.",
+        "kirie_prompts_total": "Prompts decoded.",
+        "kirie_batch_jobs": "Jobs that one take brought together.",
+        "kirie_decode_seconds": "Time of the mask decoder for one batch, masks at full size included.",
+        "kirie_embedding_fetches_total": "Embeddings that a decoder fetched from Redis.",
+        "kirie_embedding_hits_total": "Batches whose embedding was in the decoder's memory.",
+        "kirie_embedding_misses_total": "Embeddings that were gone when a decoder came for them.",
+        "kirie_cached_images": "Images in the decoder's memory.",
+        "kirie_cached_bytes": "Bytes of the images in the decoder's memory.",
+        "kirie_load": "Pieces of work in hand.",
+        "kirie_capacity": "Pieces of work that fit.",
+        "kirie_owned_partitions": "Partitions that are this worker's own.",
+        "kirie_heartbeat_age_seconds": "Since Redis last confirmed a heartbeat.",
+        "kirie_errors_total": "Faults that the worker went on from.",
+    ]
+
+    static func encoded(_ outcome: String) {
+        Counter(label: "kirie_encodes_total", dimensions: [("outcome", outcome)]).increment()
+    }
+
+    static func encodeTook(_ time: Duration) {
+        Timer(label: "kirie_encode_seconds").recordNanoseconds(time.nanoseconds)
+    }
+
+    static func decoded(jobs: Int, prompts: Int, in time: Duration) {
+        Counter(label: "kirie_prompts_total").increment(by: prompts)
+        Recorder(label: "kirie_batch_jobs", aggregate: true).record(jobs)
+        Timer(label: "kirie_decode_seconds").recordNanoseconds(time.nanoseconds)
+    }
+
+    static func job(_ outcome: String) {
+        Counter(label: "kirie_jobs_total", dimensions: [("outcome", outcome)]).increment()
+    }
+
+    static func lookedUp(_ outcome: PreparedImages.Outcome) {
+        let name =
+            switch outcome {
+            case .hit: "kirie_embedding_hits_total"
+            case .fetched: "kirie_embedding_fetches_total"
+            case .missing: "kirie_embedding_misses_total"
+            }
+        Counter(label: name).increment()
+    }
+
+    static func failed() { Counter(label: "kirie_errors_total").increment() }
+
+    /// How old the last confirmed heartbeat is now.
+    public static func heartbeat(age: Duration) { set("kirie_heartbeat_age_seconds", age / .seconds(1)) }
+
+    static func set(_ name: String, _ value: Double) { Gauge(label: name).record(value) }
+}
+
+extension Duration {
+    /// Whole nanoseconds; at most 292 years.
+    var nanoseconds: Int64 {
+        let (seconds, attoseconds) = components
+        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        return overflow ? .max : product.addingReportingOverflow(attoseconds / 1_000_000_000).partialValue
+    }
+}

@@ -1,0 +1,143 @@
+public import Cluster
+public import Logging
+import Redis
+public import ServiceLifecycle
+import Synchronization
+
+/// An encoder or decoder worker as a service: works, sends heartbeats, drains when it is told to, and leaves.
+///
+/// ```swift
+/// let encoder = WorkerService(source, role: .encoder, broker: broker, …)
+/// try await ServiceGroup(services: [encoder], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger).run()
+/// ```
+public struct WorkerService<Source: WorkSource>: Service {
+    private let loop: WorkLoop<Source>
+    private let registry: WorkerRegistry
+    private let heartbeat: WorkerHeartbeat
+    private let report: @Sendable (inout WorkerHeartbeat) async -> Void
+    private let logger: Logger
+    private let pulse = Pulse()
+
+    /// A worker.
+    ///
+    /// - Parameters:
+    ///   - heartbeat: what is said of the worker, load and counts aside.
+    ///   - report: sets what only the role knows, before each heartbeat.
+    public init(
+        _ source: Source, broker: Broker, settings: WorkLoopSettings, heartbeat: WorkerHeartbeat, logger: Logger,
+        report: @escaping @Sendable (inout WorkerHeartbeat) async -> Void = { _ in }
+    ) {
+        let registry = WorkerRegistry(broker)
+        let (role, model, pulse) = (heartbeat.role, source.model, pulse)
+        self.registry = registry
+        self.heartbeat = heartbeat
+        self.report = report
+        self.logger = logger
+        loop = WorkLoop(
+            source, broker: broker, settings: settings,
+            members: { try await registry.members(role, model: model) },
+            onError: { error in
+                WorkerMetrics.failed()
+                pulse.complain(error, to: logger)
+            })
+    }
+
+    /// Whether the worker's heart beats, and whether it takes work.
+    public var health: (isDraining: Bool, sinceHeartbeat: Duration?) { pulse.health }
+
+    /// Works until graceful shutdown; returns when everything that was held is done or handed back.
+    public func run() async throws {
+        logger.info(
+            "ready", metadata: ["worker": "\(heartbeat.name)", "model": "\(heartbeat.model)"])
+        await withGracefulShutdownHandler {
+            await withTaskGroup(of: Void.self) { group in
+                group.addTask { await self.beat() }
+                await loop.run()
+                group.cancelAll()
+            }
+        } onGracefulShutdown: {
+            logger.info("draining", metadata: ["load": "\(loop.load)"])
+            pulse.drain()
+            loop.drain()
+        }
+        do { try await registry.leave(heartbeat.name) } catch {
+            logger.warning("could not take my name off", metadata: ["error": "\(error)"])
+        }
+        logger.info("left")
+    }
+
+    /// Every two seconds, and at once when a drain begins, so that others take over its partitions.
+    private func beat() async {
+        while !Task.isCancelled {
+            var heartbeat = heartbeat
+            heartbeat.load = loop.load
+            heartbeat.completed = loop.completed
+            heartbeat.draining = pulse.health.isDraining
+            await report(&heartbeat)
+            do {
+                try await registry.beat(heartbeat)
+                pulse.confirmed()
+            } catch {
+                pulse.complain(error, to: logger)
+            }
+            WorkerMetrics.set("kirie_load", Double(heartbeat.load))
+            WorkerMetrics.set("kirie_capacity", Double(heartbeat.capacity))
+            WorkerMetrics.set("kirie_owned_partitions", Double(loop.ownedPartitions.count))
+            WorkerMetrics.set("kirie_cached_images", Double(heartbeat.cachedImages))
+            WorkerMetrics.set("kirie_cached_bytes", Double(heartbeat.cachedBytes))
+            await pulse.pause(.seconds(2))
+        }
+    }
+}
+
+/// When the last heartbeat was confirmed, and whether the worker drains.
+private final class Pulse: Sendable {
+    private struct State: Sendable {
+        var isDraining = false
+        var confirmed: ContinuousClock.Instant?
+        var complaint = ""
+        var complained: ContinuousClock.Instant?
+    }
+
+    /// Guards what the heartbeat, the drain and the monitor share.
+    private let state = Mutex(State())
+    private let drains: AsyncStream<Void>
+    private let continuation: AsyncStream<Void>.Continuation
+
+    init() { (drains, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1)) }
+
+    var health: (isDraining: Bool, sinceHeartbeat: Duration?) {
+        state.withLock { ($0.isDraining, $0.confirmed.map { ContinuousClock.now - $0 }) }
+    }
+
+    func confirmed() { state.withLock { $0.confirmed = ContinuousClock.now } }
+
+    func drain() {
+        state.withLock { $0.isDraining = true }
+        continuation.finish()
+    }
+
+    /// Returns after a while, or when a drain begins.
+    func pause(_ time: Duration) async {
+        let isDraining = state.withLock { $0.isDraining }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { try? await Task.sleep(for: time) }
+            if !isDraining { group.addTask { for await _ in self.drains {} } }
+            await group.next()
+            group.cancelAll()
+        }
+    }
+
+    /// Logs a fault, the same one at most once in five seconds: while Redis is away every part of the worker has it.
+    func complain(_ error: any Error, to logger: Logger) {
+        let text = "\(error)"
+        let isNew = state.withLock { state in
+            let now = ContinuousClock.now
+            if state.complaint == text, let last = state.complained, now - last < .seconds(5) { return false }
+            state.complaint = text
+            state.complained = now
+            return true
+        }
+        if isNew { logger.warning("went on after a fault", metadata: ["error": "\(text)"]) }
+    }
+}

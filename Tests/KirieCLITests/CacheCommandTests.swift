@@ -1,0 +1,116 @@
+import Cluster
+import Foundation
+import Processes
+import Redis
+import RedisTesting
+import Segmentation
+import Testing
+
+/// `cache stats`, `warm` and `drop`.
+@Suite struct CacheCommandTests {
+    /// Small pictures that are all different, so that their order says nothing.
+    private func dataSet(_ directory: TemporaryDirectory, count: Int) throws {
+        let photo = try Data(contentsOf: URL(fileURLWithPath: KirieProcess.landscape))
+        try FileManager.default.createDirectory(
+            atPath: directory.file("set/below"), withIntermediateDirectories: true)
+        for index in 0..<count {
+            // What follows the end of a JPEG is not looked at.
+            try directory.write(
+                Array(photo) + Array("\(index)".utf8), to: "set/\(index % 3 == 0 ? "below/" : "")p\(index).JPG")
+        }
+        try directory.write(Array("not a picture".utf8), to: "set/notes.txt")
+    }
+
+    @Test func warmFillsTheCacheAndGoesOnWhereItWas() async throws {
+        let cluster = try await ClientCluster.start(settings: ["jobs:bulk": 2])
+        let directory = try TemporaryDirectory()
+        try dataSet(directory, count: 40)
+        try directory.write(Array("broken".utf8), to: "set/broken.png")
+        let folder = directory.file("set")
+        let list = try directory.write(
+            Array("\(directory.file("set/p1.JPG"))\n\(directory.file("set/p2.JPG"))\n/nowhere.png\n".utf8),
+            to: "list.txt")
+        try await cluster.working {
+            let some = try await cluster.kirie(["cache", "warm", "\(folder)/p*[12].JPG", "--json"])
+            #expect(some.status == 0, "\(some)")
+            let part = try #require(some.objects.first?["encoded"] as? Int)
+            #expect(part > 2 && part < 40)
+            let all = try await cluster.kirie(["cache", "warm", folder, "--json"])
+            #expect(all.status == 1 && all.complaint.contains("broken.png"), "\(all)")
+            let sum = try #require(all.objects.first)
+            #expect(sum["pictures"] as? Int == 41 && sum["there"] as? Int == part && sum["failed"] as? Int == 1)
+            #expect(sum["encoded"] as? Int == 40 - part && sum["open"] as? Int == 0)
+            let listed = try await cluster.kirie(["cache", "warm", list])
+            #expect(listed.status == 1 && listed.complaint.contains("/nowhere.png"))
+            #expect(listed.complaint.contains("3 pictures: 2 were there, 0 encoded, 1 failed"), "\(listed)")
+        }
+        #expect(cluster.encodes.value == 40)
+        let nothing = try await cluster.kirie(["cache", "warm", "/nowhere", "/nowhere/*.jpg"])
+        #expect(nothing.status == 1 && nothing.complaint.contains("/nowhere/*.jpg: there are no PNG or JPEG files"))
+    }
+
+    @Test func warmIsStoppedAndGoesOn() async throws {
+        let cluster = try await ClientCluster.start()
+        let directory = try TemporaryDirectory()
+        try dataSet(directory, count: 10)
+        let run = try cluster.start(["cache", "warm", directory.file("set"), "--in-flight", "4"])
+        try await eventually("some are on their way") { try await cluster.broker.statistics().unfinished >= 4 }
+        run.child.signal(SIGINT)
+        let end = try await run.end()
+        #expect(end.status == 130 && end.complaint.contains("run the same command again"), "\(end)")
+        try await cluster.working {
+            let again = try await cluster.kirie(["cache", "warm", directory.file("set"), "--json"])
+            #expect(again.status == 0, "\(again)")
+        }
+        #expect(cluster.encodes.value == 10, "what was asked for before the stop was not encoded twice")
+    }
+
+    @Test func statsAndDrop() async throws {
+        let cluster = try await ClientCluster.start()
+        let directory = try TemporaryDirectory()
+        try dataSet(directory, count: 6)
+        try await cluster.working {
+            #expect(try await cluster.kirie(["cache", "warm", directory.file("set")]).status == 0)
+        }
+        let stats = try await cluster.kirie(["cache", "stats", "--json"])
+        let object = try #require(stats.objects.first)
+        #expect(stats.status == 0 && (object["entries"] as? Int ?? 0) >= 6)
+        for name in ["bytes", "hits", "misses", "evictions", "corrupt", "encode_seconds_saved"] {
+            #expect(object[name] is NSNumber, "\(name)")
+        }
+        #expect(try await cluster.kirie(["cache", "stats"]).output.contains("of encoding"))
+
+        func removed(_ arguments: [String]) async throws -> Int? {
+            try await cluster.kirie(["cache", "drop"] + arguments).objects.first?["removed"] as? Int
+        }
+        let one = directory.file("set/p1.JPG")
+        #expect(try await removed([one]) == 1)
+        #expect(try await removed([one]) == 0)
+        let digest = ImageDigest(bytes: [UInt8](repeating: 1, count: 32))
+        #expect(try await removed(["\(digest):\(ClientCluster.model)", digest.hexadecimal]) == 0)
+        #expect(try await removed(["--model", "other:1:fp16"]) == 0)
+        #expect(try await removed(["--model", "tiny"]) == 5)
+        #expect(try await removed(["--all"]) == 0)
+        let missing = try await cluster.kirie(["cache", "drop", "/nowhere.png"])
+        #expect(missing.status == 1 && missing.complaint.contains("/nowhere.png"))
+    }
+
+    @Test func aMarkWithoutItsEmbeddingIsEncodedAgain() async throws {
+        let cluster = try await ClientCluster.start()
+        let other = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(other) {} }
+        guard case .unixSocket(let path) = other.url.endpoint else { return }
+        let directory = try TemporaryDirectory()
+        try dataSet(directory, count: 3)
+        // The far side of this test leaves marks and puts nothing into the other Redis.
+        try await cluster.working {
+            for _ in 0..<2 {
+                let run = try await cluster.kirie([
+                    "cache", "warm", directory.file("set"), "--cache-redis", "unix://\(path)", "--json",
+                ])
+                #expect(run.status == 0 && (run.objects.first?["encoded"] as? Int == 3), "\(run)")
+            }
+        }
+        #expect(cluster.encodes.value == 6)
+    }
+}
