@@ -1,6 +1,6 @@
 import CKernels
 package import Segmentation
-import Tensors
+package import Tensors
 
 /// From low-resolution logits to the original picture: bilinear to the model's size, the padding cut off, bilinear to
 /// the picture (`Sam.postprocess_masks`, `align_corners=False` both times).

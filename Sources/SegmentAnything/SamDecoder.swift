@@ -173,8 +173,10 @@ public struct SamDecoder: Sendable {
         return answers.values.map { $0 ?? [] }
     }
 
-    /// Full-size masks of decoded logits, the highest predicted IoU first.
-    package func masks(_ decoded: DecodedMasks, on image: PreparedImage, pool: ThreadPool) -> [PredictedMask] {
+    /// Full-size masks of decoded logits, the highest predicted IoU first, or in the order of the logits.
+    package func masks(
+        _ decoded: DecodedMasks, on image: PreparedImage, isRanked: Bool = true, pool: ThreadPool
+    ) -> [PredictedMask] {
         let answers = ConcurrentSlots<PredictedMask>(count: decoded.logits.count)
         func make(_ index: Int, _ pool: ThreadPool) {
             answers[index] = mask(
@@ -185,7 +187,8 @@ public struct SamDecoder: Sendable {
         } else {
             pool.parallel(decoded.logits.count) { make($0, .inline) }
         }
-        return answers.values.compactMap { $0 }.sorted { $0.predictedIoU > $1.predictedIoU }
+        let masks = answers.values.compactMap { $0 }
+        return isRanked ? masks.sorted { $0.predictedIoU > $1.predictedIoU } : masks
     }
 
     /// Logits at the picture's size, (height, width).
