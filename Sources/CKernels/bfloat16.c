@@ -56,6 +56,44 @@ void kirie_plain_bf16_attention_pack(
         }
 }
 
+void kirie_plain_bf16_products(
+    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
+    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
+    for (size_t g = 0; g < groups; g++)
+        for (size_t m = 0; m < rows; m++)
+            for (size_t n = 0; n < columns; n++) {
+                const uint16_t *line = a + g * a_step + m * a_row, *column = b + g * b_step + n * 2;
+                double sum = accumulate ? c[g * c_step + m * c_stride + n] : 0;
+                for (size_t k = 0; k < 2 * pairs; k++)
+                    sum += (double)widen(line[k]) * widen(column[k / 2 * b_stride * 2 + k % 2]);
+                c[g * c_step + m * c_stride + n] = (float)sum;
+            }
+}
+
+void kirie_plain_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t n = 0; n < columns; n++) y[(r / 2 * columns + n) * 2 + r % 2] = narrow(x[r * x_stride + n]);
+}
+
+void kirie_plain_bf16_upscale_norm(
+    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    const float *shift, float epsilon, uint16_t *y) {
+    for (size_t n = 0; n < 64; n++) {
+        double mean = 0, variance = 0;
+        for (size_t r = 0; r < rows; r++) {
+            x[r * 64 + n] += factor[n] * widen(more[r * 64 + n]) + bias[r];
+            mean += x[r * 64 + n];
+        }
+        mean /= rows;
+        for (size_t r = 0; r < rows; r++) variance += (x[r * 64 + n] - mean) * (x[r * 64 + n] - mean);
+        const double scale = 1 / sqrt(variance / rows + epsilon);
+        for (size_t r = 0; r < rows; r++) {
+            const double z = (x[r * 64 + n] - mean) * scale * gain[r] + shift[r];
+            y[(r / 2 * 64 + n) * 2 + r % 2] = narrow((float)(0.5 * z * (1 + erf(z * 0.70710678118654752))));
+        }
+    }
+}
+
 static double score(
     const kirie_attention_shape *shape, const uint16_t *query, size_t place, float scale, const uint16_t *rel_h,
     size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,

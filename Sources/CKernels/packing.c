@@ -13,6 +13,19 @@ size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t querie
     return (groups + 1) * (rows * (per_row + 16) + 32) + rows * 512;
 }
 
+void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride, void *y, size_t y_stride) {
+    const uint32_t *from = x;
+    uint32_t *to = y;
+    // By blocks of 16 x 16, so that both sides stay within a few cache lines.
+    for (size_t r = 0; r < rows; r += 16)
+        for (size_t n = 0; n < columns; n += 16) {
+            const size_t height = rows - r < 16 ? rows - r : 16, width = columns - n < 16 ? columns - n : 16;
+            for (size_t j = 0; j < width; j++)
+                for (size_t i = 0; i < height; i++)
+                    to[(n + j) * y_stride + r + i] = from[(r + i) * x_stride + n + j];
+        }
+}
+
 void kirie_attention_pack(
     const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
     const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, float *packed_k, float *packed_v) {

@@ -121,10 +121,13 @@ struct BenchCommand: ParsableCommand {
 
         private func load() throws -> (String, SamDecoder, SamGeometry) {
             if let random = options.random, let geometry = random.published {
-                return (random.rawValue, try SamModel.randomDecoder(geometry), geometry)
+                return (
+                    random.rawValue, try SamModel.randomDecoder(geometry, precision: options.model.precision.precision),
+                    geometry
+                )
             }
             let (name, sam) = try options.model.open()
-            return (name, try sam.decoder(), sam.geometry)
+            return (name, try sam.decoder(precision: options.model.precision.precision), sam.geometry)
         }
     }
 }

@@ -85,4 +85,59 @@ struct BFloat16KernelTests {
             expectClose(found, expected, usesTable ? "with a table" : "with relative positions")
         }
     }
+
+    @Test(arguments: [(1, 16, 2), (7, 64, 8), (56, 64, 112), (13, 112, 32), (5, 48, 2)])
+    func products(rows: Int, columns: Int, depth: Int) {
+        var numbers = Numbers(state: 4)
+        let (a, b) = (narrowed(numbers.array(2 * rows * depth)), narrowed(numbers.array(2 * columns * depth)))
+        for accumulate: Int32 in [0, 1] {
+            var found = (0..<2 * rows * columns).map { Float($0 % 7) }
+            var expected = found
+            kirie_bf16_products(
+                2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &found,
+                rows * columns, columns, accumulate)
+            kirie_plain_bf16_products(
+                2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &expected,
+                rows * columns, columns, accumulate)
+            let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 1
+            #expect(worst <= 1e-6 * Float(depth) + 1e-6, "\(worst)")
+            // A row alone is the same to the bit.
+            var alone = (0..<columns).map { Float(((rows - 1) * columns + $0) % 7) }
+            kirie_bf16_products(
+                1, 1, columns, depth / 2, Array(a[((rows - 1) * depth)...]), 0, depth, b, 0, columns, &alone, 0,
+                columns, accumulate)
+            #expect(alone == Array(found[(rows - 1) * columns..<rows * columns]))
+        }
+    }
+
+    @Test func pairs() {
+        var numbers = Numbers(state: 5)
+        let x = numbers.array(6 * 80)
+        var found = [UInt16](repeating: 0, count: 6 * 48)
+        var expected = found
+        kirie_bf16_pair_rows(6, 48, x, 80, &found)
+        kirie_plain_bf16_pair_rows(6, 48, x, 80, &expected)
+        #expect(found == expected)
+    }
+
+    @Test func stepsOfTheUpscaling() {
+        var numbers = Numbers(state: 6)
+        let (x, more) = (numbers.array(48 * 64), narrowed(numbers.array(48 * 64)))
+        let (factor, bias) = (numbers.array(64), numbers.array(48))
+        let (gain, shift) = (numbers.array(48).map { $0 * 6 }, numbers.array(48))
+        var found = [UInt16](repeating: 0, count: 48 * 64)
+        var expected = found
+        var (mine, theirs) = (x, x)
+        kirie_bf16_upscale_norm(48, &mine, more, factor, bias, gain, shift, 1e-6, &found)
+        kirie_plain_bf16_upscale_norm(48, &theirs, more, factor, bias, gain, shift, 1e-6, &expected)
+        expectClose(found, expected, "norm and GELU")
+
+        let weight = numbers.array(3 * 32)
+        let wide = x.map { $0 * 8 }
+        var logits = [Float](repeating: 0.5, count: 3 * 64)
+        var exact = logits
+        kirie_bf16_gelu_dot(32, 3, wide, 64, bias, weight, 32, &logits, 64)
+        kirie_kernels_of(KIRIE_PLAIN).pointee.gelu_dot(32, 3, wide, 64, bias, weight, 32, &exact, 64)
+        #expect(zip(logits, exact).allSatisfy { abs($0 - $1) < 3e-3 })
+    }
 }
