@@ -61,7 +61,7 @@ public struct SamModel: Sendable {
     ) throws -> any ImageEncoder {
         switch geometry.encoder {
         case .vit(let configuration): try ImageEncoderViT(weights, configuration, precision: precision)
-        case .tinyViT(let configuration): try TinyViT(weights, configuration)
+        case .tinyViT(let configuration): try TinyViT(weights, configuration, precision: precision)
         }
     }
 

@@ -51,25 +51,30 @@ struct BFloat16KernelTests {
         let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
         let queries = tokens.filter { $0 >= 0 }
         let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
-        let (relH, relW) = (numbers.array(headSize * biasStride), numbers.array(headSize * biasStride))
+        let (relH, relW) = (narrowed(numbers.array(headSize * biasStride)), narrowed(numbers.array(headSize * biasStride)))
         let lanes = rows * shape.key_columns_padded
         var table = numbers.array(count * lanes)
         for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
         var keys = [UInt16](repeating: 0, count: lanes * headSize)
         var values = [UInt16](repeating: 0, count: lanes * shape.head_padded)
+        var (plainKeys, plainValues) = (keys, values)
         projected.withUnsafeBufferPointer { memory in
             padding.withUnsafeBufferPointer { pad in
                 guard let q = memory.baseAddress, let pad = pad.baseAddress else { return }
                 kirie_bf16_attention_pack(
                     &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize, pad + 2 * headSize, 0,
                     rows, &keys, &values)
+                kirie_plain_bf16_attention_pack(
+                    &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize, pad + 2 * headSize, 0,
+                    rows, &plainKeys, &plainValues)
             }
         }
+        #expect(keys == plainKeys && values == plainValues, "packed keys and values")
         for usesTable in [false, true] {
             var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
             var found = [UInt16](repeating: 0, count: count * headSize)
             var expected = found
-            let (h, w, t): ([Float]?, [Float]?, [Float]?) = usesTable ? (nil, nil, table) : (relH, relW, nil)
+            let (h, w, t): ([UInt16]?, [UInt16]?, [Float]?) = usesTable ? (nil, nil, table) : (relH, relW, nil)
             let scale = 1 / Float(headSize).squareRoot()
             kirie_bf16_attention_tile(
                 &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,

@@ -124,7 +124,8 @@ void kirie_attention_tile(
 
 // The same on bf16 numbers (uint16_t: the upper halves of binary32), sums in fp32; only where kirie_has_bf16. Keys are
 // packed in pairs along the head, (panels, head_size / 2, 16, 2), values in pairs along the keys, (keys / 2,
-// head_padded, 2). Scratch is as large as kirie_attention_scratch says. The plain twins define them.
+// head_padded, 2), and so are the relative positions along the head, (head_size / 2, stride, 2); an odd head is filled up
+// with a zero. Scratch is as large as kirie_attention_scratch says. The plain twins define them.
 void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y);
 void kirie_bf16_layer_norm_rows(
     size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
@@ -135,9 +136,9 @@ void kirie_bf16_attention_pack(
     uint16_t *packed_v);
 void kirie_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
-    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
-    uint16_t *out, size_t out_stride, float *scratch);
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
 // c[m][n] (+)= sum over k of a[m][k] * b[k][n] for `groups` products side by side; a (rows, 2 * pairs), b in pairs along
 // the depth (pairs, b_stride, 2), c fp32; columns x 16; a_step and b_step in numbers. The sum over k runs in order.
 void kirie_bf16_products(
@@ -165,11 +166,15 @@ void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y);
 void kirie_plain_bf16_layer_norm_rows(
     size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
     float epsilon, uint16_t *y, size_t y_stride);
+void kirie_plain_bf16_attention_pack(
+    const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
+    const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
+    uint16_t *packed_v);
 void kirie_plain_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
-    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
-    uint16_t *out, size_t out_stride, float *scratch);
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
 
 // MARK: convolution
 
@@ -179,6 +184,25 @@ void kirie_plain_bf16_attention_tile(
 void kirie_depthwise3x3_row(
     size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
     const float *weight, const float *bias, int gelu, float *y);
+
+// The same on bf16 numbers, weights and sums in fp32; only where kirie_has_bf16. GELU is the short one.
+void kirie_bf16_depthwise3x3_row(
+    size_t width, size_t channels, size_t stride, const uint16_t *above, const uint16_t *at, const uint16_t *below,
+    const float *weight, const float *bias, int gelu, uint16_t *y);
+// One row of a 3 x 3 convolution of stride 2 with zero padding of 1 over a picture of fp32 planes (planes, height, width),
+// and GELU: y (ceil(width / 2), channels) in bf16, weight (planes, 9, channels). Channels in multiples of 32 are fast.
+void kirie_bf16_planes3x3_row(
+    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t channels, const float *weight,
+    const float *bias, uint16_t *y);
+// x = x * Phi(x) in place, any count, by a polynomial: the error is below 3e-5 of x or 1.4e-5, and then that of bf16.
+void kirie_bf16_gelu(size_t count, uint16_t *x);
+void kirie_plain_bf16_depthwise3x3_row(
+    size_t width, size_t channels, size_t stride, const uint16_t *above, const uint16_t *at, const uint16_t *below,
+    const float *weight, const float *bias, int gelu, uint16_t *y);
+void kirie_plain_bf16_planes3x3_row(
+    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t channels, const float *weight,
+    const float *bias, uint16_t *y);
+void kirie_plain_bf16_gelu(size_t count, uint16_t *x);
 
 // MARK: masks at the picture's size
 
