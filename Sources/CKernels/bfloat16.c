@@ -70,6 +70,10 @@ void kirie_plain_bf16_products(
             }
 }
 
+void kirie_plain_bf16_add(size_t count, const uint16_t *x, uint16_t *y) {
+    for (size_t n = 0; n < count; n++) y[n] = narrow(widen(x[n]) + widen(y[n]));
+}
+
 void kirie_plain_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
     for (size_t r = 0; r < rows; r++)
         for (size_t n = 0; n < columns; n++) y[(r / 2 * columns + n) * 2 + r % 2] = narrow(x[r * x_stride + n]);

@@ -59,6 +59,12 @@ void kirie_bf16_products(
     }
 }
 
+void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y) {
+    size_t n = 0;
+    for (; n + 16 <= count; n += 16) store_narrow(y + n, widen_lanes(x + n) + widen_lanes(y + n));
+    for (; n < count; n++) y[n] = narrow_one(widen_one(x[n]) + widen_one(y[n]));
+}
+
 void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
     for (size_t r = 0; r + 1 < rows; r += 2)
         for (size_t n = 0; n < columns; n += 16)
@@ -132,6 +138,8 @@ void kirie_bf16_products(
     kirie_plain_bf16_products(
         groups, rows, columns, pairs, a, a_step, a_row, b, b_step, b_stride, c, c_step, c_stride, accumulate);
 }
+
+void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y) { kirie_plain_bf16_add(count, x, y); }
 
 void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
     kirie_plain_bf16_pair_rows(rows, columns, x, x_stride, y);

@@ -23,7 +23,9 @@ package struct PlanesConvolution3x3: Sendable {
         self.weight = Tensor(shape: [planes, 9, outputs]) { memory in
             weight.withUnsafeBufferPointer { weight in
                 for output in 0..<outputs {
-                    for index in 0..<planes * 9 { memory[index * outputs + output] = weight[output * planes * 9 + index] }
+                    for index in 0..<planes * 9 {
+                        memory[index * outputs + output] = weight[output * planes * 9 + index]
+                    }
                 }
             }
         }

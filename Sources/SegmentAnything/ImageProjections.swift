@@ -43,6 +43,18 @@ struct ImageProjections: Sendable {
         let isPositioned: Bool
         /// (rows) or nil.
         let bias: [Float]?
+        /// (rows, hidden) and (rows): what a mask prompt adds, from its features before their last layer.
+        let maskWeight: Tensor
+        let maskBias: [Float]
+    }
+
+    /// How a mask prompt comes into the image's features: weight (C, hidden) times its own, and what its bias changes
+    /// where no mask's features were, (C).
+    struct MaskPrompt: Sendable {
+        let weight: Tensor
+        let shift: [Float]
+
+        var hidden: Int { weight.shape[1] }
     }
 
     /// Layers, L.
@@ -70,6 +82,7 @@ struct ImageProjections: Sendable {
     private let constants: Tensor
     /// g_1 … g_{L−1}.
     private let gains: [[Float]]
+    private let mask: MaskPrompt
 
     private var sections: [Section] {
         keys + values + queries + overlaps.flatMap { $0 } + [upscaling]
@@ -85,12 +98,14 @@ struct ImageProjections: Sendable {
     ///   - readers: the attentions by which tokens look at y_0 … y_L.
     ///   - norms: by layer, the norm after the image took in what the tokens said.
     ///   - upscaling: (rows, C), applied to y_L.
+    ///   - mask: how mask prompts come in.
     init(
         writers: [ImageToTokenAttention], readers: [TokenToImageAttention], norms: [LayerNorm], upscaling: Tensor,
-        channels: Int, arithmetic: TileArithmetic
+        channels: Int, mask: MaskPrompt, arithmetic: TileArithmetic
     ) {
         let depth = writers.count
         let inner = readers[0].inner
+        self.mask = mask
         self.depth = depth
         self.channels = channels
         self.inner = inner
@@ -108,10 +123,11 @@ struct ImageProjections: Sendable {
             defer {
                 offset += form == .values ? 64 * DecoderHeads.count * readers[0].headPadded : rows * 64
             }
+            let matrix = Tensor(shape: [rows, channels], weight)
             return Section(
-                form: form, rows: rows, offset: offset,
-                weight: arithmetic.matrix(Tensor(shape: [rows, channels], weight)), isPositioned: isPositioned,
-                bias: bias)
+                form: form, rows: rows, offset: offset, weight: arithmetic.matrix(matrix), isPositioned: isPositioned,
+                bias: bias, maskWeight: Self.product(matrix, mask.weight),
+                maskBias: TokenToImageAttention.product(weight, mask.shift))
         }
         /// Each row w to w g_l ∘ X_l as a row over x: what a projection of y_l asks of the image.
         func ofImage(_ rows: [Float], layer: Int) -> [Float] {
@@ -186,6 +202,23 @@ struct ImageProjections: Sendable {
         return rows
     }
 
+    /// (m, k) times (k, n).
+    private static func product(_ a: Tensor, _ b: Tensor) -> Tensor {
+        let (rows, depth, columns) = (a.shape[0], a.shape[1], b.shape[1])
+        return Tensor(shape: [rows, columns]) { c in
+            c.initialize(repeating: 0)
+            a.withUnsafeBufferPointer { a in
+                b.withUnsafeBufferPointer { b in
+                    for row in 0..<rows {
+                        for k in 0..<depth {
+                            for n in 0..<columns { c[row * columns + n] += a[row * depth + k] * b[k * columns + n] }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     private static func center(_ rows: inout [Float], _ start: Int, _ count: Int) {
         var sum = 0.0
         for index in start..<start + count { sum += Double(rows[index]) }
@@ -217,33 +250,82 @@ struct ImageProjections: Sendable {
                 arithmetic.writeColumns(depth: channels, x, to: operands.plain)
                 arithmetic.writeColumns(depth: channels, positioned, to: operands.positioned)
                 for section in sections {
-                    project(
-                        section, section.isPositioned ? operands.positioned : operands.plain, answer: answer,
-                        turned: turned, to: numbers + arithmetic.bytes(section.offset))
+                    arithmetic.product(
+                        rows: section.rows, depth: channels, a: section.weight.at(0), aStride: channels,
+                        b: section.isPositioned ? operands.positioned : operands.plain, c: answer)
+                    if let bias = section.bias { add(bias, to: answer) }
+                    store(section, answer, turned: turned, to: numbers + arithmetic.bytes(section.offset))
                 }
-                constants.withUnsafeBufferPointer { rows in
-                    kirie_product(
-                        scalarRows - depth, 64, channels, rows.baseAddress, channels, 1, x, 64, scalars + depth * 64,
-                        64, nil, nil, 0)
-                }
-                for layer in 1...depth {
-                    kirie_center_columns(channels, x, layer > 1 ? gains[layer - 2] : nil, scalars + (layer - 1) * 64)
-                }
+                writeScalars(x, to: scalars)
             }
         }
     }
 
-    private func project(
-        _ section: Section, _ features: UnsafeRawPointer, answer: UnsafeMutablePointer<Float>,
-        turned: UnsafeMutablePointer<Float>, to target: UnsafeMutableRawPointer
-    ) {
-        arithmetic.product(
-            rows: section.rows, depth: channels, a: section.weight.at(0), aStride: channels, b: features, c: answer)
-        if let bias = section.bias {
-            for row in 0..<section.rows {
-                for lane in 0..<64 { answer[row * 64 + lane] += bias[row] }
+    /// The projections of an image whose prompt is a mask besides.
+    ///
+    /// - Parameters:
+    ///   - base: the image's projections without a mask.
+    ///   - embedding: the image's features, neither with the mask's nor with no mask's.
+    ///   - dense: the mask's features before their last layer.
+    func state(
+        _ base: ImageState, embedding: ImageTiles, adding dense: ImageTiles, bias: Tensor, pool: ThreadPool
+    ) -> ImageState {
+        let hidden = mask.hidden
+        return ImageState(
+            tokens: embedding.tokens, tileNumbers: tileCount, scalarRows: scalarRows, arithmetic: arithmetic, pool: pool
+        ) { tile, numbers, scalars in
+            let widest = max(inner, upscaling.rows)
+            Scratch.withFloats((channels + widest + DecoderHeads.count * headPadded) * 64) { memory in
+                var parts = MemoryParts(memory)
+                let x = parts.floats(channels * 64)
+                let answer = parts.floats(widest * 64)
+                let turned = parts.floats(DecoderHeads.count * headPadded * 64)
+                dense.withTile(tile) { dense in
+                    for section in sections {
+                        product(section.maskWeight, dense, hidden: hidden, bias: section.maskBias, to: answer)
+                        store(section, answer, turned: turned, to: numbers + arithmetic.bytes(section.offset))
+                    }
+                    product(mask.weight, dense, hidden: hidden, bias: bias.elements, to: x)
+                }
+                arithmetic.add(tileCount, base.tile(tile), to: numbers)
+                embedding.withTile(tile) { kirie_add(channels * 64, $0, x) }
+                writeScalars(x, to: scalars)
             }
         }
+    }
+
+    /// y (rows, 64) = weight (rows, hidden) x + bias.
+    private func product(
+        _ weight: Tensor, _ x: UnsafePointer<Float>, hidden: Int, bias: [Float], to y: UnsafeMutablePointer<Float>
+    ) {
+        weight.withUnsafeBufferPointer { weight in
+            kirie_product(weight.count / hidden, 64, hidden, weight.baseAddress, hidden, 1, x, 64, y, 64, bias, nil, 0)
+        }
+    }
+
+    /// The scalars of features x (C, 64), which are used up.
+    private func writeScalars(_ x: UnsafeMutablePointer<Float>, to scalars: UnsafeMutablePointer<Float>) {
+        constants.withUnsafeBufferPointer { rows in
+            kirie_product(
+                scalarRows - depth, 64, channels, rows.baseAddress, channels, 1, x, 64, scalars + depth * 64, 64, nil,
+                nil, 0)
+        }
+        for layer in 1...depth {
+            kirie_center_columns(channels, x, layer > 1 ? gains[layer - 2] : nil, scalars + (layer - 1) * 64)
+        }
+    }
+
+    private func add(_ bias: [Float], to answer: UnsafeMutablePointer<Float>) {
+        for row in bias.indices {
+            for lane in 0..<64 { answer[row * 64 + lane] += bias[row] }
+        }
+    }
+
+    /// Writes an answer (rows, 64) as the section keeps it.
+    private func store(
+        _ section: Section, _ answer: UnsafePointer<Float>, turned: UnsafeMutablePointer<Float>,
+        to target: UnsafeMutableRawPointer
+    ) {
         switch section.form {
         case .lanes: arithmetic.writeColumns(depth: section.rows, answer, to: target)
         case .plain: arithmetic.writeRow(section.rows * 64, answer, to: target)
@@ -256,115 +338,5 @@ struct ImageProjections: Sendable {
             }
             arithmetic.writeColumns(depth: 64, columns: width, turned, to: target)
         }
-    }
-}
-
-/// One image's projections, tile by tile.
-struct ImageState: Sendable {
-    let tokens: Int
-    private let tileNumbers: Int
-    private let scalarRows: Int
-    private let numbers: TileOperand
-    private let scalars: Tensor
-
-    var tileCount: Int { ImageTiles.tileCount(tokens) }
-    var byteCount: Int { numbers.byteCount + 4 * scalars.count }
-
-    /// How many tokens of that tile count.
-    func valid(_ tile: Int) -> Int { min(ImageTiles.width, tokens - tile * ImageTiles.width) }
-
-    init(
-        tokens: Int, tileNumbers: Int, scalarRows: Int, arithmetic: TileArithmetic, pool: ThreadPool,
-        write: (_ tile: Int, _ numbers: UnsafeMutableRawPointer, _ scalars: UnsafeMutablePointer<Float>) -> Void
-    ) {
-        self.tokens = tokens
-        self.tileNumbers = tileNumbers
-        self.scalarRows = scalarRows
-        let tiles = ImageTiles.tileCount(tokens)
-        var operand: TileOperand?
-        scalars = Tensor(shape: [tiles, scalarRows, 64]) { scalars in
-            operand = TileOperand(type: arithmetic.type, count: tiles * tileNumbers) { numbers in
-                guard let scalars = scalars.baseAddress else { return }
-                pool.parallel(tiles) { tile in
-                    write(
-                        tile, numbers + arithmetic.bytes(tile * tileNumbers), scalars + tile * scalarRows * 64)
-                }
-            }
-        }
-        guard let operand else { preconditionFailure("a tensor is always initialised") }
-        numbers = operand
-    }
-
-    /// A section of a tile.
-    func section(_ section: ImageProjections.Section, _ tile: Int) -> UnsafeRawPointer {
-        numbers.at(tile * tileNumbers + section.offset)
-    }
-
-    /// Calls `body` with 64 scalars of a tile.
-    func withScalars<Result>(_ row: Int, _ tile: Int, _ body: (UnsafePointer<Float>) -> Result) -> Result {
-        scalars.withUnsafeBufferPointer { memory in
-            guard let memory = memory.baseAddress else { preconditionFailure("scalars are never empty") }
-            return body(memory + (tile * scalarRows + row) * 64)
-        }
-    }
-}
-
-/// The projections of the positions, which belong to the model: computed when it is loaded.
-struct PositionState: Sendable {
-    private let inner: Int
-    private let depth: Int
-    private let numbers: TileOperand
-
-    /// - Parameters:
-    ///   - writers, readers, norms: as in ``ImageProjections``.
-    init(
-        _ positions: ImageTiles, writers: [ImageToTokenAttention], readers: [TokenToImageAttention],
-        norms: [LayerNorm], channels: Int, arithmetic: TileArithmetic
-    ) {
-        let inner = readers[0].inner
-        let depth = writers.count
-        self.inner = inner
-        self.depth = depth
-        let rowsPerTile = (2 * depth - 1) * inner
-        let keys = readers.dropFirst().map { arithmetic.matrix(Tensor(shape: [inner, channels], $0.keyRows)) }
-        let queries = writers.dropFirst().map { arithmetic.matrix(Tensor(shape: [inner, channels], $0.queryRows)) }
-        // What the norm's shift and the queries' own bias add.
-        let biases = (1..<max(1, depth)).map { layer in
-            zip(
-                writers[layer].queryBiases,
-                TokenToImageAttention.product(writers[layer].queryRows, norms[layer - 1].shifts)
-            )
-            .map { $0 + $1 }
-        }
-        numbers = TileOperand(type: arithmetic.type, count: positions.tileCount * rowsPerTile * 64) { memory in
-            ThreadPool.inline.parallel(positions.tileCount) { tile in
-                Scratch.withFloats((channels + inner) * 64) { scratch in
-                    let answer = scratch + channels * 64
-                    positions.withTile(tile) { arithmetic.writeColumns(depth: channels, $0, to: scratch) }
-                    for (index, weight) in (keys + queries).enumerated() {
-                        arithmetic.product(
-                            rows: inner, depth: channels, a: weight.at(0), aStride: channels, b: scratch, c: answer)
-                        if index >= depth {
-                            for row in 0..<inner {
-                                for lane in 0..<64 { answer[row * 64 + lane] += biases[index - depth][row] }
-                            }
-                        }
-                        arithmetic.writeColumns(
-                            depth: inner, answer,
-                            to: memory + arithmetic.bytes((tile * rowsPerTile + index * inner) * 64))
-                    }
-                }
-            }
-        }
-    }
-
-    /// Keys of the positions for the attention that reads y_l, l from 1, (inner, 64).
-    func keys(_ layer: Int, _ tile: Int) -> UnsafeRawPointer {
-        numbers.at((tile * (2 * depth - 1) + layer - 1) * inner * 64)
-    }
-
-    /// Queries of the positions, with bias, of layer l from 2, (inner, 64).
-    func queries(_ layer: Int, _ tile: Int) -> UnsafeRawPointer {
-        numbers.at((tile * (2 * depth - 1) + depth + layer - 2) * inner * 64)
     }
 }

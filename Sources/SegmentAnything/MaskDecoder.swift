@@ -61,10 +61,11 @@ package struct MaskDecoder: Sendable {
 
     /// - Parameters:
     ///   - positions: of the image's tokens.
+    ///   - mask: how mask prompts come into the image's features.
     ///   - arithmetic: of the products on the image's side; the tokens' side is fp32 always.
     init(
         _ weights: some WeightSource, _ configuration: Configuration, positions: ImageTiles,
-        arithmetic: TileArithmetic
+        mask: ImageProjections.MaskPrompt, arithmetic: TileArithmetic
     ) throws {
         let channels = configuration.channels
         self.channels = channels
@@ -73,7 +74,8 @@ package struct MaskDecoder: Sendable {
         upscaling = try MaskUpscaling(weights, channels: channels, grid: grid, arithmetic: arithmetic)
         transformer = try TwoWayTransformer(
             weights, channels: channels, inner: configuration.crossAttentionDim, mlpDim: configuration.mlpDim,
-            depth: configuration.depth, positions: positions, upscaling: upscaling, arithmetic: arithmetic)
+            depth: configuration.depth, positions: positions, upscaling: upscaling, mask: mask,
+            arithmetic: arithmetic)
         outputTokens =
             try weights.tensor("mask_decoder.iou_token.weight", shape: [1, channels]).elements
             + weights.tensor("mask_decoder.mask_tokens.weight", shape: [maskTokenCount, channels]).elements
@@ -96,6 +98,13 @@ package struct MaskDecoder: Sendable {
 
     /// Prepares an image with its dense prompt for any number of prompts.
     func prepare(_ image: ImageTiles, pool: ThreadPool) -> ImageState { transformer.prepare(image, pool: pool) }
+
+    /// A prepared image with a mask prompt: see ``ImageProjections``.
+    func prepare(
+        _ base: ImageState, embedding: ImageTiles, adding dense: ImageTiles, bias: Tensor, pool: ThreadPool
+    ) -> ImageState {
+        transformer.plan.projections.state(base, embedding: embedding, adding: dense, bias: bias, pool: pool)
+    }
 
     /// Decodes prompts that go through together; each answer equals that of its prompt alone, to the bit.
     ///

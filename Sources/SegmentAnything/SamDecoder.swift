@@ -73,6 +73,9 @@ public struct SamDecoder: Sendable {
             weights, channels: channels, imageSize: imageSize, grid: grid, maskChannels: maskChannels)
         maskDecoder = try MaskDecoder(
             weights, configuration, positions: ImageTiles(promptEncoder.densePositions, channels: channels),
+            mask: ImageProjections.MaskPrompt(
+                weight: promptEncoder.maskProjection.weight,
+                shift: zip(promptEncoder.maskProjection.bias.elements, promptEncoder.noMask.elements).map { $0 - $1 }),
             arithmetic: TileArithmetic(type: precision.elementType))
     }
 
@@ -134,8 +137,11 @@ public struct SamDecoder: Sendable {
             prompts.map { prompt in
                 let tokens = promptEncoder.tokens(input(prompt, image.frame))
                 guard let mask = prompt.mask else { return (image.state, tokens) }
-                let features = image.tiles.adding(ImageTiles(promptEncoder.dense(mask), channels: channels))
-                return (maskDecoder.prepare(features, pool: pool), tokens)
+                let (projection, dense) = (promptEncoder.maskProjection, promptEncoder.dense(mask))
+                let state = maskDecoder.prepare(
+                    image.state, embedding: image.tiles,
+                    adding: ImageTiles(dense, channels: projection.weight.shape[1]), bias: projection.bias, pool: pool)
+                return (state, tokens)
             }, selection: selection, pool: pool)
     }
 

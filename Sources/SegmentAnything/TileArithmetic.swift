@@ -60,6 +60,15 @@ struct TileArithmetic: Sendable {
         }
     }
 
+    /// y += x, whatever the order of the numbers.
+    func add(_ count: Int, _ x: UnsafeRawPointer, to y: UnsafeMutableRawPointer) {
+        if isNarrow {
+            kirie_bf16_add(count, x.assumingMemoryBound(to: UInt16.self), y.assumingMemoryBound(to: UInt16.self))
+        } else {
+            kirie_add(count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self))
+        }
+    }
+
     /// A matrix as a left operand.
     func matrix(_ tensor: Tensor) -> TileOperand {
         TileOperand(type: type, count: tensor.count) { memory in

@@ -31,9 +31,10 @@ struct TwoWayTransformer: Sendable {
     /// - Parameters:
     ///   - positions: of the image's tokens (`image_pe`).
     ///   - upscaling: the first transposed convolution that reads the image's last features.
+    ///   - mask: how mask prompts come into the image's features.
     init(
         _ weights: some WeightSource, channels: Int, inner: Int, mlpDim: Int, depth: Int, positions: ImageTiles,
-        upscaling: MaskUpscaling, arithmetic: TileArithmetic
+        upscaling: MaskUpscaling, mask: ImageProjections.MaskPrompt, arithmetic: TileArithmetic
     ) throws {
         self.channels = channels
         self.mlpDim = mlpDim
@@ -72,7 +73,7 @@ struct TwoWayTransformer: Sendable {
         plan = ImagePassPlan(
             projections: ImageProjections(
                 writers: writers, readers: readers, norms: norms, upscaling: upscaling.first, channels: channels,
-                arithmetic: arithmetic),
+                mask: mask, arithmetic: arithmetic),
             positions: PositionState(
                 positions, writers: writers, readers: readers, norms: norms, channels: channels,
                 arithmetic: arithmetic),

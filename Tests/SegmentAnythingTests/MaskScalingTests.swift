@@ -1,5 +1,6 @@
 import NeuralNetworks
 import SegmentAnything
+import Segmentation
 import Tensors
 import Testing
 

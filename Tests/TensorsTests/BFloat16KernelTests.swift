@@ -51,7 +51,9 @@ struct BFloat16KernelTests {
         let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
         let queries = tokens.filter { $0 >= 0 }
         let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
-        let (relH, relW) = (narrowed(numbers.array(headSize * biasStride)), narrowed(numbers.array(headSize * biasStride)))
+        let (relH, relW) = (
+            narrowed(numbers.array(headSize * biasStride)), narrowed(numbers.array(headSize * biasStride))
+        )
         let lanes = rows * shape.key_columns_padded
         var table = numbers.array(count * lanes)
         for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
@@ -108,6 +110,15 @@ struct BFloat16KernelTests {
                 columns, accumulate)
             #expect(alone == Array(found[(rows - 1) * columns..<rows * columns]))
         }
+    }
+
+    @Test func sums() {
+        var numbers = Numbers(state: 8)
+        let (x, y) = (narrowed(numbers.array(77)), narrowed(numbers.array(77)))
+        var (found, expected) = (y, y)
+        kirie_bf16_add(77, x, &found)
+        kirie_plain_bf16_add(77, x, &expected)
+        #expect(found == expected)
     }
 
     @Test func pairs() {

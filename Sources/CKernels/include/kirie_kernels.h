@@ -146,6 +146,9 @@ void kirie_bf16_products(
     const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate);
 // y in pairs along the rows (rows / 2, columns, 2) = x (rows, columns) narrowed; columns x 16; rows even.
 void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y);
+// y += x; any count.
+void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y);
+void kirie_plain_bf16_add(size_t count, const uint16_t *x, uint16_t *y);
 // As kirie_upscale_norm, `more` in bf16, the answer in pairs along the rows (rows / 2, 64, 2); x is used up. GELU by a
 // polynomial, whose error is below 1.4e-5, or 3e-5 of an argument beyond 4.
 void kirie_bf16_upscale_norm(
