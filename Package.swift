@@ -101,6 +101,8 @@ let package = Package(
         tests(
             of: "KirieCLI",
             ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
+        tests(of: "Telemetry", [coreMetrics]),
+        tests(of: "Workers", ["RedisTesting"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["Redis", "RedisTesting", "Segmentation"]),

@@ -81,8 +81,9 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
     /// Does nothing.
     public func destroyTimer(_ handler: any TimerHandler) {}
 
-    /// The value of a name and labels, made where it is new. A name that is in use for another kind gets a value of its
-    /// own that nobody sees, as its maker can be told nothing here.
+    /// The value of a name and labels, made where it is new.
+    ///
+    /// A name that is in use for another kind gets a value of its own that nobody sees: its maker can be told nothing here.
     private func series<Series: PrometheusSeries>(
         _ kind: Kind, _ name: String, _ dimensions: [(String, String)], _ make: () -> Series
     ) -> Series {

@@ -26,7 +26,8 @@ public struct PictureEncoder: Sendable {
     ///   - concurrency: encodes at a time.
     ///   - sharedFolder: below which lie images that were submitted as `ref:` and a path.
     public init(
-        _ broker: Broker, encoder: SamEncoder, fingerprint: [UInt8], precision: EmbeddingPrecision, shelf: EmbeddingShelf,
+        _ broker: Broker, encoder: SamEncoder, fingerprint: [UInt8], precision: EmbeddingPrecision,
+        shelf: EmbeddingShelf,
         pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil
     ) {
         self.broker = broker

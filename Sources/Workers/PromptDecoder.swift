@@ -91,7 +91,9 @@ public struct PromptDecoder: Sendable {
         let clock = ContinuousClock()
         let start = clock.now
         let jobs = lines.map { line in
-            Result { () throws(PromptRefusal) in try PromptedJob(line, width: image.width, height: image.height, maskSide: decoder.maskSide) }
+            Result { () throws(PromptRefusal) in
+                try PromptedJob(line, width: image.width, height: image.height, maskSide: decoder.maskSide)
+            }
         }
         var cutouts: [[Answer.Cutout]] = Array(repeating: [], count: jobs.count)
         for multimask in [false, true] {

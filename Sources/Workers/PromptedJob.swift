@@ -67,7 +67,9 @@ enum Cutouts {
         case .runLengths: break
         case .polygons:
             cutout.segmentation = nil
-            cutout.polygons = Polygon.tracing(predicted.mask.gray).flatMap(\.cocoSegmentation).map { $0.map(Double.init) }
+            cutout.polygons = Polygon.tracing(predicted.mask.gray).flatMap(\.cocoSegmentation).map {
+                $0.map(Double.init)
+            }
         case .png:
             cutout.segmentation = nil
             cutout.png = png(predicted.mask)

@@ -97,15 +97,13 @@ private final class Pulse: Sendable {
         var confirmed: ContinuousClock.Instant?
         var complaint = ""
         var complained: ContinuousClock.Instant?
+        var pause: Task<Void, Never>?
+        /// Whether a heartbeat began after the drain did.
+        var announcedDrain = false
     }
 
     /// Guards what the heartbeat, the drain and the monitor share.
     private let state = Mutex(State())
-    private let drains: AsyncStream<Void>
-    private let continuation: AsyncStream<Void>.Continuation
-
-    init() { (drains, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1)) }
-
     var health: (isDraining: Bool, sinceHeartbeat: Duration?) {
         state.withLock { ($0.isDraining, $0.confirmed.map { ContinuousClock.now - $0 }) }
     }
@@ -113,18 +111,26 @@ private final class Pulse: Sendable {
     func confirmed() { state.withLock { $0.confirmed = ContinuousClock.now } }
 
     func drain() {
-        state.withLock { $0.isDraining = true }
-        continuation.finish()
+        let pause = state.withLock { state in
+            state.isDraining = true
+            return state.pause
+        }
+        pause?.cancel()
     }
 
-    /// Returns after a while, or when a drain begins.
+    /// Returns after a while, or earlier when a drain begins or the task is cancelled.
     func pause(_ time: Duration) async {
-        let isDraining = state.withLock { $0.isDraining }
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { try? await Task.sleep(for: time) }
-            if !isDraining { group.addTask { for await _ in self.drains {} } }
-            await group.next()
-            group.cancelAll()
+        let pause = Task { _ = try? await Task.sleep(for: time) }
+        let isNews = state.withLock { state in
+            state.pause = pause
+            defer { state.announcedDrain = state.isDraining }
+            return state.isDraining && !state.announcedDrain
+        }
+        if isNews { pause.cancel() }
+        await withTaskCancellationHandler {
+            await pause.value
+        } onCancel: {
+            pause.cancel()
         }
     }
 

@@ -129,7 +129,7 @@ private struct Crew: Sendable {
             return .abandoned
         }
         let loop = WorkLoop(source, broker: broker, settings: settings, members: { ["slow"] })
-        try await within(.seconds(20), "the drain") {
+        try await within(.seconds(90), "the drain") {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask { await loop.run() }
                 for await _ in taken { break }
@@ -157,7 +157,7 @@ private struct Crew: Sendable {
             return .answers(batch.leases.map { _ in .result(RedisBytes("late")) })
         }
         let loop = WorkLoop(source, broker: broker, settings: settings, members: { ["d"] })
-        try await within(.seconds(20), "the end of the work") {
+        try await within(.seconds(90), "the end of the work") {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { await loop.run() }
                 for await _ in taken { _ = try await broker.cancel(references) }

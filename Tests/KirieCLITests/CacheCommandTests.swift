@@ -70,7 +70,8 @@ import Testing
         let directory = try TemporaryDirectory()
         try dataSet(directory, count: 6)
         try await cluster.working {
-            #expect(try await cluster.kirie(["cache", "warm", directory.file("set")]).status == 0)
+            let run = try await cluster.kirie(["cache", "warm", directory.file("set")])
+            #expect(run.status == 0, "\(run)")
         }
         let stats = try await cluster.kirie(["cache", "stats", "--json"])
         let object = try #require(stats.objects.first)

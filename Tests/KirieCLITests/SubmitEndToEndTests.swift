@@ -48,13 +48,13 @@ import Testing
         }
 
         // A picture whose head is right and whose body is not: the encoder finds out.
-        let photo = try Data(contentsOf: URL(fileURLWithPath: KirieProcess.portrait))
-        try directory.write(photo.prefix(photo.count / 2), to: "half.png")
-        let broken = try await kirie(["submit", "half.png", "--point", "5,5", "--wait"])
+        let photo = try Data(contentsOf: URL(fileURLWithPath: KirieProcess.landscape))
+        try directory.write(photo.prefix(photo.count / 2), to: "half.jpg")
+        let broken = try await kirie(["submit", "half.jpg", "--point", "5,5", "--wait"])
         #expect(broken.status == 1, "\(broken)")
         #expect(broken.objects.first?["state"] as? String == "failed" && broken.objects.first?["error"] is String)
-        let failed = try await kirie(["cache", "warm", "half.png", photos[0]])
-        #expect(failed.status == 1 && failed.complaint.contains("half.png: "), "\(failed)")
+        let failed = try await kirie(["cache", "warm", "half.jpg", photos[0]])
+        #expect(failed.status == 1 && failed.complaint.contains("half.jpg: "), "\(failed)")
         #expect(failed.complaint.contains("2 pictures: 1 were there, 0 encoded, 1 failed"))
 
         for worker in workers { worker.child.signal(SIGTERM) }

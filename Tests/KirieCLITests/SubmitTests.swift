@@ -218,7 +218,8 @@ import Testing
         let id = try #require(open["id"] as? String)
         #expect(open["state"] as? String == "open" && end.complaint.contains("kirie wait \(id)"))
         try await cluster.working {
-            #expect(try await cluster.kirie(["wait", id]).status == 0)
+            let run = try await cluster.kirie(["wait", id])
+            #expect(run.status == 0, "\(run)")
         }
     }
 

@@ -124,7 +124,8 @@ import Testing
         #expect(retried.status == 0)
         #expect(retried.objects.allSatisfy { $0["state"] as? String == "waiting_embedding" })
         try await cluster.working {
-            #expect(try await cluster.kirie(["wait", "y", "z"]).status == 0)
+            let run = try await cluster.kirie(["wait", "y", "z"])
+            #expect(run.status == 0, "\(run)")
         }
         let empty = try await cluster.kirie(["dead", "list"])
         #expect(empty.status == 0 && empty.output.isEmpty && empty.complaint.contains("there are no dead letters"))

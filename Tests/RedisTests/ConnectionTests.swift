@@ -75,7 +75,7 @@ import Testing
         let redis = try await RedisClient.connect(server.url, configuration: configuration)
         let began = ContinuousClock.now
         await #expect {
-            try await within(.seconds(20)) { try await redis.send(RedisCommand("BLPOP", "none", "10")) }
+            try await within(.seconds(90)) { try await redis.send(RedisCommand("BLPOP", "none", "10")) }
         } throws: {
             guard case RedisError.timedOut(_, "BLPOP", .milliseconds(200)) = $0 else { return false }
             return true
@@ -87,7 +87,7 @@ import Testing
         server.freeze()
         await #expect(throws: RedisError.self) { try await redis.get("k") }
         server.thaw()
-        try await within(.seconds(20)) { try await redis.ping() }
+        try await within(.seconds(90)) { try await redis.ping() }
     }
 
     @Test func tellsAWrongPasswordWithoutShowingIt() async throws {
@@ -139,7 +139,7 @@ import Testing
     func namesAServerThatTalksNonsense(_ steps: [FakeServer.Step]) async throws {
         let fake = try FakeServer(steps)
         await #expect {
-            try await within(.seconds(20)) {
+            try await within(.seconds(90)) {
                 let connection = try await RedisConnection.connect(to: fake.url)
                 _ = try await connection.send(RedisCommand("GET", "k"))
                 // A surplus answer shows when it comes, perhaps after the one that was asked for.
@@ -158,7 +158,7 @@ import Testing
         let fake = try FakeServer([.read, .write(FakeServer.welcome), .read, .write("$5\r\nab")])
         let connection = try await RedisConnection.connect(to: fake.url)
         await #expect {
-            try await within(.seconds(20)) { try await connection.send(RedisCommand("INCRBY", "k", 1)) }
+            try await within(.seconds(90)) { try await connection.send(RedisCommand("INCRBY", "k", 1)) }
         } throws: {
             guard case RedisError.connectionLost(_, mayHaveRun: true, _) = $0 else { return false }
             return true
@@ -177,7 +177,7 @@ import Testing
         configuration.connectTimeout = .milliseconds(200)
         let patient = configuration
         await #expect {
-            try await within(.seconds(20)) { try await RedisClient.connect(silent.url, configuration: patient) }
+            try await within(.seconds(90)) { try await RedisClient.connect(silent.url, configuration: patient) }
         } throws: {
             guard case RedisError.cannotConnect = $0 else { return false }
             return true
@@ -201,7 +201,7 @@ import Testing
         let connection = try await RedisConnection.connect(to: server.url, configuration: configuration)
         server.freeze()
         let large = RedisBytes(Array(repeating: 7, count: 8 << 20))
-        let refused = try await within(.seconds(20)) {
+        let refused = try await within(.seconds(90)) {
             await withTaskGroup(of: Bool.self) { group in
                 for _ in 0..<4 {
                     group.addTask {

@@ -99,7 +99,8 @@ final class BenchBed: Sendable {
         let references = try await broker.submit(jobs).compactMap(\.reference)
         for try await ending in JobWaiter(broker).endings(of: references) where ending.state != .done {
             throw ClusterFolderError(
-                path: folder.path, reason: "a job ended as \(ending.state.map(\.rawValue) ?? "unknown"): \(ending.error ?? "")")
+                path: folder.path,
+                reason: "a job ended as \(ending.state.map(\.rawValue) ?? "unknown"): \(ending.error ?? "")")
         }
     }
 }

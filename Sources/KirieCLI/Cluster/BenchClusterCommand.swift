@@ -39,7 +39,9 @@ extension BenchCommand {
         var json = false
 
         func validate() throws {
-            if !(10...1_000_000).contains(clicks) { throw ValidationError("--clicks takes a number from 10 to 1000000.") }
+            if !(10...1_000_000).contains(clicks) {
+                throw ValidationError("--clicks takes a number from 10 to 1000000.")
+            }
             if !(1000...10_000_000).contains(queueLength) {
                 throw ValidationError("--queue-length takes a number from 1000 to 10000000.")
             }

@@ -72,7 +72,10 @@ struct WarmClicks {
             ("clicks", .whole(times.count)), ("load", .number(load)), ("decoders", .whole(decoders.count)),
             ("decode_ms", Times(times.map(\.decode)).figures), ("overhead_ms", Times(times.map(\.beside)).figures),
             ("total_ms", Times(times.map { $0.decode + $0.beside }).figures), ("embedding_lookups", .whole(lookups)),
-            ("fetched_share", .number(lookups == 0 ? 0 : (Double(fetches) / Double(lookups) * 10_000).rounded() / 10_000)),
+            (
+                "fetched_share",
+                .number(lookups == 0 ? 0 : (Double(fetches) / Double(lookups) * 10_000).rounded() / 10_000)
+            ),
         ])
     }
 

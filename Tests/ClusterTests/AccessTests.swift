@@ -1,0 +1,80 @@
+import Cluster
+import Foundation
+import Redis
+import RedisTesting
+import Segmentation
+import Testing
+
+/// The users that the README recommends, with the rights that it gives them.
+@Suite struct AccessTests {
+    private static let roles = ["submitter", "encoder", "decoder", "monitor", "operator"]
+
+    /// The rules as they stand in the README.
+    private static func users() throws -> [String] {
+        let readme = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("README.md")
+        let lines = try String(contentsOf: readme, encoding: .utf8).split(separator: "\n").map(String.init)
+        return roles.compactMap { role in
+            lines.first { $0.hasPrefix("user \(role) on >… ") }?.replacingOccurrences(of: ">…", with: ">\(role)")
+        }
+    }
+
+    private static func broker(_ role: String, _ server: RedisServerProcess) async throws -> Broker {
+        var url = server.url
+        url.user = role
+        url.password = RedisPassword(role)
+        let redis = try await RedisClient.connect(url)
+        return role == "operator" ? try await Broker.open(redis) : try await Broker.join(redis)
+    }
+
+    @Test func eachRoleCanDoItsWorkAndNoOther() async throws {
+        let users = try Self.users()
+        try #require(users.count == Self.roles.count, "the README lost its users: \(users)")
+        let server = try await RedisServerProcess.start(.init(users: users))
+        defer { withExtendedLifetime(server) {} }
+        _ = try await Self.broker("operator", server)
+        let submitter = try await Self.broker("submitter", server)
+        let encoder = try await Self.broker("encoder", server)
+        let decoder = try await Self.broker("decoder", server)
+        let monitor = try await Self.broker("monitor", server)
+        let (image, model) = (TestCluster.image(1), TestCluster.model)
+        let partition = submitter.partition(of: image)
+
+        try await submitter.putImage(image, "bytes")
+        let waiter = JobWaiter(submitter, client: "me")
+        let outcome = try await submitter.submit([TestCluster.job("a", image)], client: "me")
+        let reference = try #require(outcome[0].reference)
+        // Workers open the cluster as they start.
+        for worker in [encoder, decoder] { _ = try await Broker.open(worker.redis) }
+        try await WorkerRegistry(encoder).beat(
+            WorkerHeartbeat(name: "e", role: .encoder, host: "h", processIdentifier: 1, model: model))
+
+        guard
+            case .work(let leases) = try await encoder.takeEncodes(
+                in: partition, worker: "e", model: model, lease: .seconds(60))
+        else { throw UnexpectedAnswer(description: "no encode") }
+        #expect(try await encoder.image(image)?.string == "bytes")
+        _ = try await encoder.renew([LeaseName(leases[0])], lease: .seconds(60))
+        #expect(try await encoder.publish(RedisBytes("record"), for: leases[0], expiry: .seconds(60)))
+        guard
+            case .work(let batch) = try await decoder.takePrompts(
+                in: partition, worker: "d", model: model, count: 16, lease: .seconds(60))
+        else { throw UnexpectedAnswer(description: "no job") }
+        _ = try await decoder.complete([(batch.leases[0], RedisBytes("result"))])
+        _ = try await decoder.keepHouse([partition])
+        for try await ending in waiter.endings(of: [reference]) { #expect(ending.result?.string == "result") }
+        #expect(try await monitor.statistics().total("done:bulk") == 1)
+        #expect(try await WorkerRegistry(monitor).members(.encoder, model: model) == ["e"])
+
+        // Each is kept from what is not its own.
+        await #expect(throws: ClusterError.self) { try await monitor.putImage(TestCluster.image(2), "bytes") }
+        await #expect(throws: ClusterError.self) {
+            _ = try await submitter.takePrompts(in: partition, worker: "x", model: model, count: 1, lease: .seconds(1))
+        }
+        await #expect(throws: ClusterError.self) {
+            _ = try await encoder.complete([(batch.leases[0], RedisBytes("result"))])
+        }
+        await #expect(throws: ClusterError.self) { _ = try await decoder.submit([TestCluster.job("b", image)]) }
+        await #expect(throws: RedisError.self) { _ = try await submitter.redis.send(RedisCommand("FLUSHALL")) }
+    }
+}

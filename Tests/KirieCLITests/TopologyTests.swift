@@ -1,0 +1,84 @@
+import Cluster
+import Foundation
+import Processes
+import Redis
+import RedisTesting
+import Testing
+
+/// Other ways to lay a cluster out: over a Redis Cluster, and with the embeddings in a Redis of their own.
+@Suite struct TopologyTests {
+    private static func workers(_ url: RedisURL, _ more: [String] = []) throws -> [ClientRun] {
+        try ["encoder", "decoder"].map {
+            try ClientRun([$0, "--model", KirieProcess.nano, "--threads", "1"] + more, redis: url)
+        }
+    }
+
+    private static func submit(_ photos: [String], _ url: RedisURL) async throws -> ClientRun.Ending {
+        try await eventually("a worker has announced its model", within: .seconds(40)) {
+            let run = try await ClientRun(["workers", "--json"], redis: url).end()
+            return run.objects.first.flatMap { $0["workers"] as? [Any] }?.count == 2
+        }
+        return try await ClientRun(["submit"] + photos + ["--point", "60,70", "--wait"], redis: url).end()
+    }
+
+    @Test func aRedisClusterOfThreeNodesServesAsOneRedis() async throws {
+        let cluster = try await RedisClusterProcess.start()
+        defer { withExtendedLifetime(cluster) {} }
+        let workers = try Self.workers(cluster.url)
+        let directory = try TemporaryDirectory()
+        // Pictures that differ in one byte of a comment lie in different partitions, on different nodes.
+        let landscape = try Data(contentsOf: URL(fileURLWithPath: KirieProcess.landscape))
+        let photos = try (0..<12).map { index in
+            let comment: [UInt8] = [0xFF, 0xFE, 0x00, 0x03, UInt8(index)]
+            return try directory.write(landscape.prefix(2) + comment + landscape.dropFirst(2), to: "\(index).jpg")
+        }
+        let run = try await Self.submit(photos, cluster.url)
+        #expect(run.status == 0, "\(run)")
+        #expect(run.objects.count == photos.count && run.objects.allSatisfy { $0["state"] as? String == "done" })
+        var used = 0
+        for node in cluster.nodes {
+            var url = node.url
+            url.cluster = .off
+            let keys = try await RedisClient.connect(url).info("keyspace").first?["db0"]
+            if keys?.contains("keys=0") == false { used += 1 }
+        }
+        #expect(used == 3, "all of it lies on \(used) nodes")
+        for worker in workers { worker.child.signal(SIGTERM) }
+        for worker in workers { #expect(try await worker.end().status == 0) }
+    }
+
+    @Test func embeddingsMayLiveInAnotherRedis() async throws {
+        let (queues, cache) = (try await RedisServerProcess.start(), try await RedisServerProcess.start())
+        defer { withExtendedLifetime((queues, cache)) {} }
+        let workers = try Self.workers(queues.url, ["--cache-redis", "\(cache.url)"])
+        #expect(try await Self.submit([KirieProcess.landscape], queues.url).status == 0)
+        let (here, there) = (try await RedisClient.connect(queues.url), try await RedisClient.connect(cache.url))
+        func sizes(_ redis: RedisClient) async throws -> [Int] {
+            var sizes: [Int] = []
+            try await redis.scan(match: "kirie:*:embedding:*") { keys throws(RedisError) in
+                for key in keys { sizes.append(try await redis.get(key.string)?.count ?? 0) }
+            }
+            return sizes
+        }
+        let (marks, records) = (try await sizes(here), try await sizes(there))
+        #expect(marks.count == 1 && marks.allSatisfy { $0 < 64 })
+        #expect(records.count == 1 && records.allSatisfy { $0 > 1000 })
+
+        // Gone from there, and from the decoder's memory with the decoder, it is encoded again.
+        _ = try await there.send(RedisCommand("FLUSHALL"))
+        workers[1].child.signal(SIGTERM)
+        #expect(try await workers[1].end().status == 0)
+        let decoder = try ClientRun(
+            ["decoder", "--model", KirieProcess.nano, "--threads", "1", "--cache-redis", "\(cache.url)"],
+            redis: queues.url)
+        let again = try await ClientRun(
+            ["submit", KirieProcess.landscape, "--point", "30,40", "--wait"], redis: queues.url
+        ).end()
+        #expect(again.status == 0, "\(again)")
+        #expect(try await sizes(there).count == 1)
+        for worker in [workers[0], decoder] {
+            worker.child.signal(SIGTERM)
+            #expect(try await worker.end().status == 0)
+        }
+    }
+}

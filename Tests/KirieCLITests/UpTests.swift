@@ -1,0 +1,166 @@
+import Cluster
+import Foundation
+import Processes
+import Redis
+import RedisTesting
+import Testing
+
+/// `kirie up`, as an operator meets it.
+@Suite struct UpTests {
+    /// A cluster on this machine, with the small model of the golden tests.
+    private final class Up: Sendable {
+        let run: ClientRun
+        let folder: String
+
+        init(folder: String, _ more: [String] = []) throws {
+            self.folder = folder
+            run = try ClientRun(
+                ["up", "--data", folder, "--model", KirieProcess.nano, "--threads", "1", "--lease", "1"] + more,
+                redis: nil)
+        }
+
+        var url: RedisURL { RedisURL(.unixSocket(path: "\(folder)/redis.sock")) }
+
+        func waitUntilReady() async throws {
+            try await eventually("the cluster is ready: \(run.complaint)", within: .seconds(40)) {
+                run.output.contains("KIRIE_REDIS=unix://\(folder)/redis.sock\n")
+            }
+        }
+
+        func kirie(_ arguments: [String]) async throws -> ClientRun.Ending {
+            try await ClientRun(arguments, redis: url).end()
+        }
+
+        func workers() async throws -> [WorkerHeartbeat] {
+            let broker = try await Broker.join(try await RedisClient.connect(url))
+            return try await WorkerRegistry(broker).workers().map(\.heartbeat)
+        }
+    }
+
+    private static func folder() -> String { "/tmp/kirie-up-\(UInt32.random(in: .min ... .max))" }
+
+    @Test func oneCommandRunsAClusterWhoseDataSurvive() async throws {
+        let folder = Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let up = try Up(folder: folder)
+        try await up.waitUntilReady()
+        let answer = try await up.kirie(["submit", KirieProcess.landscape, "--point", "60,70", "--wait"])
+        #expect(answer.status == 0, "\(answer)")
+        let id = try #require(answer.objects.first?["id"] as? String)
+
+        let second = try Up(folder: folder)
+        let refused = try await second.run.end()
+        #expect(refused.status == 1 && refused.complaint.contains("another `kirie up` runs on it"), "\(refused)")
+
+        up.run.child.signal(SIGINT)
+        let ending = try await up.run.end()
+        #expect(ending.status == 0 && ending.complaint.contains("the data stays in \(folder)"), "\(ending)")
+        let logs = try String(contentsOfFile: "\(folder)/logs/decoder-1.log", encoding: .utf8)
+        #expect(logs.contains("left"), "the decoder did not drain: \(logs)")
+
+        let again = try Up(folder: folder)
+        try await again.waitUntilReady()
+        let status = try await again.kirie(["status", id])
+        #expect(status.objects.first?["state"] as? String == "done", "\(status)")
+        let cached = try await again.kirie(["cache", "stats", "--json"])
+        #expect((cached.objects.first?["entries"] as? Int ?? 0) >= 1, "\(cached)")
+        again.run.child.signal(SIGTERM)
+        #expect(try await again.run.end().status == 0)
+    }
+
+    @Test func whatCrashesIsStartedAgain() async throws {
+        let folder = Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let up = try Up(folder: folder, ["--appendfsync", "always"])
+        try await up.waitUntilReady()
+        let first = try await up.workers()
+        for worker in first { kill(pid_t(worker.processIdentifier), SIGKILL) }
+        let redis = try #require(try await RedisClient.connect(up.url).info("server").first?["process_id"])
+        kill(try #require(pid_t(redis)), SIGKILL)
+        let old = Set(first.map(\.processIdentifier))
+        try await eventually("other workers are there", within: .seconds(40)) {
+            guard let workers = try? await up.workers() else { return false }
+            return Set(workers.map(\.processIdentifier)).subtracting(old).count == 2
+        }
+        let answer = try await up.kirie(["submit", KirieProcess.portrait, "--point", "60,70", "--wait"])
+        #expect(answer.status == 0, "\(answer)")
+        up.run.child.signal(SIGTERM)
+        let ending = try await up.run.end()
+        #expect(ending.status == 0 && ending.complaint.contains("redis-server ended with signal 9"), "\(ending)")
+    }
+
+    /// Killed, it cannot stop anything itself; what it started stops all the same.
+    @Test func nothingOutlivesIt() async throws {
+        let folder = Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let up = try Up(folder: folder)
+        try await up.waitUntilReady()
+        var processes = try await up.workers().map { pid_t($0.processIdentifier) }
+        let redis = try #require(try await RedisClient.connect(up.url).info("server").first?["process_id"])
+        processes.append(try #require(pid_t(redis)))
+        up.run.child.signal(SIGKILL)
+        try await eventually("all are gone", within: .seconds(40)) {
+            processes.allSatisfy { kill($0, 0) != 0 && errno == ESRCH }
+        }
+    }
+
+    @Test func aBadFolderOrModelIsSaidAtOnce() async throws {
+        let long = "/tmp/" + String(repeating: "x", count: 120)
+        let tooLong = try await ClientRun(["up", "--data", long], redis: nil).end()
+        #expect(tooLong.status == 1 && tooLong.complaint.contains("too long for a Unix socket"), "\(tooLong)")
+        let file = try TemporaryDirectory()
+        let path = try file.write("x".utf8, to: "file")
+        let noFolder = try await ClientRun(["up", "--data", "\(path)/data"], redis: nil).end()
+        #expect(noFolder.status == 1 && noFolder.complaint.contains("cannot be made"), "\(noFolder)")
+        let noModel = try await ClientRun(["up", "--data", file.file("data"), "--model", "/no/such.pth"], redis: nil)
+            .end()
+        #expect(noModel.status == 1 && noModel.complaint.contains("/no/such.pth"), "\(noModel)")
+    }
+}
+
+/// What a worker tells of itself over HTTP.
+@Suite struct MonitoringTests {
+    @Test func healthAndMetricsAreServed() async throws {
+        let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
+        let began = ContinuousClock.now
+        let port = try RedisServerProcess.freePort()
+        let decoder = try ClientRun(
+            ["decoder", "--model", KirieProcess.nano, "--threads", "1", "--metrics-port", "\(port)"], redis: server.url)
+        let encoder = try ClientRun(["encoder", "--model", KirieProcess.nano, "--threads", "1"], redis: server.url)
+        func get(_ path: String) async throws -> (status: Int, body: String)? {
+            let answer = try TemporaryDirectory()
+            let child = try ChildProcess.start(
+                "/usr/bin/env",
+                ["curl", "-s", "-o", answer.file("body"), "-w", "%{http_code}", "http://127.0.0.1:\(port)/\(path)"],
+                .init(output: .file(answer.file("status"))))
+            await child.waitForExit()
+            let status = (try? String(contentsOfFile: answer.file("status"), encoding: .utf8)).flatMap { Int($0) } ?? 0
+            return (status, (try? String(contentsOfFile: answer.file("body"), encoding: .utf8)) ?? "")
+        }
+        try await eventually("the worker is ready", within: .seconds(40)) { try await get("readyz")?.status == 200 }
+        let job = try await ClientRun(
+            ["submit", KirieProcess.landscape, "--point", "60,70", "--wait"], redis: server.url
+        ).end()
+        #expect(job.status == 0, "\(job)")
+        #expect(try await get("healthz")?.body == "ok\n")
+        let metrics = try #require(try await get("metrics")?.body)
+        for line in [
+            "# TYPE kirie_jobs_total counter", "kirie_jobs_total{outcome=\"done\"} 1",
+            "kirie_embedding_fetches_total 1", "kirie_decode_seconds_count 1", "# TYPE kirie_decode_seconds histogram",
+        ] {
+            #expect(metrics.contains("\(line)\n"), "\(line) is not in \(metrics)")
+        }
+        // Two workers beat every two seconds, and at once when they start.
+        let redis = try await RedisClient.connect(server.url)
+        let beats = try await redis.info("commandstats").first?["cmdstat_hsetnx"]?.split(separator: ",").first
+        let count = try #require(beats.flatMap { Int($0.dropFirst("calls=".count)) })
+        #expect(count <= 10 + 2 * Int((ContinuousClock.now - began) / .seconds(1)), "\(count) heartbeats")
+        await server.kill()
+        try await eventually("no heartbeat is confirmed any more", within: .seconds(40)) {
+            try await get("readyz")?.status == 503
+        }
+        #expect(try await get("healthz")?.status == 200, "a Redis that is away is no reason to restart a worker")
+        for run in [decoder, encoder] { run.child.signal(SIGTERM) }
+    }
+}
