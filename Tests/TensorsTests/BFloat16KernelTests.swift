@@ -51,9 +51,8 @@ struct BFloat16KernelTests {
         let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
         let queries = tokens.filter { $0 >= 0 }
         let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
-        let (relH, relW) = (
-            narrowed(numbers.array(headSize * biasStride)), narrowed(numbers.array(headSize * biasStride))
-        )
+        let relH = narrowed(numbers.array(headSize * biasStride))
+        let relW = narrowed(numbers.array(headSize * biasStride))
         let lanes = rows * shape.key_columns_padded
         var table = numbers.array(count * lanes)
         for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
@@ -150,5 +149,46 @@ struct BFloat16KernelTests {
         kirie_bf16_gelu_dot(32, 3, wide, 64, bias, weight, 32, &logits, 64)
         kirie_kernels_of(KIRIE_PLAIN).pointee.gelu_dot(32, 3, wide, 64, bias, weight, 32, &exact, 64)
         #expect(zip(logits, exact).allSatisfy { abs($0 - $1) < 3e-3 })
+    }
+
+    @Test(arguments: [1, 16, 37, 1000]) func gelu(count: Int) {
+        var numbers = Numbers(state: 7)
+        var found = narrowed(numbers.array(count).map { $0 * 8 })
+        var expected = found
+        kirie_bf16_gelu(count, &found)
+        kirie_plain_bf16_gelu(count, &expected)
+        expectClose(found, expected, "GELU")
+    }
+
+    @Test(arguments: [(9, 32, 1), (9, 32, 2), (12, 48, 2), (3, 64, 1), (2, 16, 2), (7, 20, 1)])
+    func depthwise(width: Int, channels: Int, stride: Int) {
+        var numbers = Numbers(state: 8)
+        let rows = (0..<3).map { _ in narrowed(numbers.array(width * channels)) }
+        let (weight, bias) = (numbers.array(9 * channels), numbers.array(channels))
+        for (above, below) in [(true, true), (false, true), (true, false)] {
+            for gelu: Int32 in [0, 1] {
+                var found = [UInt16](repeating: 0, count: (width + stride - 1) / stride * channels)
+                var expected = found
+                let (a, b): ([UInt16]?, [UInt16]?) = (above ? rows[0] : nil, below ? rows[2] : nil)
+                kirie_bf16_depthwise3x3_row(width, channels, stride, a, rows[1], b, weight, bias, gelu, &found)
+                kirie_plain_bf16_depthwise3x3_row(
+                    width, channels, stride, a, rows[1], b, weight, bias, gelu, &expected)
+                expectClose(found, expected, "depthwise, above \(above), below \(below)")
+            }
+        }
+    }
+
+    @Test(arguments: [(8, 40, 32), (7, 37, 64), (2, 3, 32), (9, 21, 20)])
+    func planes(height: Int, width: Int, channels: Int) {
+        var numbers = Numbers(state: 9)
+        let x = numbers.array(3 * height * width)
+        let (weight, bias) = (numbers.array(27 * channels).map { $0 / 2 }, numbers.array(channels))
+        for row in 0..<(height + 1) / 2 {
+            var found = [UInt16](repeating: 0, count: (width + 1) / 2 * channels)
+            var expected = found
+            kirie_bf16_planes3x3_row(3, height, width, row, x, channels, weight, bias, &found)
+            kirie_plain_bf16_planes3x3_row(3, height, width, row, x, channels, weight, bias, &expected)
+            expectClose(found, expected, "row \(row)")
+        }
     }
 }
