@@ -69,7 +69,7 @@ def check(a, table, geometry, seed, name, size):
         if f"p{k}.mask_input" in case:
             save_file({"low_res_logits": case[f"p{k}.mask_input"]}, prior)
         for flags, masks in (([], slice(0, 1)), (["--multimask"], slice(1, 4))):
-            run(a.kirie, "decode", embedding, "--model", model, *prompt_arguments(prompt, prior), *flags,
+            run(a.kirie, "decode", embedding, "--model", model, "--precision", "fp32", *prompt_arguments(prompt, prior), *flags,
                 "--logits", work / "logits.safetensors")
             found = load_file(work / "logits.safetensors")
             worst_logits = max(worst_logits, np.abs(
@@ -82,7 +82,7 @@ def check(a, table, geometry, seed, name, size):
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            run(a.kirie, "decode", embedding, "--model", model, "--point", "5,5")
+            run(a.kirie, "decode", embedding, "--model", model, "--precision", "fp32", "--point", "5,5")
             times.append((time.perf_counter() - start) * 1e3)
         table.row("decode: process start to end, best of 5", min(times), 150 if geometry == "nano" else 400, "ms")
     if geometry == "vit_b":

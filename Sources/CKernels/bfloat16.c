@@ -6,22 +6,30 @@
 #include <math.h>
 #include <string.h>
 
-static float widen(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float y;
-    memcpy(&y, &bits, sizeof y);
-    return y;
+#include "bfloat16_numbers.h"
+
+// MARK: plain twins
+
+void kirie_plain_bf16_layer_norm_rows(
+    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
+    float epsilon, uint16_t *y, size_t y_stride) {
+    for (size_t r = 0; r < rows; r++) {
+        const float *line = x + r * x_stride;
+        double mean = 0, variance = 0;
+        for (size_t n = 0; n < columns; n++) mean += line[n];
+        mean /= columns;
+        for (size_t n = 0; n < columns; n++) variance += (line[n] - mean) * (line[n] - mean);
+        const double scale = 1 / sqrt(variance / columns + epsilon);
+        for (size_t n = 0; n < columns; n++)
+            y[r * y_stride + n] = narrow((float)((line[n] - mean) * scale) * gain[n] + shift[n]);
+    }
 }
 
-// Round to nearest, ties to even; a NaN stays one.
-static uint16_t narrow(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y) {
+    for (size_t n = 0; n < count; n++) y[n] = narrow(x[n]);
 }
 
-void kirie_bf16_attention_pack(
+void kirie_plain_bf16_attention_pack(
     const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
     const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
     uint16_t *packed_v) {
@@ -48,30 +56,51 @@ void kirie_bf16_attention_pack(
         }
 }
 
-// MARK: plain twins
+void kirie_plain_bf16_products(
+    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
+    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
+    for (size_t g = 0; g < groups; g++)
+        for (size_t m = 0; m < rows; m++)
+            for (size_t n = 0; n < columns; n++) {
+                const uint16_t *line = a + g * a_step + m * a_row, *column = b + g * b_step + n * 2;
+                double sum = accumulate ? c[g * c_step + m * c_stride + n] : 0;
+                for (size_t k = 0; k < 2 * pairs; k++)
+                    sum += (double)widen(line[k]) * widen(column[k / 2 * b_stride * 2 + k % 2]);
+                c[g * c_step + m * c_stride + n] = (float)sum;
+            }
+}
 
-void kirie_plain_bf16_layer_norm_rows(
-    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
-    float epsilon, uint16_t *y, size_t y_stride) {
-    for (size_t r = 0; r < rows; r++) {
-        const float *line = x + r * x_stride;
+void kirie_plain_bf16_add(size_t count, const uint16_t *x, uint16_t *y) {
+    for (size_t n = 0; n < count; n++) y[n] = narrow(widen(x[n]) + widen(y[n]));
+}
+
+void kirie_plain_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t n = 0; n < columns; n++) y[(r / 2 * columns + n) * 2 + r % 2] = narrow(x[r * x_stride + n]);
+}
+
+void kirie_plain_bf16_upscale_norm(
+    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    const float *shift, float epsilon, uint16_t *y) {
+    for (size_t n = 0; n < 64; n++) {
         double mean = 0, variance = 0;
-        for (size_t n = 0; n < columns; n++) mean += line[n];
-        mean /= columns;
-        for (size_t n = 0; n < columns; n++) variance += (line[n] - mean) * (line[n] - mean);
-        const double scale = 1 / sqrt(variance / columns + epsilon);
-        for (size_t n = 0; n < columns; n++)
-            y[r * y_stride + n] = narrow((float)((line[n] - mean) * scale) * gain[n] + shift[n]);
+        for (size_t r = 0; r < rows; r++) {
+            x[r * 64 + n] += factor[n] * widen(more[r * 64 + n]) + bias[r];
+            mean += x[r * 64 + n];
+        }
+        mean /= rows;
+        for (size_t r = 0; r < rows; r++) variance += (x[r * 64 + n] - mean) * (x[r * 64 + n] - mean);
+        const double scale = 1 / sqrt(variance / rows + epsilon);
+        for (size_t r = 0; r < rows; r++) {
+            const double z = (x[r * 64 + n] - mean) * scale * gain[r] + shift[r];
+            y[(r / 2 * 64 + n) * 2 + r % 2] = narrow((float)(0.5 * z * (1 + erf(z * 0.70710678118654752))));
+        }
     }
 }
 
-void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y) {
-    for (size_t n = 0; n < count; n++) y[n] = narrow(x[n]);
-}
-
 static double score(
-    const kirie_attention_shape *shape, const uint16_t *query, size_t place, float scale, const float *rel_h,
-    size_t rel_h_stride, const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const kirie_attention_shape *shape, const uint16_t *query, size_t place, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
     size_t row, size_t column) {
     const size_t lane = row * shape->key_columns_padded + column, pairs = (shape->head_size + 1) / 2;
     const uint16_t *key = packed_k + lane / 16 * pairs * 32 + lane % 16 * 2;
@@ -80,8 +109,10 @@ static double score(
         const double q = widen(query[d]);
         sum += q * scale * widen(key[d / 2 * 32 + d % 2]);
         if (rel_h) {
-            sum += q * rel_h[d * rel_h_stride + shape->key_rows - 1 - place / shape->key_columns + row];
-            sum += q * rel_w[d * rel_w_stride + shape->key_columns - 1 - place % shape->key_columns + column];
+            const size_t h = shape->key_rows - 1 - place / shape->key_columns + row;
+            const size_t w = shape->key_columns - 1 - place % shape->key_columns + column;
+            sum += q * widen(rel_h[(d / 2 * rel_h_stride + h) * 2 + d % 2]);
+            sum += q * widen(rel_w[(d / 2 * rel_w_stride + w) * 2 + d % 2]);
         }
     }
     if (table) sum += table[place * shape->key_rows * shape->key_columns_padded + lane];
@@ -90,9 +121,9 @@ static double score(
 
 void kirie_plain_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
-    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
-    uint16_t *out, size_t out_stride, float *scratch) {
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
     (void)scratch;
     for (size_t i = 0; i < queries; i++) {
         const uint16_t *query = q + (size_t)query_tokens[i] * q_stride;

@@ -54,11 +54,6 @@ void kirie_layer_norm_rows(
     kernels()->layer_norm_rows(rows, columns, x, x_stride, gain, shift, epsilon, y, y_stride);
 }
 
-void kirie_layer_norm_columns(
-    size_t rows, size_t columns, float *x, size_t x_stride, const float *gain, const float *shift, float epsilon) {
-    kernels()->layer_norm_columns(rows, columns, x, x_stride, gain, shift, epsilon);
-}
-
 void kirie_gelu(size_t count, float *x) { kernels()->gelu(count, x); }
 
 void kirie_relu(size_t count, float *x) { kernels()->relu(count, x); }
@@ -80,10 +75,6 @@ void kirie_softmax_step(size_t rows, size_t valid, float *s, float *maximum, flo
     kernels()->softmax_step(rows, valid, s, maximum, total, factor);
 }
 
-void kirie_transpose64(size_t rows, const float *x, float *y, size_t y_stride) {
-    kernels()->transpose64(rows, x, y, y_stride);
-}
-
 void kirie_scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride) {
     kernels()->scale_columns(rows, columns, factor, x, x_stride);
 }
@@ -92,6 +83,33 @@ void kirie_gelu_dot(
     size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
     size_t weight_stride, float *logits, size_t logits_stride) {
     kernels()->gelu_dot(rows, masks, x, x_stride, bias, weight, weight_stride, logits, logits_stride);
+}
+
+void kirie_products(
+    size_t groups, size_t rows, size_t columns, size_t depth, const float *a, size_t a_step, size_t a_row,
+    size_t a_column, const float *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride,
+    int accumulate) {
+    const kirie_kernels *level = kernels();
+    for (size_t g = 0; g < groups; g++)
+        level->product(
+            rows, columns, depth, a + g * a_step, a_row, a_column, b + g * b_step, b_stride, c + g * c_step, c_stride,
+            NULL, NULL, accumulate);
+}
+
+void kirie_center_columns(size_t rows, float *x, const float *gain, float *squares) {
+    kernels()->center_columns(rows, x, gain, squares);
+}
+
+void kirie_norm_factors(
+    size_t rows, const float *mix, const float *t, const float *squares, float *running, float scale, float epsilon,
+    float *factor) {
+    kernels()->norm_factors(rows, mix, t, squares, running, scale, epsilon, factor);
+}
+
+void kirie_upscale_norm(
+    size_t rows, float *x, const float *more, const float *factor, const float *bias, const float *gain,
+    const float *shift, float epsilon) {
+    kernels()->upscale_norm(rows, x, more, factor, bias, gain, shift, epsilon);
 }
 
 void kirie_attention_tile(
@@ -108,4 +126,13 @@ void kirie_depthwise3x3_row(
     size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
     const float *weight, const float *bias, int gelu, float *y) {
     kernels()->depthwise3x3_row(width, channels, stride, above, at, below, weight, bias, gelu, y);
+}
+
+void kirie_combine_rows(size_t count, const float *const *rows, const float *weights, float *y) {
+    kernels()->combine_rows(count, rows, weights, y);
+}
+
+void kirie_threshold_rows(
+    size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer) {
+    kernels()->threshold_rows(count, rows, weights, words, inner, outer);
 }

@@ -25,12 +25,6 @@ static void layer_norm_rows(
         layer_norm(columns, x + r * x_stride, 1, gain, shift, epsilon, y + r * y_stride, 1);
 }
 
-static void layer_norm_columns(
-    size_t rows, size_t columns, float *x, size_t x_stride, const float *gain, const float *shift, float epsilon) {
-    for (size_t n = 0; n < columns; n++)
-        layer_norm(rows, x + n, x_stride, gain, shift, epsilon, x + n, x_stride);
-}
-
 static void gelu(size_t count, float *x) {
     for (size_t i = 0; i < count; i++) x[i] = gelu_of(x[i]);
 }
@@ -82,11 +76,6 @@ static void softmax_step(size_t rows, size_t valid, float *s, float *maximum, fl
     }
 }
 
-static void transpose64(size_t rows, const float *x, float *y, size_t y_stride) {
-    for (size_t r = 0; r < rows; r++)
-        for (size_t n = 0; n < 64; n++) y[n * y_stride + r] = x[r * 64 + n];
-}
-
 static void scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride) {
     for (size_t r = 0; r < rows; r++)
         for (size_t n = 0; n < columns; n++) x[r * x_stride + n] *= factor[n];
@@ -102,6 +91,43 @@ static void gelu_dot(
                 sum += (double)weight[m * weight_stride + r] * gelu_of(x[r * x_stride + n] + bias[r]);
             logits[m * logits_stride + n] = (float)sum;
         }
+}
+
+static void center_columns(size_t rows, float *x, const float *gain, float *squares) {
+    for (size_t n = 0; n < 64; n++) {
+        double mean = 0, sum = 0;
+        for (size_t r = 0; r < rows; r++) {
+            if (gain) x[r * 64 + n] *= gain[r];
+            mean += x[r * 64 + n];
+        }
+        mean /= rows;
+        for (size_t r = 0; r < rows; r++) {
+            x[r * 64 + n] = (float)(x[r * 64 + n] - mean);
+            sum += (double)x[r * 64 + n] * x[r * 64 + n];
+        }
+        squares[n] = (float)sum;
+    }
+}
+
+static void norm_factors(
+    size_t rows, const float *mix, const float *t, const float *squares, float *running, float scale, float epsilon,
+    float *factor) {
+    for (size_t n = 0; n < 64; n++) {
+        double sum = (double)running[n] * running[n] * squares[n];
+        for (size_t r = 0; r < rows; r++) sum += (double)mix[r * 64 + n] * t[r * 64 + n];
+        factor[n] = (float)(1 / sqrt(fmax(sum, 0) * scale + epsilon));
+        running[n] *= factor[n];
+    }
+}
+
+static void upscale_norm(
+    size_t rows, float *x, const float *more, const float *factor, const float *bias, const float *gain,
+    const float *shift, float epsilon) {
+    for (size_t n = 0; n < 64; n++) {
+        for (size_t r = 0; r < rows; r++) x[r * 64 + n] += factor[n] * more[r * 64 + n] + bias[r];
+        layer_norm(rows, x + n, 64, gain, shift, epsilon, x + n, 64);
+        for (size_t r = 0; r < rows; r++) x[r * 64 + n] = gelu_of(x[r * 64 + n]);
+    }
 }
 
 // Two passes over the keys, one to find the scores' maximum and total and one to sum the values, each score computed
@@ -172,7 +198,26 @@ static void depthwise3x3_row(
         }
 }
 
+static void combine_rows(size_t count, const float *const *rows, const float *weights, float *y) {
+    for (size_t n = 0; n < count; n++)
+        y[n] = (float)((double)rows[0][n] * weights[0] + (double)rows[1][n] * weights[1]
+            + (double)rows[2][n] * weights[2] + (double)rows[3][n] * weights[3]);
+}
+
+static void threshold_rows(
+    size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer) {
+    for (size_t n = 0; n < count; n++) {
+        float x;
+        const float *const place[4] = {rows[0] + n, rows[1] + n, rows[2] + n, rows[3] + n};
+        combine_rows(1, place, weights, &x);
+        if (n % 64 == 0) words[n / 64] = 0;
+        words[n / 64] |= (uint64_t)(x > 0) << n % 64;
+        *inner += x > 1;
+        *outer += x > -1;
+    }
+}
+
 const kirie_kernels kirie_plain_kernels = {
-    layer_norm_rows, layer_norm_columns, gelu, relu, add, product, softmax_over_tokens, softmax_step, transpose64,
-    scale_columns, gelu_dot, attention_tile, depthwise3x3_row,
+    layer_norm_rows, gelu, relu, add, product, softmax_over_tokens, softmax_step, scale_columns, gelu_dot,
+    center_columns, norm_factors, upscale_norm, attention_tile, depthwise3x3_row, combine_rows, threshold_rows,
 };

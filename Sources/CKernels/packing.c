@@ -5,12 +5,25 @@
 #include <string.h>
 
 size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
-    // The largest group any level uses is 12 queries; see attention.inc for what a group keeps.
-    const size_t rows = 12, groups = (queries + 5) / 6;
+    // The largest group any level uses is 14 queries; see attention.inc for what a group keeps.
+    const size_t rows = 14, groups = (queries + 5) / 6;
     const size_t per_row =
         shape->head_size + (shape->key_rows + 15) / 16 * 16 + shape->key_columns_padded + shape->head_padded;
-    // A block of scores, and in the bf16 kernels their narrow copy.
-    return (groups + 1) * (rows * per_row + 32) + 2 * rows * 512;
+    // The bf16 kernels keep their totals in whole vectors. Then a block of scores.
+    return (groups + 1) * (rows * (per_row + 16) + 32) + rows * 512;
+}
+
+void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride, void *y, size_t y_stride) {
+    const uint32_t *from = x;
+    uint32_t *to = y;
+    // By blocks of 16 x 16, so that both sides stay within a few cache lines.
+    for (size_t r = 0; r < rows; r += 16)
+        for (size_t n = 0; n < columns; n += 16) {
+            const size_t height = rows - r < 16 ? rows - r : 16, width = columns - n < 16 ? columns - n : 16;
+            for (size_t j = 0; j < width; j++)
+                for (size_t i = 0; i < height; i++)
+                    to[(n + j) * y_stride + r + i] = from[(r + i) * x_stride + n + j];
+        }
 }
 
 void kirie_attention_pack(

@@ -13,11 +13,13 @@ struct BenchCommand: ParsableCommand {
         discussion: """
             kirie bench encode --random vit_b --json
             kirie bench decode --random vit_b --prompts 64
+            kirie bench decode --random vit_b --picture 1800x1200
+            kirie bench quality data
             kirie bench cluster --json
 
             A figure means something only beside another one of the same run on the same machine.
             """,
-        subcommands: [Encode.self, Decode.self, Cluster.self])
+        subcommands: [Encode.self, Decode.self, Quality.self, Cluster.self])
 
     /// What both halves take.
     struct Options: ParsableArguments {
@@ -53,6 +55,15 @@ struct BenchCommand: ParsableCommand {
 
         @OptionGroup var options: Options
 
+        @Option(name: .long, help: "With --random: the model's size, a multiple of 64 instead of 1024.")
+        var imageSize: Int?
+
+        func validate() throws {
+            guard let imageSize else { return }
+            guard let random = options.random?.published, imageSize % 64 == 0, random.resized(to: imageSize) != nil
+            else { throw ValidationError("--image-size takes a multiple of 64 and goes with --random.") }
+        }
+
         func run() throws {
             let (name, encoder) = try load()
             let size = encoder.imageSize
@@ -67,7 +78,8 @@ struct BenchCommand: ParsableCommand {
         }
 
         private func load() throws -> (String, SamEncoder) {
-            if let random = options.random, let geometry = random.published {
+            if let random = options.random, let published = random.published {
+                let geometry = imageSize.flatMap { published.resized(to: $0) } ?? published
                 return (
                     random.rawValue,
                     try SamModel.randomEncoder(
@@ -92,8 +104,22 @@ struct BenchCommand: ParsableCommand {
         @Flag(name: .long, help: "Four masks, as the published ONNX export makes them, instead of three.")
         var all = false
 
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "Time what comes after instead: one mask of a picture of that size, scaled, cut and run-length encoded.",
+                valueName: "WxH"))
+        var picture: String?
+
         func validate() throws {
             if !(1...100_000).contains(prompts) { throw ValidationError("--prompts takes a number from 1 to 100000.") }
+            if picture != nil, pictureSize == nil { throw ValidationError("--picture takes a size such as 1800x1200.") }
+        }
+
+        private var pictureSize: (width: Int, height: Int)? {
+            let numbers = (picture ?? "").split(separator: "x", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
+            guard numbers.count == 2, numbers.allSatisfy({ (1...20_000).contains($0) }) else { return nil }
+            return (numbers[0], numbers[1])
         }
 
         func run() throws {
@@ -102,19 +128,25 @@ struct BenchCommand: ParsableCommand {
                 "embedding.value", shape: [1, geometry.channels, geometry.grid, geometry.grid])
             let pool = options.model.makePool()
             let side = geometry.imageSize
+            let (width, height) = pictureSize ?? (side, side)
             let image = try decoder.prepare(
                 ImageEmbedding(
-                    features: features, frame: ResizeLongestSide(width: side, height: side, target: side)),
+                    features: features, frame: ResizeLongestSide(width: width, height: height, target: side)),
                 pool: pool)
             let clicks = (0..<prompts).map { index in
-                Prompt(points: [LabeledPoint(x: Double(17 * index % side), y: Double(31 * index % side))])
+                Prompt(points: [LabeledPoint(x: Double(17 * index % width), y: Double(31 * index % height))])
             }
-            let selection: MaskSelection = all ? .all : .multiple
+            let selection: MaskSelection = picture != nil ? .single : all ? .all : .multiple
+            let decoded = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
             let times = try Measurement.times(runs: options.runs) {
-                _ = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
+                if picture != nil {
+                    _ = decoder.masks(decoded, on: image, pool: pool)
+                } else {
+                    _ = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
+                }
             }
             try Measurement(
-                part: "decode", model: name, precision: options.model.precision.precision.rawValue,
+                part: picture != nil ? "scale" : "decode", model: name, precision: decoder.precision.rawValue,
                 threads: pool.threadCount,
                 times: times
             ).report(json: options.json)
@@ -122,10 +154,13 @@ struct BenchCommand: ParsableCommand {
 
         private func load() throws -> (String, SamDecoder, SamGeometry) {
             if let random = options.random, let geometry = random.published {
-                return (random.rawValue, try SamModel.randomDecoder(geometry), geometry)
+                return (
+                    random.rawValue, try SamModel.randomDecoder(geometry, precision: options.model.precision.precision),
+                    geometry
+                )
             }
             let (name, sam) = try options.model.open()
-            return (name, try sam.decoder(), sam.geometry)
+            return (name, try sam.decoder(precision: options.model.precision.precision), sam.geometry)
         }
     }
 }

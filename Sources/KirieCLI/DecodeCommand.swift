@@ -48,7 +48,7 @@ struct DecodeCommand: ParsableCommand {
         let prompts = try prompt.prompts(
             of: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
-        let decoder = try watch.time("load") { try sam.decoder() }
+        let decoder = try watch.time("load") { try sam.decoder(precision: model.precision.precision) }
         let prepared = try watch.time("prepare") { try decoder.prepare(image, pool: pool) }
         let decoded = try watch.time("decode") {
             try decoder.decode(

@@ -35,7 +35,8 @@ struct EvalCommand: ParsableCommand {
         let sets = try DataSet.all(below: directory)
         let (name, sam) = try model.open()
         let evaluation = Evaluation(
-            encoder: try sam.encoder(precision: model.precision.precision), decoder: try sam.decoder(), clicks: clicks,
+            encoder: try sam.encoder(precision: model.precision.precision),
+            decoder: try sam.decoder(precision: model.precision.precision), clicks: clicks,
             pool: model.makePool())
         var rows: [(name: String, row: Evaluation.Row)] = []
         for set in sets {

@@ -11,8 +11,8 @@ struct ModelOptions: ParsableArguments {
         help: "A checkpoint file, or a model's name (see `kirie model list`). Default: $KIRIE_MODEL, else kirie-tiny.")
     var model: String?
 
-    @Option(name: .long, help: "The image encoder's products: fp32, bf16, or auto (bf16 where the processor has it).")
-    var precision: PrecisionChoice = .fp32
+    @Option(name: .long, help: "How products are computed: fp32, bf16, or auto (bf16 where the processor has it).")
+    var precision: PrecisionChoice = .auto
 
     @Option(name: .long, help: "Threads that share the work. Default: every processor.")
     var threads: Int?

@@ -36,7 +36,7 @@ struct SegmentCommand: ParsableCommand {
             of: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
         let encoder = try watch.time("load") { try sam.encoder(precision: model.precision.precision) }
-        let maskDecoder = try watch.time("load") { try sam.decoder() }
+        let maskDecoder = try watch.time("load") { try sam.decoder(precision: model.precision.precision) }
         let embedding = watch.time("encode") { encoder.encode(picture, pool: pool) }
         let masks = try watch.time("decode") {
             try maskDecoder.predict(

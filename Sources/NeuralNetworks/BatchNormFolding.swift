@@ -30,8 +30,12 @@ package struct FoldedConvolution: Sendable {
     }
 
     /// The convolution as a fully connected layer over channels; for 1 × 1 kernels.
-    package func linear(activation: Activation = .none) -> Linear {
-        Linear(weight: weight.reshaped(to: [weight.shape[0], weight.shape[1]]), bias: bias, activation: activation)
+    package func linear(
+        activation: Activation = .none, input: ElementType = .float32, output: ElementType = .float32
+    ) -> Linear {
+        Linear(
+            weight: weight.reshaped(to: [weight.shape[0], weight.shape[1]]), bias: bias, activation: activation,
+            input: input, output: output)
     }
 
     /// The convolution as a depthwise layer; for 3 × 3 kernels with one input channel each.

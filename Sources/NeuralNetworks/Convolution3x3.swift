@@ -13,7 +13,12 @@ package struct Convolution3x3: Sendable {
     ///   - weight: (outputs, inputs, 3, 3), as `torch.nn.Conv2d` keeps it.
     ///   - bias: (outputs), or nil.
     ///   - stride: 1 or 2, in both directions.
-    package init(weight: Tensor, bias: Tensor?, stride: Int = 1, activation: Activation = .none) {
+    ///   - input: how the picture is written, and with it the weights.
+    ///   - output: how the answers are written.
+    package init(
+        weight: Tensor, bias: Tensor?, stride: Int = 1, activation: Activation = .none, input: ElementType = .float32,
+        output: ElementType = .float32
+    ) {
         let (outputs, inputs) = (weight.shape[0], weight.shape[1])
         self.inputs = inputs
         self.outputs = outputs
@@ -31,34 +36,38 @@ package struct Convolution3x3: Sendable {
                 }
             }
         }
-        linear = Linear(weight: byNeighbour, bias: bias, activation: activation)
+        linear = Linear(weight: byNeighbour, bias: bias, activation: activation, input: input, output: output)
     }
 
     /// Writes the answers at the output positions `positions` (row-major over the output picture) to `y`
-    /// (positions.count, outputs); `x` is the whole (height, width, inputs) picture.
-    package func callAsFunction(
-        positions: Range<Int>, height: Int, width: Int, x: UnsafePointer<Float>, y: UnsafeMutablePointer<Float>,
-        yStride: Int
-    ) {
+    /// (positions.count, outputs); `x` is the whole (height, width, inputs) picture, its positions `inputs` numbers apart.
+    package func callAsFunction(positions: Range<Int>, height: Int, width: Int, x: Features, y: Features) {
         let outWidth = (width + stride - 1) / stride
-        let depth = 9 * inputs
-        Scratch.withFloats(positions.count * depth) { gathered in
+        let size = inputs * x.type.byteCount
+        Scratch.withFeatures(rows: positions.count, columns: 9 * inputs, type: x.type) { gathered in
             for position in positions {
                 let row = position / outWidth * stride
                 let column = position % outWidth * stride
-                let line = gathered + (position - positions.lowerBound) * depth
-                for neighbour in 0..<9 {
-                    let (r, c) = (row + neighbour / 3 - 1, column + neighbour % 3 - 1)
-                    let target = line + neighbour * inputs
-                    if r < 0 || r >= height || c < 0 || c >= width {
-                        target.update(repeating: 0, count: inputs)
+                var target = gathered.from(row: position - positions.lowerBound).base
+                for r in row - 1...row + 1 {
+                    if r < 0 || r >= height {
+                        memset(target, 0, 3 * size)
+                    } else if column >= 1, column + 1 < width {
+                        // The three neighbours of a row lie side by side.
+                        memcpy(target, x.base + (r * width + column - 1) * size, 3 * size)
                     } else {
-                        target.update(from: x + (r * width + c) * inputs, count: inputs)
+                        for (index, c) in (column - 1...column + 1).enumerated() {
+                            if c < 0 || c >= width {
+                                memset(target + index * size, 0, size)
+                            } else {
+                                memcpy(target + index * size, x.base + (r * width + c) * size, size)
+                            }
+                        }
                     }
+                    target += 3 * size
                 }
             }
-            linear.product(
-                rows: positions.count, x: Features(gathered, stride: depth), y: Features(y, stride: yStride))
+            linear.product(rows: positions.count, x: gathered, y: y)
         }
     }
 }

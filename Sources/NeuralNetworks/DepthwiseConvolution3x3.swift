@@ -29,15 +29,20 @@ package struct DepthwiseConvolution3x3: Sendable {
         }
     }
 
-    /// Writes one row of answers, (⌈width / stride⌉, channels); rows outside the picture are nil.
-    package func row(
-        width: Int, above: UnsafePointer<Float>?, at row: UnsafePointer<Float>, below: UnsafePointer<Float>?,
-        y: UnsafeMutablePointer<Float>
-    ) {
+    /// Writes one row of answers, (⌈width / stride⌉, channels), of the input's type; rows outside the picture are nil and
+    /// all rows are dense.
+    package func row(width: Int, above: Features?, at row: Features, below: Features?, y: Features) {
         weight.withUnsafeBufferPointer { weight in
             bias.withUnsafeBufferPointer { bias in
-                kirie_depthwise3x3_row(
-                    width, channels, stride, above, row, below, weight.baseAddress, bias.baseAddress, gelu ? 1 : 0, y)
+                if y.type == .bfloat16 {
+                    kirie_bf16_depthwise3x3_row(
+                        width, channels, stride, above?.bfloat16Bits, row.bfloat16Bits, below?.bfloat16Bits,
+                        weight.baseAddress, bias.baseAddress, gelu ? 1 : 0, y.bfloat16Bits)
+                } else {
+                    kirie_depthwise3x3_row(
+                        width, channels, stride, above?.floats, row.floats, below?.floats, weight.baseAddress,
+                        bias.baseAddress, gelu ? 1 : 0, y.floats)
+                }
             }
         }
     }

@@ -7,7 +7,6 @@ package import Tensors
 public struct LayerNorm: Sendable {
     private let gain: Tensor
     private let shift: Tensor
-    private let epsilon: Float
 
     /// Reads `name.weight` and `name.bias`, each (features).
     public init(_ weights: some WeightSource, _ name: String, features: Int, epsilon: Float) throws {
@@ -42,16 +41,13 @@ public struct LayerNorm: Sendable {
         }
     }
 
-    /// Normalises each column of a channel-major tile of (features, columns) in place; columns in multiples of 16.
-    package func normalizeColumns(_ columns: Int, x: UnsafeMutablePointer<Float>, stride: Int) {
-        gain.withUnsafeBufferPointer { gain in
-            shift.withUnsafeBufferPointer { shift in
-                kirie_layer_norm_columns(
-                    gain.count, columns, x, stride, gain.baseAddress, shift.baseAddress, epsilon)
-            }
-        }
-    }
-
     /// What a row of zeros becomes: the shift.
     package var answerToZeros: Tensor { shift }
+
+    /// The factor of each feature.
+    package var gains: [Float] { gain.elements }
+    /// The shift of each feature.
+    package var shifts: [Float] { shift.elements }
+    /// What is added to the variance.
+    package let epsilon: Float
 }

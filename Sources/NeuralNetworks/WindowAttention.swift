@@ -48,6 +48,9 @@ package struct WindowAttention: Sendable {
     private let paddingRow: Tensor
     private let narrowPaddingRow: [UInt16]
     private let positionBias: PositionBias
+    /// The relative positions in bf16, in pairs along the head; empty with a table.
+    private let narrowHeight: [UInt16]
+    private let narrowWidth: [UInt16]
     private let biasStride: Int
 
     /// - Parameters:
@@ -65,20 +68,30 @@ package struct WindowAttention: Sendable {
         self.paddingRow = paddingRow
         narrowPaddingRow = paddingRow.elements.map(Self.narrow)
         scale = 1 / Float(headSize).squareRoot()
-        shape = kirie_attention_shape(
-            head_size: headSize, head_padded: (headSize + 15) / 16 * 16, key_rows: window, key_columns: window,
-            key_columns_padded: (window + 15) / 16 * 16)
         windows = Self.windows(grid: grid, side: window)
+        // Relative positions go by rows and columns of keys, so every row fills whole vectors. A table knows every key by
+        // itself: there the window is one long row, and only its end is filled up.
+        let rows: Int
         switch positionBias {
         case .relative(let height, let width):
+            rows = window
             biasStride = (2 * window - 1 + 15) / 16 * 16 + 16
-            self.positionBias = .relative(
-                height: Self.reversedTranspose(height, stride: biasStride),
-                width: Self.reversedTranspose(width, stride: biasStride))
+            let tables = (
+                Self.reversedTranspose(height, stride: biasStride), Self.reversedTranspose(width, stride: biasStride)
+            )
+            self.positionBias = .relative(height: tables.0, width: tables.1)
+            narrowHeight = Self.narrowPairs(tables.0)
+            narrowWidth = Self.narrowPairs(tables.1)
         case .table(let table):
-            biasStride = window * shape.key_columns_padded
-            self.positionBias = .table(Self.padded(table, window: window, columns: shape.key_columns_padded))
+            rows = 1
+            biasStride = (window * window + 15) / 16 * 16
+            self.positionBias = .table(Self.padded(table, stride: biasStride))
+            (narrowHeight, narrowWidth) = ([], [])
         }
+        let columns = window * window / rows
+        shape = kirie_attention_shape(
+            head_size: headSize, head_padded: (headSize + 15) / 16 * 16, key_rows: rows, key_columns: columns,
+            key_columns_padded: (columns + 15) / 16 * 16)
     }
 
     /// out (tokens, heads · head size) = attention over `projected`, the rows that queries, keys and values lie in.
@@ -173,18 +186,21 @@ package struct WindowAttention: Sendable {
             Scratch.withFloats(kirie_attention_scratch(shape, queries.count)) { scratch in
                 window.queryTokens.withUnsafeBufferPointer { tokens in
                     window.queryPlaces.withUnsafeBufferPointer { places in
-                        guard let tokens = tokens.baseAddress, let places = places.baseAddress else { return }
-                        withBias(head: head) { height, width, table in
-                            let (tokens, places) = (tokens + queries.lowerBound, places + queries.lowerBound)
-                            let query = offsets[head].query
-                            let column = head * shape.pointee.head_size
-                            if projected.type == .bfloat16 {
+                        guard let tokens = tokens.baseAddress.map({ $0 + queries.lowerBound }),
+                            let places = places.baseAddress.map({ $0 + queries.lowerBound })
+                        else { return }
+                        let query = offsets[head].query
+                        let column = head * shape.pointee.head_size
+                        if projected.type == .bfloat16 {
+                            withNarrowBias(head: head) { height, width, table in
                                 kirie_bf16_attention_tile(
                                     shape, queries.count, projected.bfloat16Bits + query, projected.stride, tokens,
                                     places, scale, height, biasStride, width, biasStride, table,
                                     packed.keys.bfloat16Bits, packed.values.bfloat16Bits, out.bfloat16Bits + column,
                                     out.stride, scratch)
-                            } else {
+                            }
+                        } else {
+                            withBias(head: head) { height, width, table in
                                 kirie_attention_tile(
                                     shape, queries.count, projected.floats + query, projected.stride, tokens, places,
                                     scale, height, biasStride, width, biasStride, table, packed.keys.floats,
@@ -210,6 +226,18 @@ package struct WindowAttention: Sendable {
             table.withUnsafeBufferPointer { table in
                 guard let table = table.baseAddress else { return }
                 body(nil, nil, table + head * shape.key_rows * shape.key_columns * biasStride)
+            }
+        }
+    }
+
+    /// The same with the relative positions in bf16; a table stays in fp32.
+    private func withNarrowBias(
+        head: Int, _ body: (UnsafePointer<UInt16>?, UnsafePointer<UInt16>?, UnsafePointer<Float>?) -> Void
+    ) {
+        withBias(head: head) { _, _, table in
+            guard table == nil else { return body(nil, nil, table) }
+            narrowHeight.withUnsafeBufferPointer { height in
+                narrowWidth.withUnsafeBufferPointer { body(height.baseAddress, $0.baseAddress, nil) }
             }
         }
     }
@@ -258,16 +286,25 @@ package struct WindowAttention: Sendable {
         }
     }
 
-    /// (heads, n, n) → (heads, n, window · columns) with −10³⁰ in the lanes that stand for no key.
-    private static func padded(_ table: Tensor, window: Int, columns: Int) -> Tensor {
+    /// (head size, stride) in bf16 as (head size / 2, stride, 2), an odd head filled up with zeros.
+    private static func narrowPairs(_ table: Tensor) -> [UInt16] {
+        let (headSize, stride) = (table.shape[0], table.shape[1])
+        var pairs = [UInt16](repeating: 0, count: (headSize + 1) / 2 * stride * 2)
+        for (index, value) in table.elements.enumerated() {
+            let (d, position) = (index / stride, index % stride)
+            pairs[(d / 2 * stride + position) * 2 + d % 2] = narrow(value)
+        }
+        return pairs
+    }
+
+    /// (heads, n, n) → (heads, n, stride) with −10³⁰ in the lanes that stand for no key.
+    private static func padded(_ table: Tensor, stride: Int) -> Tensor {
         let (heads, n) = (table.shape[0], table.shape[1])
-        return Tensor(shape: [heads, n, window * columns]) { memory in
+        return Tensor(shape: [heads, n, stride]) { memory in
             memory.initialize(repeating: -1e30)
             table.withUnsafeBufferPointer { table in
                 for line in 0..<heads * n {
-                    for key in 0..<n {
-                        memory[line * window * columns + key / window * columns + key % window] = table[line * n + key]
-                    }
+                    for key in 0..<n { memory[line * stride + key] = table[line * n + key] }
                 }
             }
         }

@@ -7,89 +7,63 @@ enum DecoderHeads {
     static let count = 8
 }
 
-/// Tokens look at the image (`cross_attn_token_to_image`, `final_attn_token_to_image`).
+/// Tokens look at the image (`cross_attn_token_to_image`, `final_attn_token_to_image`): the tokens' side.
 ///
-/// With a few tokens and thousands of image tokens, projecting the image side would be most of the work. It is not
-/// needed: a score is x · (W_kᵀ q), so the few queries are brought to the image's width instead; and the values are
-/// projected after they were summed, W_v (Σ p x). The key's bias adds the same to all scores of a query and falls
-/// out of the softmax. Vaswani et al., 2017, section 3.2, <https://arxiv.org/abs/1706.03762>.
+/// The image's keys and values are ``ImageProjections``'. The key's bias adds the same to all scores of a query and
+/// falls out of the softmax. Vaswani et al., 2017, section 3.2, <https://arxiv.org/abs/1706.03762>.
 struct TokenToImageAttention: Sendable {
     let channels: Int
     /// Numbers per head, C / 2 / 8 in the published models, and the same rounded up to 16.
     let headSize: Int
     let headPadded: Int
+    /// (inner, C), as the checkpoint has them: row d is what feature d of the keys or values reads.
+    let keyRows: [Float]
+    let valueRows: [Float]
     private let query: TokenLinear
-    /// (inner, C), as the checkpoint has it: row d is what feature d of the keys reads.
-    private let keyWeight: Tensor
-    private let keyBias: Tensor
-    /// (inner, C), and the same as (heads, C, headPadded).
-    private let valueWeight: Tensor
+    /// The values' weights as (heads, C, headPadded).
     private let valuePanels: Tensor
-    private let valueBias: Tensor
+    /// (inner): what the values' bias, and the shift of the norm before, add to everything that is read.
+    private let valueShift: Tensor
     private let output: TokenLinear
 
     var inner: Int { headSize * DecoderHeads.count }
 
-    init(_ weights: some WeightSource, _ name: String, channels: Int, inner: Int) throws {
+    /// - Parameter shift: the shift of the norm that made the features it reads; nil where they are the image's own.
+    init(
+        _ weights: some WeightSource, _ name: String, channels: Int, inner: Int, shift: [Float]?
+    ) throws {
         let headSize = inner / DecoderHeads.count
         let headPadded = (headSize + 15) / 16 * 16
         self.channels = channels
         self.headSize = headSize
         self.headPadded = headPadded
         query = try TokenLinear(weights, "\(name).q_proj", inputs: channels, outputs: inner)
-        keyWeight = try weights.tensor("\(name).k_proj.weight", shape: [inner, channels])
-        keyBias = try weights.tensor("\(name).k_proj.bias", shape: [inner])
-        let valueWeight = try weights.tensor("\(name).v_proj.weight", shape: [inner, channels])
-        self.valueWeight = valueWeight
-        valueBias = try weights.tensor("\(name).v_proj.bias", shape: [inner])
+        keyRows = try weights.tensor("\(name).k_proj.weight", shape: [inner, channels]).elements
+        let valueRows = try weights.tensor("\(name).v_proj.weight", shape: [inner, channels]).elements
+        self.valueRows = valueRows
+        let valueBias = try weights.tensor("\(name).v_proj.bias", shape: [inner])
+        valueShift =
+            shift.map { shift in
+                Tensor(shape: [inner], zip(valueBias.elements, Self.product(valueRows, shift)).map { $0 + $1 })
+            } ?? valueBias
         output = try TokenLinear(weights, "\(name).out_proj", inputs: inner, outputs: channels)
         valuePanels = Tensor(shape: [DecoderHeads.count, channels, headPadded]) { panels in
             panels.initialize(repeating: 0)
-            valueWeight.withUnsafeBufferPointer { weight in
-                for feature in 0..<inner {
-                    let (head, d) = (feature / headSize, feature % headSize)
-                    for channel in 0..<channels {
-                        panels[(head * channels + channel) * headPadded + d] = weight[feature * channels + channel]
-                    }
+            for feature in 0..<inner {
+                let (head, d) = (feature / headSize, feature % headSize)
+                for channel in 0..<channels {
+                    panels[(head * channels + channel) * headPadded + d] = valueRows[feature * channels + channel]
                 }
             }
         }
     }
 
-    /// The projected keys of an image that is asked about often, (tiles, inner, 64).
-    func keys(positioned: ImageTiles, pool: ThreadPool) -> ImageTiles {
-        ImageTiles(tokens: positioned.tokens, channels: inner, pool: pool) { tile, memory in
-            positioned.withTile(tile) { x in
-                keyWeight.withUnsafeBufferPointer { weight in
-                    keyBias.withUnsafeBufferPointer { bias in
-                        kirie_product(
-                            inner, 64, channels, weight.baseAddress, channels, 1, x, 64, memory, 64, bias.baseAddress,
-                            nil, 0)
-                    }
-                }
-            }
-        }
-    }
-
-    /// The projected values of an image, (tiles, 64, 8 · headPadded): rows of image tokens, so that weights times
-    /// values is a plain product.
-    func values(_ image: ImageTiles, pool: ThreadPool) -> Tensor {
-        let width = DecoderHeads.count * headPadded
-        return Tensor(shape: [image.tileCount, 64, width]) { memory in
-            guard let memory = memory.baseAddress else { return }
-            pool.parallel(image.tileCount) { tile in
-                let target = memory + tile * 64 * width
-                image.withTile(tile) { x in
-                    valuePanels.withUnsafeBufferPointer { panels in
-                        guard let panels = panels.baseAddress else { return }
-                        for head in 0..<DecoderHeads.count {
-                            kirie_product(
-                                64, headPadded, channels, x, 1, 64, panels + head * channels * headPadded, headPadded,
-                                target + head * headPadded, width, nil, nil, 0)
-                        }
-                    }
-                }
-            }
+    /// A matrix by rows times a vector.
+    static func product(_ rows: [Float], _ vector: [Float]) -> [Float] {
+        stride(from: 0, to: rows.count, by: vector.count).map { start in
+            var sum: Float = 0
+            for index in vector.indices { sum += rows[start + index] * vector[index] }
+            return sum
         }
     }
 
@@ -102,26 +76,13 @@ struct TokenToImageAttention: Sendable {
 
     /// The queries at the image's width: (count · 8, C), row t · 8 + h = W_k,hᵀ q_t,h.
     func probes(_ q: UnsafePointer<Float>, count: Int, probes: UnsafeMutablePointer<Float>) {
-        keyWeight.withUnsafeBufferPointer { weight in
-            guard let weight = weight.baseAddress else { return }
-            for head in 0..<DecoderHeads.count {
-                kirie_product(
-                    count, channels, headSize, q + head * headSize, inner, 1, weight + head * headSize * channels,
-                    channels, probes + head * channels, DecoderHeads.count * channels, nil, nil, 0)
-            }
-        }
+        kirie_products(
+            DecoderHeads.count, count, channels, headSize, q, headSize, inner, 1, keyRows, headSize * channels,
+            channels,
+            probes, channels, DecoderHeads.count * channels, 0)
     }
 
-    /// Adds the output projection of what the heads read to the tokens; `read` is (count, inner) without the bias.
-    func finish(read: UnsafeMutablePointer<Float>, count: Int, tokens: UnsafeMutablePointer<Float>, pool: ThreadPool) {
-        valueBias.withUnsafeBufferPointer { bias in
-            for row in 0..<count { kirie_add(inner, bias.baseAddress, read + row * inner) }
-        }
-        output(
-            rows: count, x: read, xStride: inner, y: tokens, yStride: channels, accumulate: true, pool: pool)
-    }
-
-    /// read (count, inner) = W_v applied to sums (C, sumStride) of the image's features, column t · 8 + h.
+    /// read (count, inner) += W_v applied to sums (C, sumStride) of features at the image's width, column t · 8 + h.
     func project(
         sums: UnsafePointer<Float>, sumStride: Int, count: Int, read: UnsafeMutablePointer<Float>
     ) {
@@ -133,31 +94,39 @@ struct TokenToImageAttention: Sendable {
                         count, headPadded, channels, sums + head, DecoderHeads.count, sumStride,
                         panels + head * channels * headPadded, headPadded, row, headPadded, nil, nil, 0)
                     for token in 0..<count {
-                        (read + token * inner + head * headSize).update(
-                            from: row + token * headPadded, count: headSize)
+                        kirie_add(headSize, row + token * headPadded, read + token * inner + head * headSize)
                     }
                 }
             }
         }
     }
+
+    /// Adds the output projection of what the heads read to the tokens; `read` is (count, inner) without the bias.
+    func finish(read: UnsafeMutablePointer<Float>, count: Int, tokens: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+        valueShift.withUnsafeBufferPointer { shift in
+            for row in 0..<count { kirie_add(inner, shift.baseAddress, read + row * inner) }
+        }
+        output(
+            rows: count, x: read, xStride: inner, y: tokens, yStride: channels, accumulate: true, pool: pool)
+    }
 }
 
-/// The image looks at the tokens (`cross_attn_image_to_token`).
+/// The image looks at the tokens (`cross_attn_image_to_token`): the tokens' side.
 ///
-/// As above the few keys are brought to the image's width; and since the weights over the tokens are few, the values
-/// are brought through the output projection first: Σ p (W_o,h v_h).
+/// The weights over the tokens are few, so the values are brought through the output projection first: the image takes
+/// in Σ p (W_o,h v_h).
 struct ImageToTokenAttention: Sendable {
     let channels: Int
     let headSize: Int
-    private let key: TokenLinear
-    private let value: TokenLinear
-    /// (inner, C).
-    private let queryWeight: Tensor
-    private let queryBias: Tensor
+    /// (inner, C), and its bias.
+    let queryRows: [Float]
+    let queryBiases: [Float]
     /// (inner, C): the output projection transposed.
-    private let outputWeight: Tensor
+    let outputRows: [Float]
     /// (C).
     let outputBias: Tensor
+    private let key: TokenLinear
+    private let value: TokenLinear
 
     var inner: Int { headSize * DecoderHeads.count }
 
@@ -166,34 +135,11 @@ struct ImageToTokenAttention: Sendable {
         headSize = inner / DecoderHeads.count
         key = try TokenLinear(weights, "\(name).k_proj", inputs: channels, outputs: inner)
         value = try TokenLinear(weights, "\(name).v_proj", inputs: channels, outputs: inner)
-        queryWeight = try weights.tensor("\(name).q_proj.weight", shape: [inner, channels])
-        queryBias = try weights.tensor("\(name).q_proj.bias", shape: [inner])
-        let output = try weights.tensor("\(name).out_proj.weight", shape: [channels, inner])
-        outputWeight = Tensor(shape: [inner, channels]) { memory in
-            output.withUnsafeBufferPointer { output in
-                for channel in 0..<channels {
-                    for feature in 0..<inner {
-                        memory[feature * channels + channel] = output[channel * inner + feature]
-                    }
-                }
-            }
-        }
+        queryRows = try weights.tensor("\(name).q_proj.weight", shape: [inner, channels]).elements
+        queryBiases = try weights.tensor("\(name).q_proj.bias", shape: [inner]).elements
+        let output = try weights.tensor("\(name).out_proj.weight", shape: [channels, inner]).elements
+        outputRows = (0..<inner * channels).map { output[$0 % channels * inner + $0 / channels] }
         outputBias = try weights.tensor("\(name).out_proj.bias", shape: [channels])
-    }
-
-    /// The projected queries of an image that is asked about often, (tiles, inner, 64).
-    func queries(positioned: ImageTiles, pool: ThreadPool) -> ImageTiles {
-        ImageTiles(tokens: positioned.tokens, channels: inner, pool: pool) { tile, memory in
-            positioned.withTile(tile) { x in
-                queryWeight.withUnsafeBufferPointer { weight in
-                    queryBias.withUnsafeBufferPointer { bias in
-                        kirie_product(
-                            inner, 64, channels, weight.baseAddress, channels, 1, x, 64, memory, 64, bias.baseAddress,
-                            nil, 0)
-                    }
-                }
-            }
-        }
     }
 
     /// k (count, inner), scaled, from tokens with their positions, (count, C).
@@ -203,43 +149,22 @@ struct ImageToTokenAttention: Sendable {
         for index in 0..<count * inner { k[index] *= scale }
     }
 
-    /// The keys at the image's width, (count · 8, C), and what the queries' bias adds to each score, (count · 8).
-    func probes(
-        _ k: UnsafePointer<Float>, count: Int, probes: UnsafeMutablePointer<Float>,
-        shifts: UnsafeMutablePointer<Float>
-    ) {
-        queryWeight.withUnsafeBufferPointer { weight in
-            queryBias.withUnsafeBufferPointer { bias in
-                guard let weight = weight.baseAddress, let bias = bias.baseAddress else { return }
-                for head in 0..<DecoderHeads.count {
-                    let start = head * headSize
-                    kirie_product(
-                        count, channels, headSize, k + start, inner, 1, weight + start * channels, channels,
-                        probes + head * channels, DecoderHeads.count * channels, nil, nil, 0)
-                    for token in 0..<count {
-                        var shift: Float = 0
-                        for d in start..<start + headSize { shift += k[token * inner + d] * bias[d] }
-                        shifts[token * DecoderHeads.count + head] = shift
-                    }
-                }
-            }
-        }
+    /// v (count, inner), from tokens without their positions.
+    func values(_ tokens: UnsafePointer<Float>, count: Int, v: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+        value(rows: count, x: tokens, xStride: channels, y: v, yStride: inner, pool: pool)
     }
 
-    /// What each token's heads give to the image, (count · 8, C), from tokens without their positions.
-    func gifts(
-        _ tokens: UnsafePointer<Float>, count: Int, gifts: UnsafeMutablePointer<Float>, pool: ThreadPool
-    ) {
-        Scratch.withFloats(count * inner) { v in
-            value(rows: count, x: tokens, xStride: channels, y: v, yStride: inner, pool: pool)
-            outputWeight.withUnsafeBufferPointer { weight in
-                guard let weight = weight.baseAddress else { return }
-                for head in 0..<DecoderHeads.count {
-                    kirie_product(
-                        count, channels, headSize, v + head * headSize, inner, 1, weight + head * headSize * channels,
-                        channels, gifts + head * channels, DecoderHeads.count * channels, nil, nil, 0)
-                }
-            }
-        }
+    /// The keys at the image's width, (count · 8, C).
+    func probes(_ k: UnsafePointer<Float>, count: Int, probes: UnsafeMutablePointer<Float>) {
+        kirie_products(
+            DecoderHeads.count, count, channels, headSize, k, headSize, inner, 1, queryRows, headSize * channels,
+            channels, probes, channels, DecoderHeads.count * channels, 0)
+    }
+
+    /// What each token's heads give to the image, (count · 8, C).
+    func gifts(_ v: UnsafePointer<Float>, count: Int, gifts: UnsafeMutablePointer<Float>) {
+        kirie_products(
+            DecoderHeads.count, count, channels, headSize, v, headSize, inner, 1, outputRows, headSize * channels,
+            channels, gifts, channels, DecoderHeads.count * channels, 0)
     }
 }

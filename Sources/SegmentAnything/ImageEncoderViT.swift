@@ -56,7 +56,8 @@ package struct ImageEncoderViT: ImageEncoder {
         patchEmbedding = Linear(
             weight: try weights.tensor("image_encoder.patch_embed.proj.weight", shape: [dim, 3, patch, patch])
                 .reshaped(to: [dim, 3 * patch * patch]),
-            bias: try weights.tensor("image_encoder.patch_embed.proj.bias", shape: [dim]))
+            bias: try weights.tensor("image_encoder.patch_embed.proj.bias", shape: [dim]),
+            input: precision.elementType)
         positionEmbedding = try weights.tensor("image_encoder.pos_embed", shape: [1, grid, grid, dim])
             .reshaped(to: [grid * grid, dim])
         blocks = try (0..<configuration.depth).map { index in
@@ -65,7 +66,8 @@ package struct ImageEncoderViT: ImageEncoder {
                 window: configuration.globalBlocks.contains(index) ? grid : configuration.windowSize,
                 type: precision.elementType)
         }
-        neck = try Neck(weights, inputs: dim, outputs: configuration.outChannels, grid: grid)
+        neck = try Neck(
+            weights, inputs: dim, outputs: configuration.outChannels, grid: grid, type: precision.elementType)
     }
 
     package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor {
@@ -115,8 +117,14 @@ package struct ImageEncoderViT: ImageEncoder {
                 guard let positions = positions.baseAddress else { return }
                 y.floats.update(from: positions + rows.lowerBound * dim, count: rows.count * dim)
             }
-            patchEmbedding.product(
-                rows: rows.count, x: Features(patches, stride: depth), y: y, accumulate: true)
+            let gathered = Features(patches, stride: depth)
+            guard precision != .float32 else {
+                return patchEmbedding.product(rows: rows.count, x: gathered, y: y, accumulate: true)
+            }
+            Scratch.withFeatures(rows: rows.count, columns: depth, type: precision.elementType) { narrowed in
+                gathered.write(rows: rows.count, columns: depth, to: narrowed)
+                patchEmbedding.product(rows: rows.count, x: narrowed, y: y, accumulate: true)
+            }
         }
     }
 }

@@ -64,15 +64,4 @@ package struct ImageTiles: Sendable {
             return body(memory + tile * tileSize)
         }
     }
-
-    /// The sum of two features, tile by tile.
-    package func adding(_ other: ImageTiles) -> ImageTiles {
-        ImageTiles(tokens: tokens, channels: channels, pool: .inline) { tile, memory in
-            withTile(tile) { a in
-                other.withTile(tile) { b in
-                    for index in 0..<tileSize { memory[index] = a[index] + b[index] }
-                }
-            }
-        }
-    }
 }

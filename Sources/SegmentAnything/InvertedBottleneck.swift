@@ -1,4 +1,3 @@
-import CKernels
 import NeuralNetworks
 import Tensors
 
@@ -15,56 +14,71 @@ struct InvertedBottleneck: Sendable {
     private let inputs: Int
     private let hidden: Int
     private let outputs: Int
-    private let isResidual: Bool
+    /// Whether the answer is added to the input, whose size it has then.
+    let isResidual: Bool
+    private let type: ElementType
     private let widen: Linear
     private let depthwise: DepthwiseConvolution3x3
     private let narrow: Linear
 
-    /// Reads `name.conv1`, `name.conv2` and `name.conv3`; `grid` is the input's side.
+    /// Reads `name.conv1`, `name.conv2` and `name.conv3`.
+    ///
+    /// - Parameters:
+    ///   - grid: the input's side.
+    ///   - type: of the products and of what lies between them.
+    ///   - output: of the answer; where it is residual, also of the input.
     init(
         _ weights: some WeightSource, _ name: String, inputs: Int, hidden: Int, outputs: Int, grid: Int, stride: Int,
-        isResidual: Bool
+        isResidual: Bool, type: ElementType, output: ElementType
     ) throws {
         self.grid = grid
         self.inputs = inputs
         self.hidden = hidden
         self.outputs = outputs
         self.isResidual = isResidual
+        self.type = type
         widen = try FoldedConvolution(weights, "\(name).conv1", shape: [hidden, inputs, 1, 1])
-            .linear(activation: .gelu)
+            .linear(activation: .gelu, input: type, output: type)
         depthwise = try FoldedConvolution(weights, "\(name).conv2", shape: [hidden, 1, 3, 3])
             .depthwise(stride: stride, gelu: true)
-        narrow = try FoldedConvolution(weights, "\(name).conv3", shape: [outputs, hidden, 1, 1]).linear()
+        narrow = try FoldedConvolution(weights, "\(name).conv3", shape: [outputs, hidden, 1, 1])
+            .linear(activation: isResidual ? .gelu : .none, input: type, output: output)
     }
 
     /// x (grid, grid, inputs) to y (grid / stride, grid / stride, outputs); different memory.
-    func callAsFunction(_ x: UnsafeMutablePointer<Float>, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+    func callAsFunction(_ x: Features, y: Features, pool: ThreadPool) {
         let outGrid = (grid + depthwise.stride - 1) / depthwise.stride
         pool.parallelRows(outGrid, block: Self.bandRows) { band in
-            let line = grid * hidden
-            Scratch.withFloats(3 * line + outGrid * hidden) { rows in
-                let mixed = rows + 3 * line
+            Scratch.withFeatures(rows: 3 * grid + outGrid, columns: hidden, type: type) { rows in
+                let mixed = rows.from(row: 3 * grid)
+                func line(_ row: Int) -> Features? { (0..<grid).contains(row) ? rows.from(row: row % 3 * grid) : nil }
                 var widened = max(0, band.lowerBound * depthwise.stride - 1)
                 for outRow in band {
                     let centre = outRow * depthwise.stride
                     while widened <= min(grid - 1, centre + 1) {
-                        widen.product(
-                            rows: grid, x: Features(x + widened * grid * inputs, stride: inputs),
-                            y: Features(rows + widened % 3 * line, stride: hidden))
+                        widen(x.from(row: widened * grid), y: rows.from(row: widened % 3 * grid))
                         widened += 1
                     }
                     depthwise.row(
-                        width: grid, above: centre > 0 ? rows + (centre - 1) % 3 * line : nil,
-                        at: rows + centre % 3 * line, below: centre + 1 < grid ? rows + (centre + 1) % 3 * line : nil,
-                        y: mixed)
-                    let out = y + outRow * outGrid * outputs
-                    if isResidual { out.update(from: x + outRow * grid * inputs, count: grid * inputs) }
-                    narrow.product(
-                        rows: outGrid, x: Features(mixed, stride: hidden), y: Features(out, stride: outputs),
-                        accumulate: isResidual)
-                    if isResidual { kirie_gelu(outGrid * outputs, out) }
+                        width: grid, above: line(centre - 1), at: rows.from(row: centre % 3 * grid),
+                        below: line(centre + 1), y: mixed)
+                    let out = y.from(row: outRow * outGrid)
+                    if isResidual {
+                        out.base.copyMemory(
+                            from: x.from(row: outRow * grid).base, byteCount: grid * inputs * x.type.byteCount)
+                    }
+                    narrow.product(rows: outGrid, x: mixed, y: out, accumulate: isResidual)
                 }
             }
+        }
+    }
+
+    /// One row of the picture.
+    private func widen(_ x: Features, y: Features) {
+        guard x.type != type else { return widen.product(rows: grid, x: x, y: y) }
+        Scratch.withFeatures(rows: grid, columns: inputs, type: type) { narrowed in
+            x.write(rows: grid, columns: inputs, to: narrowed)
+            widen.product(rows: grid, x: narrowed, y: y)
         }
     }
 }

@@ -59,18 +59,26 @@ package struct MaskDecoder: Sendable {
         package var iouHeadHidden: Int
     }
 
-    init(_ weights: some WeightSource, _ configuration: Configuration) throws {
+    /// - Parameters:
+    ///   - positions: of the image's tokens.
+    ///   - mask: how mask prompts come into the image's features.
+    ///   - arithmetic: of the products on the image's side; the tokens' side is fp32 always.
+    init(
+        _ weights: some WeightSource, _ configuration: Configuration, positions: ImageTiles,
+        mask: ImageProjections.MaskPrompt, arithmetic: TileArithmetic
+    ) throws {
         let channels = configuration.channels
         self.channels = channels
         grid = configuration.grid
         maskTokenCount = configuration.maskTokenCount
+        upscaling = try MaskUpscaling(weights, channels: channels, grid: grid, arithmetic: arithmetic)
         transformer = try TwoWayTransformer(
             weights, channels: channels, inner: configuration.crossAttentionDim, mlpDim: configuration.mlpDim,
-            depth: configuration.depth)
+            depth: configuration.depth, positions: positions, upscaling: upscaling, mask: mask,
+            arithmetic: arithmetic)
         outputTokens =
             try weights.tensor("mask_decoder.iou_token.weight", shape: [1, channels]).elements
             + weights.tensor("mask_decoder.mask_tokens.weight", shape: [maskTokenCount, channels]).elements
-        upscaling = try MaskUpscaling(weights, channels: channels, grid: grid)
         func perceptron(_ name: String, widths: [Int]) throws -> [TokenLinear] {
             try (0..<widths.count - 1).map { index in
                 try TokenLinear(
@@ -88,55 +96,91 @@ package struct MaskDecoder: Sendable {
                 + [maskTokenCount])
     }
 
-    /// Prepares an image for any number of prompts.
-    func prepare(_ image: ImageTiles, positions: ImageTiles, pool: ThreadPool) -> TwoWayTransformer.ImageState {
-        transformer.prepare(image, positions: positions, pool: pool)
+    /// Prepares an image with its dense prompt for any number of prompts.
+    func prepare(_ image: ImageTiles, pool: ThreadPool) -> ImageState { transformer.prepare(image, pool: pool) }
+
+    /// A prepared image with a mask prompt: see ``ImageProjections``.
+    func prepare(
+        _ base: ImageState, embedding: ImageTiles, adding dense: ImageTiles, bias: Tensor, pool: ThreadPool
+    ) -> ImageState {
+        transformer.plan.projections.state(base, embedding: embedding, adding: dense, bias: bias, pool: pool)
     }
 
-    /// Decodes one prompt.
+    /// Decodes prompts that go through together; each answer equals that of its prompt alone, to the bit.
     ///
-    /// - Parameter promptTokens: N rows of C, from the prompt encoder.
+    /// - Parameter prompts: each with its image, and its tokens, N rows of C, from the prompt encoder.
     func decode(
-        _ state: TwoWayTransformer.ImageState, positions: ImageTiles, promptTokens: [Float],
-        selection: MaskSelection, pool: ThreadPool
-    ) -> DecodedMasks {
+        _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, pool: ThreadPool
+    ) -> [DecodedMasks] {
+        let outputCount = 1 + maskTokenCount
+        let counts = prompts.map { outputCount + $0.tokens.count / channels }
+        let count = counts.reduce(0, +)
+        func passes(_ parts: inout MemoryParts) -> [PromptPass] {
+            var first = 0
+            return zip(prompts, counts).map { prompt, count in
+                defer { first += count }
+                return PromptPass(
+                    plan: transformer.plan, state: prompt.state, count: count, firstToken: first, parts: &parts)
+            }
+        }
+        var sizes = MemoryParts(nil)
+        _ = passes(&sizes)
+        return Scratch.withFloats(sizes.count + count * channels + 16) { memory in
+            var parts = MemoryParts(memory)
+            let tokens = parts.floats(count * channels)
+            let passes = passes(&parts)
+            for (pass, prompt) in zip(passes, prompts) {
+                let start = tokens + pass.firstToken * channels
+                start.update(from: outputTokens, count: outputTokens.count)
+                (start + outputTokens.count).update(from: prompt.tokens, count: prompt.tokens.count)
+            }
+            transformer(tokens: tokens, count: count, passes: passes, pool: pool)
+            return masks(tokens: tokens, passes: passes, selection: selection, pool: pool)
+        }
+    }
+
+    private func masks(
+        tokens: UnsafePointer<Float>, passes: [PromptPass], selection: MaskSelection, pool: ThreadPool
+    ) -> [DecodedMasks] {
         let side = 4 * grid
         let indices = selection.indices
-        let outputCount = 1 + maskTokenCount
-        let count = outputCount + promptTokens.count / channels
-        return Scratch.withFloats(count * channels + state.image.tensor.count) { tokens in
-            let image = tokens + count * channels
-            tokens.update(from: outputTokens, count: outputTokens.count)
-            (tokens + outputTokens.count).update(from: promptTokens, count: promptTokens.count)
-            transformer(
-                tokens: tokens, count: count, state: state, positions: positions, image: image, pool: pool)
-
-            let iou = apply(iouHead, to: tokens, pool: pool)
-            let weights = indices.flatMap { index in
-                apply(hypernetworks[index], to: tokens + (1 + index) * channels, pool: pool)
-            }
+        func rows(_ token: Int, through layers: [TokenLinear]) -> [[Float]] {
+            apply(layers, to: passes.map { tokens + ($0.firstToken + token) * channels }, pool: pool)
+        }
+        let iou = rows(0, through: iouHead)
+        let weights = indices.map { rows(1 + $0, through: hypernetworks[$0]) }
+        return passes.enumerated().map { index, pass in
+            pass.prepareUpscaling(pool: pool)
+            let weights = weights.flatMap { $0[index] }
             let masks = Scratch.withFloats(indices.count * side * side) { logits in
-                upscaling(image: image, weights: weights, masks: indices.count, logits: logits, pool: pool)
+                pool.parallel(pass.tileCount) { tile in
+                    upscaling(pass, tile: tile, weights: weights, masks: indices.count, logits: logits)
+                }
                 return indices.indices.map { index in
                     let start = logits + (index - indices.lowerBound) * side * side
                     return LowResolutionLogits(
                         side: side, values: Array(UnsafeBufferPointer(start: start, count: side * side)))
                 }
             }
-            return DecodedMasks(side: side, logits: masks, predictedIoU: indices.map { iou[$0] })
+            return DecodedMasks(side: side, logits: masks, predictedIoU: indices.map { iou[index][$0] })
         }
     }
 
-    private func apply(_ layers: [TokenLinear], to token: UnsafePointer<Float>, pool: ThreadPool) -> [Float] {
-        var row = Array(UnsafeBufferPointer(start: token, count: channels))
+    /// One row of C after the other through the same layers.
+    private func apply(
+        _ layers: [TokenLinear], to tokens: [UnsafePointer<Float>], pool: ThreadPool
+    ) -> [[Float]] {
+        var width = channels
+        var rows = tokens.flatMap { UnsafeBufferPointer(start: $0, count: channels) }
         for layer in layers {
-            var next = [Float](repeating: 0, count: layer.outputStride)
+            var next = [Float](repeating: 0, count: tokens.count * layer.outputStride)
             next.withUnsafeMutableBufferPointer { memory in
                 guard let y = memory.baseAddress else { return }
-                layer(rows: 1, x: row, xStride: layer.inputs, y: y, yStride: layer.outputStride, pool: pool)
+                layer(rows: tokens.count, x: rows, xStride: width, y: y, yStride: layer.outputStride, pool: pool)
             }
-            row = next
+            (rows, width) = (next, layer.outputStride)
         }
-        return Array(row.prefix(layers.last?.outputs ?? 0))
+        let outputs = layers.last?.outputs ?? 0
+        return tokens.indices.map { Array(rows[$0 * width..<$0 * width + outputs]) }
     }
 }

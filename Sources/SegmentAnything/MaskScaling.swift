@@ -1,10 +1,14 @@
-import Tensors
+import CKernels
+package import Segmentation
+package import Tensors
 
 /// From low-resolution logits to the original picture: bilinear to the model's size, the padding cut off, bilinear to
 /// the picture (`Sam.postprocess_masks`, `align_corners=False` both times).
 ///
 /// Both steps are linear and act on rows and columns alike, so together they are one sparse matrix per axis with at
-/// most four entries a row. Columns are scaled first, on the few low-resolution rows; then rows, whole vectors at once.
+/// most four entries a row. Rows are scaled first, on the few low-resolution columns, and turned; then columns, whole
+/// vectors along a column at once, so that each comparison gives the bits in the order in which runs are counted, and
+/// nothing of the picture's size is ever stored but those bits.
 package struct MaskScaling: Sendable {
     /// Which low-resolution samples make a pixel of one axis.
     private struct Taps: Sendable {
@@ -12,6 +16,21 @@ package struct MaskScaling: Sendable {
         var starts: [Int32] = []
         /// Four per pixel.
         var weights: [Float] = []
+
+        /// Calls `body` with the four samples of a pixel, which are rows of `stride` numbers, and their weights.
+        func withTaps(
+            _ index: Int, of samples: UnsafePointer<Float>, stride: Int,
+            _ body: (UnsafePointer<UnsafePointer<Float>?>, UnsafePointer<Float>) -> Void
+        ) {
+            let first = samples + Int(starts[index]) * stride
+            withUnsafeTemporaryAllocation(of: UnsafePointer<Float>?.self, capacity: Self.count) { rows in
+                for tap in 0..<Self.count { rows.initializeElement(at: tap, to: first + tap * stride) }
+                weights.withUnsafeBufferPointer { weights in
+                    guard let rows = rows.baseAddress, let weights = weights.baseAddress else { return }
+                    body(rows, weights + index * Self.count)
+                }
+            }
+        }
     }
 
     /// Columns of the original picture.
@@ -60,36 +79,88 @@ package struct MaskScaling: Sendable {
         return taps
     }
 
-    /// Calls `body` with every row of full-size logits, `width` numbers each, from the upper edge down.
-    ///
-    /// - Parameter logits: (side, side).
-    package func forEachRow(_ logits: UnsafePointer<Float>, _ body: (Int, UnsafePointer<Float>) -> Void) {
-        Scratch.withFloats((side + Taps.count + 1) * width) { memory in
-            let line = memory + (side + Taps.count) * width
-            memory.update(repeating: 0, count: (side + Taps.count) * width)
-            let reach = min(Taps.count, side)
-            for row in 0..<side {
-                let (source, target) = (logits + row * side, memory + row * width)
-                columns.starts.withUnsafeBufferPointer { starts in
-                    columns.weights.withUnsafeBufferPointer { weights in
-                        for x in 0..<width {
-                            let from = source + Int(starts[x])
-                            var sum: Float = 0
-                            for tap in 0..<reach { sum += weights[x * Taps.count + tap] * from[tap] }
-                            target[x] = sum
+    /// A mask and how its area moves with the threshold.
+    package struct Answer: Sendable {
+        /// Where the logits are above 0.
+        package let encoding: RunLengthEncoding
+        /// Pixels above 1 and above −1.
+        package let inner: Int
+        package let outer: Int
+    }
+
+    /// Rows of the picture in whole words of bits.
+    private var paddedHeight: Int { (height + 63) / 64 * 64 }
+
+    /// The full-size mask of logits (side, side).
+    package func mask(_ logits: UnsafePointer<Float>, pool: ThreadPool) -> Answer {
+        let wordsPerColumn = paddedHeight / 64
+        let columnsAtOnce = 64
+        let parts = (width + columnsAtOnce - 1) / columnsAtOnce
+        let totals = ConcurrentSlots<(Int, Int)>(count: parts)
+        let words = [UInt64](unsafeUninitializedCapacity: wordsPerColumn * width) { words, initialized in
+            guard let words = words.baseAddress else { return }
+            withTurned(logits, pool: pool) { turned in
+                pool.parallel(parts) { part in
+                    var (inner, outer) = (0, 0)
+                    for x in part * columnsAtOnce..<min(width, (part + 1) * columnsAtOnce) {
+                        columns.withTaps(x, of: turned, stride: paddedHeight) { rows, weights in
+                            kirie_threshold_rows(
+                                paddedHeight, rows, weights, words + x * wordsPerColumn, &inner, &outer)
                         }
+                    }
+                    totals[part] = (inner, outer)
+                }
+            }
+            initialized = wordsPerColumn * width
+        }
+        let (inner, outer) = totals.values.reduce((0, 0)) { ($0.0 + ($1?.0 ?? 0), $0.1 + ($1?.1 ?? 0)) }
+        return Answer(
+            encoding: RunLengthEncoding(height: height, width: width, columnWords: words), inner: inner, outer: outer)
+    }
+
+    /// The full-size logits, (height, width), of logits (side, side).
+    package func fullSize(_ logits: UnsafePointer<Float>) -> [Float] {
+        [Float](unsafeUninitializedCapacity: height * width) { values, initialized in
+            withTurned(logits, pool: .inline) { turned in
+                Scratch.withFloats(paddedHeight) { column in
+                    for x in 0..<width {
+                        columns.withTaps(x, of: turned, stride: paddedHeight) { rows, weights in
+                            kirie_combine_rows(paddedHeight, rows, weights, column)
+                        }
+                        for y in 0..<height { values[y * width + x] = column[y] }
                     }
                 }
             }
-            for y in 0..<height {
-                let from = memory + Int(rows.starts[y]) * width
-                let (a, b) = (rows.weights[y * Taps.count], rows.weights[y * Taps.count + 1])
-                let (c, d) = (rows.weights[y * Taps.count + 2], rows.weights[y * Taps.count + 3])
-                for x in 0..<width {
-                    line[x] = a * from[x] + b * from[width + x] + c * from[2 * width + x] + d * from[3 * width + x]
+            initialized = height * width
+        }
+    }
+
+    /// Calls `body` with the logits scaled along the rows only and turned, (side, padded height); what is padded lies
+    /// below every threshold.
+    private func withTurned(
+        _ logits: UnsafePointer<Float>, pool: ThreadPool, _ body: (UnsafePointer<Float>) -> Void
+    ) {
+        let lanes = (side + 15) / 16 * 16
+        Scratch.withFloats(side * paddedHeight + side * lanes) { turned in
+            // A copy whose rows are whole vectors.
+            let source = turned + side * paddedHeight
+            for row in 0..<side { (source + row * lanes).update(from: logits + row * side, count: side) }
+            pool.parallel(paddedHeight / 64) { part in
+                Scratch.withFloats(64 * lanes) { scaled in
+                    for y in 0..<64 {
+                        let row = part * 64 + y
+                        if row >= height {
+                            (scaled + y * lanes).update(repeating: -1e30, count: lanes)
+                        } else {
+                            rows.withTaps(row, of: source, stride: lanes) { rows, weights in
+                                kirie_combine_rows(lanes, rows, weights, scaled + y * lanes)
+                            }
+                        }
+                    }
+                    kirie_transpose(64, side, scaled, lanes, turned + part * 64, paddedHeight)
                 }
-                body(y, line)
             }
+            body(turned)
         }
     }
 }

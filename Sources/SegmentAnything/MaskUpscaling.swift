@@ -5,24 +5,27 @@ import Tensors
 /// Brings the image features to four times the grid and takes their product with each mask's weights
 /// (`mask_decoder.output_upscaling` and the hypernetwork product).
 ///
-/// A transposed convolution of 2 × 2 with stride 2 is a matrix product that writes four pixels per token; both of
-/// them, their norm and GELU, and the product run on one tile at a time, and only the asked-for masks are made.
+/// A transposed convolution of 2 × 2 with stride 2 is a matrix product that writes four pixels per token; the second of
+/// them, norm and GELU, and the product run on one tile at a time, and only the asked-for masks are made. The first one
+/// is linear in the image's features, which ``ImageProjections`` splits into what the image and what the tokens give.
 struct MaskUpscaling: Sendable {
     private let channels: Int
     private let grid: Int
     /// (4 · C/4, C): row s · C/4 + c makes channel c of sub-pixel s = 2 · row + column.
-    private let first: Tensor
-    private let firstBias: Tensor
+    let first: Tensor
+    let firstBias: Tensor
     private let norm: LayerNorm
-    /// (4 · C/8, C/4).
-    private let second: Tensor
+    private let gain: [Float]
+    private let shift: [Float]
+    /// (4 · C/8, C/4), a left operand.
+    private let second: TileOperand
     private let secondBias: Tensor
 
     /// C / 4 and C / 8: channels after the first and the second convolution.
     var middle: Int { channels / 4 }
     var fine: Int { channels / 8 }
 
-    init(_ weights: some WeightSource, channels: Int, grid: Int) throws {
+    init(_ weights: some WeightSource, channels: Int, grid: Int, arithmetic: TileArithmetic) throws {
         self.channels = channels
         self.grid = grid
         let name = "mask_decoder.output_upscaling"
@@ -31,7 +34,9 @@ struct MaskUpscaling: Sendable {
         let bias = try weights.tensor("\(name).0.bias", shape: [middle]).elements
         firstBias = Tensor(shape: [4 * middle], bias + bias + bias + bias)
         norm = try LayerNorm(weights, "\(name).1", features: middle, epsilon: 1e-6)
-        second = Self.bySubpixel(try weights.tensor("\(name).3.weight", shape: [middle, fine, 2, 2]))
+        (gain, shift) = (norm.gains, norm.shifts)
+        second = arithmetic.matrix(
+            Self.bySubpixel(try weights.tensor("\(name).3.weight", shape: [middle, fine, 2, 2])))
         secondBias = try weights.tensor("\(name).3.bias", shape: [fine])
     }
 
@@ -51,49 +56,72 @@ struct MaskUpscaling: Sendable {
         }
     }
 
-    /// Writes the low-resolution logits.
+    /// Writes the low-resolution logits of one tile.
     ///
     /// - Parameters:
-    ///   - image: (tiles, C, 64).
+    ///   - pass: the prompt, after the last layer.
     ///   - weights: (masks, C / 8), from the hypernetworks.
     ///   - logits: (masks, 4g, 4g).
     func callAsFunction(
-        image: UnsafePointer<Float>, weights: UnsafePointer<Float>, masks: Int,
-        logits: UnsafeMutablePointer<Float>, pool: ThreadPool
+        _ pass: PromptPass, tile: Int, weights: UnsafePointer<Float>, masks: Int,
+        logits: UnsafeMutablePointer<Float>
     ) {
-        let tokens = grid * grid
-        pool.parallel(ImageTiles.tileCount(tokens)) { tile in
-            Scratch.withFloats(channels * 64 + 4 * fine * 64 + masks * 16 * 64) { memory in
-                let coarse = memory
-                let mixed = coarse + channels * 64
-                let pixels = mixed + 4 * fine * 64
-                first.withUnsafeBufferPointer { first in
-                    firstBias.withUnsafeBufferPointer { bias in
-                        kirie_product(
-                            4 * middle, 64, channels, first.baseAddress, channels, 1, image + tile * channels * 64,
-                            64, coarse, 64, bias.baseAddress, nil, 0)
-                    }
-                }
-                pixels.update(repeating: 0, count: masks * 16 * 64)
-                for s in 0..<4 {
-                    let part = coarse + s * middle * 64
-                    norm.normalizeColumns(64, x: part, stride: 64)
-                    kirie_gelu(middle * 64, part)
-                    second.withUnsafeBufferPointer { second in
-                        kirie_product(
-                            4 * fine, 64, middle, second.baseAddress, middle, 1, part, 64, mixed, 64, nil, nil, 0)
-                    }
-                    secondBias.withUnsafeBufferPointer { bias in
-                        for t in 0..<4 {
-                            kirie_gelu_dot(
-                                fine, masks, mixed + t * fine * 64, 64, bias.baseAddress, weights, fine,
-                                pixels + (s * 4 + t) * 64, 16 * 64)
+        let arithmetic = pass.plan.arithmetic
+        let groups = pass.plan.depth * pass.rows
+        Scratch.withFloats((4 * middle + 4 * fine + masks * 16 + middle + groups) * 64) { memory in
+            var parts = MemoryParts(memory)
+            let coarse = parts.floats(4 * middle * 64)
+            let mixed = parts.floats(4 * fine * 64)
+            let pixels = parts.floats(masks * 16 * 64)
+            let narrow = parts.numbers(middle * 64, arithmetic.type)
+            pass.upscale(tile: tile, x: coarse, memory: parts.numbers(groups * 64, arithmetic.type))
+            let more = pass.state.section(pass.plan.projections.upscaling, tile)
+            pixels.update(repeating: 0, count: masks * 16 * 64)
+            for s in 0..<4 {
+                let part = coarse + s * middle * 64
+                let operand = activate(
+                    part, more + arithmetic.bytes(s * middle * 64), factor: pass.running + tile * 64,
+                    bias: pass.plan.upscalingBias, from: s * middle, arithmetic: arithmetic, narrow: narrow)
+                arithmetic.product(
+                    rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: mixed)
+                secondBias.withUnsafeBufferPointer { bias in
+                    for t in 0..<4 {
+                        let (x, target) = (mixed + t * fine * 64, pixels + (s * 4 + t) * 64)
+                        if arithmetic.isNarrow {
+                            kirie_bf16_gelu_dot(
+                                fine, masks, x, 64, bias.baseAddress, weights, fine, target, 16 * 64)
+                        } else {
+                            kirie_gelu_dot(fine, masks, x, 64, bias.baseAddress, weights, fine, target, 16 * 64)
                         }
                     }
                 }
-                scatter(tile: tile, pixels: pixels, masks: masks, logits: logits)
+            }
+            scatter(tile: tile, pixels: pixels, masks: masks, logits: logits)
+        }
+    }
+
+    /// The norm and GELU of one sub-pixel's channels, as a right operand.
+    private func activate(
+        _ x: UnsafeMutablePointer<Float>, _ more: UnsafeRawPointer, factor: UnsafePointer<Float>, bias: [Float],
+        from first: Int, arithmetic: TileArithmetic, narrow: UnsafeMutableRawPointer
+    ) -> UnsafeRawPointer {
+        bias.withUnsafeBufferPointer { bias in
+            gain.withUnsafeBufferPointer { gain in
+                shift.withUnsafeBufferPointer { shift in
+                    guard let bias = bias.baseAddress.map({ $0 + first }) else { return }
+                    if arithmetic.isNarrow {
+                        kirie_bf16_upscale_norm(
+                            middle, x, more.assumingMemoryBound(to: UInt16.self), factor, bias, gain.baseAddress,
+                            shift.baseAddress, norm.epsilon, narrow.assumingMemoryBound(to: UInt16.self))
+                    } else {
+                        kirie_upscale_norm(
+                            middle, x, more.assumingMemoryBound(to: Float.self), factor, bias, gain.baseAddress,
+                            shift.baseAddress, norm.epsilon)
+                    }
+                }
             }
         }
+        return arithmetic.isNarrow ? UnsafeRawPointer(narrow) : UnsafeRawPointer(x)
     }
 
     /// From (masks, 4 sub-pixels, 4 sub-sub-pixels, 64 tokens) to the picture.
@@ -101,19 +129,25 @@ struct MaskUpscaling: Sendable {
         tile: Int, pixels: UnsafePointer<Float>, masks: Int, logits: UnsafeMutablePointer<Float>
     ) {
         let side = 4 * grid
-        let first = tile * 64
-        for mask in 0..<masks {
-            for s in 0..<4 {
-                for t in 0..<4 {
-                    let source = pixels + (mask * 16 + s * 4 + t) * 64
-                    let (dy, dx) = (s / 2 * 2 + t / 2, s % 2 * 2 + t % 2)
-                    for lane in 0..<min(64, grid * grid - first) {
-                        let token = first + lane
-                        let (row, column) = (token / grid, token % grid)
-                        logits[(mask * side + 4 * row + dy) * side + 4 * column + dx] = source[lane]
+        let end = min(64, grid * grid - tile * 64)
+        var lane = 0
+        while lane < end {
+            // The tile's tokens in one row of the grid.
+            let (row, column) = ((tile * 64 + lane) / grid, (tile * 64 + lane) % grid)
+            let width = min(grid - column, end - lane)
+            for mask in 0..<masks {
+                for dy in 0..<4 {
+                    let source = pixels + (mask * 16 + dy / 2 * 8 + dy % 2 * 2) * 64 + lane
+                    let target = logits + (mask * side + 4 * row + dy) * side + 4 * column
+                    for token in 0..<width {
+                        target[4 * token] = source[token]
+                        target[4 * token + 1] = source[64 + token]
+                        target[4 * token + 2] = source[256 + token]
+                        target[4 * token + 3] = source[320 + token]
                     }
                 }
             }
+            lane += width
         }
     }
 }

@@ -59,8 +59,11 @@ package struct PromptEncoder: Sendable {
         return rows
     }
 
-    /// What a mask prompt adds to the image's features, (C, g, g).
+    /// What a mask prompt says, (hidden, g, g); ``maskProjection`` brings it to the image's width.
     func dense(_ mask: LowResolutionLogits) -> Tensor { maskDownscaling(mask) }
+
+    /// The last layer for mask prompts: it adds weight (C, hidden) times ``dense(_:)`` and bias (C) to the image's features.
+    var maskProjection: (weight: Tensor, bias: Tensor) { maskDownscaling.last }
 
     private func token(x: Float, y: Float, kind: [Float]) -> [Float] {
         // Half a pixel: the centre of the pixel that was clicked.
@@ -75,22 +78,21 @@ package struct PromptEncoder: Sendable {
     }
 }
 
-/// Two convolutions of 2 × 2 with stride 2, each with LayerNorm2d and GELU, and a 1 × 1 convolution
-/// (`prompt_encoder.mask_downscaling`): logits of 4g × 4g to features of g × g.
+/// Two convolutions of 2 × 2 with stride 2, each with LayerNorm2d and GELU: logits of 4g × 4g to features of g × g
+/// (`prompt_encoder.mask_downscaling`, whose last layer, a 1 × 1 convolution, is left to the projections that follow).
 ///
 /// It runs once per refined prompt and costs next to nothing, so it is written for reading.
 private struct MaskDownscaling: Sendable {
-    private let channels: Int
     private let hidden: Int
     private let grid: Int
     private let first: TokenLinear
     private let firstNorm: LayerNorm
     private let second: TokenLinear
     private let secondNorm: LayerNorm
-    private let last: TokenLinear
+    /// (C, hidden) and (C): the last layer.
+    let last: (weight: Tensor, bias: Tensor)
 
     init(_ weights: some WeightSource, channels: Int, hidden: Int, grid: Int) throws {
-        self.channels = channels
         self.hidden = hidden
         self.grid = grid
         func convolution(_ index: Int, outputs: Int, inputs: Int, side: Int) throws -> TokenLinear {
@@ -105,7 +107,11 @@ private struct MaskDownscaling: Sendable {
             weights, "prompt_encoder.mask_downscaling.1", features: hidden / 4, epsilon: 1e-6)
         second = try convolution(3, outputs: hidden, inputs: hidden / 4, side: 2)
         secondNorm = try LayerNorm(weights, "prompt_encoder.mask_downscaling.4", features: hidden, epsilon: 1e-6)
-        last = try convolution(6, outputs: channels, inputs: hidden, side: 1)
+        let name = "prompt_encoder.mask_downscaling.6"
+        last = (
+            try weights.tensor("\(name).weight", shape: [channels, hidden, 1, 1]).reshaped(to: [channels, hidden]),
+            try weights.tensor("\(name).bias", shape: [channels])
+        )
     }
 
     func callAsFunction(_ mask: LowResolutionLogits) -> Tensor {
@@ -117,18 +123,9 @@ private struct MaskDownscaling: Sendable {
             downscale(values, side: mask.side / 2, channels: hidden / 4, by: second, norm: secondNorm, pool: pool)
         }
         let tokens = grid * grid
-        return Tensor(shape: [channels, grid, grid]) { features in
-            Scratch.withFloats(tokens * last.outputStride) { rows in
-                coarse.withUnsafeBufferPointer { coarse in
-                    guard let coarse = coarse.baseAddress else { return }
-                    last(
-                        rows: tokens, x: coarse, xStride: hidden, y: rows, yStride: last.outputStride, pool: pool)
-                }
-                for token in 0..<tokens {
-                    for channel in 0..<channels {
-                        features[channel * tokens + token] = rows[token * last.outputStride + channel]
-                    }
-                }
+        return Tensor(shape: [hidden, grid, grid]) { features in
+            for token in 0..<tokens {
+                for channel in 0..<hidden { features[channel * tokens + token] = coarse[token * hidden + channel] }
             }
         }
     }

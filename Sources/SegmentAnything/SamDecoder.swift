@@ -4,8 +4,10 @@ public import Tensors
 
 /// One mask of an answer.
 public struct PredictedMask: Sendable {
-    /// The cut-out at the original picture's size.
-    public let mask: Mask
+    /// The cut-out at the original picture's size, as runs.
+    public let encoding: RunLengthEncoding
+    /// The cut-out at the original picture's size, a byte for each pixel, made from the runs at each call.
+    public var mask: Mask { encoding.mask }
     /// The model's own estimate of the intersection over union with the object.
     public let predictedIoU: Float
     /// How little the mask changes when the threshold moves by ±1: the area above +1 over the area above −1.
@@ -21,7 +23,8 @@ public struct PredictedMask: Sendable {
 public struct SamDecoder: Sendable {
     /// An image made ready for prompts: what depends on the image alone is computed here, once.
     public struct PreparedImage: Sendable {
-        let state: TwoWayTransformer.ImageState
+        let state: ImageState
+        /// The embedding alone, to which a mask prompt is added.
         let tiles: ImageTiles
         let scaling: MaskScaling
         let frame: ResizeLongestSide
@@ -34,28 +37,46 @@ public struct SamDecoder: Sendable {
         public var byteCount: Int { state.byteCount + 4 * tiles.tensor.count }
     }
 
+    /// Prompts that go through the layers together, so that weights are read once for all of them.
+    private static let promptsAtOnce = 4
+
+    /// The precision of the products on the image's side.
+    ///
+    /// It belongs to the decoder: every prompt and every prepared image is computed so, alone, in a batch, or in another
+    /// process.
+    public let precision: Precision
     /// S, the model's size.
     package let imageSize: Int
     private let grid: Int
     private let channels: Int
     private let promptEncoder: PromptEncoder
     private let maskDecoder: MaskDecoder
-    private let positions: ImageTiles
 
     /// Rows and columns of a mask prompt: 4g.
     public var maskSide: Int { 4 * grid }
 
     /// Reads `prompt_encoder.*` and `mask_decoder.*`.
+    ///
+    /// - Parameter precision: falls back to fp32 for a model whose heads or channels are odd in number.
     package init(
-        _ weights: some WeightSource, imageSize: Int, maskChannels: Int, configuration: MaskDecoder.Configuration
+        _ weights: some WeightSource, imageSize: Int, maskChannels: Int, configuration: MaskDecoder.Configuration,
+        precision: Precision
     ) throws {
+        let isEven =
+            configuration.channels % 8 == 0 && configuration.crossAttentionDim / DecoderHeads.count % 2 == 0
+        let precision = isEven ? precision : .float32
+        self.precision = precision
         self.imageSize = imageSize
         grid = configuration.grid
         channels = configuration.channels
         promptEncoder = try PromptEncoder(
             weights, channels: channels, imageSize: imageSize, grid: grid, maskChannels: maskChannels)
-        maskDecoder = try MaskDecoder(weights, configuration)
-        positions = ImageTiles(promptEncoder.densePositions, channels: channels)
+        maskDecoder = try MaskDecoder(
+            weights, configuration, positions: ImageTiles(promptEncoder.densePositions, channels: channels),
+            mask: ImageProjections.MaskPrompt(
+                weight: promptEncoder.maskProjection.weight,
+                shift: zip(promptEncoder.maskProjection.bias.elements, promptEncoder.noMask.elements).map { $0 - $1 }),
+            arithmetic: TileArithmetic(type: precision.elementType))
     }
 
     /// Makes an embedding ready for any number of prompts.
@@ -68,7 +89,7 @@ public struct SamDecoder: Sendable {
         }
         let tiles = ImageTiles(embedding.features, channels: channels, adding: promptEncoder.noMask)
         return PreparedImage(
-            state: maskDecoder.prepare(tiles, positions: positions, pool: pool),
+            state: maskDecoder.prepare(tiles, pool: pool),
             tiles: ImageTiles(embedding.features, channels: channels),
             scaling: MaskScaling(side: maskSide, imageSize: imageSize, frame: embedding.frame),
             frame: embedding.frame)
@@ -78,35 +99,50 @@ public struct SamDecoder: Sendable {
     package func decode(
         _ prompt: Prompt, on image: PreparedImage, selection: MaskSelection, pool: ThreadPool
     ) throws(PromptError) -> DecodedMasks {
-        try prompt.validate(width: image.width, height: image.height, maskSide: maskSide)
-        let tokens = promptEncoder.tokens(input(prompt, image.frame))
-        var state = image.state
-        if let mask = prompt.mask {
-            state = maskDecoder.prepare(
-                image.tiles.adding(ImageTiles(promptEncoder.dense(mask), channels: channels)), positions: positions,
-                pool: pool)
-        }
-        return maskDecoder.decode(
-            state, positions: positions, promptTokens: tokens, selection: selection, pool: pool)
+        try validate([prompt], on: image)
+        return decodeTogether([prompt], on: image, selection: selection, pool: pool)[0]
     }
 
     /// Decodes many prompts on one picture.
     ///
-    /// As many at a time as there are threads, each on one thread, which keeps all cores busy without a word between
-    /// them. Every answer equals that of a prompt decoded alone, to the bit.
+    /// A few prompts at a time on each thread, which keeps all cores busy without a word between them; one prompt on
+    /// all threads. Every answer equals that of a prompt decoded alone, to the bit.
     package func decode(
         _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, pool: ThreadPool
     ) throws(PromptError) -> [DecodedMasks] {
         if prompts.count == 1 { return [try decode(prompts[0], on: image, selection: selection, pool: pool)] }
+        try validate(prompts, on: image)
+        let share = (prompts.count + pool.threadCount - 1) / pool.threadCount
+        let size = max(1, min(Self.promptsAtOnce, share))
+        let count = (prompts.count + size - 1) / size
+        let answers = ConcurrentSlots<[DecodedMasks]>(count: count)
+        pool.parallel(count) { index in
+            answers[index] = decodeTogether(
+                Array(prompts[index * size..<min(prompts.count, (index + 1) * size)]), on: image,
+                selection: selection, pool: .inline)
+        }
+        return answers.values.flatMap { $0 ?? [] }
+    }
+
+    private func validate(_ prompts: [Prompt], on image: PreparedImage) throws(PromptError) {
         for prompt in prompts {
             try prompt.validate(width: image.width, height: image.height, maskSide: maskSide)
         }
-        let answers = ConcurrentSlots<DecodedMasks>(count: prompts.count)
-        pool.parallel(prompts.count) { index in
-            // Validated above, so nothing is thrown here.
-            answers[index] = try? decode(prompts[index], on: image, selection: selection, pool: .inline)
-        }
-        return answers.values.compactMap { $0 }
+    }
+
+    private func decodeTogether(
+        _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, pool: ThreadPool
+    ) -> [DecodedMasks] {
+        maskDecoder.decode(
+            prompts.map { prompt in
+                let tokens = promptEncoder.tokens(input(prompt, image.frame))
+                guard let mask = prompt.mask else { return (image.state, tokens) }
+                let (projection, dense) = (promptEncoder.maskProjection, promptEncoder.dense(mask))
+                let state = maskDecoder.prepare(
+                    image.state, embedding: image.tiles,
+                    adding: ImageTiles(dense, channels: projection.weight.shape[1]), bias: projection.bias, pool: pool)
+                return (state, tokens)
+            }, selection: selection, pool: pool)
     }
 
     /// Answers one prompt at the picture's own size.
@@ -143,53 +179,42 @@ public struct SamDecoder: Sendable {
         return answers.values.map { $0 ?? [] }
     }
 
-    /// Full-size masks of decoded logits, the highest predicted IoU first.
-    package func masks(_ decoded: DecodedMasks, on image: PreparedImage, pool: ThreadPool) -> [PredictedMask] {
+    /// Full-size masks of decoded logits, the highest predicted IoU first, or in the order of the logits.
+    package func masks(
+        _ decoded: DecodedMasks, on image: PreparedImage, isRanked: Bool = true, pool: ThreadPool
+    ) -> [PredictedMask] {
         let answers = ConcurrentSlots<PredictedMask>(count: decoded.logits.count)
-        pool.parallel(decoded.logits.count) { index in
+        func make(_ index: Int, _ pool: ThreadPool) {
             answers[index] = mask(
-                decoded.logits[index], predictedIoU: decoded.predictedIoU[index], scaling: image.scaling)
+                decoded.logits[index], predictedIoU: decoded.predictedIoU[index], scaling: image.scaling, pool: pool)
         }
-        return answers.values.compactMap { $0 }.sorted { $0.predictedIoU > $1.predictedIoU }
+        if decoded.logits.count == 1 {
+            make(0, pool)
+        } else {
+            pool.parallel(decoded.logits.count) { make($0, .inline) }
+        }
+        let masks = answers.values.compactMap { $0 }
+        return isRanked ? masks.sorted { $0.predictedIoU > $1.predictedIoU } : masks
     }
 
     /// Logits at the picture's size, (height, width).
     package func fullSizeLogits(_ logits: LowResolutionLogits, on image: PreparedImage) -> [Float] {
-        var values: [Float] = []
-        values.reserveCapacity(image.width * image.height)
         logits.values.withUnsafeBufferPointer { logits in
-            guard let logits = logits.baseAddress else { return }
-            image.scaling.forEachRow(logits) { _, row in
-                values.append(contentsOf: UnsafeBufferPointer(start: row, count: image.width))
-            }
+            logits.baseAddress.map { image.scaling.fullSize($0) } ?? []
         }
-        return values
     }
 
-    private func mask(_ logits: LowResolutionLogits, predictedIoU: Float, scaling: MaskScaling) -> PredictedMask {
-        let (width, height) = (scaling.width, scaling.height)
-        var inner = 0
-        var outer = 0
-        let pixels = [UInt8](unsafeUninitializedCapacity: width * height) { pixels, initialized in
-            logits.values.withUnsafeBufferPointer { logits in
-                guard let logits = logits.baseAddress, let start = pixels.baseAddress else { return }
-                scaling.forEachRow(logits) { y, row in
-                    let line = start + y * width
-                    var (above, below): (Int32, Int32) = (0, 0)
-                    for x in 0..<width {
-                        line[x] = row[x] > 0 ? 1 : 0
-                        above += row[x] > 1 ? 1 : 0
-                        below += row[x] > -1 ? 1 : 0
-                    }
-                    inner += Int(above)
-                    outer += Int(below)
-                }
-            }
-            initialized = width * height
+    private func mask(
+        _ logits: LowResolutionLogits, predictedIoU: Float, scaling: MaskScaling, pool: ThreadPool
+    ) -> PredictedMask {
+        let answer = logits.values.withUnsafeBufferPointer { values in
+            guard let values = values.baseAddress else { preconditionFailure("logits are never empty") }
+            return scaling.mask(values, pool: pool)
         }
         return PredictedMask(
-            mask: Mask(width: width, height: height, pixels: pixels), predictedIoU: predictedIoU,
-            stabilityScore: outer == 0 ? 0 : Float(inner) / Float(outer), lowResolutionLogits: logits)
+            encoding: answer.encoding, predictedIoU: predictedIoU,
+            stabilityScore: answer.outer == 0 ? 0 : Float(answer.inner) / Float(answer.outer),
+            lowResolutionLogits: logits)
     }
 
     private func input(_ prompt: Prompt, _ frame: ResizeLongestSide) -> PromptEncoder.Input {

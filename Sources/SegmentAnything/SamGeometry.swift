@@ -79,6 +79,22 @@ extension SamGeometry {
         }
     }
 
+    /// The same for pictures of another size; nil for a size that the patches or strides do not divide.
+    package func resized(to imageSize: Int) -> SamGeometry? {
+        guard imageSize >= 64, imageSize % 16 == 0 else { return nil }
+        var geometry = self
+        switch encoder {
+        case .vit(var vit):
+            vit.imageSize = imageSize
+            geometry.encoder = .vit(vit)
+        case .tinyViT(var tiny):
+            tiny.imageSize = imageSize
+            geometry.encoder = .tinyViT(tiny)
+        }
+        geometry.decoder.grid = imageSize / 16
+        return geometry
+    }
+
     /// A ViT of the published kind: image 1024, patch 16, window 14, MLP four times the width.
     private init(embedDim: Int, depth: Int, headCount: Int, globalBlocks: Set<Int>) {
         let vit = ImageEncoderViT.Configuration(

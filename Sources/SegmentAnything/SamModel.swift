@@ -32,13 +32,18 @@ public struct SamModel: Sendable {
     /// Loads the image encoder, packing its weights.
     ///
     /// - Parameter precision: of its products; see ``Precision/isSupported``.
-    public func encoder(precision: Precision = .float32) throws -> SamEncoder {
+    public func encoder(precision: Precision = .automatic) throws -> SamEncoder {
         SamEncoder(
             imageSize: geometry.imageSize, imageEncoder: try Self.imageEncoder(weights, geometry, precision))
     }
 
     /// Loads the prompt encoder and the mask decoder and nothing else.
-    public func decoder() throws -> SamDecoder { try Self.decoder(weights, geometry) }
+    ///
+    /// - Parameter precision: of the products on the image's side; masks of one embedding are the same to the bit
+    ///   wherever they are decoded in the same precision.
+    public func decoder(precision: Precision = .automatic) throws -> SamDecoder {
+        try Self.decoder(weights, geometry, precision)
+    }
 
     /// An encoder with drawn weights, to measure a geometry without its checkpoint.
     package static func randomEncoder(_ geometry: SamGeometry, precision: Precision) throws -> SamEncoder {
@@ -47,8 +52,8 @@ public struct SamModel: Sendable {
     }
 
     /// A decoder with drawn weights.
-    package static func randomDecoder(_ geometry: SamGeometry) throws -> SamDecoder {
-        try decoder(RandomWeights(), geometry)
+    package static func randomDecoder(_ geometry: SamGeometry, precision: Precision) throws -> SamDecoder {
+        try decoder(RandomWeights(), geometry, precision)
     }
 
     private static func imageEncoder(
@@ -56,13 +61,15 @@ public struct SamModel: Sendable {
     ) throws -> any ImageEncoder {
         switch geometry.encoder {
         case .vit(let configuration): try ImageEncoderViT(weights, configuration, precision: precision)
-        case .tinyViT(let configuration): try TinyViT(weights, configuration)
+        case .tinyViT(let configuration): try TinyViT(weights, configuration, precision: precision)
         }
     }
 
-    private static func decoder(_ weights: some WeightSource, _ geometry: SamGeometry) throws -> SamDecoder {
+    private static func decoder(
+        _ weights: some WeightSource, _ geometry: SamGeometry, _ precision: Precision
+    ) throws -> SamDecoder {
         try SamDecoder(
             weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels,
-            configuration: geometry.decoder)
+            configuration: geometry.decoder, precision: precision)
     }
 }

@@ -50,23 +50,36 @@ package struct TinyViT: ImageEncoder {
         case transformer(TinyViTBlock)
     }
 
+    /// The first layer: a product over gathered neighbourhoods, or in bf16 a kernel of its own.
+    private enum FirstConvolution: Sendable {
+        case gathered(Convolution3x3)
+        case planes(PlanesConvolution3x3)
+    }
+
     private let configuration: Configuration
-    private let firstConvolution: Convolution3x3
+    private let type: ElementType
+    private let firstConvolution: FirstConvolution
     private let secondConvolution: Convolution3x3
     private let steps: [Step]
     private let neck: Neck
 
     /// Reads `image_encoder.*`.
-    package init(_ weights: some WeightSource, _ configuration: Configuration) throws {
+    package init(_ weights: some WeightSource, _ configuration: Configuration, precision: Precision) throws {
         self.configuration = configuration
+        let type = precision.elementType
+        self.type = type
         let dims = configuration.embedDims
         let grids = configuration.grids
         let first = try FoldedConvolution(
             weights, "image_encoder.patch_embed.seq.0", shape: [dims[0] / 2, 3, 3, 3])
-        firstConvolution = Convolution3x3(weight: first.weight, bias: first.bias, stride: 2, activation: .gelu)
+        firstConvolution =
+            type == .bfloat16
+            ? .planes(PlanesConvolution3x3(weight: first.weight, bias: first.bias))
+            : .gathered(Convolution3x3(weight: first.weight, bias: first.bias, stride: 2, activation: .gelu))
         let second = try FoldedConvolution(
             weights, "image_encoder.patch_embed.seq.2", shape: [dims[0], dims[0] / 2, 3, 3])
-        secondConvolution = Convolution3x3(weight: second.weight, bias: second.bias, stride: 2)
+        secondConvolution = Convolution3x3(
+            weight: second.weight, bias: second.bias, stride: 2, input: type, output: type)
 
         var steps: [Step] = []
         for stage in dims.indices {
@@ -77,75 +90,104 @@ package struct TinyViT: ImageEncoder {
                         .convolution(
                             try InvertedBottleneck(
                                 weights, "\(name).blocks.\(block)", inputs: dims[0],
-                                hidden: configuration.hiddenDims[0],
-                                outputs: dims[0], grid: grids[0], stride: 1, isResidual: true)))
+                                hidden: configuration.hiddenDims[0], outputs: dims[0], grid: grids[0], stride: 1,
+                                isResidual: true, type: type, output: type)))
                 } else {
                     steps.append(
                         .transformer(
                             try TinyViTBlock(
                                 weights, "\(name).blocks.\(block)", dim: dims[stage],
                                 hidden: configuration.hiddenDims[stage], headCount: configuration.headCounts[stage],
-                                window: configuration.windowSizes[stage], grid: grids[stage])))
+                                window: configuration.windowSizes[stage], grid: grids[stage], type: type)))
                 }
             }
             if stage + 1 < dims.count {
+                // What follows is a transformer, whose residual stream is fp32.
                 steps.append(
                     .convolution(
                         try InvertedBottleneck(
                             weights, "\(name).downsample", inputs: dims[stage], hidden: dims[stage + 1],
                             outputs: dims[stage + 1], grid: grids[stage], stride: configuration.strides[stage],
-                            isResidual: false)))
+                            isResidual: false, type: type, output: .float32)))
             }
         }
         self.steps = steps
         neck = try Neck(
-            weights, inputs: dims[dims.count - 1], outputs: configuration.outChannels, grid: grids[grids.count - 1])
+            weights, inputs: dims[dims.count - 1], outputs: configuration.outChannels, grid: grids[grids.count - 1],
+            type: type)
     }
 
     package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor {
-        let grids = configuration.grids
-        let sizes = zip(grids, configuration.embedDims).map { $0 * $0 * $1 }
-        let largest = (sizes + zip(grids.dropFirst(), configuration.embedDims).map { $0 * $0 * $1 }).max() ?? 0
+        let (grids, dims) = (configuration.grids, configuration.embedDims)
+        let sizes = zip(grids, dims).map { $0 * $0 * $1 }
+        let largest = (sizes + zip(grids.dropFirst(), dims).map { $0 * $0 * $1 }).max() ?? 0
         return Scratch.withFloats(2 * largest) { memory in
+            // The convolutional stage writes numbers of the products' type, every later one fp32.
+            func features(_ memory: UnsafeMutablePointer<Float>, stage: Int) -> Features {
+                Features(memory, type: stage == 0 ? type : .float32, stride: dims[stage])
+            }
             var x = memory
             var y = memory + largest
-            embedPatches(image, y: x, pool: pool)
+            var stage = 0
+            embedPatches(image, y: features(x, stage: 0), pool: pool)
             for step in steps {
                 switch step {
-                case .convolution(let bottleneck): bottleneck(x, y: y, pool: pool)
-                case .transformer(let block): block(x, y: y, pool: pool)
+                case .convolution(let bottleneck):
+                    let next = bottleneck.isResidual ? stage : stage + 1
+                    bottleneck(features(x, stage: stage), y: features(y, stage: next), pool: pool)
+                    stage = next
+                case .transformer(let block):
+                    block(features(x, stage: stage), y: features(y, stage: stage), pool: pool)
                 }
                 swap(&x, &y)
             }
-            return neck(Features(x, stride: configuration.embedDims.last ?? 0), pool: pool)
+            return neck(features(x, stage: stage), pool: pool)
         }
     }
 
     /// Two convolutions of stride 2: (3, S, S) to (S / 4, S / 4, dim).
-    private func embedPatches(_ image: Tensor, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+    private func embedPatches(_ image: Tensor, y: Features, pool: ThreadPool) {
         let side = configuration.imageSize
         let half = (side + 1) / 2
         let quarter = (half + 1) / 2
-        Scratch.withFloats(side * side * 3 + half * half * firstConvolution.outputs) { memory in
-            let pixels = memory
-            let fine = memory + side * side * 3
+        let outputs = configuration.embedDims[0] / 2
+        Scratch.withFeatures(rows: half * half, columns: outputs, type: type) { fine in
             image.withUnsafeBufferPointer { image in
                 guard let image = image.baseAddress else { return }
-                pool.parallelRows(side, block: 64) { rows in
-                    for index in rows.lowerBound * side..<rows.upperBound * side {
-                        for channel in 0..<3 { pixels[index * 3 + channel] = image[channel * side * side + index] }
+                switch firstConvolution {
+                case .gathered(let convolution):
+                    embedPixels(image, by: convolution, y: fine, pool: pool)
+                case .planes(let convolution):
+                    pool.parallelRows(half, block: 16) { rows in
+                        for row in rows {
+                            convolution.row(row, height: side, width: side, x: image, y: fine.from(row: row * half))
+                        }
                     }
                 }
             }
-            pool.parallelRows(half * half, block: 1024) { positions in
-                firstConvolution(
-                    positions: positions, height: side, width: side, x: pixels,
-                    y: fine + positions.lowerBound * firstConvolution.outputs, yStride: firstConvolution.outputs)
-            }
             pool.parallelRows(quarter * quarter, block: 512) { positions in
                 secondConvolution(
-                    positions: positions, height: half, width: half, x: fine,
-                    y: y + positions.lowerBound * secondConvolution.outputs, yStride: secondConvolution.outputs)
+                    positions: positions, height: half, width: half, x: fine, y: y.from(row: positions.lowerBound))
+            }
+        }
+    }
+
+    /// The first convolution on a picture whose channels were brought to the end.
+    private func embedPixels(
+        _ image: UnsafePointer<Float>, by convolution: Convolution3x3, y: Features, pool: ThreadPool
+    ) {
+        let side = configuration.imageSize
+        let half = (side + 1) / 2
+        Scratch.withFloats(side * side * 3) { pixels in
+            pool.parallelRows(side, block: 64) { rows in
+                for index in rows.lowerBound * side..<rows.upperBound * side {
+                    for channel in 0..<3 { pixels[index * 3 + channel] = image[channel * side * side + index] }
+                }
+            }
+            pool.parallelRows(half * half, block: 1024) { positions in
+                convolution(
+                    positions: positions, height: side, width: side, x: Features(pixels, stride: 3),
+                    y: y.from(row: positions.lowerBound))
             }
         }
     }

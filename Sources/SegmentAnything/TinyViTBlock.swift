@@ -5,6 +5,7 @@ import Tensors
 struct TinyViTBlock: Sendable {
     private let grid: Int
     private let dim: Int
+    private let type: ElementType
     private let norm: LayerNorm
     private let projection: Linear
     private let attention: WindowAttention
@@ -14,31 +15,35 @@ struct TinyViTBlock: Sendable {
     private let expand: Linear
     private let contract: Linear
 
+    /// - Parameter type: of the products' inputs; the residual stream is fp32.
     init(
-        _ weights: some WeightSource, _ name: String, dim: Int, hidden: Int, headCount: Int, window: Int, grid: Int
+        _ weights: some WeightSource, _ name: String, dim: Int, hidden: Int, headCount: Int, window: Int, grid: Int,
+        type: ElementType
     ) throws {
         let headSize = dim / headCount
         self.grid = grid
         self.dim = dim
+        self.type = type
         let norm = try LayerNorm(weights, "\(name).attn.norm", features: dim, epsilon: 1e-5)
-        let projection = try Linear(weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim)
         self.norm = norm
-        self.projection = projection
-        output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim)
+        projection = try Linear(
+            weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type)
+        output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type)
         local = try FoldedConvolution(weights, "\(name).local_conv", shape: [dim, 1, 3, 3]).depthwise(gelu: false)
         mlpNorm = try LayerNorm(weights, "\(name).mlp.norm", features: dim, epsilon: 1e-5)
-        expand = try Linear(weights, "\(name).mlp.fc1", inputs: dim, outputs: hidden, activation: .gelu)
-        contract = try Linear(weights, "\(name).mlp.fc2", inputs: hidden, outputs: dim)
+        expand = try Linear(
+            weights, "\(name).mlp.fc1", inputs: dim, outputs: hidden, activation: .gelu, input: type, output: type)
+        contract = try Linear(weights, "\(name).mlp.fc2", inputs: hidden, outputs: dim, input: type)
 
         // Windows are filled up before the norm: a zero token's norm is the norm's shift, and that is projected.
-        let padding = Tensor(shape: [3 * dim]) { row in
-            guard let row = row.baseAddress else { return }
-            var zero = norm.answerToZeros.elements
-            zero.withUnsafeMutableBufferPointer { zero in
-                guard let zero = zero.baseAddress else { return }
-                projection.product(rows: 1, x: Features(zero, stride: dim), y: Features(row, stride: 3 * dim))
-            }
-        }
+        let (weight, bias) = (
+            try weights.tensor("\(name).attn.qkv.weight", shape: [3 * dim, dim]).elements,
+            try weights.tensor("\(name).attn.qkv.bias", shape: [3 * dim]).elements
+        )
+        let shift = norm.answerToZeros.elements
+        let padding = Tensor(
+            shape: [3 * dim],
+            (0..<3 * dim).map { row in (0..<dim).reduce(bias[row]) { $0 + weight[row * dim + $1] * shift[$1] } })
         let biases = try weights.tensor("\(name).attn.attention_biases", shape: [headCount, window * window])
         attention = WindowAttention(
             grid: grid, window: window, headSize: headSize,
@@ -68,17 +73,21 @@ struct TinyViTBlock: Sendable {
         }
     }
 
-    /// x (grid, grid, dim) to y; x is used up.
-    func callAsFunction(_ x: UnsafeMutablePointer<Float>, y: UnsafeMutablePointer<Float>, pool: ThreadPool) {
-        attend(Features(x, stride: dim), pool: pool)
+    /// x (grid, grid, dim) to y, both fp32; x is used up.
+    func callAsFunction(_ x: Features, y: Features, pool: ThreadPool) {
+        attend(x, pool: pool)
         // Whole rows of the picture, as many as make about one block of tokens.
         let rowsAtOnce = max(1, LinearProduct.blockRows / grid)
         pool.parallelRows(grid, block: rowsAtOnce) { rows in
-            for row in rows { mixLocally(row, x: x, y: y) }
+            for row in rows {
+                local.row(
+                    width: grid, above: row > 0 ? x.from(row: (row - 1) * grid) : nil, at: x.from(row: row * grid),
+                    below: row + 1 < grid ? x.from(row: (row + 1) * grid) : nil, y: y.from(row: row * grid))
+            }
             let count = rows.count * grid
-            let start = Features(y, stride: dim).from(row: rows.lowerBound * grid)
-            Scratch.withFeatures(rows: count, columns: dim, type: .float32) { normal in
-                Scratch.withFeatures(rows: count, columns: expand.product.columns, type: .float32) { hidden in
+            let start = y.from(row: rows.lowerBound * grid)
+            Scratch.withFeatures(rows: count, columns: dim, type: type) { normal in
+                Scratch.withFeatures(rows: count, columns: expand.product.columns, type: type) { hidden in
                     mlpNorm(rows: count, x: start, y: normal)
                     expand.product(rows: count, x: normal, y: hidden)
                     contract.product(rows: count, x: hidden, y: start, accumulate: true)
@@ -90,10 +99,10 @@ struct TinyViTBlock: Sendable {
     /// x += proj(attention(norm(x))).
     private func attend(_ x: Features, pool: ThreadPool) {
         let tokens = grid * grid
-        Scratch.withFeatures(rows: tokens, columns: 3 * dim, type: .float32) { projected in
-            Scratch.withFeatures(rows: tokens, columns: dim, type: .float32) { attended in
+        Scratch.withFeatures(rows: tokens, columns: 3 * dim, type: type) { projected in
+            Scratch.withFeatures(rows: tokens, columns: dim, type: type) { attended in
                 pool.parallelRows(tokens) { rows in
-                    Scratch.withFeatures(rows: rows.count, columns: dim, type: .float32) { normal in
+                    Scratch.withFeatures(rows: rows.count, columns: dim, type: type) { normal in
                         norm(rows: rows.count, x: x.from(row: rows.lowerBound), y: normal)
                         projection.product(rows: rows.count, x: normal, y: projected.from(row: rows.lowerBound))
                     }
@@ -106,12 +115,5 @@ struct TinyViTBlock: Sendable {
                 }
             }
         }
-    }
-
-    private func mixLocally(_ row: Int, x: UnsafePointer<Float>, y: UnsafeMutablePointer<Float>) {
-        let line = grid * dim
-        local.row(
-            width: grid, above: row > 0 ? x + (row - 1) * line : nil, at: x + row * line,
-            below: row + 1 < grid ? x + (row + 1) * line : nil, y: y + row * line)
     }
 }

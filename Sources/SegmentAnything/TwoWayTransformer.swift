@@ -1,50 +1,44 @@
-import Glibc
 import NeuralNetworks
 import Tensors
 
 /// Tokens and image look at each other, twice, and the tokens once more at the image.
 ///
 /// Kirillov et al., "Segment Anything", 2023, appendix A, "Lightweight mask decoder"; the published code's
-/// `TwoWayTransformer`. Here each pass over the image does all that its tile can do at once: the image looks at the
-/// tokens, is normalised, and the next layer's tokens look at the result while it is in the cache.
+/// `TwoWayTransformer`. The image's side is ``ImageProjections`` and ``PromptPass``; here are the tokens. Several prompts
+/// go through together, so that the tokens' weights are read once for all of them; each answer is the same to the bit
+/// as that of its prompt alone.
 struct TwoWayTransformer: Sendable {
-    /// What depends on the image (and a mask prompt) alone: computed once, used by every prompt on that image.
-    struct ImageState: Sendable {
-        /// The embedding plus the mask's or no-mask features.
-        let image: ImageTiles
-        /// The first layer's keys, values and queries.
-        let keys: ImageTiles
-        let values: Tensor
-        let queries: ImageTiles
-
-        var byteCount: Int { 4 * (image.tensor.count + keys.tensor.count + values.count + queries.tensor.count) }
-    }
-
     /// One layer (`TwoWayAttentionBlock`).
-    fileprivate struct Layer: Sendable {
+    private struct Layer: Sendable {
         let selfAttention: SelfAttention
         let norm1: LayerNorm
-        let tokenToImage: TokenToImageAttention
         let norm2: LayerNorm
         let expand: TokenLinear
         let contract: TokenLinear
         let norm3: LayerNorm
-        let imageToToken: ImageToTokenAttention
-        let norm4: LayerNorm
     }
 
-    /// Image tokens that one task takes: fixed, so that sums are the same for any number of threads.
-    private static let tilesAtOnce = 4
-
+    /// How the passes over the image go.
+    let plan: ImagePassPlan
     private let channels: Int
     private let mlpDim: Int
     private let layers: [Layer]
-    private let last: TokenToImageAttention
+    /// The attentions by which tokens look at y_0 … y_L.
+    private let readers: [TokenToImageAttention]
     private let lastNorm: LayerNorm
+    private let positions: ImageTiles
 
-    init(_ weights: some WeightSource, channels: Int, inner: Int, mlpDim: Int, depth: Int) throws {
+    /// - Parameters:
+    ///   - positions: of the image's tokens (`image_pe`).
+    ///   - upscaling: the first transposed convolution that reads the image's last features.
+    ///   - mask: how mask prompts come into the image's features.
+    init(
+        _ weights: some WeightSource, channels: Int, inner: Int, mlpDim: Int, depth: Int, positions: ImageTiles,
+        upscaling: MaskUpscaling, mask: ImageProjections.MaskPrompt, arithmetic: TileArithmetic
+    ) throws {
         self.channels = channels
         self.mlpDim = mlpDim
+        self.positions = positions
         let name = "mask_decoder.transformer"
         func norm(_ name: String) throws -> LayerNorm {
             try LayerNorm(weights, name, features: channels, epsilon: 1e-5)
@@ -53,52 +47,74 @@ struct TwoWayTransformer: Sendable {
             let layer = "\(name).layers.\(index)"
             return Layer(
                 selfAttention: try SelfAttention(weights, "\(layer).self_attn", channels: channels),
-                norm1: try norm("\(layer).norm1"),
-                tokenToImage: try TokenToImageAttention(
-                    weights, "\(layer).cross_attn_token_to_image", channels: channels, inner: inner),
-                norm2: try norm("\(layer).norm2"),
+                norm1: try norm("\(layer).norm1"), norm2: try norm("\(layer).norm2"),
                 expand: try TokenLinear(
                     weights, "\(layer).mlp.lin1", inputs: channels, outputs: mlpDim, activation: .relu),
                 contract: try TokenLinear(weights, "\(layer).mlp.lin2", inputs: mlpDim, outputs: channels),
-                norm3: try norm("\(layer).norm3"),
-                imageToToken: try ImageToTokenAttention(
-                    weights, "\(layer).cross_attn_image_to_token", channels: channels, inner: inner),
-                norm4: try norm("\(layer).norm4"))
+                norm3: try norm("\(layer).norm3"))
         }
-        last = try TokenToImageAttention(
-            weights, "\(name).final_attn_token_to_image", channels: channels, inner: inner)
         lastNorm = try norm("\(name).norm_final_attn")
-    }
 
-    /// Prepares an image: `image` with its dense prompt, `positions` (`image_pe`).
-    func prepare(_ image: ImageTiles, positions: ImageTiles, pool: ThreadPool) -> ImageState {
-        let positioned = ImageTiles(tokens: image.tokens, channels: channels, pool: pool) { tile, memory in
-            image.withTile(tile) { x in
-                positions.withTile(tile) { p in
-                    for index in 0..<image.tileSize { memory[index] = x[index] + p[index] }
-                }
-            }
+        let norms = try (0..<depth).map { try norm("\(name).layers.\($0).norm4") }
+        let writers = try (0..<depth).map {
+            try ImageToTokenAttention(
+                weights, "\(name).layers.\($0).cross_attn_image_to_token", channels: channels, inner: inner)
         }
-        return ImageState(
-            image: image, keys: layers[0].tokenToImage.keys(positioned: positioned, pool: pool),
-            values: layers[0].tokenToImage.values(image, pool: pool),
-            queries: layers[0].imageToToken.queries(positioned: positioned, pool: pool))
+        let readers = try (0...depth).map { index in
+            try TokenToImageAttention(
+                weights,
+                index < depth
+                    ? "\(name).layers.\(index).cross_attn_token_to_image" : "\(name).final_attn_token_to_image",
+                channels: channels, inner: inner, shift: index > 0 ? norms[index - 1].shifts : nil)
+        }
+        self.readers = readers
+        let last = norms[depth - 1]
+        let gains = last.gains
+        plan = ImagePassPlan(
+            projections: ImageProjections(
+                writers: writers, readers: readers, norms: norms, upscaling: upscaling.first, channels: channels,
+                mask: mask, arithmetic: arithmetic),
+            positions: PositionState(
+                positions, writers: writers, readers: readers, norms: norms, channels: channels,
+                arithmetic: arithmetic),
+            writers: writers, norms: norms, gains: norms.map(\.gains),
+            constants: (1...depth).map { ImageProjections.constant(of: $0, writers: writers, norms: norms) },
+            upscaling: Tensor(shape: upscaling.first.shape) { memory in
+                upscaling.first.withUnsafeBufferPointer { weight in
+                    for index in memory.indices { memory[index] = weight[index] * gains[index % channels] }
+                }
+            },
+            upscalingBias: zip(
+                upscaling.firstBias.elements,
+                TokenToImageAttention.product(upscaling.first.elements, last.shifts)
+            ).map { $0 + $1 })
     }
 
-    /// Runs all layers.
+    /// Prepares an image with its dense prompt for any number of prompts.
+    func prepare(_ image: ImageTiles, pool: ThreadPool) -> ImageState {
+        plan.projections.state(image, positions: positions, pool: pool)
+    }
+
+    /// Runs all layers for prompts that go together.
     ///
     /// - Parameters:
     ///   - tokens: (count, C); output and prompt tokens in, the tokens after the last attention out.
-    ///   - image: (tiles, C, 64) memory for the image features after the last layer; only then are they complete.
+    ///   - passes: one per prompt, whose tokens lie one after the other.
     func callAsFunction(
-        tokens: UnsafeMutablePointer<Float>, count: Int, state: ImageState, positions: ImageTiles,
-        image: UnsafeMutablePointer<Float>, pool: ThreadPool
+        tokens: UnsafeMutablePointer<Float>, count: Int, passes: [PromptPass], pool: ThreadPool
     ) {
         let size = count * channels
-        Scratch.withFloats(2 * size) { memory in
+        let inner = plan.inner
+        let rows = count * DecoderHeads.count
+        Scratch.withFloats(2 * size + 3 * count * inner + 2 * rows * channels) { memory in
             // The tokens as they came are their own positions in every attention.
             let origin = memory
             let placed = memory + size
+            let narrow = placed + size
+            let (values, read) = (narrow + count * inner, narrow + 2 * count * inner)
+            let probes = read + count * inner
+            let gifts = probes + rows * channels
+            let ranges = passes.map { $0.firstToken..<$0.firstToken + $0.count }
             origin.update(from: tokens, count: size)
             func place() {
                 for index in 0..<size { placed[index] = tokens[index] + origin[index] }
@@ -106,30 +122,44 @@ struct TwoWayTransformer: Sendable {
             func normalize(_ norm: LayerNorm) {
                 norm(rows: count, x: tokens, xStride: channels, y: tokens, yStride: channels)
             }
-
-            let pass = ImagePass(
-                channels: channels, count: count, state: state, positions: positions, image: image, pool: pool,
-                tilesAtOnce: Self.tilesAtOnce)
-            // What a layer's tokens say is prepared when they are ready and taken in by the pass of the next one.
-            var message: TokenMessage?
-            func say(_ layer: Layer, isFirst: Bool, to reader: TokenToImageAttention) {
-                guard let message else { preconditionFailure("every layer ends with a message") }
-                pass.write(
-                    message, norm: layer.norm4, isFirst: isFirst, reading: reader, placed: placed, tokens: tokens)
+            func look(_ layer: Int) {
+                let reader = readers[layer]
+                reader.queries(placed, count: count, q: narrow, pool: pool)
+                if layer > 0 { reader.probes(narrow, count: count, probes: probes) }
+                for pass in passes {
+                    let first = pass.firstToken
+                    pass.ask(
+                        layer: layer, queries: narrow + first * inner,
+                        probes: layer > 0 ? probes + first * DecoderHeads.count * channels : nil)
+                    pool.parallel(pass.blockCount) { pass.run(block: $0, layer: layer) }
+                    pass.merge(layer: layer, attention: reader, read: read + first * inner)
+                }
+                reader.finish(read: read, count: count, tokens: tokens, pool: pool)
             }
+            func say(_ layer: Int) {
+                let writer = plan.writers[layer - 1]
+                writer.keys(placed, count: count, k: narrow, pool: pool)
+                writer.values(tokens, count: count, v: values, pool: pool)
+                writer.probes(narrow, count: count, probes: probes)
+                writer.gifts(values, count: count, gifts: gifts)
+                for pass in passes {
+                    let first = pass.firstToken
+                    let row = first * DecoderHeads.count * channels
+                    pass.say(
+                        layer: layer, keys: narrow + first * inner, values: values + first * inner,
+                        probes: probes + row, gifts: gifts + row)
+                }
+            }
+
             for (index, layer) in layers.enumerated() {
                 place()
                 // The first layer's self-attention replaces the tokens and looks at them without positions.
                 layer.selfAttention(
-                    tokens: tokens, placed: index == 0 ? tokens : placed, count: count, replaces: index == 0,
-                    pool: pool)
+                    tokens: tokens, placed: index == 0 ? tokens : placed, count: count, ranges: ranges,
+                    replaces: index == 0, pool: pool)
                 normalize(layer.norm1)
                 place()
-                if index == 0 {
-                    pass.readFirst(layer.tokenToImage, placed: placed, tokens: tokens)
-                } else {
-                    say(layers[index - 1], isFirst: index == 1, to: layer.tokenToImage)
-                }
+                look(index)
                 normalize(layer.norm2)
                 Scratch.withFloats(count * mlpDim) { hidden in
                     layer.expand(
@@ -140,79 +170,11 @@ struct TwoWayTransformer: Sendable {
                 }
                 normalize(layer.norm3)
                 place()
-                message = TokenMessage(
-                    layer.imageToToken, placed: placed, tokens: tokens, count: count, pool: pool)
+                say(index + 1)
             }
             place()
-            say(layers[layers.count - 1], isFirst: layers.count == 1, to: last)
+            look(layers.count)
             normalize(lastNorm)
         }
-    }
-}
-
-/// Attention among the tokens (`self_attn`).
-struct SelfAttention: Sendable {
-    private let channels: Int
-    private let query: TokenLinear
-    private let key: TokenLinear
-    private let value: TokenLinear
-    private let output: TokenLinear
-
-    init(_ weights: some WeightSource, _ name: String, channels: Int) throws {
-        self.channels = channels
-        query = try TokenLinear(weights, "\(name).q_proj", inputs: channels, outputs: channels)
-        key = try TokenLinear(weights, "\(name).k_proj", inputs: channels, outputs: channels)
-        value = try TokenLinear(weights, "\(name).v_proj", inputs: channels, outputs: channels)
-        output = try TokenLinear(weights, "\(name).out_proj", inputs: channels, outputs: channels)
-    }
-
-    /// tokens = or += attention(placed, placed, tokens), all (count, C).
-    func callAsFunction(
-        tokens: UnsafeMutablePointer<Float>, placed: UnsafePointer<Float>, count: Int, replaces: Bool,
-        pool: ThreadPool
-    ) {
-        let size = count * channels
-        let headSize = channels / DecoderHeads.count
-        let scale = 1 / Float(headSize).squareRoot()
-        Scratch.withFloats(4 * size + count) { memory in
-            let (q, k, v, read) = (memory, memory + size, memory + 2 * size, memory + 3 * size)
-            let weights = memory + 4 * size
-            query(rows: count, x: placed, xStride: channels, y: q, yStride: channels, pool: pool)
-            key(rows: count, x: placed, xStride: channels, y: k, yStride: channels, pool: pool)
-            value(rows: count, x: tokens, xStride: channels, y: v, yStride: channels, pool: pool)
-            for head in 0..<DecoderHeads.count {
-                let start = head * headSize
-                for row in 0..<count {
-                    let line = q + row * channels + start
-                    for other in 0..<count {
-                        let column = k + other * channels + start
-                        var score: Float = 0
-                        for d in 0..<headSize { score += line[d] * column[d] }
-                        weights[other] = score * scale
-                    }
-                    softmax(weights, count: count)
-                    let out = read + row * channels + start
-                    for d in 0..<headSize { out[d] = 0 }
-                    for other in 0..<count {
-                        let column = v + other * channels + start
-                        for d in 0..<headSize { out[d] += weights[other] * column[d] }
-                    }
-                }
-            }
-            output(
-                rows: count, x: read, xStride: channels, y: tokens, yStride: channels, accumulate: !replaces,
-                pool: pool)
-        }
-    }
-
-    private func softmax(_ x: UnsafeMutablePointer<Float>, count: Int) {
-        var peak = x[0]
-        for index in 1..<max(1, count) { peak = max(peak, x[index]) }
-        var total: Float = 0
-        for index in 0..<count {
-            x[index] = expf(x[index] - peak)
-            total += x[index]
-        }
-        for index in 0..<count { x[index] /= total }
     }
 }

@@ -19,6 +19,15 @@ struct ColumnBits {
         words = [UInt64](repeating: 0, count: wordsPerColumn * width)
     }
 
+    /// The pixels that the words say.
+    init(height: Int, width: Int, words: [UInt64]) {
+        self.height = height
+        self.width = width
+        wordsPerColumn = (height + 63) / 64
+        precondition(words.count == wordsPerColumn * width, "\(words.count) words for \(height) x \(width) pixels")
+        self.words = words
+    }
+
     /// The pixels of a mask.
     init(_ mask: Mask) {
         self.init(height: mask.height, width: mask.width)

@@ -23,6 +23,15 @@ public struct RunLengthEncoding: Sendable, Hashable {
         self.counts = counts
     }
 
+    /// Encodes a mask of one bit a pixel, each column in 64-bit words of its own from its first row on.
+    ///
+    /// - Parameter columnWords: ⌈height / 64⌉ words per column; bits beyond the height are 0.
+    package init(height: Int, width: Int, columnWords: [UInt64]) {
+        self.init(
+            height: height, width: width,
+            canonicalCounts: ColumnBits(height: height, width: width, words: columnWords).counts)
+    }
+
     /// Reads uncompressed counts, as the JSON of a COCO annotation with `iscrowd` lists them.
     public init(counts: some Sequence<Int>, height: Int, width: Int) throws(RunLengthEncodingError) {
         var builder = try Builder(height: height, width: width)

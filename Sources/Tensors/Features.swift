@@ -23,6 +23,11 @@ public struct Features {
         self.init(UnsafeMutableRawPointer(base), type: .float32, stride: stride)
     }
 
+    /// A view of rows of either type over memory of `Float`.
+    public init(_ base: UnsafeMutablePointer<Float>, type: ElementType, stride: Int) {
+        self.init(UnsafeMutableRawPointer(base), type: type, stride: stride)
+    }
+
     /// The view that begins `row` rows and `column` numbers further on.
     public func from(row: Int, column: Int = 0) -> Features {
         Features(base + (row * stride + column) * type.byteCount, type: type, stride: stride)
@@ -42,6 +47,20 @@ public struct Features {
     public var bfloat16Bits: UnsafeMutablePointer<UInt16> {
         precondition(type == .bfloat16, "rows of \(type) read as bfloat16")
         return base.assumingMemoryBound(to: UInt16.self)
+    }
+}
+
+extension Features {
+    /// Copies `rows` rows of `columns` fp32 numbers to rows of either type.
+    public func write(rows: Int, columns: Int, to other: Features) {
+        for row in 0..<rows {
+            let (from, to) = (self.from(row: row), other.from(row: row))
+            if other.type == .bfloat16 {
+                kirie_bf16_narrow(columns, from.floats, to.bfloat16Bits)
+            } else {
+                to.floats.update(from: from.floats, count: columns)
+            }
+        }
     }
 }
 

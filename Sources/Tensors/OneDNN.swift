@@ -18,12 +18,59 @@ final class OneDNNProduct: @unchecked Sendable {
         let accumulate: Bool
     }
 
+    /// A plan for one shape, and arguments that no call uses now: making them anew takes longer than a small product.
     private struct Primitive: @unchecked Sendable {
         let handle: dnnl_primitive_t
         let x: dnnl_memory_desc_t
         let y: dnnl_memory_desc_t
         let scratchpad: dnnl_memory_desc_t
         let scratchpadBytes: Int
+        var idle: [Arguments] = []
+    }
+
+    /// The arguments of one call.
+    ///
+    /// `@unchecked Sendable`: one call owns them at a time.
+    private final class Arguments: @unchecked Sendable {
+        let x: dnnl_memory_t?
+        let y: dnnl_memory_t?
+        let scratchpad: dnnl_memory_t?
+        private let fixed: [dnnl_memory_t?]
+        let list: [dnnl_exec_arg_t]
+
+        init(
+            _ primitive: Primitive, weights: dnnl_memory_desc_t, packed: UnsafeMutableRawPointer?, bias: Tensor?,
+            engine: dnnl_engine_t
+        ) {
+            func memory(_ description: dnnl_memory_desc_t, _ data: UnsafeMutableRawPointer?) -> dnnl_memory_t? {
+                var memory: dnnl_memory_t?
+                withUnsafePointer(to: description) { _ = dnnl_memory_create(&memory, $0, engine, data) }
+                return memory
+            }
+            x = memory(primitive.x, nil)
+            y = memory(primitive.y, nil)
+            scratchpad = memory(primitive.scratchpad, nil)
+            var list = [
+                dnnl_exec_arg_t(arg: DNNL_ARG_SRC, memory: x), dnnl_exec_arg_t(arg: DNNL_ARG_DST, memory: y),
+                dnnl_exec_arg_t(arg: DNNL_ARG_SCRATCHPAD, memory: scratchpad),
+            ]
+            var fixed = [memory(weights, packed)]
+            list.append(dnnl_exec_arg_t(arg: DNNL_ARG_WEIGHTS, memory: fixed[0]))
+            if let bias {
+                // The product keeps the tensor, and a tensor's memory stays where it is.
+                fixed.append(
+                    bias.withUnsafeBufferPointer {
+                        memory(
+                            OneDNN.matrix(1, bias.count, stride: bias.count, .float32),
+                            UnsafeMutableRawPointer(mutating: $0.baseAddress))
+                    })
+                list.append(dnnl_exec_arg_t(arg: DNNL_ARG_BIAS, memory: fixed[1]))
+            }
+            self.fixed = fixed
+            self.list = list
+        }
+
+        deinit { for memory in [x, y, scratchpad] + fixed { dnnl_memory_destroy(memory) } }
     }
 
     /// Rows of the shape whose weight layout is used for all others as well.
@@ -90,42 +137,25 @@ final class OneDNNProduct: @unchecked Sendable {
             x.type == inputType && y.type == outputType, "rows of another type than the weights were packed for")
         OneDNN.useOneThread()
         let shape = Shape(rows: rows, xStride: x.stride, yStride: y.stride, accumulate: accumulate)
-        let primitive = primitives.withLock { known in
-            if let found = known[shape] { return found }
-            let made = makePrimitive(shape, engine: engine)
-            known[shape] = made
-            return made
+        let (primitive, idle) = primitives.withLock { known in
+            if known[shape] == nil { known[shape] = makePrimitive(shape, engine: engine) }
+            let idle = known[shape]?.idle.popLast()
+            guard let primitive = known[shape] else { preconditionFailure("a plan was just made") }
+            return (primitive, idle)
         }
+        let arguments =
+            idle
+            ?? Arguments(
+                primitive, weights: packedDescription, packed: packed.baseAddress, bias: bias, engine: engine)
         Scratch.withFloats(primitive.scratchpadBytes / 4 + 16) { scratchpad in
-            var memories: [dnnl_memory_t?] = []
-            var arguments: [dnnl_exec_arg_t] = []
-            func pass(_ argument: Int32, _ description: dnnl_memory_desc_t, _ data: UnsafeMutableRawPointer?) {
-                var memory: dnnl_memory_t?
-                withUnsafePointer(to: description) { _ = dnnl_memory_create(&memory, $0, engine, data) }
-                memories.append(memory)
-                arguments.append(dnnl_exec_arg_t(arg: argument, memory: memory))
-            }
-            pass(DNNL_ARG_SRC, primitive.x, x.base)
-            pass(DNNL_ARG_WEIGHTS, packedDescription, packed.baseAddress)
-            pass(DNNL_ARG_DST, primitive.y, y.base)
-            pass(DNNL_ARG_SCRATCHPAD, primitive.scratchpad, scratchpad)
-            let run = {
-                dnnl_primitive_execute(primitive.handle, OneDNN.stream, Int32(arguments.count), arguments)
-            }
-            let status: dnnl_status_t
-            if let bias {
-                status = bias.withUnsafeBufferPointer { elements in
-                    pass(
-                        DNNL_ARG_BIAS, OneDNN.matrix(1, columns, stride: columns, .float32),
-                        UnsafeMutableRawPointer(mutating: elements.baseAddress))
-                    return run()
-                }
-            } else {
-                status = run()
-            }
+            dnnl_memory_set_data_handle(arguments.x, x.base)
+            dnnl_memory_set_data_handle(arguments.y, y.base)
+            dnnl_memory_set_data_handle(arguments.scratchpad, scratchpad)
+            let status = dnnl_primitive_execute(
+                primitive.handle, OneDNN.stream, Int32(arguments.list.count), arguments.list)
             precondition(status == dnnl_success, "oneDNN refused a product that it had planned: \(status)")
-            for memory in memories { dnnl_memory_destroy(memory) }
         }
+        primitives.withLock { $0[shape]?.idle.append(arguments) }
     }
 
     private func makePrimitive(_ shape: Shape, engine: dnnl_engine_t) -> Primitive {

@@ -89,7 +89,7 @@ public struct Answer: Sendable, Codable {
 extension Answer.Cutout {
     /// A mask as run lengths.
     public init(prompt: Int, _ predicted: PredictedMask) {
-        let encoding = RunLengthEncoding(predicted.mask)
+        let encoding = predicted.encoding
         self.init(
             prompt: prompt, score: predicted.predictedIoU, stability_score: predicted.stabilityScore,
             area: encoding.area, bbox: encoding.boundingBox,

@@ -49,7 +49,10 @@ import Testing
             for (flags, outputs) in selections {
                 let file = directory.file("logits.safetensors")
                 let run = try KirieProcess(
-                    ["decode", embedding, "--model", fixtures.appendingPathComponent(weights).path, "--logits", file]
+                    [
+                        "decode", embedding, "--model", fixtures.appendingPathComponent(weights).path, "--logits", file,
+                        "--precision", "fp32",
+                    ]
                         + arguments + flags)
                 try #require(run.status == 0, "\(run.complaint)")
                 let found = try Checkpoint(path: file)

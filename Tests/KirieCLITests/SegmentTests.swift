@@ -38,7 +38,7 @@ import Testing
         let directory = try TemporaryDirectory()
         let run = try KirieProcess([
             "segment", KirieProcess.landscape, "--point", "150,110", "--point", "20,20,0", "--json", "-o",
-            directory.file("mask.png"), "--overlay", directory.file("overlay.png"),
+            directory.file("mask.png"), "--overlay", directory.file("overlay.png"), "--precision", "fp32",
         ])
         let answer = try answer(run)
         #expect(run.complaint.isEmpty)

@@ -1,5 +1,6 @@
 import NeuralNetworks
 import SegmentAnything
+import Segmentation
 import Tensors
 import Testing
 
@@ -36,10 +37,18 @@ import Testing
         let cut = (0..<frame.height).flatMap { large[$0 * size..<$0 * size + frame.width] }
         let expected = Self.resize(
             Array(cut), rows: frame.height, columns: frame.width, toRows: height, toColumns: width)
-        var found: [Float] = []
-        MaskScaling(side: side, imageSize: size, frame: frame).forEachRow(logits) { _, row in
-            found += UnsafeBufferPointer(start: row, count: width)
-        }
+        let scaling = MaskScaling(side: side, imageSize: size, frame: frame)
+        let found = scaling.fullSize(logits)
         #expect(Difference(found, expected.map(Float.init)).largest < 1e-6)
+
+        // The mask is that of these logits, pixel for pixel, on any number of threads.
+        let scaled = logits.map { $0 * 3 }
+        let values = scaling.fullSize(scaled)
+        for threads in [1, 3] {
+            let answer = scaling.mask(scaled, pool: ThreadPool(threadCount: threads))
+            #expect(answer.encoding.mask.pixels == values.map { $0 > 0 ? 1 : 0 })
+            #expect(answer.inner == values.count { $0 > 1 })
+            #expect(answer.outer == values.count { $0 > -1 })
+        }
     }
 }

@@ -51,25 +51,31 @@ struct BFloat16KernelTests {
         let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
         let queries = tokens.filter { $0 >= 0 }
         let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
-        let (relH, relW) = (numbers.array(headSize * biasStride), numbers.array(headSize * biasStride))
+        let relH = narrowed(numbers.array(headSize * biasStride))
+        let relW = narrowed(numbers.array(headSize * biasStride))
         let lanes = rows * shape.key_columns_padded
         var table = numbers.array(count * lanes)
         for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
         var keys = [UInt16](repeating: 0, count: lanes * headSize)
         var values = [UInt16](repeating: 0, count: lanes * shape.head_padded)
+        var (plainKeys, plainValues) = (keys, values)
         projected.withUnsafeBufferPointer { memory in
             padding.withUnsafeBufferPointer { pad in
                 guard let q = memory.baseAddress, let pad = pad.baseAddress else { return }
                 kirie_bf16_attention_pack(
                     &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize, pad + 2 * headSize, 0,
                     rows, &keys, &values)
+                kirie_plain_bf16_attention_pack(
+                    &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize, pad + 2 * headSize, 0,
+                    rows, &plainKeys, &plainValues)
             }
         }
+        #expect(keys == plainKeys && values == plainValues, "packed keys and values")
         for usesTable in [false, true] {
             var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
             var found = [UInt16](repeating: 0, count: count * headSize)
             var expected = found
-            let (h, w, t): ([Float]?, [Float]?, [Float]?) = usesTable ? (nil, nil, table) : (relH, relW, nil)
+            let (h, w, t): ([UInt16]?, [UInt16]?, [Float]?) = usesTable ? (nil, nil, table) : (relH, relW, nil)
             let scale = 1 / Float(headSize).squareRoot()
             kirie_bf16_attention_tile(
                 &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
@@ -78,6 +84,111 @@ struct BFloat16KernelTests {
                 &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
                 keys, values, &expected, headSize, &scratch)
             expectClose(found, expected, usesTable ? "with a table" : "with relative positions")
+        }
+    }
+
+    @Test(arguments: [(1, 16, 2), (7, 64, 8), (56, 64, 112), (13, 112, 32), (5, 48, 2)])
+    func products(rows: Int, columns: Int, depth: Int) {
+        var numbers = Numbers(state: 4)
+        let (a, b) = (narrowed(numbers.array(2 * rows * depth)), narrowed(numbers.array(2 * columns * depth)))
+        for accumulate: Int32 in [0, 1] {
+            var found = (0..<2 * rows * columns).map { Float($0 % 7) }
+            var expected = found
+            kirie_bf16_products(
+                2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &found,
+                rows * columns, columns, accumulate)
+            kirie_plain_bf16_products(
+                2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &expected,
+                rows * columns, columns, accumulate)
+            let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 1
+            #expect(worst <= 1e-6 * Float(depth) + 1e-6, "\(worst)")
+            // A row alone is the same to the bit.
+            var alone = (0..<columns).map { Float(((rows - 1) * columns + $0) % 7) }
+            kirie_bf16_products(
+                1, 1, columns, depth / 2, Array(a[((rows - 1) * depth)...]), 0, depth, b, 0, columns, &alone, 0,
+                columns, accumulate)
+            #expect(alone == Array(found[(rows - 1) * columns..<rows * columns]))
+        }
+    }
+
+    @Test func sums() {
+        var numbers = Numbers(state: 8)
+        let (x, y) = (narrowed(numbers.array(77)), narrowed(numbers.array(77)))
+        var (found, expected) = (y, y)
+        kirie_bf16_add(77, x, &found)
+        kirie_plain_bf16_add(77, x, &expected)
+        #expect(found == expected)
+    }
+
+    @Test func pairs() {
+        var numbers = Numbers(state: 5)
+        let x = numbers.array(6 * 80)
+        var found = [UInt16](repeating: 0, count: 6 * 48)
+        var expected = found
+        kirie_bf16_pair_rows(6, 48, x, 80, &found)
+        kirie_plain_bf16_pair_rows(6, 48, x, 80, &expected)
+        #expect(found == expected)
+    }
+
+    @Test func stepsOfTheUpscaling() {
+        var numbers = Numbers(state: 6)
+        let (x, more) = (numbers.array(48 * 64), narrowed(numbers.array(48 * 64)))
+        let (factor, bias) = (numbers.array(64), numbers.array(48))
+        let (gain, shift) = (numbers.array(48).map { $0 * 6 }, numbers.array(48))
+        var found = [UInt16](repeating: 0, count: 48 * 64)
+        var expected = found
+        var (mine, theirs) = (x, x)
+        kirie_bf16_upscale_norm(48, &mine, more, factor, bias, gain, shift, 1e-6, &found)
+        kirie_plain_bf16_upscale_norm(48, &theirs, more, factor, bias, gain, shift, 1e-6, &expected)
+        expectClose(found, expected, "norm and GELU")
+
+        let weight = numbers.array(3 * 32)
+        let wide = x.map { $0 * 8 }
+        var logits = [Float](repeating: 0.5, count: 3 * 64)
+        var exact = logits
+        kirie_bf16_gelu_dot(32, 3, wide, 64, bias, weight, 32, &logits, 64)
+        kirie_kernels_of(KIRIE_PLAIN).pointee.gelu_dot(32, 3, wide, 64, bias, weight, 32, &exact, 64)
+        #expect(zip(logits, exact).allSatisfy { abs($0 - $1) < 3e-3 })
+    }
+
+    @Test(arguments: [1, 16, 37, 1000]) func gelu(count: Int) {
+        var numbers = Numbers(state: 7)
+        var found = narrowed(numbers.array(count).map { $0 * 8 })
+        var expected = found
+        kirie_bf16_gelu(count, &found)
+        kirie_plain_bf16_gelu(count, &expected)
+        expectClose(found, expected, "GELU")
+    }
+
+    @Test(arguments: [(9, 32, 1), (9, 32, 2), (12, 48, 2), (3, 64, 1), (2, 16, 2), (7, 20, 1)])
+    func depthwise(width: Int, channels: Int, stride: Int) {
+        var numbers = Numbers(state: 8)
+        let rows = (0..<3).map { _ in narrowed(numbers.array(width * channels)) }
+        let (weight, bias) = (numbers.array(9 * channels), numbers.array(channels))
+        for (above, below) in [(true, true), (false, true), (true, false)] {
+            for gelu: Int32 in [0, 1] {
+                var found = [UInt16](repeating: 0, count: (width + stride - 1) / stride * channels)
+                var expected = found
+                let (a, b): ([UInt16]?, [UInt16]?) = (above ? rows[0] : nil, below ? rows[2] : nil)
+                kirie_bf16_depthwise3x3_row(width, channels, stride, a, rows[1], b, weight, bias, gelu, &found)
+                kirie_plain_bf16_depthwise3x3_row(
+                    width, channels, stride, a, rows[1], b, weight, bias, gelu, &expected)
+                expectClose(found, expected, "depthwise, above \(above), below \(below)")
+            }
+        }
+    }
+
+    @Test(arguments: [(8, 40, 32), (7, 37, 64), (2, 3, 32), (9, 21, 20)])
+    func planes(height: Int, width: Int, channels: Int) {
+        var numbers = Numbers(state: 9)
+        let x = numbers.array(3 * height * width)
+        let (weight, bias) = (numbers.array(27 * channels).map { $0 / 2 }, numbers.array(channels))
+        for row in 0..<(height + 1) / 2 {
+            var found = [UInt16](repeating: 0, count: (width + 1) / 2 * channels)
+            var expected = found
+            kirie_bf16_planes3x3_row(3, height, width, row, x, channels, weight, bias, &found)
+            kirie_plain_bf16_planes3x3_row(3, height, width, row, x, channels, weight, bias, &expected)
+            expectClose(found, expected, "row \(row)")
         }
     }
 }

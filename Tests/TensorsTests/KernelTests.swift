@@ -50,12 +50,6 @@ import Testing
             { kernels in
                 var y = x; kernels.add(y.count, x, &y); return y
             }, "add")
-        let (tile, gain, shift) = (numbers.array(48 * 64), numbers.array(48), numbers.array(48))
-        compare(
-            tolerance: 2e-5,
-            { kernels in
-                var y = tile; kernels.layer_norm_columns(48, 64, &y, 64, gain, shift, 1e-6); return y
-            }, "columns")
     }
 
     @Test(arguments: [(1, 16, 5), (7, 64, 33), (13, 80, 64), (56, 64, 256), (3, 112, 2)])
@@ -111,12 +105,6 @@ import Testing
                     return s + maximum + total + factor
                 }, "softmax step, \(valid) valid")
         }
-        compare(
-            tolerance: 0,
-            { kernels in
-                var y = [Float](repeating: 0, count: 64 * 64); kernels.transpose64(56, scores, &y, 64); return y
-            },
-            "transpose")
         let factors = numbers.array(64)
         compare(
             tolerance: 0,
@@ -131,6 +119,93 @@ import Testing
                 kernels.gelu_dot(32, 3, scores, 64, bias, weight, 32, &logits, 64)
                 return logits
             }, "gelu dot")
+    }
+
+    @Test func transpose() {
+        var numbers = Numbers(state: 8)
+        let x = numbers.array(21 * 40)
+        var y = [Float](repeating: 0, count: 40 * 32)
+        kirie_transpose(21, 40, x, 40, &y, 32)
+        for row in 0..<21 {
+            for column in 0..<40 { #expect(y[column * 32 + row] == x[row * 40 + column]) }
+        }
+    }
+
+    @Test func severalProductsEqualOneAfterTheOther() {
+        var numbers = Numbers(state: 9)
+        let (a, b) = (numbers.array(7 * 48), numbers.array(48 * 64))
+        var together = [Float](repeating: 1, count: 7 * 3 * 64)
+        kirie_products(3, 7, 64, 16, a, 16, 48, 1, b, 16 * 64, 64, &together, 64, 3 * 64, 1)
+        for group in 0..<3 {
+            var one = [Float](repeating: 1, count: 7 * 64)
+            kirie_product(
+                7, 64, 16, Array(a[(group * 16)...]), 48, 1, Array(b[(group * 16 * 64)...]), 64, &one, 64, nil, nil, 1)
+            for row in 0..<7 {
+                let start = (row * 3 + group) * 64
+                #expect(Array(together[start..<start + 64]) == Array(one[row * 64..<row * 64 + 64]))
+            }
+        }
+    }
+
+    @Test func normsOfTiles() {
+        var numbers = Numbers(state: 10)
+        let (tile, more, lanes) = (numbers.array(49 * 64), numbers.array(49 * 64), numbers.array(64).map { abs($0) })
+        let (bias, gain, shift) = (numbers.array(49), numbers.array(49), numbers.array(49))
+        for scales in [false, true] {
+            compare(
+                tolerance: 5e-5,
+                { kernels in
+                    var x = tile
+                    var squares = [Float](repeating: 0, count: 64)
+                    kernels.center_columns(49, &x, scales ? gain : nil, &squares)
+                    return x + squares
+                }, "centre")
+        }
+        compare(
+            tolerance: 5e-5,
+            { kernels in
+                var running = lanes
+                var factor = [Float](repeating: 0, count: 64)
+                kernels.norm_factors(49, tile, more, lanes.map { $0 * 90 + 20 }, &running, 1 / 49, 1e-5, &factor)
+                return running + factor
+            }, "norm factors")
+        compare(
+            tolerance: 5e-5,
+            { kernels in
+                var x = tile
+                kernels.upscale_norm(49, &x, more, lanes, bias, gain, shift, 1e-6)
+                return x
+            }, "norm of the up-scaling")
+    }
+
+    @Test func thresholds() {
+        var numbers = Numbers(state: 11)
+        let rows = (0..<4).map { _ in numbers.array(192).map { $0 * 3 } }
+        let weights: [Float] = [0.1, 0.4, 0.3, 0.2]
+        compare(
+            tolerance: 1e-6,
+            { kernels in
+                var y = [Float](repeating: 0, count: 192)
+                withRows(rows) { kernels.combine_rows(192, $0, weights, &y) }
+                return y
+            }, "four rows")
+        compare(
+            tolerance: 0,
+            { kernels in
+                var words = [UInt64](repeating: ~0, count: 3)
+                var (inner, outer) = (5, 7)
+                withRows(rows) { kernels.threshold_rows(192, $0, weights, &words, &inner, &outer) }
+                return (0..<192).map { Float(words[$0 / 64] >> UInt64($0 % 64) & 1) } + [Float(inner), Float(outer)]
+            }, "thresholds")
+    }
+
+    private func withRows(_ rows: [[Float]], _ body: (UnsafePointer<UnsafePointer<Float>?>) -> Void) {
+        let memory = rows.flatMap { $0 }
+        memory.withUnsafeBufferPointer { memory in
+            guard let start = memory.baseAddress else { return }
+            let width = memory.count / rows.count
+            body(rows.indices.map { start + $0 * width })
+        }
     }
 
     /// Windows with and without padding, head sizes that are and are not whole vectors, and one grid of several blocks.

@@ -34,9 +34,6 @@ int kirie_available_processors(void);
 void kirie_layer_norm_rows(
     size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
     float epsilon, float *y, size_t y_stride);
-// The same over each column of a (rows, columns) tile, in place; columns x 16: LayerNorm2d of a channel-major tile.
-void kirie_layer_norm_columns(
-    size_t rows, size_t columns, float *x, size_t x_stride, const float *gain, const float *shift, float epsilon);
 // x = x * Phi(x), exact (erf) form, in place; any count.
 void kirie_gelu(size_t count, float *x);
 // x = max(x, 0), in place; any count.
@@ -53,6 +50,14 @@ void kirie_product(
     size_t rows, size_t columns, size_t depth, const float *a, size_t a_row, size_t a_column, const float *b,
     size_t b_stride, float *c, size_t c_stride, const float *row_bias, const float *column_bias, int accumulate);
 
+// The same for `groups` products whose operands lie side by side: a_step, b_step and c_step from one to the next.
+void kirie_products(
+    size_t groups, size_t rows, size_t columns, size_t depth, const float *a, size_t a_step, size_t a_row,
+    size_t a_column, const float *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride,
+    int accumulate);
+// y (columns, y_stride) = x (rows, columns) transposed; numbers of 32 bits, whatever they mean.
+void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride, void *y, size_t y_stride);
+
 // MARK: attention of the mask decoder (channel-major tiles of 64 image tokens)
 
 // Softmax over the tokens, for each head and image token: s is (tokens * heads, 64), row t * heads + h.
@@ -62,8 +67,6 @@ void kirie_softmax_over_tokens(size_t tokens, size_t heads, float *s);
 // first `valid` image tokens count, the others get the weight 0. Updates maximum[rows] and total[rows], and writes
 // the factors by which everything summed so far has to shrink to factor[rows].
 void kirie_softmax_step(size_t rows, size_t valid, float *s, float *maximum, float *total, float *factor);
-// y (64, y_stride) = x (rows, 64) transposed.
-void kirie_transpose64(size_t rows, const float *x, float *y, size_t y_stride);
 // x[r][n] *= factor[n]; columns x 16.
 void kirie_scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride);
 
@@ -72,6 +75,20 @@ void kirie_scale_columns(size_t rows, size_t columns, const float *factor, float
 void kirie_gelu_dot(
     size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
     size_t weight_stride, float *logits, size_t logits_stride);
+
+// x (rows, 64) = gain * x, less the mean over the rows; squares[64] is the sum of the squares of what is left. gain
+// may be NULL.
+void kirie_center_columns(size_t rows, float *x, const float *gain, float *squares);
+// A norm's factor for each of 64 tokens whose features are known by their sum of squares only, which is
+// running^2 * squares + sum over r of mix[r] * t[r], and is taken `scale` times (1 / channels): factor = 1 / sqrt(mean
+// square + epsilon); running, the product of all factors so far, takes it in.
+void kirie_norm_factors(
+    size_t rows, const float *mix, const float *t, const float *squares, float *running, float scale, float epsilon,
+    float *factor);
+// x (rows, 64) = gelu(norm over the rows of x + factor[n] * more + bias).
+void kirie_upscale_norm(
+    size_t rows, float *x, const float *more, const float *factor, const float *bias, const float *gain,
+    const float *shift, float epsilon);
 
 // MARK: attention of the image encoders
 
@@ -107,7 +124,8 @@ void kirie_attention_tile(
 
 // The same on bf16 numbers (uint16_t: the upper halves of binary32), sums in fp32; only where kirie_has_bf16. Keys are
 // packed in pairs along the head, (panels, head_size / 2, 16, 2), values in pairs along the keys, (keys / 2,
-// head_padded, 2). Scratch is as large as kirie_attention_scratch says. The plain twins define them.
+// head_padded, 2), and so are the relative positions along the head, (head_size / 2, stride, 2); an odd head is filled up
+// with a zero. Scratch is as large as kirie_attention_scratch says. The plain twins define them.
 void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y);
 void kirie_bf16_layer_norm_rows(
     size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
@@ -118,18 +136,48 @@ void kirie_bf16_attention_pack(
     uint16_t *packed_v);
 void kirie_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
-    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
-    uint16_t *out, size_t out_stride, float *scratch);
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
+// c[m][n] (+)= sum over k of a[m][k] * b[k][n] for `groups` products side by side; a (rows, 2 * pairs), b in pairs along
+// the depth (pairs, b_stride, 2), c fp32; columns x 16; a_step and b_step in numbers. The sum over k runs in order.
+void kirie_bf16_products(
+    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
+    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate);
+// y in pairs along the rows (rows / 2, columns, 2) = x (rows, columns) narrowed; columns x 16; rows even.
+void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y);
+// y += x; any count.
+void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y);
+void kirie_plain_bf16_add(size_t count, const uint16_t *x, uint16_t *y);
+// As kirie_upscale_norm, `more` in bf16, the answer in pairs along the rows (rows / 2, 64, 2); x is used up. GELU by a
+// polynomial, whose error is below 1.4e-5, or 3e-5 of an argument beyond 4.
+void kirie_bf16_upscale_norm(
+    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    const float *shift, float epsilon, uint16_t *y);
+// As kirie_gelu_dot, with that GELU.
+void kirie_bf16_gelu_dot(
+    size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
+    size_t weight_stride, float *logits, size_t logits_stride);
+void kirie_plain_bf16_products(
+    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
+    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate);
+void kirie_plain_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y);
+void kirie_plain_bf16_upscale_norm(
+    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    const float *shift, float epsilon, uint16_t *y);
 void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y);
 void kirie_plain_bf16_layer_norm_rows(
     size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
     float epsilon, uint16_t *y, size_t y_stride);
+void kirie_plain_bf16_attention_pack(
+    const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
+    const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
+    uint16_t *packed_v);
 void kirie_plain_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride,
-    const float *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v,
-    uint16_t *out, size_t out_stride, float *scratch);
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
 
 // MARK: convolution
 
@@ -140,13 +188,39 @@ void kirie_depthwise3x3_row(
     size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
     const float *weight, const float *bias, int gelu, float *y);
 
+// The same on bf16 numbers, weights and sums in fp32; only where kirie_has_bf16. GELU is the short one.
+void kirie_bf16_depthwise3x3_row(
+    size_t width, size_t channels, size_t stride, const uint16_t *above, const uint16_t *at, const uint16_t *below,
+    const float *weight, const float *bias, int gelu, uint16_t *y);
+// One row of a 3 x 3 convolution of stride 2 with zero padding of 1 over a picture of fp32 planes (planes, height, width),
+// and GELU: y (ceil(width / 2), channels) in bf16, weight (planes, 9, channels). Channels in multiples of 32 are fast.
+void kirie_bf16_planes3x3_row(
+    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t channels, const float *weight,
+    const float *bias, uint16_t *y);
+// x = x * Phi(x) in place, any count, by a polynomial: the error is below 3e-5 of x or 1.4e-5, and then that of bf16.
+void kirie_bf16_gelu(size_t count, uint16_t *x);
+void kirie_plain_bf16_depthwise3x3_row(
+    size_t width, size_t channels, size_t stride, const uint16_t *above, const uint16_t *at, const uint16_t *below,
+    const float *weight, const float *bias, int gelu, uint16_t *y);
+void kirie_plain_bf16_planes3x3_row(
+    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t channels, const float *weight,
+    const float *bias, uint16_t *y);
+void kirie_plain_bf16_gelu(size_t count, uint16_t *x);
+
+// MARK: masks at the picture's size
+
+// y[n] = the sum of weights[i] * rows[i][n] for four rows; count x 16.
+void kirie_combine_rows(size_t count, const float *const *rows, const float *weights, float *y);
+// Bit n of words says whether that sum is above 0; counts those above 1 and above -1 into inner and outer. count x 64.
+void kirie_threshold_rows(
+    size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer);
+
 // MARK: one level's kernels
 
 // The kernels of one instruction set under the names above, so that a test can hold each against its plain twin.
 typedef struct {
     void (*layer_norm_rows)(
         size_t, size_t, const float *, size_t, const float *, const float *, float, float *, size_t);
-    void (*layer_norm_columns)(size_t, size_t, float *, size_t, const float *, const float *, float);
     void (*gelu)(size_t, float *);
     void (*relu)(size_t, float *);
     void (*add)(size_t, const float *, float *);
@@ -155,10 +229,14 @@ typedef struct {
         const float *, int);
     void (*softmax_over_tokens)(size_t, size_t, float *);
     void (*softmax_step)(size_t, size_t, float *, float *, float *, float *);
-    void (*transpose64)(size_t, const float *, float *, size_t);
     void (*scale_columns)(size_t, size_t, const float *, float *, size_t);
     void (*gelu_dot)(
         size_t, size_t, const float *, size_t, const float *, const float *, size_t, float *, size_t);
+    void (*center_columns)(size_t, float *, const float *, float *);
+    void (*norm_factors)(
+        size_t, const float *, const float *, const float *, float *, float, float, float *);
+    void (*upscale_norm)(
+        size_t, float *, const float *, const float *, const float *, const float *, const float *, float);
     void (*attention_tile)(
         const kirie_attention_shape *, size_t, const float *, size_t, const int32_t *, const int32_t *, float,
         const float *, size_t, const float *, size_t, const float *, const float *, const float *, float *, size_t,
@@ -166,6 +244,8 @@ typedef struct {
     void (*depthwise3x3_row)(
         size_t, size_t, size_t, const float *, const float *, const float *, const float *, const float *, int,
         float *);
+    void (*combine_rows)(size_t, const float *const *, const float *, float *);
+    void (*threshold_rows)(size_t, const float *const *, const float *, uint64_t *, size_t *, size_t *);
 } kirie_kernels;
 
 // The kernels of that level; those of the best level that this processor runs where it does not run that one.

@@ -1,0 +1,78 @@
+import Imaging
+package import SegmentAnything
+import Segmentation
+import Synchronization
+package import Tensors
+
+/// How near one precision's masks come to those of another, prompt by prompt.
+///
+/// The exact side plays the user of ``ClickSession`` on every object: a box, a click with its three masks, and clicks
+/// that correct; the other side gets the same prompts and its masks are compared, each with its counterpart.
+package struct Agreement: Sendable {
+    /// One precision of a model.
+    package typealias Side = (encoder: SamEncoder, decoder: SamDecoder)
+
+    private let exact: Side
+    private let other: Side
+    private let corrections: Int
+    private let pool: ThreadPool
+
+    package init(exact: Side, other: Side, corrections: Int, pool: ThreadPool) {
+        self.exact = exact
+        self.other = other
+        self.corrections = corrections
+        self.pool = pool
+    }
+
+    /// The mean IoU over the masks of a set, and how many there were.
+    ///
+    /// - Parameter progress: called after each picture with how many are done.
+    package func measure(_ set: DataSet, progress: (Int) -> Void) throws -> (mean: Double, masks: Int) {
+        var all: [Double] = []
+        for (index, picture) in set.pictures.enumerated() {
+            let instances = Instance.all(in: try LabelMap(file: picture.labels))
+            let image = try ImageDecoder().decode(file: picture.image)
+            let mine = try exact.decoder.prepare(exact.encoder.encode(image, pool: pool), pool: pool)
+            let theirs = try other.decoder.prepare(other.encoder.encode(image, pool: pool), pool: pool)
+            let found = Mutex<[Int: Result<[Double], any Error>]>([:])
+            pool.parallel(instances.count) { index in
+                let result = Result { try compare(instances[index], mine, theirs) }
+                found.withLock { $0[index] = result }
+            }
+            for (_, result) in found.withLock({ $0 }).sorted(by: { $0.key < $1.key }) { all += try result.get() }
+            progress(index + 1)
+        }
+        return (all.reduce(0, +) / Double(max(1, all.count)), all.count)
+    }
+
+    private func compare(
+        _ instance: Instance, _ mine: SamDecoder.PreparedImage, _ theirs: SamDecoder.PreparedImage
+    ) throws -> [Double] {
+        var answers: [Double] = []
+        func predict(_ prompt: Prompt, multimask: Bool) throws -> PredictedMask? {
+            let selection: MaskSelection = multimask ? .multiple : .single
+            func masks(_ side: Side, _ image: SamDecoder.PreparedImage) throws -> [PredictedMask] {
+                side.decoder.masks(
+                    try side.decoder.decode(prompt, on: image, selection: selection, pool: .inline), on: image,
+                    isRanked: false, pool: .inline)
+            }
+            let masks = (try masks(exact, mine), try masks(other, theirs))
+            for (a, b) in zip(masks.0, masks.1) {
+                let union = zip(a.mask.pixels, b.mask.pixels).count { $0 | $1 == 1 }
+                let both = zip(a.mask.pixels, b.mask.pixels).count { $0 & $1 == 1 }
+                answers.append(union == 0 ? 1 : Double(both) / Double(union))
+            }
+            return masks.0.max { $0.predictedIoU < $1.predictedIoU }
+        }
+        _ = try predict(Prompt(box: instance.box), multimask: false)
+        var points = [LabeledPoint(x: Double(instance.centre.x), y: Double(instance.centre.y))]
+        var current = try predict(Prompt(points: points), multimask: true)
+        for _ in 0..<corrections {
+            guard let mask = current, let click = ClickSession.correction(of: mask.mask, towards: instance.mask)
+            else { break }
+            points.append(click)
+            current = try predict(Prompt(points: points, mask: mask.lowResolutionLogits), multimask: false)
+        }
+        return answers
+    }
+}

@@ -1,0 +1,129 @@
+import CKernels
+import Tensors
+
+/// Products over tiles of 64 image tokens, in fp32 or in bf16 with sums in fp32.
+///
+/// The left operand lies by rows, (rows, depth). The right one is (depth, columns) in fp32; in bf16 two neighbours
+/// along the depth lie side by side, (depth / 2, columns, 2), as the processor takes them. A row's bits do not depend
+/// on how many rows come along.
+struct TileArithmetic: Sendable {
+    /// How operands are written: `float32` or `bfloat16`.
+    let type: ElementType
+
+    var isNarrow: Bool { type == .bfloat16 }
+
+    /// Bytes of `count` numbers.
+    func bytes(_ count: Int) -> Int { count * type.byteCount }
+
+    /// Numbers between neighbouring groups of `columns` columns of a right operand.
+    func columnStep(_ columns: Int) -> Int { isNarrow ? 2 * columns : columns }
+
+    /// c (+)= a b, for `groups` products whose operands lie side by side.
+    ///
+    /// - Parameters:
+    ///   - aStep: numbers from one group's left operand to the next, and likewise for b and c.
+    ///   - aStride: numbers from row to row of the left operand.
+    ///   - bStride: columns from one depth to the next of the right operand.
+    func product(
+        groups: Int = 1, rows: Int, columns: Int = 64, depth: Int, a: UnsafeRawPointer, aStep: Int = 0, aStride: Int,
+        b: UnsafeRawPointer, bStep: Int = 0, bStride: Int = 64, c: UnsafeMutablePointer<Float>, cStep: Int = 0,
+        cStride: Int = 64, accumulate: Bool = false
+    ) {
+        if isNarrow {
+            kirie_bf16_products(
+                groups, rows, columns, depth / 2, a.assumingMemoryBound(to: UInt16.self), aStep, aStride,
+                b.assumingMemoryBound(to: UInt16.self), bStep, bStride, c, cStep, cStride, accumulate ? 1 : 0)
+        } else {
+            kirie_products(
+                groups, rows, columns, depth, a.assumingMemoryBound(to: Float.self), aStep, aStride, 1,
+                b.assumingMemoryBound(to: Float.self), bStep, bStride, c, cStep, cStride, accumulate ? 1 : 0)
+        }
+    }
+
+    /// Writes `count` numbers as a left operand keeps them.
+    func writeRow(_ count: Int, _ x: UnsafePointer<Float>, to y: UnsafeMutableRawPointer) {
+        if isNarrow {
+            kirie_bf16_narrow(count, x, y.assumingMemoryBound(to: UInt16.self))
+        } else {
+            y.assumingMemoryBound(to: Float.self).update(from: x, count: count)
+        }
+    }
+
+    /// Writes (depth, columns) numbers as a right operand keeps them.
+    func writeColumns(
+        depth: Int, columns: Int = 64, _ x: UnsafePointer<Float>, to y: UnsafeMutableRawPointer
+    ) {
+        if isNarrow {
+            kirie_bf16_pair_rows(depth, columns, x, columns, y.assumingMemoryBound(to: UInt16.self))
+        } else {
+            y.assumingMemoryBound(to: Float.self).update(from: x, count: depth * columns)
+        }
+    }
+
+    /// y += x, whatever the order of the numbers.
+    func add(_ count: Int, _ x: UnsafeRawPointer, to y: UnsafeMutableRawPointer) {
+        if isNarrow {
+            kirie_bf16_add(count, x.assumingMemoryBound(to: UInt16.self), y.assumingMemoryBound(to: UInt16.self))
+        } else {
+            kirie_add(count, x.assumingMemoryBound(to: Float.self), y.assumingMemoryBound(to: Float.self))
+        }
+    }
+
+    /// A matrix as a left operand.
+    func matrix(_ tensor: Tensor) -> TileOperand {
+        TileOperand(type: type, count: tensor.count) { memory in
+            tensor.withUnsafeBufferPointer { elements in
+                if let elements = elements.baseAddress { writeRow(tensor.count, elements, to: memory) }
+            }
+        }
+    }
+}
+
+/// Numbers of either type that are written once and then only read.
+///
+/// `@unchecked Sendable`: `memory` is written before the object can be reached by anybody else.
+final class TileOperand: @unchecked Sendable {
+    private let memory: UnsafeMutableRawBufferPointer
+    private let type: ElementType
+
+    var byteCount: Int { memory.count }
+
+    init(type: ElementType, count: Int, _ write: (UnsafeMutableRawPointer) -> Void) {
+        self.type = type
+        memory = .allocate(byteCount: max(64, count * type.byteCount), alignment: 64)
+        if let start = memory.baseAddress { write(start) }
+    }
+
+    deinit { memory.deallocate() }
+
+    /// The number at `index`; valid as long as the object.
+    func at(_ index: Int) -> UnsafeRawPointer {
+        guard let start = memory.baseAddress else { preconditionFailure("operands are never empty") }
+        return UnsafeRawPointer(start + index * type.byteCount)
+    }
+}
+
+/// Hands out the parts of one block of memory.
+struct MemoryParts {
+    private let base: UnsafeMutablePointer<Float>?
+    /// Floats handed out so far, in whole cache lines.
+    private(set) var count = 0
+
+    /// Hands out parts of `base`; without one it only counts, and the parts must not be touched.
+    init(_ base: UnsafeMutablePointer<Float>?) { self.base = base }
+
+    mutating func floats(_ count: Int) -> UnsafeMutablePointer<Float> {
+        defer { self.count += (count + 15) / 16 * 16 }
+        guard let base else { return Self.nowhere }
+        return base + self.count
+    }
+
+    mutating func numbers(_ count: Int, _ type: ElementType) -> UnsafeMutableRawPointer {
+        UnsafeMutableRawPointer(floats((count * type.byteCount + 3) / 4))
+    }
+
+    private static var nowhere: UnsafeMutablePointer<Float> {
+        guard let nowhere = UnsafeMutablePointer<Float>(bitPattern: 64) else { preconditionFailure("64 is not 0") }
+        return nowhere
+    }
+}
