@@ -14,7 +14,8 @@ import Testing
         func load(_ number: Int, _ revision: Int) async throws {
             let own = FunctionsLibrary.own
             let changed = FunctionsLibrary.source.replacing(
-                "local PROTOCOL, REVISION = \(own.protocolNumber), \(own.revision)", with: "local PROTOCOL, REVISION = \(number), \(revision)")
+                "local PROTOCOL, REVISION = \(own.protocolNumber), \(own.revision)",
+                with: "local PROTOCOL, REVISION = \(number), \(revision)")
             try #require(changed != FunctionsLibrary.source)
             try await redis.loadFunctions(changed)
         }
