@@ -9,7 +9,9 @@ checkpoint; a stopped main process (SIGSTOP) pauses all of it.
 Each worker process has one thread and its share of the batch, and the gradients are averaged once a step: on a machine that
 others use too, threads that meet at every layer would mostly wait for one another.
 The learning rate is constant after its warm-up and falls as a cosine over the last `--cooldown` steps, so a run
-can be prolonged by giving a larger `--steps` to a checkpoint from before its cooldown.
+can be prolonged by giving a larger `--steps` to a checkpoint from before its cooldown. With `--cooldown-minutes` it falls
+from the first step of that run on, and the run ends when the time is over; what is over is kept in the checkpoint, so a
+cooldown may be stopped and go on, at another size too.
 """
 
 import argparse
@@ -184,21 +186,21 @@ def work(rank, arguments):
         initialise(model, arguments.init)
     average = Average(model, arguments.average)
     updates = optimizers(model, arguments)
-    step = 0
+    step, cooled = 0, 0.0
     if path.exists():
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         average.model.load_state_dict(state["average"])
         for optimizer, saved in zip(updates, state["optimizers"]):
             optimizer.load_state_dict(saved)
-        step = state["step"]
+        step, cooled = state["step"], state.get("cooled", 0.0)
         if rank == 0:
             print(f"resumed at step {step}", flush=True)
 
     def checkpoint():
         if rank == 0:
             parts = {"model": model.state_dict(), "average": average.model.state_dict()}
-            save(path, step=step, optimizers=[optimizer.state_dict() for optimizer in updates], **parts)
+            save(path, step=step, cooled=elapsed, optimizers=[optimizer.state_dict() for optimizer in updates], **parts)
 
     share = arguments.batch // workers
     examples = data.Examples(
@@ -214,7 +216,7 @@ def work(rank, arguments):
     saved = began = time.monotonic()
     window = []
     model.train()
-    stop, elapsed = False, 0.0
+    stop, elapsed = False, cooled
     beginning = time.monotonic()
     while step < arguments.steps and not stop:
         rate = learning_rate(step, elapsed, arguments)
@@ -227,7 +229,7 @@ def work(rank, arguments):
         model.zero_grad(set_to_none=True)
         loss.backward()
         if arguments.cooldown_minutes:
-            elapsed = (time.monotonic() - beginning) / (60 * arguments.cooldown_minutes)
+            elapsed = cooled + (time.monotonic() - beginning) / (60 * arguments.cooldown_minutes)
         stop, elapsed = average_gradients(model, bool(stopping) or elapsed >= 1, elapsed, workers)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True))
         if math.isfinite(norm):
@@ -272,7 +274,7 @@ def main():
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--cooldown", type=int, default=0)
-    parser.add_argument("--cooldown-minutes", type=float, help="let this whole run be a cooldown of that time, then end")
+    parser.add_argument("--cooldown-minutes", type=float, help="let this run be a cooldown of that time, then end")
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--muon", type=float, default=0.5, help="RMS of Muon's updates per learning rate; 0: AdamW alone")
     parser.add_argument("--decay", type=float, default=0.05)
