@@ -193,7 +193,7 @@ def work(rank, arguments):
         average.model.load_state_dict(state["average"])
         for optimizer, saved in zip(updates, state["optimizers"]):
             optimizer.load_state_dict(saved)
-        step, cooled = state["step"], state.get("cooled", 0.0)
+        step, cooled = state["step"], state["cooled"] if arguments.cooldown_minutes else 0.0
         if rank == 0:
             print(f"resumed at step {step}", flush=True)
 
