@@ -21,7 +21,7 @@ class Shape:
     widths: tuple = (40, 80, 160, 192)
     depths: tuple = (2, 2, 4, 2)
     heads: tuple = (2, 5, 5, 6)
-    windows: tuple = (8, 8, 12, 8)
+    windows: tuple = (8, 8, 8, 8)
     strides: tuple = (2, 2, 1)
     decoder_width: int = 128
     decoder_hidden: int = 512

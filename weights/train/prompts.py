@@ -53,10 +53,10 @@ def draw(rng, parts, wholes, count):
         if not pools[k]:
             pools[k] = list(rng.permutation(ids))
         mask = layer == pools[k].pop()
-        targets[i] = mask.reshape(size // 4, 4, size // 4, 4).sum(axis=(1, 3))
+        targets[i] = cv2.resize(mask.astype(np.uint8) * 16, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
         choice = rng.random()
-        if choice < 0.6:
-            if choice < 0.3:
+        if choice < 0.65:
+            if choice < 0.4:
                 x, y = farthest_interior(mask)
             else:
                 ys, xs = np.nonzero(mask)

@@ -1,6 +1,6 @@
 """Trains a small Segment Anything from nothing.
 
-    python train.py --cache CACHE --scenes SCENES --run RUN --size 192 --steps 20000 --cooldown 4000
+    python train.py --cache CACHE --scenes SCENES --run RUN --size 256 --steps 20000 --cooldown 4000
 
 The run's folder holds `checkpoint.pt` (resumed from when present, replaced as a whole), `log` lines go to standard output.
 A step's data, prompts and number of refinements depend on the seed and the step alone. SIGTERM ends the run after a
@@ -8,8 +8,10 @@ checkpoint; a stopped main process (SIGSTOP) pauses all of it.
 
 Each worker process has one thread and its share of the batch, and the gradients are averaged once a step: on a machine that
 others use too, threads that meet at every layer would mostly wait for one another.
- The learning rate is constant after its warm-up and falls as a cosine over the last `--cooldown` steps, so a run
-can be prolonged by giving a larger `--steps` to a checkpoint from before its cooldown.
+The learning rate is constant after its warm-up and falls as a cosine over the last `--cooldown` steps, so a run
+can be prolonged by giving a larger `--steps` to a checkpoint from before its cooldown. With `--cooldown-minutes` it falls
+from the first step of that run on, and the run ends when the time is over; what is over is kept in the checkpoint, so a
+cooldown may be stopped and go on, at another size too.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import signal
 import time
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
@@ -31,6 +34,7 @@ import evaluate
 import losses
 import prompts
 from model import Sam, normalise
+from muon import Muon
 
 
 class Average:
@@ -66,11 +70,14 @@ def learning_rate(step, elapsed, arguments):
 
 def passes(rng):
     """How often the decoder runs on one batch: once, or with clicks where the last mask was wrong."""
-    return int(rng.choice([1, 2, 3, 4, 6], p=[0.5, 0.28, 0.12, 0.06, 0.04]))
+    return int(rng.choice([1, 2, 3, 5], p=[0.55, 0.25, 0.12, 0.08]))
 
 
 def forward(model, batch, rng, rounds):
-    """The losses of one batch, one entry a pass of the decoder."""
+    """The losses of one batch: those of the first pass of the decoder and, where there are more, of the last one.
+
+    The passes between only make the masks that the next clicks correct.
+    """
     images, targets, points, kinds = batch
     count = targets.shape[1]
     targets = targets.flatten(0, 1).float() / 16
@@ -81,12 +88,14 @@ def forward(model, batch, rng, rounds):
         embeddings = model.encode(normalise(images))
     masks = None
     for i in range(rounds):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.set_grad_enabled(i in (0, rounds - 1)), torch.autocast("cpu", dtype=torch.bfloat16):
             logits, predicted = model.decode(embeddings, points, kinds, masks, count)
         if i == 0:
             results.append(losses.measure(logits, predicted, targets, 1 - 0.5 * clicked, 0.5 + 0.5 * clicked))
-        else:
+        elif i == rounds - 1:
             results.append(losses.measure(logits, predicted, targets, 1.0, 0.0))
+        if i == rounds - 1:
+            break
         with torch.no_grad():
             # After a click the best scored of three goes on; after more, the single mask.
             chosen = torch.where((clicked > 0) & (i == 0), 1 + predicted[:, 1:].argmax(dim=1), 0)
@@ -109,12 +118,34 @@ def deaf(_):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def groups(model, decay):
-    """Weight decay for matrices and kernels only."""
-    named = list(model.named_parameters())
-    plain = [p for n, p in named if p.ndim < 2 or "embed" in n or "token" in n or "attention_biases" in n]
-    decayed = [p for n, p in named if not (p.ndim < 2 or "embed" in n or "token" in n or "attention_biases" in n)]
-    return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+def initialise(model, path):
+    """Begins with the weights of an exported file; a smaller window takes the part of its bias tables that it uses."""
+    own = model.state_dict()
+    for name, tensor in safetensors.torch.load_file(path).items():
+        if name.endswith("attention_bias_idxs"):
+            continue
+        if name.endswith("attention_biases") and tensor.shape != own[name].shape:
+            theirs, mine = (math.isqrt(t.shape[1]) for t in (tensor, own[name]))
+            tensor = tensor.view(-1, theirs, theirs)[:, :mine, :mine].flatten(1)
+        own[name].copy_(tensor)
+
+
+def optimizers(model, arguments):
+    """Muon for the matrices of layers (kernels count as matrices), AdamW for all else; decay for matrices and kernels."""
+    matrices, kernels, plain = [], [], []
+    for name, p in model.named_parameters():
+        if p.ndim < 2 or "embed.weight" in name or "embeddings" in name or "token" in name or "biases" in name:
+            plain.append(p)
+        elif arguments.muon and min(p.shape[0], p[0].numel()) >= 32:
+            matrices.append(p)
+        else:
+            kernels.append(p)
+    decay = arguments.decay
+    adam = [{"params": kernels, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    result = [torch.optim.AdamW(adam, lr=arguments.rate, betas=(0.9, 0.98), foreach=True)]
+    if matrices:
+        result.append(Muon(matrices, lr=arguments.rate, scale=arguments.muon, weight_decay=decay))
+    return result
 
 
 def average_gradients(model, stop, elapsed, workers):
@@ -151,22 +182,25 @@ def work(rank, arguments):
         )
     path = arguments.run / "checkpoint.pt"
     model = Sam().to(memory_format=torch.channels_last)
+    if arguments.init:
+        initialise(model, arguments.init)
     average = Average(model, arguments.average)
-    optimizer = torch.optim.AdamW(groups(model, arguments.decay), lr=arguments.rate, betas=(0.9, 0.98), foreach=True)
-    step = 0
+    updates = optimizers(model, arguments)
+    step, cooled = 0, 0.0
     if path.exists():
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         average.model.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        step = state["step"]
+        for optimizer, saved in zip(updates, state["optimizers"]):
+            optimizer.load_state_dict(saved)
+        step, cooled = state["step"], state["cooled"] if arguments.cooldown_minutes else 0.0
         if rank == 0:
             print(f"resumed at step {step}", flush=True)
 
     def checkpoint():
         if rank == 0:
-            parts = {"model": model, "average": average.model, "optimizer": optimizer}
-            save(path, step=step, **{name: part.state_dict() for name, part in parts.items()})
+            parts = {"model": model.state_dict(), "average": average.model.state_dict()}
+            save(path, step=step, cooled=elapsed, optimizers=[optimizer.state_dict() for optimizer in updates], **parts)
 
     share = arguments.batch // workers
     examples = data.Examples(
@@ -182,24 +216,25 @@ def work(rank, arguments):
     saved = began = time.monotonic()
     window = []
     model.train()
-    stop, elapsed = False, 0.0
+    stop, elapsed = False, cooled
     beginning = time.monotonic()
     while step < arguments.steps and not stop:
         rate = learning_rate(step, elapsed, arguments)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in updates for group in optimizer.param_groups):
             group["lr"] = rate
         # The number of passes is the same for all workers, so that none waits for another.
         rounds = passes(np.random.default_rng((arguments.seed, step)))
         results = forward(model, next(loader), np.random.default_rng((arguments.seed, step, rank)), rounds)
         loss = sum(result.total for result in results) / len(results)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         if arguments.cooldown_minutes:
-            elapsed = (time.monotonic() - beginning) / (60 * arguments.cooldown_minutes)
+            elapsed = cooled + (time.monotonic() - beginning) / (60 * arguments.cooldown_minutes)
         stop, elapsed = average_gradients(model, bool(stopping) or elapsed >= 1, elapsed, workers)
         norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True))
         if math.isfinite(norm):
-            optimizer.step()
+            for optimizer in updates:
+                optimizer.step()
             if rank == 0:
                 average.update(model, step)
         step += 1
@@ -232,17 +267,19 @@ def main():
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--scenes", type=pathlib.Path, required=True)
     parser.add_argument("--run", type=pathlib.Path, required=True)
-    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--init", type=pathlib.Path, help="weights to begin with, as export.py writes them")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step, over all workers")
-    parser.add_argument("--prompts", type=int, default=6, help="prompts a picture")
+    parser.add_argument("--prompts", type=int, default=8, help="prompts a picture")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--cooldown", type=int, default=0)
-    parser.add_argument("--cooldown-minutes", type=float, help="let this whole run be a cooldown of that time, then end")
+    parser.add_argument("--cooldown-minutes", type=float, help="let this run be a cooldown of that time, then end")
     parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--muon", type=float, default=0.5, help="RMS of Muon's updates per learning rate; 0: AdamW alone")
     parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--average", type=float, default=0.998)
-    parser.add_argument("--scene-share", type=float, default=0.3)
+    parser.add_argument("--scene-share", type=float, default=0.15)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--validate-every", type=int, default=500)
