@@ -187,13 +187,17 @@ public final class JobFollower: Sendable {
     }
 
     /// Those of the jobs that ended, with their results.
-    private func endings(among references: [JobReference]) async throws(ClusterError) -> [JobEnding] {
+    private func endings(among references: [JobReference]) async throws -> [JobEnding] {
+        // Both questions in one round trip: a click's answer is mostly one job that has just ended well.
+        async let found = broker.results(references)
         let statuses = try await broker.status(references)
         let over = zip(references, statuses).filter { $0.1?.state.isTerminal ?? true }
-        let done = over.filter { $0.1?.state == .done }.map(\.0)
-        let results = Dictionary(
-            zip(done, try await broker.results(done)).compactMap { pair in pair.1.map { (pair.0, $0) } },
+        var results = Dictionary(
+            zip(references, try await found).compactMap { pair in pair.1.map { (pair.0, $0) } },
             uniquingKeysWith: { first, _ in first })
+        // A job that ended between the two answers.
+        let late = over.filter { $0.1?.state == .done && results[$0.0] == nil }.map(\.0)
+        for (reference, result) in zip(late, try await broker.results(late)) { results[reference] = result }
         return over.map { reference, status in
             JobEnding(reference: reference, state: status?.state, result: results[reference], error: status?.error)
         }

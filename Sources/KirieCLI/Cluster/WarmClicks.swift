@@ -18,9 +18,16 @@ struct WarmClicks {
         self.seed = seed
     }
 
+    /// One decoder with all threads, as `kirie up` starts it, for the time; two that share the images, for the lookups.
     func measure() async throws -> JSONLine {
+        let alone = try await measure(decoders: 1, threads: nil)
+        let shared = try await measure(decoders: 2, threads: 1)
+        return .object([("one_decoder", alone), ("two_decoders", shared)])
+    }
+
+    private func measure(decoders count: Int, threads: Int?) async throws -> JSONLine {
         let encoders = try await bed.start("encoder", count: 1, threads: nil)
-        let decoders = try await bed.start("decoder", count: 2, threads: 1)
+        let decoders = try await bed.start("decoder", count: count, threads: threads)
         let (images, model) = try await bed.encodePictures(16, seed: seed)
         await bed.stop(encoders)
         let client = Job.makeIdentifier()
@@ -71,11 +78,25 @@ struct WarmClicks {
         return .object([
             ("clicks", .whole(times.count)), ("load", .number(load)), ("decoders", .whole(decoders.count)),
             ("decode_ms", Times(times.map(\.decode)).figures), ("overhead_ms", Times(times.map(\.beside)).figures),
+            ("wait_ms", quantiles(after.line(.decode, .interactive).wait, before.line(.decode, .interactive).wait)),
+            (
+                "service_ms",
+                quantiles(after.line(.decode, .interactive).service, before.line(.decode, .interactive).service)
+            ),
             ("total_ms", Times(times.map { $0.decode + $0.beside }).figures), ("embedding_lookups", .whole(lookups)),
             (
                 "fetched_share",
                 .number(lookups == 0 ? 0 : (Double(fetches) / Double(lookups) * 10_000).rounded() / 10_000)
             ),
+        ])
+    }
+
+    /// Of what was counted between two readings, by Redis's clock: from submit to take, from take to complete.
+    private func quantiles(_ after: DurationHistogram, _ before: DurationHistogram) -> JSONLine {
+        let between = after.since(before)
+        return .object([
+            ("p50", JSONLine(milliseconds: between.quantile(0.5))),
+            ("p99", JSONLine(milliseconds: between.quantile(0.99))),
         ])
     }
 
