@@ -187,19 +187,28 @@ public final class JobFollower: Sendable {
     }
 
     /// Those of the jobs that ended, with their results.
-    private func endings(among references: [JobReference]) async throws -> [JobEnding] {
-        // Both questions in one round trip: a click's answer is mostly one job that has just ended well.
-        async let found = broker.results(references)
-        let statuses = try await broker.status(references)
-        let over = zip(references, statuses).filter { $0.1?.state.isTerminal ?? true }
-        var results = Dictionary(
-            zip(references, try await found).compactMap { pair in pair.1.map { (pair.0, $0) } },
-            uniquingKeysWith: { first, _ in first })
-        // A job that ended between the two answers.
-        let late = over.filter { $0.1?.state == .done && results[$0.0] == nil }.map(\.0)
-        for (reference, result) in zip(late, try await broker.results(late)) { results[reference] = result }
-        return over.map { reference, status in
-            JobEnding(reference: reference, state: status?.state, result: results[reference], error: status?.error)
+    ///
+    /// A job has a result exactly when it is done, so the result alone tells, at the price of a GET: a click's answer is
+    /// mostly one job that has just ended well. Only jobs without one are asked how they are.
+    private func endings(among references: [JobReference]) async throws(ClusterError) -> [JobEnding] {
+        var results: [JobReference: RedisBytes] = [:]
+        for (reference, result) in zip(references, try await broker.results(references)) {
+            if let result { results[reference] = result }
         }
+        let others = references.filter { results[$0] == nil }
+        let statuses = others.isEmpty ? [] : try await broker.status(others)
+        let over = zip(others, statuses).filter { $0.1?.state.isTerminal ?? true }
+        // Jobs that ended between the two answers.
+        let late = over.filter { $0.1?.state == .done }.map(\.0)
+        let lateResults = late.isEmpty ? [] : try await broker.results(late)
+        let found = Dictionary(zip(late, lateResults), uniquingKeysWith: { first, _ in first })
+        let done = references.compactMap { reference in
+            results[reference].map { JobEnding(reference: reference, state: .done, result: $0, error: nil) }
+        }
+        return done
+            + over.map { reference, status in
+                JobEnding(
+                    reference: reference, state: status?.state, result: found[reference] ?? nil, error: status?.error)
+            }
     }
 }
