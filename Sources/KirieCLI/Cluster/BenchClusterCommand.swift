@@ -29,6 +29,9 @@ extension BenchCommand {
         @Option(name: .long, help: "Clicks to measure.")
         var clicks = 1000
 
+        @Option(name: .long, help: "The share of their time that decoders are busy with the clicks.")
+        var load = 0.2
+
         @Option(name: .customLong("queue-length"), help: "Jobs in the long queue.")
         var queueLength = 1_000_000
 
@@ -42,6 +45,7 @@ extension BenchCommand {
             if !(10...1_000_000).contains(clicks) {
                 throw ValidationError("--clicks takes a number from 10 to 1000000.")
             }
+            if !(0.001...0.95).contains(load) { throw ValidationError("--load takes a share from 0.001 to 0.95.") }
             if !(1000...10_000_000).contains(queueLength) {
                 throw ValidationError("--queue-length takes a number from 1000 to 10000000.")
             }
@@ -60,7 +64,7 @@ extension BenchCommand {
                     Terminal.complain("kirie bench cluster: \(part.rawValue)…")
                     let figure: JSONLine =
                         switch part {
-                        case .click: try await WarmClicks(bed, clicks: clicks, seed: seed).measure()
+                        case .click: try await WarmClicks(bed, clicks: clicks, load: load, seed: seed).measure()
                         case .broker: try await BrokerThroughput(bed).measure()
                         case .queue: try await LongQueue(bed, length: queueLength).measure()
                         case .decoders: try await DecoderScaling(bed, seed: seed).measure()

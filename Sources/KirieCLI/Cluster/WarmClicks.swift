@@ -10,10 +10,12 @@ struct WarmClicks {
     private let bed: BenchBed
     private let clicks: Int
     private let seed: UInt64
-    private let load = 0.2
+    private let load: Double
 
-    init(_ bed: BenchBed, clicks: Int, seed: UInt64) {
+    /// - Parameter load: the share of their time that decoders are to be busy.
+    init(_ bed: BenchBed, clicks: Int, load: Double, seed: UInt64) {
         self.bed = bed
+        self.load = load
         self.clicks = clicks
         self.seed = seed
     }
