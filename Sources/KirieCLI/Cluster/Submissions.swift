@@ -125,12 +125,19 @@ final class Submissions: Sendable {
 
     private func read(_ reader: JobLineReader, _ name: String) async throws -> [Request]? {
         guard let entries = try await reader.next() else { return nil }
-        // Several pictures are hashed at a time; the requests stay in the order of the lines.
+        // Lines are read one after the other, so that of two with one id it is the later that is refused; several pictures
+        // are hashed at a time, and the requests stay in the order of the lines.
         let results = try await withThrowingTaskGroup(of: (Int, Request?).self) { group in
             var results: [Request?] = Array(repeating: nil, count: entries.count)
+            var waiting = 0
             for (index, entry) in entries.enumerated() {
-                if index >= 8, let (done, request) = try await group.next() { results[done] = request }
-                group.addTask { (index, try await self.request(entry, name)) }
+                if waiting >= 8, let (done, request) = try await group.next() {
+                    results[done] = request
+                    waiting -= 1
+                }
+                guard let (place, line) = try await parsed(entry, name) else { continue }
+                waiting += 1
+                group.addTask { (index, try await self.request(place, line)) }
             }
             for try await (done, request) in group { results[done] = request }
             return results
@@ -141,7 +148,10 @@ final class Submissions: Sendable {
         return results.compactMap(\.self)
     }
 
-    private func request(_ entry: JobLineReader.Entry, _ name: String) async throws -> Request? {
+    /// A line that is whole and whose id did not come before; what is wrong with any other is told.
+    private func parsed(
+        _ entry: JobLineReader.Entry, _ name: String
+    ) async throws -> (place: JobPlace, line: JobLine)? {
         switch entry {
         case .tooLong(let number, let bytes):
             let reason = "a line of \(bytes) bytes; at most \(JobLineReader.longestLine) are read"
@@ -158,7 +168,7 @@ final class Submissions: Sendable {
                 try await complain(place, field: "id", "the id \(id) is that of line \(earlier) too")
                 return nil
             }
-            return try await request(place, line)
+            return (place, line)
         }
     }
 
