@@ -248,7 +248,7 @@ public struct Broker: Sendable {
 
 extension Array {
     /// Stretches of at most `size` elements.
-    func chunks(of size: Int) -> [[Element]] {
+    package func chunks(of size: Int) -> [[Element]] {
         stride(from: 0, to: count, by: size).map { Array(self[$0..<Swift.min($0 + size, count)]) }
     }
 }

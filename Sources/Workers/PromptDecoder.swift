@@ -176,10 +176,3 @@ extension PromptAnswer {
         }
     }
 }
-
-extension Array {
-    /// Stretches of at most `size` elements.
-    fileprivate func chunks(of size: Int) -> [ArraySlice<Element>] {
-        stride(from: 0, to: count, by: size).map { self[$0..<Swift.min($0 + size, count)] }
-    }
-}

@@ -104,6 +104,7 @@ private final class Pulse: Sendable {
 
     /// Guards what the heartbeat, the drain and the monitor share.
     private let state = Mutex(State())
+
     var health: (isDraining: Bool, sinceHeartbeat: Duration?) {
         state.withLock { ($0.isDraining, $0.confirmed.map { ContinuousClock.now - $0 }) }
     }

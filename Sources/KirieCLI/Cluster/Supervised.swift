@@ -25,9 +25,6 @@ final class Supervised: Sendable {
         self.log = log
     }
 
-    /// The process identifier, while it runs.
-    var processIdentifier: Int32? { state.withLock { $0.process?.identifier } }
-
     /// How often in a row it ended soon after its start.
     var failures: Int { state.withLock { $0.failures } }
 
