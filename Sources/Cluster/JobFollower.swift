@@ -10,9 +10,10 @@ import Synchronization
 /// follower.close()                    // run() returns with the last ending
 /// try await told
 /// ```
-/// Messages are only hints: a job is known to have ended when Redis says so, and jobs of which no message came are asked
-/// for every so often. So nothing is missed when a connection breaks, and deadlines pass where no worker is alive. Its
-/// memory is that of the open jobs' names: results are fetched a few at a time, and no more before these were taken.
+/// A message that brings a small result along tells all there is to know; any other is only a hint, upon which Redis is
+/// asked. Jobs of which no message came are asked for every so often, so nothing is missed when a connection breaks, and
+/// deadlines pass where no worker is alive. Its memory is that of the open jobs' names and of a few results: no more are
+/// kept or fetched before these were taken.
 public final class JobFollower: Sendable {
     /// How many jobs are asked for in one go: their results are in memory together.
     private static let batch = 64
@@ -23,6 +24,8 @@ public final class JobFollower: Sendable {
         /// To be asked for, the longest waiting first.
         var line: ArraySlice<JobReference> = []
         var inLine: Set<JobReference> = []
+        /// Endings that came with their results and were not told of yet; at most ``JobFollower/batch``.
+        var heard: [JobEnding] = []
         /// Where the next round of questions goes on.
         var round: [JobReference] = []
         var isClosed = false
@@ -98,17 +101,16 @@ public final class JobFollower: Sendable {
     public func run(_ tell: @escaping @Sendable ([JobEnding]) async throws -> Void) async throws {
         if isOver { return }
         let channels = client.map { [broker.keys.reply($0)] } ?? partitions.map { broker.keys.events($0) }
-        let subscription = try await broker.redis.subscribe(to: channels)
+        let listening = try await broker.redis.listen(to: channels) { [self] notification in
+            switch notification {
+            case .message(let message): heard(message.payload)
+            case .resubscribed: askForAll()
+            }
+        }
+        defer { listening.cancel() }
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
-            group.addTask {
-                for await notification in subscription {
-                    switch notification {
-                    case .message(let message): self.heard(message.payload.string)
-                    case .resubscribed: self.askForAll()
-                    }
-                }
-            }
+            group.addTask { await listening.waitUntilEnded() }
             group.addTask {
                 while !Task.isCancelled {
                     try await Task.sleep(for: self.interval)
@@ -120,9 +122,9 @@ public final class JobFollower: Sendable {
             group.addTask {
                 self.askForAll()
                 for await _ in self.questions {
-                    while let batch = self.nextBatch() {
-                        let endings = try await self.endings(among: batch).filter { self.ended($0.reference) }
-                        if !endings.isEmpty { try await tell(endings) }
+                    while let endings = try await self.nextEndings() {
+                        let news = endings.filter { self.ended($0.reference) }
+                        if !news.isEmpty { try await tell(news) }
                     }
                     if self.isOver { return }
                 }
@@ -137,12 +139,17 @@ public final class JobFollower: Sendable {
 
     private var isOver: Bool { state.withLock { $0.isClosed && $0.open.isEmpty } }
 
-    /// `<id> <state>`.
-    private func heard(_ message: String) {
-        guard let id = message.split(separator: " ").first.map(String.init) else { return }
+    /// `<id> <state>`, of a job that is done also ` <result>` where that is small.
+    private func heard(_ message: RedisBytes) {
+        let message = EndingMessage(message)
         let matters = state.withLock { state in
-            guard let references = state.byIdentifier[id] else { return false }
-            state.enqueue(references)
+            guard let references = state.byIdentifier[message.id] else { return false }
+            // One id may stand for jobs of several partitions, and the message does not say in which.
+            if references.count == 1, let result = message.result, state.heard.count < Self.batch {
+                state.heard.append(JobEnding(reference: references[0], state: .done, result: result, error: nil))
+            } else {
+                state.enqueue(references)
+            }
             return true
         }
         if matters { question.yield() }
@@ -164,14 +171,20 @@ public final class JobFollower: Sendable {
         question.yield()
     }
 
-    private func nextBatch() -> [JobReference]? {
-        state.withLock { state in
-            guard !state.line.isEmpty else { return nil }
+    /// What was heard, or else what the next few questions bring; nil where there is nothing to ask.
+    private func nextEndings() async throws(ClusterError) -> [JobEnding]? {
+        let (heard, batch): ([JobEnding], [JobReference]) = state.withLock { state in
+            if !state.heard.isEmpty {
+                defer { state.heard = [] }
+                return (state.heard, [])
+            }
             let batch = Array(state.line.prefix(Self.batch))
             state.line.removeFirst(batch.count)
             state.inLine.subtract(batch)
-            return batch
+            return ([], batch)
         }
+        if !heard.isEmpty { return heard }
+        return batch.isEmpty ? nil : try await endings(among: batch)
     }
 
     /// Whether this is news.
@@ -210,5 +223,21 @@ public final class JobFollower: Sendable {
                 JobEnding(
                     reference: reference, state: status?.state, result: found[reference] ?? nil, error: status?.error)
             }
+    }
+}
+
+/// What is published when a job ends, as `kirie.lua` describes it under WAKING.
+private struct EndingMessage {
+    let id: String
+    /// The result, where it came along.
+    let result: RedisBytes?
+
+    init(_ message: RedisBytes) {
+        (id, result) = message.withUnsafeBytes { bytes in
+            let parts = bytes.split(separator: UInt8(ascii: " "), maxSplits: 2, omittingEmptySubsequences: false)
+            let id = String(decoding: parts[0], as: UTF8.self)
+            guard parts.count == 3, parts[1].elementsEqual("done".utf8) else { return (id, nil) }
+            return (id, RedisBytes(borrowing: UnsafeRawBufferPointer(rebasing: parts[2]), from: message))
+        }
     }
 }

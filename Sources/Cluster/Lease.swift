@@ -104,8 +104,8 @@ public enum LeaseName: Sendable, Hashable {
 
 /// What a take brought.
 public enum Taken<Work: Sendable>: Sendable {
-    /// Work, under a lease.
-    case work(Work)
+    /// Work, under a lease; `isLast` where nothing is left in line in this partition.
+    case work(Work, isLast: Bool)
     /// There is nothing to do in this partition.
     case idle
     /// The bound of one call was reached before anything was found: take again.

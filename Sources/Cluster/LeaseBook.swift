@@ -45,11 +45,4 @@ final class LeaseBook: Sendable {
         }
         for stop in stops { stop() }
     }
-
-    /// Stops everything; returns the leases that were held.
-    func stopAll() -> [LeaseName] {
-        let entries = state.withLock { Array($0.entries.values) }
-        for entry in entries { entry.stop() }
-        return entries.flatMap(\.names)
-    }
 }

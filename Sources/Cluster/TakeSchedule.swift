@@ -46,13 +46,19 @@ package struct TakeSchedule: Sendable {
         due[partition.index] = min(due[partition.index], look)
     }
 
+    /// When there is something to look at, unless a bell rings before.
+    package var earliest: ContinuousClock.Instant? { due.min() }
+
     /// What to do now; a partition that is to be looked at counts as looked at.
     package mutating func next(now: ContinuousClock.Instant) -> Action {
-        let order = (1...due.count).map { (last + $0) % due.count }
-        let ready = order.filter { due[$0] <= now }
-        guard let index = ready.first(where: { owned.contains(Partition($0)) }) ?? ready.first else {
-            return .wait(until: due.min() ?? now + poll)
+        let order = (1...due.count).lazy.map { [last, count = due.count] in (last + $0) % count }
+        var found: Int?
+        for index in order where due[index] <= now {
+            let isOwn = owned.contains(Partition(index))
+            if isOwn || found == nil { found = index }
+            if isOwn { break }
         }
+        guard let index = found else { return .wait(until: earliest ?? now + poll) }
         last = index
         due[index] = now + poll
         return .take(Partition(index), age: owned.contains(Partition(index)) ? .zero : patience)

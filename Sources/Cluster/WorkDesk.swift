@@ -1,40 +1,32 @@
 import Synchronization
 
 /// The schedule behind a lock, and the slots that wait on it.
+///
+/// For each thing to do one slot is woken, the one that has waited for the shortest time: its thread's memory is warm.
 final class WorkDesk: Sendable {
-    /// What a slot waits for.
-    private enum Event: Sendable {
-        /// The schedule is another than that of the version.
-        case change(since: Int)
-        /// The desk is closed.
-        case closing
-    }
-
-    private struct Waiter: Sendable {
-        let event: Event
-        let continuation: UnsafeContinuation<Void, Never>
-    }
+    private typealias Continuation = UnsafeContinuation<Void, Never>
 
     private struct State: Sendable {
         var schedule: TakeSchedule
-        var version = 0
-        var waiters: [Int: Waiter] = [:]
-        var nextWaiter = 0
+        /// Slots without work, the longest waiting first.
+        var idle: [(number: Int, continuation: Continuation)] = []
+        /// Who waits for the desk to be closed.
+        var closing: [(number: Int, continuation: Continuation)] = []
+        var nextNumber = 0
         var isClosed = false
+        /// When a slot is woken if no bell rings before.
+        var alarm: ContinuousClock.Instant?
 
-        func hasHappened(_ event: Event) -> Bool {
-            switch event {
-            case .change(let version): isClosed || version != self.version
-            case .closing: isClosed
-            }
+        mutating func number() -> Int {
+            nextNumber += 1
+            return nextNumber
         }
+    }
 
-        /// Takes out those whose event has happened.
-        mutating func released() -> [Waiter] {
-            let released = waiters.filter { hasHappened($0.value.event) }
-            for number in released.keys { waiters[number] = nil }
-            return Array(released.values)
-        }
+    /// What is to be done when the lock is released.
+    private struct Errand {
+        var awakened: [Continuation] = []
+        var alarm: ContinuousClock.Instant?
     }
 
     /// Guards the schedule and the waiting slots.
@@ -52,57 +44,82 @@ final class WorkDesk: Sendable {
     /// Where to look next, when it is time; nil when the desk is closed.
     func next() async -> (Partition, age: Duration)? {
         while true {
-            let (action, version): (TakeSchedule.Action?, Int) = state.withLock { state in
-                (state.isClosed ? nil : state.schedule.next(now: ContinuousClock.now), state.version)
+            let (action, errand): (TakeSchedule.Action?, Errand) = state.withLock { state in
+                guard !state.isClosed else { return (nil, Errand()) }
+                let action = state.schedule.next(now: ContinuousClock.now)
+                // There may be more to do than this slot can.
+                return (action, Self.settle(&state))
             }
+            run(errand)
             switch action {
             case nil: return nil
             case .take(let partition, let age): return (partition, age)
-            case .wait(let until): await wait(until, version)
+            case .wait: await waitForWork()
             }
         }
     }
 
     /// Returns when the desk is closed or the task is cancelled.
-    func waitUntilClosed() async { await wait(for: .closing) }
-
-    private func change(_ body: (inout State) -> Void) {
-        let released = state.withLock { state in
-            body(&state)
-            state.version += 1
-            return state.released()
-        }
-        for waiter in released { waiter.continuation.resume() }
-    }
-
-    /// Returns at an instant, or before it when something changed.
-    private func wait(_ until: ContinuousClock.Instant, _ version: Int) async {
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { try? await Task.sleep(until: until, clock: .continuous) }
-            group.addTask { await self.wait(for: .change(since: version)) }
-            await group.next()
-            group.cancelAll()
-        }
-    }
-
-    private func wait(for event: Event) async {
-        let number = state.withLock { state in
-            state.nextWaiter += 1
-            return state.nextWaiter
-        }
+    func waitUntilClosed() async {
+        let number = state.withLock { $0.number() }
         await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
-                // A cancellation that came before this runs found no waiter; it is seen here.
-                let now = state.withLock { state in
-                    if state.hasHappened(event) || Task.isCancelled { return true }
-                    state.waiters[number] = Waiter(event: event, continuation: continuation)
+            await withUnsafeContinuation { (continuation: Continuation) in
+                let isOver = state.withLock { state in
+                    // A cancellation that came before this found nobody waiting; it is seen here.
+                    if state.isClosed || Task.isCancelled { return true }
+                    state.closing.append((number, continuation))
                     return false
                 }
-                if now { continuation.resume() }
+                if isOver { continuation.resume() }
             }
         } onCancel: {
-            let waiter = state.withLock { $0.waiters.removeValue(forKey: number) }
-            waiter?.continuation.resume()
+            let continuation: Continuation? = state.withLock { state in
+                state.closing.firstIndex { $0.number == number }.map { state.closing.remove(at: $0).continuation }
+            }
+            continuation?.resume()
+        }
+    }
+
+    /// Returns when there may be something to do. A cancelled task is woken as the desk is closed, not before.
+    private func waitForWork() async {
+        await withUnsafeContinuation { (continuation: Continuation) in
+            let errand = state.withLock { state in
+                state.idle.append((state.number(), continuation))
+                return Self.settle(&state)
+            }
+            run(errand)
+        }
+    }
+
+    private func change(_ body: (inout State) -> Void) {
+        let errand = state.withLock { state in
+            body(&state)
+            return Self.settle(&state)
+        }
+        run(errand)
+    }
+
+    /// Wakes whom there is something to do for, and sees to it that the alarm is set for the rest.
+    private static func settle(_ state: inout State) -> Errand {
+        if state.isClosed {
+            let awakened = (state.idle + state.closing).map(\.continuation)
+            (state.idle, state.closing) = ([], [])
+            return Errand(awakened: awakened)
+        }
+        guard !state.idle.isEmpty, let earliest = state.schedule.earliest else { return Errand() }
+        if earliest <= ContinuousClock.now { return Errand(awakened: [state.idle.removeLast().continuation]) }
+        if let alarm = state.alarm, alarm <= earliest { return Errand() }
+        state.alarm = earliest
+        return Errand(alarm: earliest)
+    }
+
+    private func run(_ errand: Errand) {
+        for continuation in errand.awakened { continuation.resume() }
+        guard let alarm = errand.alarm else { return }
+        Task { [weak self] in
+            try? await Task.sleep(until: alarm, clock: .continuous)
+            // One that was overtaken by an earlier alarm finds nothing to do, or does it in the other's place.
+            self?.change { if $0.alarm == alarm { $0.alarm = nil } }
         }
     }
 }

@@ -63,9 +63,13 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
             background.addTask { await self.every(self.settings.lease / 3) { try await self.renew() } }
             background.addTask { await self.every(self.settings.membership) { try await self.share() } }
             background.addTask { await self.keepHouse() }
+            background.addTask { await self.endDrain() }
             await withTaskCancellationHandler {
                 await withTaskGroup(of: Void.self) { slots in
-                    for _ in 0..<max(1, settings.concurrency) { slots.addTask { await self.work() } }
+                    for _ in 0..<max(1, settings.concurrency) {
+                        let thread = OwnThread()
+                        slots.addTask(executorPreference: thread) { await self.work(on: thread) }
+                    }
                     await slots.waitForAll()
                 }
             } onCancel: {
@@ -77,16 +81,16 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 
     // MARK: Work
 
-    private func work() async {
+    private func work(on thread: OwnThread) async {
         var failures = 0
         while let (partition, age) = await desk.next() {
             do {
                 switch try await source.take(in: partition, lease: settings.lease, age: age) {
                 case .idle: break
                 case .again: desk.lookAgain(partition)
-                case .work(let work):
-                    desk.lookAgain(partition)
-                    await perform(work)
+                case .work(let work, let isLast):
+                    if !isLast { desk.lookAgain(partition) }
+                    await perform(work, on: thread)
                 }
                 failures = 0
             } catch {
@@ -99,23 +103,28 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         }
     }
 
-    private func perform(_ work: Source.Work) async {
-        let task = Task { () async throws -> Void in try await source.perform(work) }
+    private func perform(_ work: Source.Work, on thread: OwnThread) async {
+        let task = Task(executorPreference: thread) { () async throws -> Void in try await self.source.perform(work) }
         let entry = leases.add(source.leases(of: work)) { task.cancel() }
         defer { leases.remove(entry) }
-        let limit = Task {
-            await desk.waitUntilClosed()
-            try await Task.sleep(for: settings.drainLimit)
-            let names = source.leases(of: work)
-            do { try await broker.handBack(names) } catch { onError(error) }
-            for name in names { leases.lose(name) }
-        }
-        defer { limit.cancel() }
         do { try await task.value } catch { onError(error) }
         finished.wrappingAdd(1, ordering: .relaxed)
     }
 
     // MARK: Background
+
+    /// Hands back what is still held when the time for the drain is over, and has it stopped.
+    private func endDrain() async {
+        await desk.waitUntilClosed()
+        var pause = settings.drainLimit
+        while (try? await Task.sleep(for: pause)) != nil {
+            let names = leases.names
+            do { try await broker.handBack(names) } catch { onError(error) }
+            for name in names { leases.lose(name) }
+            // A take that was under way when the drain began may bring more.
+            pause = .milliseconds(100)
+        }
+    }
 
     private func renew() async throws {
         let names = leases.names
@@ -154,16 +163,15 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         let channel = broker.keys.wake(source.stage)
         while !Task.isCancelled {
             do {
-                for await notification in try await broker.redis.subscribe(to: [channel]) {
-                    switch notification {
+                let listening = try await broker.redis.listen(to: [channel]) { [desk, partitions = broker.partitions] in
+                    switch $0 {
                     case .message(let message):
                         if let index = Int(message.payload.string), index >= 0 { desk.ring(Partition(index)) }
                     case .resubscribed:
-                        for partition in broker.partitions { desk.ring(partition) }
+                        for partition in partitions { desk.ring(partition) }
                     }
                 }
-                // It ends of itself only when the client was closed.
-                try? await Task.sleep(for: settings.housekeeping)
+                await listening.waitUntilEnded()
             } catch {
                 onError(error)
                 try? await Task.sleep(for: .milliseconds(500))

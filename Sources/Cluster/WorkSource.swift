@@ -12,11 +12,14 @@ public protocol WorkSource: Sendable {
     /// What is served.
     var model: ModelIdentifier { get }
 
-    /// Takes work.
+    /// Takes work. Runs on a thread of the slot's own, as ``perform(_:)`` does.
     func take(in partition: Partition, lease: Duration, age: Duration) async throws(ClusterError) -> Taken<Work>
     /// The leases under which work is held.
     func leases(of work: Work) -> [LeaseName]
     /// Does the work and tells the cluster what became of it. Its task is cancelled when no lease is left.
+    ///
+    /// Each slot of a ``WorkLoop`` has a thread of its own and runs this there, outside Swift's cooperative pool: it may
+    /// compute as long as it likes.
     func perform(_ work: Work) async throws(ClusterError)
 }
 
@@ -67,7 +70,7 @@ public struct EncodeSource: WorkSource {
     ) async throws(ClusterError) -> Taken<EncodeLease> {
         let taken = try await broker.takeEncodes(in: partition, worker: worker, model: model, lease: lease, age: age)
         return switch taken {
-        case .work(let leases): .work(leases[0])
+        case .work(let leases, let isLast): .work(leases[0], isLast: isLast)
         case .idle: .idle
         case .again: .again
         }

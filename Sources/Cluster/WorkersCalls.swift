@@ -17,13 +17,13 @@ extension Broker {
         lease: Duration,
         age: Duration = .zero
     ) async throws(ClusterError) -> Taken<[EncodeLease]> {
-        let parts = try await take(.encode, partition, worker, model, lane, count, lease, age)
-        guard parts.first?.string == "work" else { return parts.first?.string == "again" ? .again : .idle }
+        let (parts, isLast) = try await take(.encode, partition, worker, model, lane, count, lease, age)
+        guard let isLast else { return parts.first?.string == "again" ? .again : .idle }
         let leases = parts.dropFirst().compactMap { EncodeLease($0, partition) }
         guard leases.count == parts.count - 1, !leases.isEmpty else {
             throw .unexpectedReply(function: "kirie_take", expected: "leases of encodes")
         }
-        return .work(leases)
+        return .work(leases, isLast: isLast)
     }
 
     /// Takes jobs on one picture; the parameters are those of an encoder's take.
@@ -31,26 +31,32 @@ extension Broker {
         in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int, lease: Duration,
         age: Duration = .zero
     ) async throws(ClusterError) -> Taken<PromptBatch> {
-        let parts = try await take(.decode, partition, worker, model, lane, count, lease, age)
-        guard parts.first?.string == "work" else { return parts.first?.string == "again" ? .again : .idle }
+        let (parts, isLast) = try await take(.decode, partition, worker, model, lane, count, lease, age)
+        guard let isLast else { return parts.first?.string == "again" ? .again : .idle }
         let leases = parts.dropFirst(3).compactMap { PromptLease($0, partition) }
         guard leases.count == parts.count - 3, !leases.isEmpty, let key = parts[1].string.flatMap({ EmbeddingKey($0) }),
             let lane = parts[2].string.flatMap(Lane.init(rawValue:))
         else { throw .unexpectedReply(function: "kirie_take", expected: "leases of jobs") }
-        return .work(PromptBatch(partition: partition, key: key, lane: lane, leases: leases))
+        return .work(PromptBatch(partition: partition, key: key, lane: lane, leases: leases), isLast: isLast)
     }
 
+    /// The reply, and, where it brings work, whether that is the last in line.
     private func take(
         _ stage: Stage, _ partition: Partition, _ worker: String, _ model: ModelIdentifier, _ lane: Lane?, _ count: Int,
         _ lease: Duration, _ age: Duration
-    ) async throws(ClusterError) -> [RedisValue] {
+    ) async throws(ClusterError) -> (parts: [RedisValue], isLast: Bool?) {
         let reply = try await call(
             "kirie_take", in: partition,
             [
                 .string(stage.rawValue), .string(worker), .string(model.text), .string(lane?.rawValue ?? "any"),
-                .integer(count), .integer(max(1, lease.milliseconds)), .integer(max(0, age.milliseconds)),
+                .integer(count), .integer(max(1, lease.milliseconds)), .integer(max(0, age.milliseconds)), "last",
             ])
-        return reply.array ?? []
+        let parts = reply.array ?? []
+        switch parts.first?.string {
+        case "work": return (parts, false)
+        case "last": return (parts, true)
+        default: return (parts, nil)
+        }
     }
 
     /// Extends leases; they run `lease` from now.

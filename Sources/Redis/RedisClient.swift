@@ -161,6 +161,18 @@ public final class RedisClient: Sendable {
             through: RedisDialer(url: node.url, configuration: configuration))
     }
 
+    /// Listens to channels with a closure, on the thread that reads the socket; returns when the server has confirmed
+    /// them all.
+    ///
+    /// - Parameter hear: must neither wait nor compute; see ``RedisListening``.
+    public func listen(
+        to channels: [String], _ hear: @escaping @Sendable (RedisNotification) -> Void
+    ) async throws(RedisError) -> RedisListening {
+        guard let node = primaries.first else { throw .clusterUnavailable(reason: "no node is known") }
+        return try await RedisListening.open(
+            channels: channels, patterns: [], through: RedisDialer(url: node.url, configuration: configuration), hear)
+    }
+
     private var primaries: [RedisNode] {
         switch topology {
         case .single(let node): [node]

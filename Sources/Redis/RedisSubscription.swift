@@ -42,22 +42,14 @@ public struct RedisSubscription: AsyncSequence, Sendable {
         let (stream, continuation) = AsyncStream.makeStream(
             of: RedisNotification.self,
             bufferingPolicy: .bufferingNewest(dialer.configuration.subscriptionBuffer))
-        let session = SubscriptionSession(
-            channels: channels, patterns: patterns, dialer: dialer, continuation: continuation)
-        let first = try await session.connect(patience: .zero)
-        let task = Task.detached {
-            var current = first
-            while !Task.isCancelled {
-                await current.waitForEnd()
-                guard !Task.isCancelled else { break }
-                guard let next = await session.reconnect() else { break }
-                current = next
-                continuation.yield(.resubscribed)
-            }
-            current.close()
+        let listening = try await RedisListening.open(channels: channels, patterns: patterns, through: dialer) {
+            continuation.yield($0)
+        }
+        continuation.onTermination = { _ in listening.cancel() }
+        Task.detached {
+            await listening.waitUntilEnded()
             continuation.finish()
         }
-        continuation.onTermination = { _ in task.cancel() }
         return RedisSubscription(stream: stream)
     }
 
@@ -65,21 +57,65 @@ public struct RedisSubscription: AsyncSequence, Sendable {
     public func makeAsyncIterator() -> AsyncStream<RedisNotification>.Iterator { stream.makeAsyncIterator() }
 }
 
+/// Channels that are listened to by a closure, on a connection of their own that is made again whenever it breaks.
+///
+/// The closure is called on the thread that reads the socket, one message after another: so a message costs no other
+/// thread's waking, and the closure must neither wait nor compute. Ends by ``cancel()``, or when nobody holds it any more.
+public final class RedisListening: Sendable {
+    private let task: Task<Void, Never>
+
+    private init(_ task: Task<Void, Never>) { self.task = task }
+
+    deinit { task.cancel() }
+
+    /// Subscribes; returns when the server has confirmed every channel, so nothing published later is missed.
+    static func open(
+        channels: [String], patterns: [String], through dialer: RedisDialer,
+        _ hear: @escaping @Sendable (RedisNotification) -> Void
+    ) async throws(RedisError) -> RedisListening {
+        let session = SubscriptionSession(channels: channels, patterns: patterns, dialer: dialer, hear: hear)
+        let first = try await session.connect(patience: .zero)
+        return RedisListening(
+            Task.detached {
+                var current = first
+                while !Task.isCancelled {
+                    await current.waitForEnd()
+                    guard !Task.isCancelled, let next = await session.reconnect() else { break }
+                    current = next
+                    hear(.resubscribed)
+                }
+                current.close()
+            })
+    }
+
+    /// Hears nothing more.
+    public func cancel() { task.cancel() }
+
+    /// Returns when it has ended; to cancel the task that waits is to end it.
+    public func waitUntilEnded() async {
+        await withTaskCancellationHandler {
+            await task.value
+        } onCancel: {
+            task.cancel()
+        }
+    }
+}
+
 /// The channels of one subscription and how its connections come about.
 private struct SubscriptionSession: Sendable {
     let channels: [String]
     let patterns: [String]
     let dialer: RedisDialer
-    let continuation: AsyncStream<RedisNotification>.Continuation
+    let hear: @Sendable (RedisNotification) -> Void
 
     func connect(patience: Duration?) async throws(RedisError) -> SubscribedConnection {
         while true {
             let gate = SubscriptionGate(expected: channels.count + patterns.count)
             let connection = try await dialer.dial(
                 as: .subscription(
-                    receive: { [continuation] reply in
+                    receive: { [hear] reply in
                         if let message = Self.message(reply) {
-                            continuation.yield(.message(message))
+                            hear(.message(message))
                         } else if let error = reply.error {
                             gate.refuse(.server(error, command: "SUBSCRIBE"))
                         } else {

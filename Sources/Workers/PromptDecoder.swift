@@ -1,4 +1,5 @@
 public import Cluster
+import Dispatch
 import Embeddings
 import Redis
 public import SegmentAnything
@@ -15,7 +16,7 @@ public struct PromptDecoder: Sendable {
     private let shelf: EmbeddingShelf
     private let images: PreparedImages
     private let pool: ThreadPool
-    private let threads: ComputeThreads
+    private let lanes: DispatchSemaphore
     private let lookups = Lookups()
 
     /// A decoder of prompts.
@@ -27,7 +28,7 @@ public struct PromptDecoder: Sendable {
     ///   - modelName: how people call the model.
     ///   - precision: how embeddings are stored.
     ///   - byteLimit: what images may take in memory.
-    ///   - concurrency: batches at a time.
+    ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
     public init(
         decoder: SamDecoder, modelName: String, precision: EmbeddingPrecision, shelf: EmbeddingShelf, pool: ThreadPool,
         concurrency: Int, byteLimit: Int
@@ -37,8 +38,9 @@ public struct PromptDecoder: Sendable {
         self.precision = precision
         self.shelf = shelf
         self.pool = pool
+        lanes = DispatchSemaphore(value: max(1, concurrency))
+        // Not on the thread of the batch that asked first: it may be stopped while another batch waits for the image.
         let threads = ComputeThreads(count: concurrency)
-        self.threads = threads
         images = PreparedImages(byteLimit: byteLimit) { key throws(PreparedImages.Unavailable) in
             let record: EmbeddingRecord?
             do { record = try await shelf.record(for: key) } catch {
@@ -61,7 +63,7 @@ public struct PromptDecoder: Sendable {
     /// How many embeddings were fetched and found in memory in each partition since the last call.
     public func takeLookups() -> [(partition: Partition, fetches: Int, hits: Int)] { lookups.take() }
 
-    /// Decodes the jobs of a batch.
+    /// Decodes the jobs of a batch, on the thread that calls: see ``WorkSource/perform(_:)``.
     public func decode(_ batch: PromptBatch) async -> DecodeOutcome {
         let found: (image: SamDecoder.PreparedImage?, outcome: PreparedImages.Outcome)
         do throws(PreparedImages.Unavailable) {
@@ -78,16 +80,17 @@ public struct PromptDecoder: Sendable {
             return .missingEmbedding(corrupt: shelf.isElsewhere)
         }
         let lines = batch.leases.map(\.line)
-        guard let answers = await threads.run({ answers(to: lines, on: image, key: batch.key) }) else {
-            return .abandoned
-        }
+        guard let answers = answers(to: lines, on: image, key: batch.key) else { return .abandoned }
         for answer in answers { WorkerMetrics.job(answer.name) }
         return .answers(answers)
     }
 
+    /// One answer a job; nil where the task was cancelled, which is looked for between two chunks of prompts.
     private func answers(
         to lines: [RedisBytes], on image: SamDecoder.PreparedImage, key: EmbeddingKey
-    ) -> [PromptAnswer] {
+    ) -> [PromptAnswer]? {
+        lanes.wait()
+        defer { lanes.signal() }
         let clock = ContinuousClock()
         let start = clock.now
         let jobs = lines.map { line in
@@ -103,6 +106,7 @@ public struct PromptDecoder: Sendable {
                 return job.prompts.enumerated().map { (index, $0.offset, $0.element) }
             }
             for chunk in prompts.chunks(of: chunkSize(image, multimask: multimask)) {
+                if Task.isCancelled { return nil }
                 // They were validated above; one that the decoder refuses all the same fails its batch's jobs below.
                 guard
                     let masks = try? decoder.predict(

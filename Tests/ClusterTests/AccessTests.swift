@@ -50,14 +50,14 @@ import Testing
             WorkerHeartbeat(name: "e", role: .encoder, host: "h", processIdentifier: 1, model: model))
 
         guard
-            case .work(let leases) = try await encoder.takeEncodes(
+            case .work(let leases, _) = try await encoder.takeEncodes(
                 in: partition, worker: "e", model: model, lease: .seconds(60))
         else { throw UnexpectedAnswer(description: "no encode") }
         #expect(try await encoder.image(image)?.string == "bytes")
         _ = try await encoder.renew([LeaseName(leases[0])], lease: .seconds(60))
         #expect(try await encoder.publish(RedisBytes("record"), for: leases[0], expiry: .seconds(60)))
         guard
-            case .work(let batch) = try await decoder.takePrompts(
+            case .work(let batch, _) = try await decoder.takePrompts(
                 in: partition, worker: "d", model: model, count: 16, lease: .seconds(60))
         else { throw UnexpectedAnswer(description: "no job") }
         _ = try await decoder.complete([(batch.leases[0], RedisBytes("result"))])

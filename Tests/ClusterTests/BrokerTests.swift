@@ -217,14 +217,14 @@ import Testing
             let partition = broker.partition(of: image)
             let encode = try await broker.takeEncodes(
                 in: partition, worker: "e", model: TestCluster.model, count: 8, lease: .seconds(30))
-            if case .work(let leases) = encode {
+            if case .work(let leases, _) = encode {
                 for lease in leases {
                     _ = try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(60))
                 }
             }
             let decode = try await broker.takePrompts(
                 in: partition, worker: "d", model: TestCluster.model, count: 8, lease: .seconds(30))
-            if case .work(let batch) = decode {
+            if case .work(let batch, _) = decode {
                 _ = try await broker.complete(batch.leases.map { ($0, RedisBytes("mask")) })
             }
         }

@@ -46,7 +46,7 @@ import Testing
             let partition = Partition(Int.random(in: 0..<2, using: &random))
             let taken = try await broker.takeEncodes(
                 in: partition, worker: "e", model: TestCluster.model, count: 2, lease: .seconds(1000))
-            guard case .work(let leases) = taken else { return }
+            guard case .work(let leases, _) = taken else { return }
             for lease in leases {
                 #expect(!encodes.contains { $0.key == lease.key }, "two live leases on one key")
                 encodes.append(lease)
@@ -69,7 +69,7 @@ import Testing
             let partition = Partition(Int.random(in: 0..<2, using: &random))
             let taken = try await broker.takePrompts(
                 in: partition, worker: "d", model: TestCluster.model, count: 8, lease: .seconds(1000))
-            guard case .work(let batch) = taken else { return }
+            guard case .work(let batch, _) = taken else { return }
             let held = Set(batches.flatMap(\.leases).map(\.reference))
             #expect(batch.leases.allSatisfy { !held.contains($0.reference) }, "two leases on one job")
             #expect(batch.leases.count == 1 || batch.leases.allSatisfy { $0.attempt == 1 }, "who failed is alone")

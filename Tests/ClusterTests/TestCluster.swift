@@ -55,7 +55,7 @@ struct TestCluster: Sendable {
     func takeEncode(_ image: ImageDigest, lease: Duration = .seconds(60)) async throws -> EncodeLease? {
         let taken = try await broker.takeEncodes(
             in: broker.partition(of: image), worker: "encoder", model: Self.model, lease: lease)
-        if case .work(let leases) = taken { return leases[0] }
+        if case .work(let leases, _) = taken { return leases[0] }
         return nil
     }
 
@@ -63,7 +63,7 @@ struct TestCluster: Sendable {
     {
         let taken = try await broker.takePrompts(
             in: broker.partition(of: image), worker: "decoder", model: Self.model, count: count, lease: lease)
-        if case .work(let batch) = taken { return batch }
+        if case .work(let batch, _) = taken { return batch }
         return nil
     }
 

@@ -101,7 +101,7 @@ import Testing
         // The encode fails for a reason that may pass, once too often.
         let reference = try #require(try await broker.find(["x"])["x"]?.first?.reference)
         guard
-            case .work(let leases) = try await broker.takeEncodes(
+            case .work(let leases, _) = try await broker.takeEncodes(
                 in: reference.partition, worker: "w", model: ClientCluster.model, lease: .seconds(60))
         else { throw NeverHappened(description: "no encode to take") }
         try await broker.fail(LeaseName(leases[0]), mayPass: true, reason: "the disk is full")

@@ -77,7 +77,7 @@ WAKING
   Redis Cluster, where a blocking read on sixteen slots would need sixteen connections). A worker takes until it is told
   "idle", then waits for a message, or a second, whichever is first: a lost message costs a second, never a job.
   PUBLISH <namespace>:{p}:events "<id> <state>" for every job that ended; <namespace>:reply:<client> the same, where the
-  job named a client. To block without pub/sub: the list done:<id> gets the state (BLMOVE it onto itself to leave it
+  job named a client, and of a job that is done "<id> done <result>" if the result has at most 32 KiB. To block without pub/sub: the list done:<id> gets the state (BLMOVE it onto itself to leave it
   for others), the list reply:<client> gets "<id> <state>" of each job of that client.
 
 KEYS, each behind the prefix
@@ -99,7 +99,7 @@ KEYS, each behind the prefix
   dead                           stream of dead letters
 ]]
 
-local PROTOCOL, REVISION = 1, 2
+local PROTOCOL, REVISION = 1, 3
 
 -- SETTINGS: fields of the hash <prefix>limits; what is absent has the value given here.
 local SETTINGS = {
@@ -128,6 +128,7 @@ local BELL = {
 local SEARCH = 64               -- tickets one take looks at
 local BATCH = 1024              -- jobs one call may name
 local LINE_BYTES = 8388608      -- of one job
+local PUSHED = 32768            -- bytes of a result that goes along with the news of it
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- One call: its keys, its time, and the counters that it moves (written once, at the end).
@@ -379,7 +380,10 @@ local function finish(c, id, job, state, why, result)
         local list = c.k .. 'reply:' .. job.client
         if redis.call('RPUSH', list, id .. ' ' .. state) > 100000 then redis.call('LPOP', list) end
         redis.call('ZADD', c.k .. 'ends', ends, 'l:' .. job.client)
-        redis.call('PUBLISH', c.namespace .. ':reply:' .. job.client, id .. ' ' .. state)
+        -- With the result, so that whoever waits for a click need not ask for it.
+        local news = id .. ' ' .. state
+        if result and #result <= PUSHED then news = news .. ' ' .. result end
+        redis.call('PUBLISH', c.namespace .. ':reply:' .. job.client, news)
     end
     count(c, 'bytes:' .. job.lane, -bytes)
     count(c, state .. ':' .. job.lane)
@@ -920,11 +924,13 @@ register('kirie_submit', function(c, args)
     return replies
 end)
 
---[[ kirie_take         FCALL kirie_take 1 <prefix> <encode|decode> <worker> <model> <lane> <count> <lease ms> [<age ms>]
+--[[ kirie_take         FCALL kirie_take 1 <prefix> <encode|decode> <worker> <model> <lane> <count> <lease ms>
+                           [<age ms>] [last]
   The next work of this partition under a lease. worker: the name that leases and consumers show. model: the only one
   that this worker serves ("" whatever comes, for clusters where no worker names one). lane: any (the rule above),
   interactive or bulk. count: 1 to 256, the batch: encodes of several images, or prompts on one image.
   age: only from lines whose head has stood for so long; an idle worker takes from another's partition that way.
+  last: be told "last" instead of "work" where nothing is left in line here, so that there is no need to look again.
   Reply: ["work", …] · ["idle"] nothing here now · ["again"] the bound of one call was reached: call again.
     encode: ["work", [key, token, attempt, since, lane]…]
     decode: ["work", key, lane, [id, token, attempt, submitted, line, deadline ms or ""]…]
@@ -1127,13 +1133,24 @@ local function take_by_rule(c, stage, lane, worker, model, n, lease)
     end
 end
 
+-- Whether neither lane has anything in line, of whatever model. What comes later rings a bell.
+local function lines_are_empty(c, stage)
+    local gauge = stage == 'encode' and 'encode_queued:' or 'queued:'
+    local held = redis.call('HMGET', c.k .. 'counters', gauge .. 'interactive', gauge .. 'bulk')
+    for i, lane in ipairs(LANES) do
+        if (tonumber(held[i]) or 0) + (c.add[gauge .. lane] or 0) > 0 then return false end
+    end
+    return true
+end
+
 register('kirie_take', function(c, args)
     local stage, worker, model, lane = args[1] or '', args[2] or '', args[3] or '', args[4] or ''
     local n, lease, age = whole(args[5], 1, 256), whole(args[6], 1, 86400000), whole(args[7] or 0, 0, 86400000)
     if not GROUP[stage] or not is_id(worker) or (model ~= '' and not is_model(model))
-        or (lane ~= 'any' and not IS_LANE[lane]) or not n or not lease or not age then
+        or (lane ~= 'any' and not IS_LANE[lane]) or not n or not lease or not age
+        or (args[8] and args[8] ~= 'last') then
         return refusal('BADCALL',
-            'kirie_take <encode|decode> <worker> <model> <any|interactive|bulk> <count> <lease ms> [<age ms>]')
+            'kirie_take <encode|decode> <worker> <model> <any|interactive|bulk> <count> <lease ms> [<age ms>] [last]')
     end
     c.looked = 0
     c.age = age > 0 and age or nil
@@ -1141,7 +1158,10 @@ register('kirie_take', function(c, args)
     if not taken and c.looked < SEARCH and promote(c, 16) + reclaim(c, 16) > 0 then
         taken = take_by_rule(c, stage, lane, worker, model, n, lease)
     end
-    if taken then return taken end
+    if taken then
+        if args[8] and lines_are_empty(c, stage) then taken[1] = 'last' end
+        return taken
+    end
     return { c.looked >= SEARCH and 'again' or 'idle' }
 end, { 'allow-oom' })
 

@@ -47,12 +47,16 @@ struct DecoderCommand: AsyncParsableCommand {
         let prompts = PromptDecoder(
             decoder: decoder, modelName: name, precision: precision, shelf: shelf, pool: pool,
             concurrency: worker.concurrency, byteLimit: cacheBytes)
-        let heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
+        var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
+        var settings = worker.loopSettings()
+        // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
+        settings.concurrency += 1
+        heartbeat.capacity = settings.concurrency
         let source = DecodeSource(broker, worker: heartbeat.name, model: identifier, batch: batch) {
             await prompts.decode($0)
         }
         let service = WorkerService(
-            source, broker: broker, settings: worker.loopSettings(), heartbeat: heartbeat, logger: logger
+            source, broker: broker, settings: settings, heartbeat: heartbeat, logger: logger
         ) { heartbeat in
             (heartbeat.cachedImages, heartbeat.cachedBytes) = prompts.holdings
             for (partition, fetches, hits) in prompts.takeLookups() {
