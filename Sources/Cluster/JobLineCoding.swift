@@ -105,13 +105,14 @@ extension KeyedDecodingContainer<MemberName> {
 }
 
 private struct DecodedLine: Decodable {
+    static let names: Set<String> = [
+        "id", "image", "prompts", "everything", "multimask", "lane", "output", "ttl_ms",
+    ]
     let line: JobLine
 
     init(from decoder: any Decoder) throws {
         let members = try decoder.container(keyedBy: MemberName.self)
-        try members.onlyHolds([
-            "id", "image", "prompts", "everything", "multimask", "lane", "output", "ttl_ms",
-        ])
+        try members.onlyHolds(Self.names)
         guard let image = try members.optional(DecodedSource.self, "image") else {
             throw members.fault("image", "is missing: give a path, {\"base64\":…} or {\"sha256\":…}")
         }
@@ -135,35 +136,33 @@ private struct DecodedLine: Decodable {
     }
 
     private static func isIdentifier(_ text: String) -> Bool {
-        let signs = Set("._:@/+-".utf8)
         return (1...128).contains(text.utf8.count)
             && text.utf8.allSatisfy { unit in
                 switch unit {
                 case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
                     UInt8(ascii: "0")...UInt8(ascii: "9"):
                     true
-                default: signs.contains(unit)
+                default: "._:@/+-".utf8.contains(unit)
                 }
             }
     }
 }
 
 private struct DecodedSource: Decodable {
+    static let names: Set<String> = ["base64", "sha256"]
     let source: JobLine.Source
 
     init(from decoder: any Decoder) throws {
-        if let path = try? decoder.singleValueContainer().decode(String.self) {
+        // An object first: that is what a worker reads, and an attempt that fails takes longer than all the rest.
+        guard let members = try? decoder.container(keyedBy: MemberName.self) else {
+            guard let path = try? decoder.singleValueContainer().decode(String.self) else {
+                throw Self.fault(decoder, "a path, {\"base64\":…} or {\"sha256\":…} is expected")
+            }
             guard !path.isEmpty else { throw Self.fault(decoder, "the path is empty") }
             source = .path(path)
             return
         }
-        let members: KeyedDecodingContainer<MemberName>
-        do {
-            members = try decoder.container(keyedBy: MemberName.self)
-        } catch {
-            throw Self.fault(decoder, "a path, {\"base64\":…} or {\"sha256\":…} is expected")
-        }
-        try members.onlyHolds(["base64", "sha256"])
+        try members.onlyHolds(Self.names)
         let texts = (try members.optional(String.self, "base64"), try members.optional(String.self, "sha256"))
         switch texts {
         case (let text?, nil):
@@ -204,11 +203,12 @@ private struct DecodedSettings: Decodable {
 }
 
 private struct DecodedPrompt: Decodable {
+    static let names: Set<String> = ["points", "labels", "box", "mask", "text"]
     let prompt: Prompt
 
     init(from decoder: any Decoder) throws {
         let members = try decoder.container(keyedBy: MemberName.self)
-        try members.onlyHolds(["points", "labels", "box", "mask", "text"])
+        try members.onlyHolds(Self.names)
         var prompt = Prompt()
         let points = try members.optional([[Double]].self, "points") ?? []
         let labels = try members.optional([Int].self, "labels")
@@ -240,11 +240,12 @@ private struct DecodedPrompt: Decodable {
 }
 
 private struct DecodedMask: Decodable {
+    static let names: Set<String> = ["side", "logits"]
     let logits: LowResolutionLogits
 
     init(from decoder: any Decoder) throws {
         let members = try decoder.container(keyedBy: MemberName.self)
-        try members.onlyHolds(["side", "logits"])
+        try members.onlyHolds(Self.names)
         let side = try members.optional(Int.self, "side") ?? 256
         guard (1...1024).contains(side) else { throw members.fault("side", "1 to 1024 is expected") }
         guard let text = try members.optional(String.self, "logits"), let data = Data(base64Encoded: text),

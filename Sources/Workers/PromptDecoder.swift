@@ -85,43 +85,27 @@ public struct PromptDecoder: Sendable {
         return .answers(answers)
     }
 
-    /// One answer a job; nil where the task was cancelled, which is looked for between two chunks of prompts.
+    /// One answer a job; nil where the task was cancelled before the last chunk of prompts.
     private func answers(
         to lines: [RedisBytes], on image: SamDecoder.PreparedImage, key: EmbeddingKey
     ) -> [PromptAnswer]? {
-        lanes.wait()
-        defer { lanes.signal() }
-        let clock = ContinuousClock()
-        let start = clock.now
         let jobs = lines.map { line in
             Result { () throws(PromptRefusal) in
                 try PromptedJob(line, width: image.width, height: image.height, maskSide: decoder.maskSide)
             }
         }
-        var cutouts: [[Answer.Cutout]] = Array(repeating: [], count: jobs.count)
-        for multimask in [false, true] {
-            // All prompts that want the same number of masks, with the job and the place where they belong.
-            let prompts = jobs.indices.flatMap { index -> [(job: Int, place: Int, prompt: Prompt)] in
-                guard case .success(let job) = jobs[index], job.multimask == multimask else { return [] }
-                return job.prompts.enumerated().map { (index, $0.offset, $0.element) }
-            }
-            for chunk in prompts.chunks(of: chunkSize(image, multimask: multimask)) {
-                if Task.isCancelled { return nil }
-                // They were validated above; one that the decoder refuses all the same fails its batch's jobs below.
-                guard
-                    let masks = try? decoder.predict(
-                        chunk.map(\.prompt), on: image, multimask: multimask, pool: pool)
-                else { continue }
-                let outputs = chunk.map { prompt in (try? jobs[prompt.job].get())?.output ?? .runLengths }
-                let written = Cutouts.written(masks, places: chunk.map(\.place), outputs: outputs, pool: pool)
-                for (prompt, cuts) in zip(chunk, written) { cutouts[prompt.job] += cuts }
-            }
-        }
+        // While one batch is decoded, others are read and written.
+        lanes.wait()
+        let clock = ContinuousClock()
+        let start = clock.now
+        let decoded = cutouts(of: jobs, on: image)
         let time = clock.now - start
+        lanes.signal()
+        guard let decoded else { return nil }
         let count = jobs.reduce(0) { sum, job in sum + ((try? job.get())?.prompts.count ?? 0) }
         WorkerMetrics.decoded(jobs: jobs.count, prompts: count, in: time)
         let milliseconds = Double(time.nanoseconds / 1000) / 1000
-        return zip(jobs, cutouts).map { job, cuts in
+        return zip(jobs, decoded).map { job, cuts in
             switch job {
             case .failure(let refusal): return .unusable(reason: refusal.reason)
             case .success(let job):
@@ -134,6 +118,32 @@ public struct PromptDecoder: Sendable {
                 }
             }
         }
+    }
+
+    /// The masks of each job; nil where the task was cancelled before the last chunk of prompts.
+    private func cutouts(
+        of jobs: [Result<PromptedJob, PromptRefusal>], on image: SamDecoder.PreparedImage
+    ) -> [[Answer.Cutout]]? {
+        var cutouts: [[Answer.Cutout]] = Array(repeating: [], count: jobs.count)
+        for multimask in [false, true] {
+            // All prompts that want the same number of masks, with the job and the place where they belong.
+            let prompts = jobs.indices.flatMap { index -> [(job: Int, place: Int, prompt: Prompt)] in
+                guard case .success(let job) = jobs[index], job.multimask == multimask else { return [] }
+                return job.prompts.enumerated().map { (index, $0.offset, $0.element) }
+            }
+            for chunk in prompts.chunks(of: chunkSize(image, multimask: multimask)) {
+                if Task.isCancelled { return nil }
+                // They were validated; one that the decoder refuses all the same leaves its batch's jobs without masks.
+                guard
+                    let masks = try? decoder.predict(
+                        chunk.map(\.prompt), on: image, multimask: multimask, pool: pool)
+                else { continue }
+                let outputs = chunk.map { prompt in (try? jobs[prompt.job].get())?.output ?? .runLengths }
+                let written = Cutouts.written(masks, places: chunk.map(\.place), outputs: outputs, pool: pool)
+                for (prompt, cuts) in zip(chunk, written) { cutouts[prompt.job] += cuts }
+            }
+        }
+        return cutouts
     }
 
     /// How many prompts are decoded before their masks are written small: full-size masks of a chunk take at most

@@ -66,6 +66,8 @@ final class LocalRedis: Sendable {
         save ""
         appendonly yes
         appendfsync \(appendFsync)
+        # Jobs come and go: at the default of 64mb a busy queue would have its log rewritten every few seconds.
+        auto-aof-rewrite-min-size 512mb
         maxmemory \(memory)
         maxmemory-policy volatile-lru
         maxmemory-samples 10

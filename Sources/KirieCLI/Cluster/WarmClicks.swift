@@ -62,8 +62,10 @@ struct WarmClicks {
             try await clock.sleep(until: due, tolerance: .zero)
             let image = images[Int.random(in: images.indices, using: &random)]
             let job = click(image, model, client, &random)
+            // Noted now, so that the wait below knows of it; the time runs from the call of `submit`.
             arrivals.expect(job.id, counts: true)
             Task {
+                arrivals.restart(job.id)
                 follower.add(try await bed.broker.submit([job], client: client).compactMap(\.reference))
             }
         }
@@ -129,6 +131,9 @@ private final class Arrivals: Sendable {
     func expect(_ id: String, counts: Bool) {
         state.withLock { $0.expected[id] = (ContinuousClock.now, counts) }
     }
+
+    /// The job is submitted now.
+    func restart(_ id: String) { state.withLock { $0.expected[id]?.since = ContinuousClock.now } }
 
     func ended(_ ending: JobEnding, at now: ContinuousClock.Instant) {
         let waiter = state.withLock { state -> UnsafeContinuation<Void, Never>? in
