@@ -10,6 +10,15 @@ extension JobLine {
     ///   - number: the line's number in its file, for errors.
     /// - Throws: what is wrong and in which field; a name that is no field is an error too.
     public init(parsing text: some Collection<UInt8>, number: Int? = nil) throws(JobLineError) {
+        if let line = JobLineScanner.line(Array(text)) {
+            self = line
+        } else {
+            try self.init(decoding: text, number: number)
+        }
+    }
+
+    /// Reads a line with `JSONDecoder`, whatever is in it.
+    package init(decoding text: some Collection<UInt8>, number: Int?) throws(JobLineError) {
         do {
             self = try JSONDecoder().decode(DecodedLine.self, from: Data(text)).line
         } catch var error as JobLineError {

@@ -1,4 +1,5 @@
 import Cluster
+import ClusterTesting
 import Segmentation
 import Testing
 
@@ -21,6 +22,48 @@ import Testing
         #expect(line.everything == ["points_per_side": 16])
         #expect(line.multimask && line.lane == .interactive && line.output == .png)
         #expect(line.timeToLive == .seconds(5))
+    }
+
+    /// The scanner of clicks against its plain twin, on lines of its kind that were damaged here and there.
+    @Test func clicksAreReadAsJSONDecoderReadsThem() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        print("job lines: seed \(seed)")
+        var random = SeededGenerator(seed)
+        func below(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
+        func pick<Element>(_ elements: [Element]) -> Element { elements[below(elements.count)] }
+        let numerals = [
+            "0", "1", "-0", "512.5", "0.1", "1023.999999999999", "12345678901234567", "1e2", "-3.25", "01", "1.", ".5",
+            "0.30000000000000004", "3.3", "4.35", "99999.00001", "-", "1.2.3", "NaN", "null", "2E-3", "123456789012345",
+        ]
+        let digest = String(repeating: "a7", count: 32)
+        func list(_ count: Int) -> String {
+            "[" + (0..<count).map { _ in pick(numerals) }.joined(separator: pick([",", ", ", " ,\n"])) + "]"
+        }
+        var readByScanner = 0
+        for _ in 0..<20_000 {
+            let prompts = (0..<below(3)).map { _ in
+                pick([
+                    #"{"points":[\#(list(2))],"labels":[\#(pick(["0", "1", "2", "1.0", "true"]))]}"#,
+                    #"{"points":[\#(list(2)), \#(list(2))]}"#, #"{ "box" : \#(list(4)) }"#,
+                    #"{"box":[1,2,\#(pick(numerals)),40.5],"points":[[3.5,4]],"labels":[0]}"#, "{}",
+                    #"{"text":"cat"}"#,
+                    #"{"points":[],"labels":[]}"#, #"{"points":[[1,2]],"points":[[3,4]]}"#,
+                ])
+            }
+            var text = Array(
+                (#"{"image":{"sha256":"\#(digest)"},"prompts":[\#(prompts.joined(separator: ","))]"#
+                    + pick(["", #","multimask":true"#, #","multimask": false"#, #","multimask":1"#])
+                    + pick(["", #","output":"rle""#, #","output":"png""#, #","output":"r\\u006ce""#, #","id":"a""#])
+                    + pick(["}", "} ", "", "}}"])).utf8)
+            if below(3) == 0 {
+                text[below(text.count)] = pick(Array(#"0123456789[]{},:" .-eE\#u{7f}"#.utf8) + [0xff, 0x00])
+            }
+            guard let scanned = JobLineScanner.line(text) else { continue }
+            readByScanner += 1
+            let decoded = try? JobLine(decoding: text, number: nil)
+            #expect(decoded == scanned, "\(String(decoding: text, as: UTF8.self))")
+        }
+        #expect(readByScanner > 1000)
     }
 
     @Test func imagesComeAsPathBytesOrDigest() throws {
