@@ -38,11 +38,18 @@ class Bench:
         """The median of one of Kirie's benchmarks in milliseconds, on the peers' weights where a model is named."""
         if model:
             flags += ("--model", self.work / model / "sam.pth")
-        found = json.loads(output(
-            self.kirie_path, "bench", part, "--json", "--runs", runs or self.runs, "--threads", threads or self.threads,
-            *flags))
+        found = self.bench(part, *flags, runs=runs, threads=threads)
         self.memory[part, found["precision"]] = found["peak_rss_mb"]
         return found["median_ms"]
+
+    def rate(self, part, *flags, runs):
+        """Calls a second of all streams together."""
+        return self.bench(part, *flags, runs=runs)["per_second"]
+
+    def bench(self, part, *flags, runs=None, threads=None):
+        return json.loads(output(
+            self.kirie_path, "bench", part, "--json", "--runs", runs or self.runs, "--threads", threads or self.threads,
+            *flags))
 
 
 def output(*command):
@@ -112,6 +119,10 @@ def growth(bench):
         (count, bench.kirie("encode", "--random", "vit_b", threads=count, runs=3)) for count in counts])
     line("MobileSAM encode by threads", [
         (count, bench.kirie("encode", "--random", "mobile", threads=count, runs=3)) for count in counts])
+    # As many encoders or decoders at a time as `--concurrency` gives a worker; the threads are shared.
+    for part, runs in (("encode", 4), ("decode", 40)):
+        rates = [(n, bench.rate(part, "--random", "mobile", "--streams", n, runs=runs)) for n in (1, 2, 4)]
+        print(f"MobileSAM {part}s a second by streams: " + ", ".join(f"{n} {rate:.1f}" for n, rate in rates), flush=True)
     line("decode of a batch by its prompts", [
         (prompts, bench.kirie("decode", "--random", "vit_b", "--prompts", prompts)) for prompts in (1, 2, 4, 16, 64)])
 

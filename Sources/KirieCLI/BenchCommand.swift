@@ -1,10 +1,13 @@
 import ArgumentParser
+import Dispatch
 import FoundationEssentials
 import Glibc
 import Imaging
 import NeuralNetworks
+import Processes
 import SegmentAnything
 import Segmentation
+import Synchronization
 import Tensors
 
 struct BenchCommand: ParsableCommand {
@@ -31,11 +34,17 @@ struct BenchCommand: ParsableCommand {
         @Option(name: .long, help: "Runs that count, after two that do not.")
         var runs = 5
 
+        @Option(
+            name: .long,
+            help: "Callers at a time that share the threads, as in a worker with that --concurrency; each makes the runs.")
+        var streams = 1
+
         @Flag(name: .long, help: "Print one JSON object on standard output and nothing else.")
         var json = false
 
         func validate() throws {
             if !(1...1_000_000).contains(runs) { throw ValidationError("--runs takes a number from 1 to 1000000.") }
+            if !(1...256).contains(streams) { throw ValidationError("--streams takes a number from 1 to 256.") }
             if random != nil, model.model != nil {
                 throw ValidationError("Give --model or --random, not both.")
             }
@@ -69,11 +78,12 @@ struct BenchCommand: ParsableCommand {
             let size = encoder.imageSize
             let input = RandomWeights(seed: 1).tensor("input.image", shape: [3, size, size])
             let pool = options.model.makePool()
-            let times = Measurement.times(runs: options.runs) { _ = encoder.encode(input: input, pool: pool) }
+            let times = Measurement.times(runs: options.runs, streams: options.streams) {
+                _ = encoder.encode(input: input, pool: pool)
+            }
             try Measurement(
                 part: "encode", model: name, precision: options.model.precision.precision.rawValue,
-                threads: pool.threadCount,
-                times: times
+                threads: pool.threadCount, times: times
             ).report(json: options.json)
         }
 
@@ -138,17 +148,18 @@ struct BenchCommand: ParsableCommand {
             }
             let selection: MaskSelection = picture != nil ? .single : all ? .all : .multiple
             let decoded = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
-            let times = try Measurement.times(runs: options.runs) {
-                if picture != nil {
+            let scales = picture != nil
+            let times = Measurement.times(runs: options.runs, streams: options.streams) {
+                if scales {
                     _ = decoder.masks(decoded, on: image, pool: pool)
                 } else {
-                    _ = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
+                    // The same clicks were decoded above.
+                    _ = try? decoder.decode(clicks, on: image, selection: selection, pool: pool)
                 }
             }
             try Measurement(
-                part: picture != nil ? "scale" : "decode", model: name, precision: decoder.precision.rawValue,
-                threads: pool.threadCount,
-                times: times
+                part: scales ? "scale" : "decode", model: name, precision: decoder.precision.rawValue,
+                threads: pool.threadCount, times: times
             ).report(json: options.json)
         }
 
@@ -171,20 +182,32 @@ struct Measurement: Encodable {
     let model: String
     let precision: String
     let threads: Int
+    let streams: Int
     let runs: Int
+    /// Calls a second of all streams together.
+    let per_second: Double
     let median_ms: Double
     let min_ms: Double
     let max_ms: Double
     let peak_rss_mb: Double
 
-    init(part: String, model: String, precision: String, threads: Int, times: [Double]) {
-        let sorted = times.sorted()
+    /// The time of each call in milliseconds, and of all calls.
+    struct Times {
+        let streams: Int
+        let each: [Double]
+        let all: Double
+    }
+
+    init(part: String, model: String, precision: String, threads: Int, times: Times) {
+        let sorted = times.each.sorted()
         func rounded(_ value: Double) -> Double { (value * 1000).rounded() / 1000 }
         self.part = part
         self.model = model
         self.precision = precision
         self.threads = threads
+        streams = times.streams
         runs = sorted.count
+        per_second = rounded(times.all > 0 ? Double(sorted.count) / times.all * 1000 : 0)
         let middle = sorted.count / 2
         median_ms = rounded(
             sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2)
@@ -195,15 +218,19 @@ struct Measurement: Encodable {
         peak_rss_mb = (Double(usage.ru_maxrss) / 1024 * 10).rounded() / 10
     }
 
-    /// Milliseconds of each run, after two that warm caches and memory.
-    static func times(runs: Int, _ body: () throws -> Void) rethrows -> [Double] {
+    /// Times `runs` calls of each stream, after two that warm caches and memory.
+    static func times(runs: Int, streams: Int, _ body: @escaping @Sendable () -> Void) -> Times {
         let clock = ContinuousClock()
-        for _ in 0..<2 { try body() }
-        return try (0..<runs).map { _ in
-            let start = clock.now
-            try body()
-            return (clock.now - start) / .microseconds(1) / 1000
+        for _ in 0..<2 { body() }
+        let start = clock.now
+        let each = Streams.run(streams) {
+            (0..<runs).map { _ in
+                let start = clock.now
+                body()
+                return (clock.now - start) / .microseconds(1) / 1000
+            }
         }
+        return Times(streams: streams, each: each.flatMap(\.self), all: (clock.now - start) / .microseconds(1) / 1000)
     }
 
     func report(json: Bool) throws {
@@ -214,8 +241,33 @@ struct Measurement: Encodable {
         } else {
             try FileOutput.print(
                 Array(
-                    "\(part) \(model) \(precision), \(threads) threads: median \(median_ms) ms, min \(min_ms), max \(max_ms), \(runs) runs, peak \(peak_rss_mb) MB\n"
+                    "\(part) \(model) \(precision), \(threads) threads, \(streams) streams: median \(median_ms) ms, min \(min_ms), max \(max_ms), \(runs) runs, \(per_second) a second, peak \(peak_rss_mb) MB\n"
                         .utf8))
         }
+    }
+}
+
+/// Threads that do the same at the same time.
+private enum Streams {
+    /// What waits for the threads and what they answered.
+    private final class Gathering<Answer: Sendable>: Sendable {
+        /// Guards the answers.
+        let answers = Mutex<[Answer]>([])
+        let done = DispatchSemaphore(value: 0)
+    }
+
+    /// Runs `body` on `count` threads, of which the calling one is the first, and returns what each of them answered.
+    static func run<Answer: Sendable>(_ count: Int, _ body: @escaping @Sendable () -> Answer) -> [Answer] {
+        let gathering = Gathering<Answer>()
+        let others = (1..<count).filter { _ in
+            BackgroundThread.start {
+                let answer = body()
+                gathering.answers.withLock { $0.append(answer) }
+                gathering.done.signal()
+            }
+        }
+        let first = body()
+        for _ in others { gathering.done.wait() }
+        return [first] + gathering.answers.withLock { $0 }
     }
 }

@@ -17,6 +17,10 @@ struct ModelOptions: ParsableArguments {
     @Option(name: .long, help: "Threads that share the work. Default: every processor.")
     var threads: Int?
 
+    @Flag(
+        name: .long, help: "Keep each of those threads on a processor of its own; for machines with several sockets.")
+    var pin = false
+
     func validate() throws {
         if let threads, !(1...1024).contains(threads) {
             throw ValidationError("--threads takes a number from 1 to 1024.")
@@ -34,7 +38,9 @@ struct ModelOptions: ParsableArguments {
         (ModelLocation.displayName(name), try SamModel(path: try ModelLocation.path(of: name)))
     }
 
-    func makePool() -> ThreadPool { ThreadPool(threadCount: threads ?? ThreadPool.availableProcessors) }
+    func makePool() -> ThreadPool {
+        ThreadPool(threadCount: threads ?? ThreadPool.availableProcessors, isPinned: pin)
+    }
 }
 
 /// What `--precision` takes.

@@ -7,7 +7,7 @@ import Glibc
 /// threads at once are served together; a call from inside a body runs on the calling thread alone, which makes
 /// nesting safe and keeps the number of running threads at ``threadCount``.
 ///
-/// `@unchecked Sendable`: `mutex` protects `batches` and `isShutDown`; a batch's counters are touched only under it.
+/// `@unchecked Sendable`: `mutex` protects `batches`, `isShutDown` and `placed`; a batch's counters are touched only under it.
 public final class ThreadPool: @unchecked Sendable {
     /// How many threads work on one call, the caller among them.
     public let threadCount: Int
@@ -21,15 +21,22 @@ public final class ThreadPool: @unchecked Sendable {
     private var batches: [Batch] = []
     private var threads: [pthread_t] = []
     private var isShutDown = false
+    private let isPinned: Bool
+    /// Threads that have found their processor; guarded by `mutex`.
+    private var placed = 0
 
     /// The processors that this process may run on.
     public static var availableProcessors: Int { Int(kirie_available_processors()) }
 
     /// A pool of `threadCount` threads, of which the caller of ``parallel(_:_:)`` is one.
     ///
-    /// - Parameter threadCount: at least 1; 1 makes a pool without threads of its own.
-    public init(threadCount: Int = ThreadPool.availableProcessors) {
+    /// - Parameters:
+    ///   - threadCount: at least 1; 1 makes a pool without threads of its own.
+    ///   - isPinned: whether each thread of the pool stays on one processor, the second on the second of those that the
+    ///     process may use, and so on. Callers stay where they are: they are the process's, not the pool's.
+    public init(threadCount: Int = ThreadPool.availableProcessors, isPinned: Bool = false) {
         self.threadCount = max(1, threadCount)
+        self.isPinned = isPinned
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(workArrived, nil)
         pthread_cond_init(batchFinished, nil)
@@ -94,6 +101,8 @@ public final class ThreadPool: @unchecked Sendable {
     fileprivate func serve() {
         WorkerMark.set(true)
         pthread_mutex_lock(mutex)
+        placed += 1
+        if isPinned { _ = kirie_pin_thread(Int32(placed)) }
         while !isShutDown {
             var worked = false
             for batch in batches {

@@ -1,3 +1,4 @@
+import Glibc
 import Synchronization
 import Tensors
 import Testing
@@ -31,6 +32,20 @@ import Testing
             }
             for await difference in group { #expect(difference == 0) }
         }
+    }
+
+    @Test func aPinnedPoolsThreadStaysOnOneProcessor() {
+        let pool = ThreadPool(threadCount: 2, isPinned: true)
+        let arrived = Atomic(0)
+        let processors = Mutex<[Int]>([])
+        let deadline = ContinuousClock.now + .seconds(60)
+        // Two bodies that wait for each other: neither thread can do both.
+        pool.parallel(2) { _ in
+            arrived.add(1, ordering: .relaxed)
+            while arrived.load(ordering: .relaxed) < 2, ContinuousClock.now < deadline { sched_yield() }
+            processors.withLock { $0.append(ThreadPool.availableProcessors) }
+        }
+        #expect(processors.withLock { $0.sorted() } == [1, ThreadPool.availableProcessors])
     }
 
     @Test func scratchNestsAndIsAligned() {

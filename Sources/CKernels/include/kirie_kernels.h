@@ -28,6 +28,10 @@ int kirie_has_bf16(void);
 // The processors that this process may run on, at least 1.
 int kirie_available_processors(void);
 
+// Keeps the calling thread on the processor that is number `index`, from 0, of those on which it may run; returns 0, and
+// changes nothing, where there is no such processor.
+int kirie_pin_thread(int index);
+
 // MARK: rows of numbers
 
 // y = (x - mean) / sqrt(variance + epsilon) * gain + shift over each row of `columns` numbers, any count.
