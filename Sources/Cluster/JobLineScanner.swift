@@ -102,7 +102,7 @@ package struct JobLineScanner {
         return true
     }
 
-    /// An object; `member` reads the value behind a name. A name that comes twice is not for this scanner.
+    /// An object, in which no name comes twice; `member` reads the value behind a name.
     private mutating func object(_ member: (inout JobLineScanner, String) -> Bool) -> Bool {
         guard take("{") else { return false }
         var names: [String] = []

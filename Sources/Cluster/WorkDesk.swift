@@ -80,7 +80,7 @@ final class WorkDesk: Sendable {
         }
     }
 
-    /// Returns when there may be something to do. A cancelled task is woken as the desk is closed, not before.
+    /// Returns when there may be something to do; in a cancelled task too, not before that or before the desk is closed.
     private func waitForWork() async {
         await withUnsafeContinuation { (continuation: Continuation) in
             let errand = state.withLock { state in

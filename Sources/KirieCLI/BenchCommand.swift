@@ -36,7 +36,8 @@ struct BenchCommand: ParsableCommand {
 
         @Option(
             name: .long,
-            help: "Callers at a time that share the threads, as in a worker with that --concurrency; each makes the runs.")
+            help: "Callers at a time, each for all runs, that share the threads as in a worker with that --concurrency."
+        )
         var streams = 1
 
         @Flag(name: .long, help: "Print one JSON object on standard output and nothing else.")
