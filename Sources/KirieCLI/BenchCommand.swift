@@ -38,14 +38,16 @@ struct BenchCommand: ParsableCommand {
             name: .long,
             help: "Callers at a time, each for all runs, that share the threads as in a worker with that --concurrency."
         )
-        var streams = 1
+        var streams: Int?
 
         @Flag(name: .long, help: "Print one JSON object on standard output and nothing else.")
         var json = false
 
         func validate() throws {
             if !(1...1_000_000).contains(runs) { throw ValidationError("--runs takes a number from 1 to 1000000.") }
-            if !(1...256).contains(streams) { throw ValidationError("--streams takes a number from 1 to 256.") }
+            if let streams, !(1...256).contains(streams) {
+                throw ValidationError("--streams takes a number from 1 to 256.")
+            }
             if random != nil, model.model != nil {
                 throw ValidationError("Give --model or --random, not both.")
             }
@@ -75,7 +77,7 @@ struct BenchCommand: ParsableCommand {
         }
 
         func run() throws {
-            let (name, encoder) = try load()
+            let (name, encoder, precision) = try load()
             let size = encoder.imageSize
             let input = RandomWeights(seed: 1).tensor("input.image", shape: [3, size, size])
             let pool = options.model.makePool()
@@ -83,22 +85,20 @@ struct BenchCommand: ParsableCommand {
                 _ = encoder.encode(input: input, pool: pool)
             }
             try Measurement(
-                part: "encode", model: name, precision: options.model.precision.precision.rawValue,
+                part: "encode", model: name, precision: precision.rawValue,
                 threads: pool.threadCount, times: times
             ).report(json: options.json)
         }
 
-        private func load() throws -> (String, SamEncoder) {
+        private func load() throws -> (String, SamEncoder, Precision) {
             if let random = options.random, let published = random.published {
                 let geometry = imageSize.flatMap { published.resized(to: $0) } ?? published
-                return (
-                    random.rawValue,
-                    try SamModel.randomEncoder(
-                        geometry, precision: options.model.precision.precision)
-                )
+                let precision = options.model.precision(for: geometry)
+                return (random.rawValue, try SamModel.randomEncoder(geometry, precision: precision), precision)
             }
             let (name, sam) = try options.model.open()
-            return (name, try sam.encoder(precision: options.model.precision.precision))
+            let precision = options.model.precision(for: sam.geometry)
+            return (name, try sam.encoder(precision: precision), precision)
         }
     }
 
@@ -167,12 +167,13 @@ struct BenchCommand: ParsableCommand {
         private func load() throws -> (String, SamDecoder, SamGeometry) {
             if let random = options.random, let geometry = random.published {
                 return (
-                    random.rawValue, try SamModel.randomDecoder(geometry, precision: options.model.precision.precision),
+                    random.rawValue,
+                    try SamModel.randomDecoder(geometry, precision: options.model.precision(for: geometry)),
                     geometry
                 )
             }
             let (name, sam) = try options.model.open()
-            return (name, try sam.decoder(precision: options.model.precision.precision), sam.geometry)
+            return (name, try sam.decoder(precision: options.model.precision(for: sam.geometry)), sam.geometry)
         }
     }
 }
@@ -183,10 +184,10 @@ struct Measurement: Encodable {
     let model: String
     let precision: String
     let threads: Int
-    let streams: Int
     let runs: Int
-    /// Calls a second of all streams together.
-    let per_second: Double
+    /// Where streams were asked for: how many, and the calls a second of all of them together.
+    let streams: Int?
+    let per_second: Double?
     let median_ms: Double
     let min_ms: Double
     let max_ms: Double
@@ -194,7 +195,7 @@ struct Measurement: Encodable {
 
     /// The time of each call in milliseconds, and of all calls.
     struct Times {
-        let streams: Int
+        let streams: Int?
         let each: [Double]
         let all: Double
     }
@@ -208,7 +209,7 @@ struct Measurement: Encodable {
         self.threads = threads
         streams = times.streams
         runs = sorted.count
-        per_second = rounded(times.all > 0 ? Double(sorted.count) / times.all * 1000 : 0)
+        per_second = times.streams.map { _ in rounded(times.all > 0 ? Double(sorted.count) / times.all * 1000 : 0) }
         let middle = sorted.count / 2
         median_ms = rounded(
             sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2)
@@ -220,11 +221,11 @@ struct Measurement: Encodable {
     }
 
     /// Times `runs` calls of each stream, after two that warm caches and memory.
-    static func times(runs: Int, streams: Int, _ body: @escaping @Sendable () -> Void) -> Times {
+    static func times(runs: Int, streams: Int?, _ body: @escaping @Sendable () -> Void) -> Times {
         let clock = ContinuousClock()
         for _ in 0..<2 { body() }
         let start = clock.now
-        let each = Streams.run(streams) {
+        let each = Streams.run(streams ?? 1) {
             (0..<runs).map { _ in
                 let start = clock.now
                 body()
@@ -240,10 +241,11 @@ struct Measurement: Encodable {
             encoder.outputFormatting = [.sortedKeys]
             try FileOutput.print(Array(try encoder.encode(self)) + [UInt8(ascii: "\n")])
         } else {
-            try FileOutput.print(
-                Array(
-                    "\(part) \(model) \(precision), \(threads) threads, \(streams) streams: median \(median_ms) ms, min \(min_ms), max \(max_ms), \(runs) runs, \(per_second) a second, peak \(peak_rss_mb) MB\n"
-                        .utf8))
+            let together = streams.map { ", \($0) streams: \(per_second ?? 0) a second" } ?? ""
+            let line =
+                "\(part) \(model) \(precision), \(threads) threads\(together): median \(median_ms) ms, min \(min_ms), "
+                + "max \(max_ms), \(runs) runs, peak \(peak_rss_mb) MB\n"
+            try FileOutput.print(Array(line.utf8))
         }
     }
 }

@@ -34,7 +34,7 @@ extension BenchCommand {
         func run() throws {
             let sets = try DataSet.all(below: directory)
             let (name, sam) = try model.open()
-            let precision = model.precision.precision
+            let precision = model.precision(for: sam.geometry)
             let agreement = Agreement(
                 exact: (try sam.encoder(precision: .float32), try sam.decoder(precision: .float32)),
                 other: (try sam.encoder(precision: precision), try sam.decoder(precision: precision)),

@@ -48,7 +48,7 @@ struct DecodeCommand: ParsableCommand {
         let prompts = try prompt.prompts(
             of: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
-        let decoder = try watch.time("load") { try sam.decoder(precision: model.precision.precision) }
+        let decoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
         let prepared = try watch.time("prepare") { try decoder.prepare(image, pool: pool) }
         let decoded = try watch.time("decode") {
             try decoder.decode(
@@ -61,7 +61,7 @@ struct DecodeCommand: ParsableCommand {
         let masks = watch.time("scale") { decoder.masks(decoded, on: prepared, pool: pool) }
         let answer = Answer(
             image: .init(width: image.originalWidth, height: image.originalHeight, sha256: nil), model: name,
-            precision: model.precision.precision.rawValue, timings_ms: watch.milliseconds,
+            precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,
             masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
         try output.write(answer, masks: masks, prompts: prompts, image: nil, files: files)
     }

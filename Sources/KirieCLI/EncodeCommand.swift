@@ -53,7 +53,7 @@ struct EncodeCommand: ParsableCommand {
         try StagedFiles.check(output)
         let sam = try model.open().model
         let pool = model.makePool()
-        let encoder = try sam.encoder(precision: model.precision.precision)
+        let encoder = try sam.encoder(precision: model.precision(for: sam.geometry))
         let clock = ContinuousClock()
         let start = clock.now
         let embedding = encoder.encode(picture, pool: pool)

@@ -35,8 +35,8 @@ struct EvalCommand: ParsableCommand {
         let sets = try DataSet.all(below: directory)
         let (name, sam) = try model.open()
         let evaluation = Evaluation(
-            encoder: try sam.encoder(precision: model.precision.precision),
-            decoder: try sam.decoder(precision: model.precision.precision), clicks: clicks,
+            encoder: try sam.encoder(precision: model.precision(for: sam.geometry)),
+            decoder: try sam.decoder(precision: model.precision(for: sam.geometry)), clicks: clicks,
             pool: model.makePool())
         var rows: [(name: String, row: Evaluation.Row)] = []
         for set in sets {
@@ -46,7 +46,7 @@ struct EvalCommand: ParsableCommand {
         let mean = Evaluation.Row(meanOf: rows.map(\.row))
         if json {
             let report = Report(
-                model: name, precision: model.precision.precision.rawValue,
+                model: name, precision: model.precision(for: sam.geometry).rawValue,
                 sets: Dictionary(uniqueKeysWithValues: rows.map { ($0.name, $0.row) }), mean: mean)
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys]

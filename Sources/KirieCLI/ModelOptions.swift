@@ -11,7 +11,11 @@ struct ModelOptions: ParsableArguments {
         help: "A checkpoint file, or a model's name (see `kirie model list`). Default: $KIRIE_MODEL, else kirie-tiny.")
     var model: String?
 
-    @Option(name: .long, help: "How products are computed: fp32, bf16, or auto (bf16 where the processor has it).")
+    @Option(
+        name: .long,
+        help:
+            "How products are computed: fp32, bf16, or auto (bf16 where it pays: large models, processors that have it)."
+    )
     var precision: PrecisionChoice = .auto
 
     @Option(name: .long, help: "Threads that share the work. Default: every processor.")
@@ -25,7 +29,7 @@ struct ModelOptions: ParsableArguments {
         if let threads, !(1...1024).contains(threads) {
             throw ValidationError("--threads takes a number from 1 to 1024.")
         }
-        guard precision.precision.isSupported else {
+        guard precision.precision?.isSupported ?? true else {
             throw ValidationError("This processor has no bf16 products: use --precision auto or fp32.")
         }
     }
@@ -38,6 +42,9 @@ struct ModelOptions: ParsableArguments {
         (ModelLocation.displayName(name), try SamModel(path: try ModelLocation.path(of: name)))
     }
 
+    /// The precision in which a model of that geometry computes.
+    func precision(for geometry: SamGeometry) -> Precision { precision.precision ?? geometry.automaticPrecision }
+
     func makePool() -> ThreadPool {
         ThreadPool(threadCount: threads ?? ThreadPool.availableProcessors, isPinned: pin)
     }
@@ -47,10 +54,10 @@ struct ModelOptions: ParsableArguments {
 enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
     case auto, fp32, bf16
 
-    /// The precision that was chosen.
-    var precision: Precision {
+    /// The precision that was chosen; nil leaves it to the model.
+    var precision: Precision? {
         switch self {
-        case .auto: .automatic
+        case .auto: nil
         case .fp32: .float32
         case .bf16: .bfloat16
         }

@@ -35,8 +35,8 @@ struct SegmentCommand: ParsableCommand {
         let prompts = try prompt.prompts(
             of: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
-        let encoder = try watch.time("load") { try sam.encoder(precision: model.precision.precision) }
-        let maskDecoder = try watch.time("load") { try sam.decoder(precision: model.precision.precision) }
+        let encoder = try watch.time("load") { try sam.encoder(precision: model.precision(for: sam.geometry)) }
+        let maskDecoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
         let embedding = watch.time("encode") { encoder.encode(picture, pool: pool) }
         let masks = try watch.time("decode") {
             try maskDecoder.predict(
@@ -45,7 +45,7 @@ struct SegmentCommand: ParsableCommand {
         let digest = ImageDigest(bytes: SHA256.hash(data: bytes)).hexadecimal
         let answer = Answer(
             image: .init(width: picture.width, height: picture.height, sha256: digest), model: name,
-            precision: model.precision.precision.rawValue, timings_ms: watch.milliseconds,
+            precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,
             masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
         try output.write(answer, masks: masks, prompts: prompts, image: picture)
     }

@@ -31,18 +31,19 @@ public struct SamModel: Sendable {
 
     /// Loads the image encoder, packing its weights.
     ///
-    /// - Parameter precision: of its products; see ``Precision/isSupported``.
-    public func encoder(precision: Precision = .automatic) throws -> SamEncoder {
+    /// - Parameter precision: of its products, see ``Precision/isSupported``; nil for the model's automatic one.
+    public func encoder(precision: Precision? = nil) throws -> SamEncoder {
         SamEncoder(
-            imageSize: geometry.imageSize, imageEncoder: try Self.imageEncoder(weights, geometry, precision))
+            imageSize: geometry.imageSize,
+            imageEncoder: try Self.imageEncoder(weights, geometry, precision ?? geometry.automaticPrecision))
     }
 
     /// Loads the prompt encoder and the mask decoder and nothing else.
     ///
     /// - Parameter precision: of the products on the image's side; masks of one embedding are the same to the bit
-    ///   wherever they are decoded in the same precision.
-    public func decoder(precision: Precision = .automatic) throws -> SamDecoder {
-        try Self.decoder(weights, geometry, precision)
+    ///   wherever they are decoded in the same precision. nil for the model's automatic one.
+    public func decoder(precision: Precision? = nil) throws -> SamDecoder {
+        try Self.decoder(weights, geometry, precision ?? geometry.automaticPrecision)
     }
 
     /// An encoder with drawn weights, to measure a geometry without its checkpoint.

@@ -77,7 +77,7 @@ public enum Precision: String, Sendable, Hashable, CaseIterable {
     /// Whether this processor computes in this precision.
     public var isSupported: Bool { self == .float32 || kirie_has_bf16() != 0 }
 
-    /// The fastest precision of this processor whose masks are those of fp32 to the eye.
+    /// The fastest precision of this processor.
     public static var automatic: Precision { Precision.bfloat16.isSupported ? .bfloat16 : .float32 }
 }
 

@@ -42,7 +42,7 @@ struct DecoderCommand: AsyncParsableCommand {
         let precision = worker.embedding.precision
         let identifier = ModelIdentifier(fingerprint: try sam.fingerprint().bytes, precision: precision)
         let pool = model.makePool()
-        let decoder = try sam.decoder(precision: model.precision.precision)
+        let decoder = try sam.decoder(precision: model.precision(for: sam.geometry))
         let (broker, shelf) = try await worker.connect(logger)
         let prompts = PromptDecoder(
             decoder: decoder, modelName: name, precision: precision, shelf: shelf, pool: pool,

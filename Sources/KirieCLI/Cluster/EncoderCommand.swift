@@ -47,7 +47,7 @@ struct EncoderCommand: AsyncParsableCommand {
         let pool = model.makePool()
         let precision = worker.embedding.precision
         let lifetime = Duration.seconds(embeddingLifetime)
-        let encoder = try sam.encoder(precision: model.precision.precision)
+        let encoder = try sam.encoder(precision: model.precision(for: sam.geometry))
         let (broker, shelf) = try await worker.connect(logger)
         let pictures = PictureEncoder(
             broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, shelf: shelf, pool: pool,
