@@ -1,49 +1,21 @@
-import Dispatch
 import Processes
 import Synchronization
 
 /// Threads for arithmetic that takes milliseconds to minutes, outside Swift's cooperative pool, whose few threads must
 /// stay free to renew leases and to answer.
 public final class ComputeThreads: Sendable {
-    private struct State: Sendable {
-        var work: [@Sendable () -> Void] = []
-        var isClosed = false
-    }
-
-    /// The line of work and whether there will be more, without a cycle back to the owner.
-    private final class Line: Sendable {
-        /// Guards the work that waits.
-        let state = Mutex(State())
-        let signal = DispatchSemaphore(value: 0)
-
-        func serve() {
-            while true {
-                signal.wait()
-                let (work, isClosed) = state.withLock { state in
-                    (state.work.isEmpty ? nil : state.work.removeFirst(), state.isClosed)
-                }
-                if let work { work() } else if isClosed { return }
-            }
-        }
-    }
-
-    private let line = Line()
+    private let line = ThreadLine()
     private let count: Int
 
     /// Threads that wait for work.
     ///
     /// - Parameter count: pieces of work at a time, at least 1.
     public init(count: Int) {
-        var started = 0
         let line = line
-        for _ in 0..<max(1, count) where BackgroundThread.start({ line.serve() }) { started += 1 }
-        self.count = started
+        self.count = (0..<max(1, count)).count { _ in line.startThread() }
     }
 
-    deinit {
-        line.state.withLock { $0.isClosed = true }
-        for _ in 0..<count { line.signal.signal() }
-    }
+    deinit { line.close() }
 
     /// Runs `body` on one of the threads.
     ///
@@ -56,10 +28,7 @@ public final class ComputeThreads: Sendable {
         return await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 guard turn.begin(continuation) else { return }
-                line.state.withLock { state in
-                    state.work.append { if turn.isWanted { turn.end(body()) } }
-                }
-                line.signal.signal()
+                line.append { if turn.isWanted { turn.end(body()) } }
             }
         } onCancel: {
             turn.end(nil)
