@@ -8,7 +8,7 @@ public struct FunctionsLibrary: Sendable, Hashable {
     public let revision: Int
 
     /// What this program was built with.
-    public static let own = FunctionsLibrary(protocolNumber: 1, revision: 3)
+    public static let own = FunctionsLibrary(protocolNumber: 1, revision: 4)
 
     /// The library's source.
     public static var source: String { String(decoding: PackageResources.kirie_lua, as: UTF8.self) }

@@ -50,12 +50,14 @@ extension Broker {
         }
     }
 
-    /// Changes settings of every partition (`kirie.lua`, "Settings"), such as `jobs:bulk` or `retention_ms`.
+    /// Changes settings of every partition (`kirie.lua`, "Settings"), such as `jobs:bulk` or `retention_ms`, at once.
+    ///
+    /// - Throws: where a name is unknown or a number negative.
     public func set(_ settings: [String: Int]) async throws(ClusterError) {
         let fields = settings.sorted { $0.key < $1.key }.flatMap { [RedisArgument.string($0.key), .integer($0.value)] }
         guard !fields.isEmpty else { return }
         _ = try await callAll(
-            partitions.map { RedisCommand("HSET", [.string(keys.limits($0))] + fields, repetition: .safe) })
+            partitions.map { .call("kirie_limits", keys: [keys.prefix($0)], fields, repetition: .safe) })
     }
 
     /// The dead letters, oldest first, at most `limit` of each partition.

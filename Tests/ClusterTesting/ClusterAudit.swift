@@ -55,10 +55,12 @@ public struct ClusterAudit: Sendable {
             jobs[id] = state
             states[JobReference(id: id, partition: partition)] = state
         }
+        let resting = try await checkReferences(prefix)
         for (kind, rest) in byKind.sorted(by: { $0.key < $1.key }) {
             switch kind {
-            case "job", "counters", "rates", "clock", "turn", "limits", "reply": break
-            case "image", "embedding": try await checkMortality(prefix, kind, rest)
+            case "job", "counters", "rates", "clock", "turn", "limits", "reply", "refs": break
+            case "image": try await checkMortality(prefix, kind, rest.filter { resting[$0] == nil })
+            case "embedding": try await checkMortality(prefix, kind, rest)
             case "line":
                 for id in rest where jobs[id] != .dead { findings.append("\(prefix)line:\(id) was left behind") }
             case "result":
@@ -74,7 +76,7 @@ public struct ClusterAudit: Sendable {
             if !names.contains("done:\(id)") { findings.append("\(prefix)job:\(id) told nobody of its end") }
             if state == .done, !names.contains("result:\(id)") { findings.append("\(prefix)job:\(id) has no result") }
         }
-        try await checkCounters(prefix, byKind["result"] ?? [], jobs)
+        try await checkCounters(prefix, byKind["result"] ?? [], jobs, imageBytes: resting.values.reduce(0, +))
     }
 
     /// What may go when memory is short, and what no job needs any more, has its time.
@@ -84,6 +86,23 @@ public struct ClusterAudit: Sendable {
         for (name, reply) in zip(rest, replies) where reply.integer == -1 {
             findings.append("\(prefix)\(kind):\(name) never ends")
         }
+    }
+
+    /// No job needs an image; those in their grace, with their bytes, are to be let go of.
+    private mutating func checkReferences(_ prefix: String) async throws -> [String: Int] {
+        let references = try await broker.redis.fields("\(prefix)refs").compactMapValues(\.integer)
+        let reply = try await ask([RedisCommand("ZRANGE", "\(prefix)ends", "0", "-1")])[0]
+        let ends = Set((reply.array ?? []).compactMap(\.string))
+        var resting: [String: Int] = [:]
+        for (image, count) in references where !image.hasPrefix("b:") {
+            if count != 0 { findings.append("\(prefix)refs: \(count) jobs need image \(image)") }
+            if !ends.contains("i:\(image)") { findings.append("\(prefix)refs: nobody will let go of image \(image)") }
+            resting[image] = references["b:\(image)"] ?? 0
+        }
+        for name in references.keys where name.hasPrefix("b:") && resting[String(name.dropFirst(2))] == nil {
+            findings.append("\(prefix)refs: \(name) was left behind")
+        }
+        return resting
     }
 
     private mutating func checkEndings(_ prefix: String, _ rest: [String], _ jobs: [String: JobState]) async throws {
@@ -128,15 +147,18 @@ public struct ClusterAudit: Sendable {
     }
 
     private mutating func checkCounters(
-        _ prefix: String, _ results: [String], _ jobs: [String: JobState]
+        _ prefix: String, _ results: [String], _ jobs: [String: JobState], imageBytes: Int
     ) async throws {
         let fields = try await broker.redis.fields("\(prefix)counters").compactMapValues(\.integer)
         let lanes = Lane.allCases.map(\.rawValue)
         let gauges = [
             "parked", "queued", "delayed", "in_work", "bytes", "encode_queued", "encode_delayed", "encode_in_work",
         ]
-        for name in gauges.flatMap({ gauge in lanes.map { "\(gauge):\($0)" } }) + ["image_bytes"] {
+        for name in gauges.flatMap({ gauge in lanes.map { "\(gauge):\($0)" } }) {
             if let held = fields[name], held != 0 { findings.append("\(prefix)counters: \(name) is \(held)") }
+        }
+        if fields["image_bytes"] ?? 0 != imageBytes {
+            findings.append("\(prefix)counters: image_bytes is \(fields["image_bytes"] ?? 0), \(imageBytes) are held")
         }
         let sizes = try await ask(results.map { RedisCommand("STRLEN", "\(prefix)result:\($0)") })
         let bytes = sizes.reduce(0) { $0 + ($1.integer ?? 0) }

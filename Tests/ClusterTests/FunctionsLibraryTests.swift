@@ -1,4 +1,5 @@
 import Cluster
+import ClusterTesting
 import Redis
 import RedisTesting
 import Testing
@@ -51,5 +52,51 @@ import Testing
         for key in keys where try await redis.timeToLive(key) != nil {
             #expect(key.contains(":embedding:"), "\(key) may be evicted")
         }
+    }
+
+    @Test func settingsChangeAtOnceByTheFunctionAndSoonByHand() async throws {
+        let cluster = try await TestCluster.start(partitions: 1)
+        let (broker, image) = (cluster.broker, TestCluster.image(1))
+        try await cluster.accept([TestCluster.job("first", image)])
+        func isRefused(_ id: String) async throws -> Bool {
+            if case .refused(_, .backpressure) = try await broker.submit([TestCluster.job(id, image)])[0] { return true }
+            return false
+        }
+        try await broker.set(["jobs:bulk": 1])
+        #expect(try await isRefused("second"))
+        try await broker.set(["jobs:bulk": 2])
+        #expect(try await !isRefused("second"))
+        #expect(try await isRefused("third"))
+        for (name, value) in [("jobs:bulky", 1), ("attempts", -1), ("partitions", 3)] {
+            await #expect(throws: ClusterError.self, "\(name)") { try await broker.set([name: value]) }
+        }
+
+        _ = try await broker.redis.send(RedisCommand("HSET", .string(broker.keys.limits(Partition(0))), "jobs:bulk", "9"))
+        try await eventually("a limit written by hand is read") { try await !isRefused("third") }
+    }
+
+    @Test func anImageIsLetGoAWhileAfterItsLastJob() async throws {
+        let cluster = try await TestCluster.start(settings: ["image_grace_ms": 0], partitions: 1)
+        let (broker, image) = (cluster.broker, TestCluster.image(1))
+        let key = broker.keys.image(image, in: Partition(0))
+        func end(_ id: String) async throws {
+            let batch = try #require(try await cluster.takePrompts(image), "\(id)")
+            _ = try await broker.complete(batch.leases.map { ($0, RedisBytes("mask")) })
+        }
+        try await cluster.accept([TestCluster.job("a", image)])
+        try await cluster.encode(image)
+        try await end("a")
+        #expect(try await broker.redis.timeToLive(key) == nil, "the janitor has not come yet")
+
+        // Needed again before the janitor comes: he leaves it alone.
+        try await cluster.accept([TestCluster.job("b", image)])
+        _ = try await broker.keepHouse(broker.partitions)
+        #expect(try await broker.redis.timeToLive(key) == nil)
+        #expect(try await broker.statistics().total("image_bytes") > 0)
+        try await end("b")
+        _ = try await broker.keepHouse(broker.partitions)
+        #expect(try await broker.redis.timeToLive(key) != nil)
+        #expect(try await broker.statistics().total("image_bytes") == 0)
+        #expect(try await ClusterAudit(of: broker).findings.isEmpty)
     }
 }

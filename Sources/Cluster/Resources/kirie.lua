@@ -26,7 +26,7 @@ ACCESS
     decoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_complete +fcall|kirie_missing
                +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor instead
     monitor    %R~kirie:* &kirie:* +@read +@pubsub +@connection +time +fcall_ro
-    operator   the same, with +fcall +function +info: loads this library
+    operator   the submitter's, with +fcall +function +info: loads this library, changes limits
   End each rule with -@dangerous (and then +info for whom Kirie checks the server's settings). Whoever may write the
   keys can bypass the functions: the roles guard against mistakes, not against an enemy who holds a password.
 
@@ -82,7 +82,7 @@ WAKING
 
 KEYS, each behind the prefix
   encode:<lane>, decode:<lane>   streams, groups "encoders" and "decoders"; lane = interactive | bulk
-  image:<sha>                    the file's bytes; has a TTL only while no unfinished job needs it
+  image:<sha>                    the file's bytes; has a TTL only while no unfinished job needs it, nor did just now
   embedding:<key>                the record, always with a TTL: the one thing that may be evicted
   job:<id>                       hash: state, lane, image, model, attempts, submitted, started, finished, error, …
   line:<id>                      the job line (JSON), until the job ended
@@ -92,16 +92,18 @@ KEYS, each behind the prefix
   flight:<key>, flights          hash of the running encode; zset of keys by start
   ready:<lane>:<key>             list of jobs in line on one image
   leases, delayed                zsets by lease clock: d:<job>, e:<key> (and r:<key>: a release to be continued)
-  deadlines, ends                zsets by TIME in ms: when a job expires; when what is left of it is removed (j:, l:)
-  refs                           hash: unfinished jobs per image, and b:<sha> its bytes
+  deadlines, ends                zsets by TIME in ms: when a job expires; when what is left of it is removed (j:, l:),
+                                 and when an image gets its TTL unless a job needs it by then (i:)
+  refs                           hash: unfinished jobs per image, 0 for one in its grace; and b:<sha> its bytes
   counters, rates                hash of gauges, totals, histograms; list of samples of the totals, 5 s apart
   clock, turn, limits            hashes: lease clock; whose turn; settings (see SETTINGS)
   dead                           stream of dead letters
 ]]
 
-local PROTOCOL, REVISION = 1, 3
+local PROTOCOL, REVISION = 1, 4
 
--- SETTINGS: fields of the hash <prefix>limits; what is absent has the value given here.
+-- SETTINGS: fields of the hash <prefix>limits; what is absent has the value given here. kirie_limits changes them at
+-- once; of what else is written there the functions learn within a second.
 local SETTINGS = {
     ['jobs:interactive'] = 131072, ['jobs:bulk'] = 131072,          -- unfinished jobs a lane may hold
     ['bytes:interactive'] = 134217728, ['bytes:bulk'] = 134217728,  -- and the bytes of their lines
@@ -111,6 +113,7 @@ local SETTINGS = {
     misses = 200,               -- evictions a job survives
     retention_ms = 3600000,     -- what is left of a job stays so long
     image_ttl_ms = 600000,      -- an image that no job needs
+    image_grace_ms = 2000,      -- how long it must be so before that time begins
     backoff_ms = 500, backoff_max_ms = 60000,
     dead = 1000,                -- dead letters kept
     streak = 8, clock_step_ms = 2000, chunk = 200,
@@ -147,9 +150,27 @@ local function load(key) return table_of(redis.call('HGETALL', key)) end
 -- Whole numbers up to 2^53, where tostring would write an exponent; %d costs a fifth of %.0f.
 local function micros(n) return string.format('%d', n) end
 
+-- Settings as they were last read, by prefix: most calls need some, and they hardly ever change.
+local remembered, remembered_count = {}, 0
+
 local function setting(c, name)
-    c.set = c.set or load(c.k .. 'limits') or {}
+    if not c.set then
+        local last = remembered[c.k]
+        if not last or c.ms < last.at or c.ms - last.at > 1000 then
+            if not last then remembered_count = remembered_count + 1 end
+            if remembered_count > 4096 then remembered, remembered_count = {}, 1 end
+            last = { at = c.ms, set = load(c.k .. 'limits') or {} }
+            remembered[c.k] = last
+        end
+        c.set = last.set
+    end
     return tonumber(c.set[name]) or SETTINGS[name]
+end
+
+local function set(c, fields)
+    redis.call('HSET', c.k .. 'limits', unpack(fields))
+    if remembered[c.k] then remembered[c.k].at = -math.huge end
+    c.set = nil
 end
 
 local function count(c, name, n) c.add[name] = (c.add[name] or 0) + (n or 1) end
@@ -168,19 +189,34 @@ local function open(keys)
     end
     local time = redis.call('TIME')
     local us = time[1] * 1000000 + time[2]
-    return { k = prefix, namespace = namespace, p = p, us = us, ms = math.floor(us / 1000), add = {}, bells = {} }
+    return {
+        k = prefix, namespace = namespace, p = p, us = us, now = micros(us), ms = math.floor(us / 1000),
+        add = {}, bells = {}, counters = {},
+    }
+end
+
+-- Counters as they stand in Redis, before this call's own; each is read once.
+local function counters(c, names)
+    local missing = {}
+    for _, name in ipairs(names) do
+        if not c.counters[name] then missing[#missing + 1] = name end
+    end
+    if #missing > 0 then
+        local held = redis.call('HMGET', c.k .. 'counters', unpack(missing))
+        for i, name in ipairs(missing) do c.counters[name] = tonumber(held[i]) or 0 end
+    end
+    return c.counters
 end
 
 local function close(c)
-    local names, held = {}, {}
+    local names = {}
     for name, n in pairs(c.add) do
         if n ~= 0 then names[#names + 1] = name end
     end
     if #names > 0 then
-        held = redis.call('HMGET', c.k .. 'counters', unpack(names))
-        local fields = {}
+        local held, fields = counters(c, names), {}
         for i, name in ipairs(names) do
-            local before, n = tonumber(held[i]) or 0, c.add[name]
+            local before, n = held[name], c.add[name]
             fields[i * 2 - 1], fields[i * 2] = name, micros(before + n)
             -- Not only on an empty line: a bell too many costs nothing, one too few costs a second.
             if n > 0 and before < 16 and BELL[name] then c.bells[BELL[name]] = true end
@@ -218,7 +254,7 @@ local function lease_clock(c)
     elseif moved > 0 then
         lease = lease + moved
     end
-    if moved < 0 or moved >= 20 then redis.call('HSET', c.k .. 'clock', 'wall', c.ms, 'lease', lease) end
+    if moved < 0 or moved >= 20 then redis.call('HSET', c.k .. 'clock', 'wall', micros(c.ms), 'lease', micros(lease)) end
     c.lease = lease
     return lease
 end
@@ -245,27 +281,34 @@ end
 local function need_image(c, sha, bytes)
     if not bytes then
         if redis.call('HEXISTS', c.k .. 'refs', sha) == 1 then
-            redis.call('HINCRBY', c.k .. 'refs', sha, 1)
+            redis.call('HINCRBY', c.k .. 'refs', sha, '1')
             return
         end
         bytes = redis.call('STRLEN', c.k .. 'image:' .. sha)
     end
     if bytes > 0 then
         redis.call('PERSIST', c.k .. 'image:' .. sha)
-        redis.call('HSET', c.k .. 'refs', sha, 1, 'b:' .. sha, bytes)
+        redis.call('HSET', c.k .. 'refs', sha, '1', 'b:' .. sha, micros(bytes))
         count(c, 'image_bytes', bytes)
     else
         redis.call('HSET', c.k .. 'refs', sha, 1)
     end
 end
 
+-- Counts a job that needs the image no more; returns what is to stand in `ends` where it was the last one. Whoever clicks
+-- on a picture does so again and again: only a while later is the image given its time, by the janitor.
 local function release_image(c, sha)
-    if redis.call('HINCRBY', c.k .. 'refs', sha, -1) > 0 then return end
-    local bytes = tonumber(redis.call('HGET', c.k .. 'refs', 'b:' .. sha))
+    if redis.call('HINCRBY', c.k .. 'refs', sha, '-1') > 0 then return {} end
+    return { micros(c.ms + setting(c, 'image_grace_ms')), 'i:' .. sha }
+end
+
+local function let_image_go(c, sha)
+    local held = redis.call('HMGET', c.k .. 'refs', sha, 'b:' .. sha)
+    if held[1] ~= '0' then return end
     redis.call('HDEL', c.k .. 'refs', sha, 'b:' .. sha)
-    if bytes then
-        count(c, 'image_bytes', -bytes)
-        redis.call('PEXPIRE', c.k .. 'image:' .. sha, setting(c, 'image_ttl_ms'))
+    if held[2] then
+        count(c, 'image_bytes', -tonumber(held[2]))
+        redis.call('PEXPIRE', c.k .. 'image:' .. sha, micros(setting(c, 'image_ttl_ms')))
     end
 end
 
@@ -283,11 +326,11 @@ end
 
 -- The next ticket of a line for this worker, or nil; makes the group where it is missing.
 local function next_ticket(stream, stage, worker)
-    local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP[stage], worker, 'COUNT', 1, 'STREAMS', stream, '>')
+    local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP[stage], worker, 'COUNT', '1', 'STREAMS', stream, '>')
     if reply and reply.err then
         if not string.find(reply.err, 'NOGROUP') then error(reply.err, 0) end
         redis.call('XGROUP', 'CREATE', stream, GROUP[stage], '0', 'MKSTREAM')
-        reply = redis.call('XREADGROUP', 'GROUP', GROUP[stage], worker, 'COUNT', 1, 'STREAMS', stream, '>')
+        reply = redis.call('XREADGROUP', 'GROUP', GROUP[stage], worker, 'COUNT', '1', 'STREAMS', stream, '>')
     end
     if not reply or not reply[1] or not reply[1][2][1] then return nil end
     local entry = reply[1][2][1]
@@ -295,7 +338,7 @@ local function next_ticket(stream, stage, worker)
 end
 
 local function dead_letter(c, fields)
-    local flat = { 'at', micros(c.us) }
+    local flat = { 'at', c.now }
     for name, value in pairs(fields) do flat[#flat + 1] = name; flat[#flat + 1] = value end
     count(c, 'dead_letters')
     return redis.call('XADD', c.k .. 'dead', '*', unpack(flat))
@@ -320,7 +363,7 @@ local function into_line(c, id, job)
     local stream = line_name(c, 'decode', job.lane)
     if attempts == 0 then
         redis.call('RPUSH', c.k .. 'ready:' .. job.lane .. ':' .. key_of(job), id)
-        redis.call('XADD', stream, '*', 'job', id, 'try', 0)
+        redis.call('XADD', stream, '*', 'job', id, 'try', '0')
         if job.state ~= 'new' then redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued') end
     else
         local ticket = redis.call('XADD', stream, '*', 'job', id, 'try', attempts)
@@ -354,18 +397,18 @@ local function finish(c, id, job, state, why, result)
     local key = c.k .. 'job:' .. id
     local bytes = tonumber(job.bytes) or 0
     if why then
-        redis.call('HSET', key, 'state', state, 'finished', micros(c.us), 'error', why)
+        redis.call('HSET', key, 'state', state, 'finished', c.now, 'error', why)
     else
-        redis.call('HSET', key, 'state', state, 'finished', micros(c.us))
+        redis.call('HSET', key, 'state', state, 'finished', c.now)
     end
     if result then
         redis.call('SET', c.k .. 'result:' .. id, result)
         count(c, 'result_bytes', #result)
     end
     if job.deadline then redis.call('ZREM', c.k .. 'deadlines', id) end
-    release_image(c, job.image)
+    local due = release_image(c, job.image)
     redis.call('RPUSH', c.k .. 'done:' .. id, state)
-    local ends = c.ms + setting(c, 'retention_ms')
+    local ends = micros(c.ms + setting(c, 'retention_ms'))
     if state == 'dead' then
         -- The line stays with a dead letter, which may be retried; the dead letter's end is its end.
         dead_letter(c, {
@@ -374,14 +417,14 @@ local function finish(c, id, job, state, why, result)
         })
     else
         redis.call('DEL', c.k .. 'line:' .. id)
-        local list = job.client and { ends, 'l:' .. job.client } or {}
-        redis.call('ZADD', c.k .. 'ends', ends, 'j:' .. id, unpack(list))
+        due[#due + 1] = ends; due[#due + 1] = 'j:' .. id
     end
+    if job.client then due[#due + 1] = ends; due[#due + 1] = 'l:' .. job.client end
+    if #due > 0 then redis.call('ZADD', c.k .. 'ends', unpack(due)) end
     redis.call('PUBLISH', c.namespace .. ':{' .. c.p .. '}:events', id .. ' ' .. state)
     if job.client then
         local list = c.k .. 'reply:' .. job.client
         if redis.call('RPUSH', list, id .. ' ' .. state) > 100000 then redis.call('LPOP', list) end
-        if state == 'dead' then redis.call('ZADD', c.k .. 'ends', ends, 'l:' .. job.client) end
         -- With the result, so that whoever waits for a click need not ask for it.
         local news = id .. ' ' .. state
         if result and #result <= PUSHED then news = news .. ' ' .. result end
@@ -413,7 +456,7 @@ end
 local function ask(c, key, lane)
     local flight = load(c.k .. 'flight:' .. key)
     if not flight then
-        redis.call('HSET', c.k .. 'flight:' .. key, 'since', micros(c.us))
+        redis.call('HSET', c.k .. 'flight:' .. key, 'since', c.now)
         redis.call('ZADD', c.k .. 'flights', c.ms, key)
         flight_into_line(c, key, lane, 0)
         count(c, 'flights')
@@ -642,7 +685,13 @@ local function remove_ended(c, limit)
         local kind, name = string.sub(member, 1, 2), string.sub(member, 3)
         redis.call('ZREM', c.k .. 'ends', member)
         done = done + 1
-        if kind == 'l:' then redis.call('DEL', c.k .. 'reply:' .. name) else remove_job(c, name) end
+        if kind == 'l:' then
+            redis.call('DEL', c.k .. 'reply:' .. name)
+        elseif kind == 'i:' then
+            let_image_go(c, name)
+        else
+            remove_job(c, name)
+        end
     end
     return done
 end
@@ -710,11 +759,24 @@ register('kirie_prepare', function(c, args)
     if not partitions or tonumber(c.p) >= partitions then
         return refusal('BADCALL', 'kirie_prepare <P>: P is a number greater than that of the partition, at most 16384')
     end
-    redis.call('HSET', c.k .. 'limits', 'partitions', partitions)
+    set(c, { 'partitions', micros(partitions) })
     make_groups(c)
     lease_clock(c)
     return redis.status_reply('OK')
 end)
+
+--[[ kirie_limits       FCALL kirie_limits 1 <prefix> (<name> <value>)…
+  Changes settings of this partition (SETTINGS), whole numbers.
+  Reply: OK. Errors: BADCALL. ]]
+register('kirie_limits', function(c, args)
+    local fine = #args >= 2 and #args <= 64 and #args % 2 == 0
+    for i = 1, #args, 2 do
+        fine = fine and SETTINGS[args[i]] and args[i] ~= 'partitions' and whole(args[i + 1], 0, 1e15)
+    end
+    if not fine then return refusal('BADCALL', 'kirie_limits (<name> <value>)…: names of settings, whole numbers') end
+    set(c, args)
+    return redis.status_reply('OK')
+end, { 'allow-oom' })
 
 --[[ kirie_image        FCALL kirie_image 1 <prefix> <sha256> [<bytes>]
   Stores the file of an image once by content (or "ref:" and an address that the encoders can read). With no bytes it
@@ -820,12 +882,15 @@ end
 local function over_limit(c, lane, bytes, new_image_bytes)
     local held = c.held
     if not held['jobs:' .. lane] then
-        local saved = redis.call('HMGET', c.k .. 'counters', 'parked:' .. lane, 'queued:' .. lane, 'delayed:' .. lane,
-            'in_work:' .. lane, 'bytes:' .. lane, 'image_bytes', 'result_bytes')
-        for i = 1, 7 do saved[i] = tonumber(saved[i]) or 0 end
-        held['jobs:' .. lane] = saved[1] + saved[2] + saved[3] + saved[4]
-        held['bytes:' .. lane] = saved[5]
-        held.image_bytes, held.result_bytes = held.image_bytes or saved[6], saved[7]
+        -- With those that the submit is going to move.
+        local saved = counters(c, {
+            'parked:' .. lane, 'queued:' .. lane, 'delayed:' .. lane, 'in_work:' .. lane, 'bytes:' .. lane, 'in:' .. lane,
+            'image_bytes', 'result_bytes',
+        })
+        held['jobs:' .. lane] = saved['parked:' .. lane] + saved['queued:' .. lane] + saved['delayed:' .. lane]
+            + saved['in_work:' .. lane]
+        held['bytes:' .. lane] = saved['bytes:' .. lane]
+        held.image_bytes, held.result_bytes = held.image_bytes or saved.image_bytes, saved.result_bytes
     end
     if held['jobs:' .. lane] >= setting(c, 'jobs:' .. lane) then
         return backpressure(c, lane, 'the jobs of lane ' .. lane, held['jobs:' .. lane], setting(c, 'jobs:' .. lane))
@@ -864,7 +929,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
 
     local job = { lane = lane, image = sha, model = model, attempts = '0', bytes = tostring(#line), state = 'new' }
     local fields = {
-        'lane', lane, 'image', sha, 'model', model, 'attempts', 0, 'submitted', micros(c.us), 'bytes', #line,
+        'lane', lane, 'image', sha, 'model', model, 'attempts', '0', 'submitted', c.now, 'bytes', micros(#line),
         'state', c.there[key] and 'queued' or 'waiting_embedding',
     }
     if client ~= '' then
@@ -882,7 +947,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         need_image(c, sha, unneeded)
         c.needed[sha] = true
     else
-        redis.call('HINCRBY', c.k .. 'refs', sha, 1)
+        redis.call('HINCRBY', c.k .. 'refs', sha, '1')
     end
     c.held['jobs:' .. lane] = c.held['jobs:' .. lane] + 1
     c.held['bytes:' .. lane] = c.held['bytes:' .. lane] + #line
@@ -975,7 +1040,7 @@ local function take_flight(c, stream, lane, ticket, fields, raw, worker, model, 
     else
         local attempt = (tonumber(flight.attempts) or 0) + 1
         redis.call('HSET', c.k .. 'flight:' .. key, 'state', 'in_work', 'token', token, 'worker', worker,
-            'attempts', attempt, 'started', micros(c.us))
+            'attempts', attempt, 'started', c.now)
         redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'e:' .. key)
         count(c, 'encode_queued:' .. flight.lane, -1)
         count(c, 'encode_in_work:' .. flight.lane)
@@ -988,7 +1053,7 @@ end
 local function take_job(c, id, job, ticket, aside, worker, lease, token)
     local attempt = (tonumber(job.attempts) or 0) + 1
     local key = c.k .. 'job:' .. id
-    local fields = { 'state', 'in_work', 'started', micros(c.us), 'token', token, 'attempts', attempt, 'worker', worker }
+    local fields = { 'state', 'in_work', 'started', c.now, 'token', token, 'attempts', micros(attempt), 'worker', worker }
     if ticket then
         fields[11], fields[12] = 'ticket', ticket
         if aside then fields[13], fields[14] = 'aside', 1 end
@@ -996,7 +1061,7 @@ local function take_job(c, id, job, ticket, aside, worker, lease, token)
         redis.call('HDEL', key, 'ticket', 'aside')
     end
     redis.call('HSET', key, unpack(fields))
-    redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'd:' .. id)
+    redis.call('ZADD', c.k .. 'leases', micros(lease_clock(c) + lease), 'd:' .. id)
     count(c, 'queued:' .. job.lane, -1)
     count(c, 'in_work:' .. job.lane)
     if attempt == 1 then observe(c, 'wait:' .. job.lane, job.submitted) end
@@ -1044,7 +1109,7 @@ local function take_batch(c, stream, lane, ticket, fields, raw, worker, model, l
         local looked, left = 0, true
         while left and #taken - 3 < n and looked < 512 do
             local room = n - (#taken - 3)
-            local ids = redis.call('LPOP', list, room)
+            local ids = redis.call('LPOP', list, micros(room))
             left = ids and #ids == room
             for _, mate in ipairs(ids or {}) do
                 looked = looked + 1
@@ -1098,7 +1163,7 @@ local function take_from(c, stage, lane, worker, model, n, lease)
                 break
             end
             c.looked = c.looked + 1
-            c.token = micros(c.us)
+            c.token = c.now
             if stage == 'decode' then
                 local aside = stream == own
                 local batch = take_batch(c, stream, lane, ticket, fields, raw, worker, model, lease, c.token, n, aside)
@@ -1118,11 +1183,13 @@ end
 -- How much of a lane is in line now.
 local function in_line(c, stage, lane)
     local gauge = stage == 'encode' and 'encode_queued:' or 'queued:'
-    if not c.in_line then
-        local held = redis.call('HMGET', c.k .. 'counters', gauge .. 'interactive', gauge .. 'bulk')
-        c.in_line = { interactive = tonumber(held[1]) or 0, bulk = tonumber(held[2]) or 0 }
+    if not c.counters[gauge .. lane] then
+        -- With those that the take has moved.
+        local names = { gauge .. 'interactive', gauge .. 'bulk' }
+        for name in pairs(c.add) do names[#names + 1] = name end
+        counters(c, names)
     end
-    return c.in_line[lane] + (c.add[gauge .. lane] or 0)
+    return c.counters[gauge .. lane] + (c.add[gauge .. lane] or 0)
 end
 
 -- The rule of the lanes, and its memory.
@@ -1482,7 +1549,7 @@ register('kirie_dead_retry', function(c, args)
                 redis.call('DEL', c.k .. 'done:' .. id)
                 redis.call('HDEL', c.k .. 'job:' .. id, 'error', 'finished', 'misses', 'deadline', 'token', 'worker',
                     'ticket', 'aside', 'delayed')
-                redis.call('HSET', c.k .. 'job:' .. id, 'attempts', 0, 'submitted', micros(c.us),
+                redis.call('HSET', c.k .. 'job:' .. id, 'attempts', 0, 'submitted', c.now,
                     'state', 'waiting_embedding')
                 job.attempts = '0'
                 need_image(c, job.image)
