@@ -52,6 +52,10 @@ public struct SamDecoder: Sendable {
     private let promptEncoder: PromptEncoder
     private let maskDecoder: MaskDecoder
 
+    /// Whether a click takes a millisecond or two on one thread, of which others could take little off: narrower than
+    /// the published models, with their C = 256.
+    public var isSmall: Bool { channels < 256 }
+
     /// Rows and columns of a mask prompt: 4g.
     public var maskSide: Int { 4 * grid }
 

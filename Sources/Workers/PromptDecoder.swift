@@ -21,8 +21,9 @@ public struct PromptDecoder: Sendable {
 
     /// A decoder of prompts.
     ///
-    /// A batch of one prompt is shared by all threads of the pool, for a short wait; of several prompts each has one
-    /// thread to itself, for throughput. The masks are the same to the bit.
+    /// A batch of one prompt is shared by all threads of the pool, for a short wait, unless the model is so small that
+    /// to wake them takes longer; of several prompts each has one thread to itself, for throughput. The masks are the
+    /// same to the bit.
     ///
     /// - Parameters:
     ///   - modelName: how people call the model.
@@ -133,6 +134,7 @@ public struct PromptDecoder: Sendable {
             }
             for chunk in prompts.chunks(of: chunkSize(image, multimask: multimask)) {
                 if Task.isCancelled { return nil }
+                let pool = chunk.count == 1 && decoder.isSmall ? .inline : pool
                 // They were validated; one that the decoder refuses all the same leaves its batch's jobs without masks.
                 guard
                     let masks = try? decoder.predict(

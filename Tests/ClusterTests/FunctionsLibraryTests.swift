@@ -59,7 +59,9 @@ import Testing
         let (broker, image) = (cluster.broker, TestCluster.image(1))
         try await cluster.accept([TestCluster.job("first", image)])
         func isRefused(_ id: String) async throws -> Bool {
-            if case .refused(_, .backpressure) = try await broker.submit([TestCluster.job(id, image)])[0] { return true }
+            if case .refused(_, .backpressure) = try await broker.submit([TestCluster.job(id, image)])[0] {
+                return true
+            }
             return false
         }
         try await broker.set(["jobs:bulk": 1])
@@ -71,7 +73,8 @@ import Testing
             await #expect(throws: ClusterError.self, "\(name)") { try await broker.set([name: value]) }
         }
 
-        _ = try await broker.redis.send(RedisCommand("HSET", .string(broker.keys.limits(Partition(0))), "jobs:bulk", "9"))
+        _ = try await broker.redis.send(
+            RedisCommand("HSET", .string(broker.keys.limits(Partition(0))), "jobs:bulk", "9"))
         try await eventually("a limit written by hand is read") { try await !isRefused("third") }
     }
 

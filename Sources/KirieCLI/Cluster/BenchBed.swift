@@ -24,7 +24,9 @@ final class BenchBed: Sendable {
     }
 
     /// Runs `body` with a server that is there for it alone.
-    static func use(model: ModelOptions, _ body: (BenchBed) async throws -> Void) async throws {
+    static func use<Figure>(
+        model: ModelOptions, _ body: (BenchBed) async throws -> Figure
+    ) async throws -> Figure {
         guard let path = TemporaryFolder.make("kirie-bench"), let port = LoopbackPort.free() else {
             throw ClusterFolderError(path: "/tmp", reason: "no folder can be made in it, or no port is free")
         }
@@ -38,14 +40,15 @@ final class BenchBed: Sendable {
             _ = try await redis.connect { false }
             let client = try await RedisClient.connect(RedisURL(.tcp(host: "127.0.0.1", port: port)))
             let bed = BenchBed(try await Broker.open(client), folder, redis, model)
-            try await body(bed)
+            let figure = try await body(bed)
             client.close()
+            await redis.stop()
+            await running.value
+            return figure
         } catch {
             await redis.stop()
             throw error
         }
-        await redis.stop()
-        await running.value
     }
 
     /// Starts workers, and returns when all have announced themselves.

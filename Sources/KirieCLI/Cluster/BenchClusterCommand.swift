@@ -16,7 +16,9 @@ extension BenchCommand {
                 queue      what submit and take cost with a thousand and with a million jobs waiting, and their memory
                 decoders   throughput of two decoders against one, each with one thread
 
-                Everything runs on this machine, over its loopback: Redis and who submits take their share of the cores.
+                Everything runs on this machine, over its loopback: Redis and who submits take their share of the cores. \
+                Each figure of click, broker and decoders is the median of --rounds measurements, each with a server and \
+                workers of its own; queue measures its two lengths in turn, on two servers.
                 """)
 
         enum Part: String, ExpressibleByArgument, CaseIterable { case click, broker, queue, decoders }
@@ -35,6 +37,9 @@ extension BenchCommand {
         @Option(name: .customLong("queue-length"), help: "Jobs in the long queue.")
         var queueLength = 1_000_000
 
+        @Option(name: .long, help: "How often click, broker and decoders are measured; medians are printed.")
+        var rounds = 3
+
         @Option(name: .long, help: "Seeds arrival times and prompts.")
         var seed: UInt64 = 1
 
@@ -46,6 +51,7 @@ extension BenchCommand {
                 throw ValidationError("--clicks takes a number from 10 to 1000000.")
             }
             if !(0.001...0.95).contains(load) { throw ValidationError("--load takes a share from 0.001 to 0.95.") }
+            if !(1...99).contains(rounds) { throw ValidationError("--rounds takes a number from 1 to 99.") }
             if !(1000...10_000_000).contains(queueLength) {
                 throw ValidationError("--queue-length takes a number from 1000 to 10000000.")
             }
@@ -57,23 +63,34 @@ extension BenchCommand {
             var figures: [(String, JSONLine)] = [
                 ("processors", .whole(ThreadPool.availableProcessors)),
                 ("model", .text(ModelLocation.displayName(model.name))), ("seed", .whole(Int(clamping: seed))),
+                ("rounds", .whole(rounds)),
             ]
             for part in parts {
-                // A server of its own for each: nothing of one part is in another's memory or append-only file.
-                try await BenchBed.use(model: model) { bed in
-                    Terminal.complain("kirie bench cluster: \(part.rawValue)…")
-                    let figure: JSONLine =
-                        switch part {
-                        case .click: try await WarmClicks(bed, clicks: clicks, load: load, seed: seed).measure()
-                        case .broker: try await BrokerThroughput(bed).measure()
-                        case .queue: try await LongQueue(bed, length: queueLength).measure()
-                        case .decoders: try await DecoderScaling(bed, seed: seed).measure()
-                        }
-                    figures.append((part.rawValue, figure))
-                    if !json { try FileOutput.print(Array("\(part.rawValue) \(figure.plainText)\n".utf8)) }
+                var measured: [JSONLine] = []
+                for round in 1...(part == .queue ? 1 : rounds) {
+                    Terminal.complain("kirie bench cluster: \(part.rawValue)\(round > 1 ? ", round \(round)" : "")…")
+                    measured.append(try await measure(part))
                 }
+                let figure = JSONLine.medians(of: measured)
+                figures.append((part.rawValue, figure))
+                if !json { try FileOutput.print(Array("\(part.rawValue) \(figure.plainText)\n".utf8)) }
             }
             if json { try FileOutput.print(JSONLine.object(figures).line) }
+        }
+
+        /// Measures on a server of its own: nothing of one measurement is in another's memory or append-only file.
+        private func measure(_ part: Part) async throws -> JSONLine {
+            try await BenchBed.use(model: model) { bed in
+                switch part {
+                case .click: try await WarmClicks(bed, clicks: clicks, load: load, seed: seed).measure()
+                case .broker: try await BrokerThroughput(bed).measure()
+                case .decoders: try await DecoderScaling(bed, seed: seed).measure()
+                case .queue:
+                    try await BenchBed.use(model: model) { other in
+                        try await LongQueue(short: other, long: bed, length: queueLength).measure()
+                    }
+                }
+            }
         }
     }
 }

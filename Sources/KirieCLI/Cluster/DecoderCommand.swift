@@ -44,11 +44,11 @@ struct DecoderCommand: AsyncParsableCommand {
         let pool = model.makePool()
         let decoder = try sam.decoder(precision: model.precision(for: sam.geometry))
         let (broker, shelf) = try await worker.connect(logger)
+        var settings = worker.loopSettings(concurrency: decoder.isSmall ? pool.threadCount : 1)
         let prompts = PromptDecoder(
             decoder: decoder, modelName: name, precision: precision, shelf: shelf, pool: pool,
-            concurrency: worker.concurrency, byteLimit: cacheBytes)
+            concurrency: settings.concurrency, byteLimit: cacheBytes)
         var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
-        var settings = worker.loopSettings()
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
         settings.concurrency += 1
         heartbeat.capacity = settings.concurrency

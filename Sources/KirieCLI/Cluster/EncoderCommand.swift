@@ -51,7 +51,7 @@ struct EncoderCommand: AsyncParsableCommand {
         let (broker, shelf) = try await worker.connect(logger)
         let pictures = PictureEncoder(
             broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, shelf: shelf, pool: pool,
-            concurrency: worker.concurrency, sharedFolder: sharedImages)
+            concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages)
         let heartbeat = worker.heartbeat(
             .encoder, model: pictures.model, modelName: name, threads: pool.threadCount)
         let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, expiry: lifetime) {

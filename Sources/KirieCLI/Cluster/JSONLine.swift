@@ -28,6 +28,30 @@ enum JSONLine: Sendable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral
         self = .number((duration / .microseconds(1)).rounded() / 1000)
     }
 
+    /// Of several measurements of one form: every number the median of the numbers in its place, all else as in the first.
+    static func medians(of measured: [JSONLine]) -> JSONLine {
+        guard let first = measured.first else { return .none }
+        switch first {
+        case .whole:
+            let numbers = measured.compactMap { if case .whole(let number) = $0 { number } else { nil } }
+            return .whole(numbers.sorted()[numbers.count / 2])
+        case .number:
+            let numbers = measured.compactMap { if case .number(let number) = $0 { number } else { nil } }
+            return .number(numbers.sorted()[numbers.count / 2])
+        case .list(let items):
+            let lists = measured.compactMap { if case .list(let items) = $0 { items } else { nil } }
+            return .list(
+                items.indices.map { index in medians(of: lists.filter { index < $0.count }.map { $0[index] }) })
+        case .object(let members):
+            let objects = measured.compactMap { if case .object(let members) = $0 { members } else { nil } }
+            return .object(
+                members.map { name, _ in
+                    (name, medians(of: objects.compactMap { $0.first { $0.0 == name }?.1 }))
+                })
+        case .text, .truth, .none, .written: return first
+        }
+    }
+
     /// The value and an end of line.
     var line: [UInt8] {
         var bytes: [UInt8] = []

@@ -3,59 +3,74 @@ import Processes
 import Redis
 import Segmentation
 
-/// What a long queue costs: the calls, the memory, and looking at it.
+/// What a long queue costs against a short one: the calls, the memory, and looking at it.
 struct LongQueue {
-    private let bed: BenchBed
+    private let beds: (short: BenchBed, long: BenchBed)
     private let length: Int
     private let short = 1000
-    private let calls = 2000
+    private let rounds = 20
+    private let calls = 200
 
-    init(_ bed: BenchBed, length: Int) {
-        self.bed = bed
+    /// - Parameters:
+    ///   - short: the server of the short queue.
+    ///   - long: another one, for the long queue.
+    init(short: BenchBed, long: BenchBed, length: Int) {
+        beds = (short, long)
         self.length = length
     }
 
     func measure() async throws -> JSONLine {
-        let broker = bed.broker
-        try await broker.set(["jobs:bulk": 10_000_000, "bytes:bulk": 64 << 30])
-        let images = try await BenchModel.embed(4096, in: broker)
-        try await fill(short, images)
-        let few = try await costs(images)
-        let empty = try await usedMemory()
-        try await fill(length - short, images)
-        let bytes = Double(try await usedMemory() - empty) / Double(length - short)
-        let many = try await costs(images)
-        let looks = try await milliseconds(20) { _ in _ = try await broker.statistics() }
-        let command = try await Self.timeOfCommand(bed)
+        let (few, many) = (beds.short.broker, beds.long.broker)
+        for broker in [few, many] { try await broker.set(["jobs:bulk": 10_000_000, "bytes:bulk": 64 << 30]) }
+        let images = try await BenchModel.embed(4096, in: few)
+        _ = try await BenchModel.embed(4096, in: many)
+        try await fill(few, short, images)
+        let empty = try await usedMemory(many)
+        try await fill(many, length, images)
+        let bytes = Double(try await usedMemory(many) - empty) / Double(length)
+        var (fewCosts, manyCosts) = (Costs(), Costs())
+        // In turn, so that a machine that slows down slows both.
+        for _ in 0..<rounds {
+            try await add(to: &fewCosts, few, images)
+            try await add(to: &manyCosts, many, images)
+        }
+        let (fewTimes, manyTimes) = (fewCosts.medians, manyCosts.medians)
+        let looks = try await milliseconds(20) { _ in _ = try await many.statistics() }
+        let command = try await Self.timeOfCommand(beds.long)
         return .object([
             ("jobs", .list([.whole(short), .whole(length)])),
-            ("submit_us", .list([Self.micros(few.submit), Self.micros(many.submit)])),
-            ("take_us", .list([Self.micros(few.take), Self.micros(many.take)])),
-            ("submit_ratio", Self.ratio(many.submit, few.submit)), ("take_ratio", Self.ratio(many.take, few.take)),
+            ("submit_us", .list([Self.micros(fewTimes.submit), Self.micros(manyTimes.submit)])),
+            ("take_us", .list([Self.micros(fewTimes.take), Self.micros(manyTimes.take)])),
+            ("submit_ratio", Self.ratio(manyTimes.submit, fewTimes.submit)),
+            ("take_ratio", Self.ratio(manyTimes.take, fewTimes.take)),
             ("bytes_a_job", .whole(Int(bytes.rounded()))),
-            ("statistics_ms", .number((looks.quantile(0.5) * 1000).rounded() / 1000)),
+            ("statistics_ms", .number((Times(looks).quantile(0.5) * 1000).rounded() / 1000)),
             ("kirie_queues_ms", .number((command * 10).rounded() / 10)),
         ])
     }
 
-    /// The medians of single calls, one after the other; the jobs taken are handed back.
-    private func costs(_ images: [ImageDigest]) async throws -> (submit: Double, take: Double) {
-        let broker = bed.broker
-        let submit = try await milliseconds(calls) { index in
+    /// Milliseconds of single calls, one after the other.
+    private struct Costs {
+        var submits: [Double] = []
+        var takes: [Double] = []
+
+        var medians: (submit: Double, take: Double) { (Times(submits).quantile(0.5), Times(takes).quantile(0.5)) }
+    }
+
+    private func add(to costs: inout Costs, _ broker: Broker, _ images: [ImageDigest]) async throws {
+        costs.submits += try await milliseconds(calls) { index in
             _ = try await broker.submit([BenchModel.job(images[index % images.count], lane: .bulk)])
         }
         // So that the queue is as long again: as many are taken as were submitted.
-        let take = try await milliseconds(calls) { index in
+        costs.takes += try await milliseconds(calls) { index in
             let partition = Partition(index % broker.partitionCount)
             _ = try await broker.takePrompts(
                 in: partition, worker: "bench", model: BenchModel.identifier, count: 1, lease: .seconds(3600))
         }
-        return (submit.quantile(0.5), take.quantile(0.5))
     }
 
-    private func fill(_ count: Int, _ images: [ImageDigest]) async throws {
+    private func fill(_ broker: Broker, _ count: Int, _ images: [ImageDigest]) async throws {
         var bar = ProgressBar("filling the queue", total: count)
-        let broker = bed.broker
         var next = 0
         while next < count {
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -73,11 +88,11 @@ struct LongQueue {
         }
     }
 
-    private func usedMemory() async throws -> Int {
-        try await bed.broker.redis.info("memory").reduce(0) { $0 + (Int($1["used_memory"] ?? "") ?? 0) }
+    private func usedMemory(_ broker: Broker) async throws -> Int {
+        try await broker.redis.info("memory").reduce(0) { $0 + (Int($1["used_memory"] ?? "") ?? 0) }
     }
 
-    private func milliseconds(_ count: Int, _ body: (Int) async throws -> Void) async throws -> Times {
+    private func milliseconds(_ count: Int, _ body: (Int) async throws -> Void) async throws -> [Double] {
         let clock = ContinuousClock()
         var times: [Double] = []
         for index in 0..<count {
@@ -85,7 +100,7 @@ struct LongQueue {
             try await body(index)
             times.append((clock.now - start) / .microseconds(1) / 1000)
         }
-        return Times(times)
+        return times
     }
 
     /// The whole command, from the start of its process to its end.

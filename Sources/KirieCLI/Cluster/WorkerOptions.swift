@@ -24,8 +24,11 @@ struct WorkerOptions: ParsableArguments {
     @Option(name: .long, help: "The worker's name, unique in the cluster. Default: role, host, process.")
     var name: String?
 
-    @Option(name: .long, help: "Pieces of work at a time.")
-    var concurrency = 1
+    @Option(
+        name: .long,
+        help: "Pieces of work at a time. Default: 1; a decoder of a small model decodes a batch on each of its threads."
+    )
+    var concurrency: Int?
 
     @Option(
         name: .long,
@@ -53,7 +56,9 @@ struct WorkerOptions: ParsableArguments {
     var logLevel: LogLevel = .info
 
     func validate() throws {
-        if !(1...256).contains(concurrency) { throw ValidationError("--concurrency takes a number from 1 to 256.") }
+        if let concurrency, !(1...256).contains(concurrency) {
+            throw ValidationError("--concurrency takes a number from 1 to 256.")
+        }
         if !(0.05...86_400).contains(lease) { throw ValidationError("--lease takes seconds from 0.05 to 86400.") }
         if !(0...86_400).contains(drainLimit) { throw ValidationError("--drain-limit takes seconds from 0 to 86400.") }
         if let metricsPort, !(0...65_535).contains(metricsPort) {
@@ -65,8 +70,8 @@ struct WorkerOptions: ParsableArguments {
         }
     }
 
-    func loopSettings() -> WorkLoopSettings {
-        var settings = WorkLoopSettings(concurrency: concurrency)
+    func loopSettings(concurrency: Int = 1) -> WorkLoopSettings {
+        var settings = WorkLoopSettings(concurrency: self.concurrency ?? concurrency)
         settings.lease = .milliseconds(Int((lease * 1000).rounded()))
         settings.drainLimit = .milliseconds(Int((drainLimit * 1000).rounded()))
         return settings
@@ -131,7 +136,7 @@ struct WorkerOptions: ParsableArguments {
             name: name ?? "\(role.rawValue)-\(host)-\(getpid())-\(suffix)", role: role, host: host,
             processIdentifier: Int(getpid()), model: model, modelName: modelName)
         heartbeat.threads = threads
-        heartbeat.capacity = concurrency
+        heartbeat.capacity = concurrency ?? 1
         return heartbeat
     }
 
