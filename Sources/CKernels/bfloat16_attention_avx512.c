@@ -15,6 +15,8 @@
 
 #include "bfloat16_vectors.h"
 
+#include "bfloat16_attention.h"
+
 #define GROUP 14  // queries that go together: 14 x 2 vectors of sums fill the registers, and so often are keys read
 #define BLOCK 512  // keys at a time: a group's scores stay in the first-level cache
 
@@ -95,9 +97,6 @@ void kirie_bf16_attention_pack(
 
 // MARK: attention
 
-// The larger of two numbers, neither of which is NaN: one instruction, where the general form takes three.
-INLINE vf larger(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
-
 // Scores (GROUP, panels * 16) over the scale, and each query's largest score so far in 16 lanes. table is NULL or gives
 // each query's line; inverse is 1 over the scale.
 INLINE void score_block(
@@ -143,68 +142,6 @@ INLINE void value_block(
     EACH(r, GROUP) EACH(v, vectors) store(out + r * out_stride + v * 16, sum[r][v]);
 }
 
-// 2^x to one part in 13,000 by a minimax polynomial of degree 3 on [-1/2, 1/2]; below -126 the answer is that of -126.
-INLINE vf exp2_short(vf x) {
-    x = larger(x, (vf)-126.0f);
-    const vf magic = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number in the low bits
-    const vf whole = x + magic, r = x - (whole - magic);
-    vf p = FMA(r, (vf)0.05517166480f, (vf)0.24261112511f);
-    p = FMA(p, r, (vf)0.69326096773f);
-    p = FMA(p, r, (vf)0.99992805719f);
-    return (vf)((vi)p + ((vi)whole << 23));
-}
-
-// The weights 2^(line * scale - top) of `lanes` keys, narrowed, which may be the same memory; answers their sum.
-INLINE vf weigh(size_t lanes, const float *line, float scale, float top, uint16_t *weights) {
-    vf sum = 0, more = 0;
-    size_t n = 0;
-    for (; n + 32 <= lanes; n += 32) {
-        const vf a = exp2_short(FMA(load(line + n), (vf)scale, (vf)-top));
-        const vf b = exp2_short(FMA(load(line + n + 16), (vf)scale, (vf)-top));
-        sum += a;
-        more += b;
-        _mm512_storeu_si512(weights + n, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
-    }
-    if (n < lanes) {
-        const vf a = exp2_short(FMA(load(line + n), (vf)scale, (vf)-top));
-        sum += a;
-        store_narrow(weights + n, a);
-    }
-    return sum + more;
-}
-
-// y[i] = factor * sum over d of query[d] * table[d][i] for 16 * vectors numbers: a query's biases along one axis. Several
-// sums where there are few vectors, for the products' latency.
-INLINE void bias_lines(
-    const int vectors, size_t pairs, const uint16_t *query, const uint16_t *table, size_t stride, float factor,
-    float *y) {
-    enum { most = 4 };
-    const int parts = most / vectors;
-    vf sum[most] = {0};
-    size_t d = 0;
-    for (; d + parts <= pairs; d += parts)
-        EACH(i, parts) {
-            const __m512bh pair = splat_pair(query + (d + i) * 2);
-            EACH(v, vectors)
-                sum[i * vectors + v] =
-                    dot(sum[i * vectors + v], pair, load_pairs(table + ((d + i) * stride + v * 16) * 2));
-        }
-    for (; d < pairs; d++)
-        EACH(v, vectors) sum[v] = dot(sum[v], splat_pair(query + d * 2), load_pairs(table + (d * stride + v * 16) * 2));
-    EACH(v, vectors) {
-        vf total = sum[v];
-        EACH(i, parts) if (i > 0) total += sum[i * vectors + v];
-        store(y + v * 16, total * factor);
-    }
-}
-
-static void axis_bias(
-    size_t lanes, size_t pairs, const uint16_t *query, const uint16_t *table, size_t stride, float factor, float *y) {
-    size_t n = 0;
-    for (; n + 64 <= lanes; n += 64) bias_lines(4, pairs, query, table + n * 2, stride, factor, y + n);
-    for (; n < lanes; n += 16) bias_lines(1, pairs, query, table + n * 2, stride, factor, y + n);
-}
-
 // One group's part of the scratch memory.
 typedef struct {
     uint16_t *queries;  // (pairs, GROUP, 2)
@@ -215,7 +152,7 @@ typedef struct {
     float *maximum;     // (GROUP)
 } group_memory;
 
-void kirie_bf16_attention_tile(
+void kirie_avx512_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
     const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
     size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
@@ -285,7 +222,7 @@ void kirie_bf16_attention_tile(
             }
 #undef SCORES
             for (size_t r = 0; r < GROUP; r++) {
-                const float peak = max_of(load(peaks + r * 16));
+                const float peak = largest_of(load(peaks + r * 16));
                 tops[r] = peak > m.maximum[r] ? peak : m.maximum[r];
             }
             // The weights lie where the scores were, half as wide.
@@ -339,7 +276,7 @@ void kirie_bf16_attention_pack(
         shape, k, v, stride, tokens, pad_k, pad_v, first_row, last_row, packed_k, packed_v);
 }
 
-void kirie_bf16_attention_tile(
+void kirie_avx512_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
     const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
     size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,

@@ -1,8 +1,14 @@
 // The choice of the instruction set, made once, and the public names.
 
+#define _GNU_SOURCE
 #include "dispatch.h"
 
 #include <stdatomic.h>
+
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 kirie_level kirie_best_level(void) {
 #if defined(__x86_64__)
@@ -22,6 +28,25 @@ int kirie_has_bf16(void) {
 #else
     return 0;
 #endif
+}
+
+// Linux lends the tiles' 8 KiB a thread only to a process that asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA),
+// <https://docs.kernel.org/arch/x86/xstate.html>.
+static int asked_for_tiles(void) {
+#if defined(__x86_64__) && defined(__linux__)
+    __builtin_cpu_init();
+    return kirie_has_bf16() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16")
+        && syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+    return 0;
+#endif
+}
+
+int kirie_has_amx_bf16(void) {
+    static _Atomic int answer = -1;  // -1 until first asked; to ask twice does no harm
+    int found = atomic_load_explicit(&answer, memory_order_relaxed);
+    if (found < 0) atomic_store_explicit(&answer, found = asked_for_tiles(), memory_order_relaxed);
+    return found;
 }
 
 const kirie_kernels *kirie_kernels_of(kirie_level level) {
@@ -118,6 +143,16 @@ void kirie_attention_tile(
     size_t rel_w_stride, const float *table, const float *packed_k, const float *packed_v, float *out,
     size_t out_stride, float *scratch) {
     kernels()->attention_tile(
+        shape, queries, q, q_stride, query_tokens, query_places, scale, rel_h, rel_h_stride, rel_w, rel_w_stride,
+        table, packed_k, packed_v, out, out_stride, scratch);
+}
+
+void kirie_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
+    (kirie_has_amx_bf16() ? kirie_amx_bf16_attention_tile : kirie_avx512_bf16_attention_tile)(
         shape, queries, q, q_stride, query_tokens, query_places, scale, rel_h, rel_h_stride, rel_w, rel_w_stride,
         table, packed_k, packed_v, out, out_stride, scratch);
 }

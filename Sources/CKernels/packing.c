@@ -5,12 +5,12 @@
 #include <string.h>
 
 size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
-    // The largest group any level uses is 14 queries; see attention.inc for what a group keeps.
-    const size_t rows = 14, groups = (queries + 5) / 6;
+    // Groups are of 6 to 14 queries, or of 32 with AMX; see the kernels for what a group keeps.
+    const size_t rows = (queries + 5) / 6 * 14 + 32;
     const size_t per_row =
         shape->head_size + (shape->key_rows + 15) / 16 * 16 + shape->key_columns_padded + shape->head_padded;
-    // The bf16 kernels keep their totals in whole vectors. Then a block of scores.
-    return (groups + 1) * (rows * (per_row + 16) + 32) + rows * 512;
+    // The bf16 kernels keep their totals in whole vectors. Then a block of scores: 14 lines of 512, or 32 of 272.
+    return rows * (per_row + 16) + rows / 6 * 32 + 32 * 272;
 }
 
 void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride, void *y, size_t y_stride) {

@@ -51,6 +51,14 @@ public struct Features {
 }
 
 extension Features {
+    /// Copies `rows` rows of `columns` numbers to rows of the same type.
+    func copy(rows: Int, columns: Int, to other: Features) {
+        precondition(type == other.type, "rows of \(type) copied to rows of \(other.type)")
+        for row in 0..<rows {
+            other.from(row: row).base.copyMemory(from: from(row: row).base, byteCount: columns * type.byteCount)
+        }
+    }
+
     /// Copies `rows` rows of `columns` fp32 numbers to rows of either type.
     public func write(rows: Int, columns: Int, to other: Features) {
         for row in 0..<rows {

@@ -23,7 +23,7 @@ public enum MatrixLibrary: String, Sendable, CaseIterable {
 /// One call runs on the calling thread and is meant for a block of rows; the caller spreads blocks over a
 /// ``ThreadPool``. A row's answer does not depend on the thread that computes it.
 public struct LinearProduct: Sendable {
-    /// Rows that are best given to one call.
+    /// Rows that go through a slice of the weights together; a call takes any number of rows.
     public static let blockRows = OneDNNProduct.blockRows
     /// Numbers per row of the answer.
     public let columns: Int
@@ -31,13 +31,10 @@ public struct LinearProduct: Sendable {
     public let depth: Int
 
     private enum Backend: Sendable {
-        case oneDNN(OneDNNProduct)
+        case oneDNN(SlicedProduct)
         case openBLAS(weight: Tensor, bias: Tensor?, activation: Activation)
     }
     private let backend: Backend
-    /// Whether GELU is applied to the narrow answer while its block is still in the cache: a short polynomial takes a third
-    /// of what the library's takes, whose exact form is wasted on 8 bits.
-    private let appliesNarrowGELU: Bool
 
     /// Packs the weights.
     ///
@@ -56,11 +53,9 @@ public struct LinearProduct: Sendable {
         precondition(bias == nil || bias?.count == weight.shape[0], "a bias for every column")
         columns = weight.shape[0]
         depth = weight.shape[1]
-        appliesNarrowGELU = output == .bfloat16 && activation == .gelu
         if library == .oneDNN,
-            let packed = OneDNNProduct(
-                weight: weight, bias: bias, activation: appliesNarrowGELU ? .none : activation, input: input,
-                output: output)
+            let packed = SlicedProduct(
+                weight: weight, bias: bias, activation: activation, input: input, output: output)
         {
             backend = .oneDNN(packed)
         } else {
@@ -79,9 +74,6 @@ public struct LinearProduct: Sendable {
         switch backend {
         case .oneDNN(let packed):
             packed(rows: rows, x: x, y: y, accumulate: accumulate)
-            guard appliesNarrowGELU else { return }
-            if y.stride == columns { return kirie_bf16_gelu(rows * columns, y.bfloat16Bits) }
-            for row in 0..<rows { kirie_bf16_gelu(columns, y.from(row: row).bfloat16Bits) }
         case .openBLAS(let weight, let bias, let activation):
             weight.withUnsafeBufferPointer { weight in
                 guard let weight = weight.baseAddress else { return }

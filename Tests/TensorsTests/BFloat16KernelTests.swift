@@ -38,7 +38,12 @@ struct BFloat16KernelTests {
         expectClose(found, expected, "layer norm")
     }
 
-    @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80)])
+    /// Every kernel of attention that this processor runs.
+    private static let attentionTiles =
+        [("AVX-512", kirie_avx512_bf16_attention_tile)]
+        + (kirie_has_amx_bf16() != 0 ? [("AMX", kirie_amx_bf16_attention_tile)] : [])
+
+    @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80), (1, 49, 32), (4, 4, 48)])
     func attention(rows: Int, columns: Int, headSize: Int) {
         var numbers = Numbers(state: 3)
         let count = rows * columns
@@ -73,17 +78,19 @@ struct BFloat16KernelTests {
         #expect(keys == plainKeys && values == plainValues, "packed keys and values")
         for usesTable in [false, true] {
             var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
-            var found = [UInt16](repeating: 0, count: count * headSize)
-            var expected = found
+            var expected = [UInt16](repeating: 0, count: count * headSize)
             let (h, w, t): ([UInt16]?, [UInt16]?, [Float]?) = usesTable ? (nil, nil, table) : (relH, relW, nil)
             let scale = 1 / Float(headSize).squareRoot()
-            kirie_bf16_attention_tile(
-                &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
-                keys, values, &found, headSize, &scratch)
             kirie_plain_bf16_attention_tile(
                 &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
                 keys, values, &expected, headSize, &scratch)
-            expectClose(found, expected, usesTable ? "with a table" : "with relative positions")
+            for (name, tile) in Self.attentionTiles {
+                var found = [UInt16](repeating: 0, count: count * headSize)
+                tile(
+                    &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
+                    keys, values, &found, headSize, &scratch)
+                expectClose(found, expected, "\(name), \(usesTable ? "with a table" : "with relative positions")")
+            }
         }
     }
 

@@ -24,6 +24,8 @@ typedef enum {
 kirie_level kirie_best_level(void);
 // Whether the processor has AVX512_BF16 (two bf16 products per lane and step).
 int kirie_has_bf16(void);
+// Whether it also has AMX for bf16 (tiles of 16 x 16 sums), and the operating system lets this process use it.
+int kirie_has_amx_bf16(void);
 
 // The processors that this process may run on, at least 1.
 int kirie_available_processors(void);
@@ -139,6 +141,17 @@ void kirie_bf16_attention_pack(
     const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
     uint16_t *packed_v);
 void kirie_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
+// What kirie_bf16_attention_tile chooses from: with AMX only where kirie_has_amx_bf16.
+void kirie_avx512_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
+void kirie_amx_bf16_attention_tile(
     const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
     const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
     size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,

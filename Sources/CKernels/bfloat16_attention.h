@@ -1,0 +1,70 @@
+// What the bf16 attention kernels share: the softmax's exponential and the positions' biases; included by each of them
+// after bfloat16_vectors.h, inside its target attribute.
+
+// The larger of two numbers, neither of which is NaN: one instruction, where the general form takes three.
+INLINE vf larger(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+
+// The largest lane, none of which is NaN.
+INLINE float largest_of(vf x) { return _mm512_reduce_max_ps((__m512)x); }
+
+// 2^x to one part in 13,000 by a minimax polynomial of degree 3 on [0, 1); below -125 the answer is that of -125, as
+// numbers under 2^-126 are slow.
+INLINE vf exp2_short(vf x) {
+    x = larger(x, (vf)-125.0f);
+    const vf r = (vf)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x less its whole part
+    vf p = FMA(r, (vf)0.07802458853f, (vf)0.22606723011f);
+    p = FMA(p, r, (vf)0.69583338499f);
+    p = FMA(p, r, (vf)0.99992519617f);
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)x);
+}
+
+// The weights 2^(line * scale - top) of `lanes` keys, narrowed, which may be the same memory; answers their sum.
+INLINE vf weigh(size_t lanes, const float *line, float scale, float top, uint16_t *weights) {
+    vf sum = 0, more = 0;
+    size_t n = 0;
+    for (; n + 32 <= lanes; n += 32) {
+        const vf a = exp2_short(FMA(load(line + n), (vf)scale, (vf)-top));
+        const vf b = exp2_short(FMA(load(line + n + 16), (vf)scale, (vf)-top));
+        sum += a;
+        more += b;
+        _mm512_storeu_si512(weights + n, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+    }
+    if (n < lanes) {
+        const vf a = exp2_short(FMA(load(line + n), (vf)scale, (vf)-top));
+        sum += a;
+        store_narrow(weights + n, a);
+    }
+    return sum + more;
+}
+
+// y[i] = factor * sum over d of query[d] * table[d][i] for 16 * vectors numbers: a query's biases along one axis. Several
+// sums where there are few vectors, for the products' latency.
+INLINE void bias_lines(
+    const int vectors, size_t pairs, const uint16_t *query, const uint16_t *table, size_t stride, float factor,
+    float *y) {
+    enum { most = 4 };
+    const int parts = most / vectors;
+    vf sum[most] = {0};
+    size_t d = 0;
+    for (; d + parts <= pairs; d += parts)
+        EACH(i, parts) {
+            const __m512bh pair = splat_pair(query + (d + i) * 2);
+            EACH(v, vectors)
+                sum[i * vectors + v] =
+                    dot(sum[i * vectors + v], pair, load_pairs(table + ((d + i) * stride + v * 16) * 2));
+        }
+    for (; d < pairs; d++)
+        EACH(v, vectors) sum[v] = dot(sum[v], splat_pair(query + d * 2), load_pairs(table + (d * stride + v * 16) * 2));
+    EACH(v, vectors) {
+        vf total = sum[v];
+        EACH(i, parts) if (i > 0) total += sum[i * vectors + v];
+        store(y + v * 16, total * factor);
+    }
+}
+
+static void axis_bias(
+    size_t lanes, size_t pairs, const uint16_t *query, const uint16_t *table, size_t stride, float factor, float *y) {
+    size_t n = 0;
+    for (; n + 64 <= lanes; n += 64) bias_lines(4, pairs, query, table + n * 2, stride, factor, y + n);
+    for (; n < lanes; n += 16) bias_lines(1, pairs, query, table + n * 2, stride, factor, y + n);
+}

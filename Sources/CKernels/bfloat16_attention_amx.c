@@ -1,0 +1,337 @@
+// Attention of the image encoders on bf16 numbers, for AMX: the two products go through tiles of 16 x 16 sums, and the
+// packed keys and values of bfloat16_attention_avx512.c happen to lie the way that a tile reads them. Softmax and biases
+// are those of the AVX-512 kernel.
+// Source: Intel, "Intel 64 and IA-32 Architectures Software Developer's Manual", volume 1, chapter 18.
+
+#include "kirie_kernels.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+#include <string.h>
+
+#pragma clang attribute push( \
+    __attribute__((target( \
+        "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,avx2,fma,f16c,bmi,bmi2"))), \
+    apply_to = function)
+
+#include "bfloat16_vectors.h"
+
+#include "bfloat16_attention.h"
+
+#define HALF 16  // queries of one tile
+#define GROUP 32  // queries that go together: two tiles, so that every tile of keys is used twice
+#define BLOCK 256  // keys at a time: a group's scores stay in the first-level cache
+#define LINE (BLOCK + 16)  // floats from one query's scores to the next one's: lines lie in different sets of the cache
+
+// What the processor keeps of each tile: the layout that LDTILECFG reads.
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_shapes;
+
+// Tiles 0 to 3 are sums, 4 and 5 the left sides, 6 and 7 the right sides of products over `pairs` pairs of numbers, at
+// most 16. Forgets what the tiles held.
+INLINE void shape_tiles(size_t pairs) {
+    tile_shapes shapes = {.palette = 1};
+    EACH(i, 8) {
+        shapes.row_bytes[i] = (uint16_t)(i == 4 || i == 5 ? pairs * 4 : 64);
+        shapes.rows[i] = (uint8_t)(i >= 6 ? pairs : 16);
+    }
+    _tile_loadconfig(&shapes);
+}
+
+// scores (halves * 16, panels * 16) = queries (halves * 16, depth) by packed keys, `step` pairs of the depth at a time.
+INLINE void score_panels(
+    const int halves, size_t panels, size_t pairs, size_t step, const uint16_t *queries, const uint16_t *keys,
+    float *scores) {
+    const size_t query_bytes = pairs * 4, half = HALF * pairs * 2;
+    size_t p = 0;
+    for (; p + 2 <= panels; p += 2) {
+        _tile_zero(0);
+        _tile_zero(1);
+        if (halves == 2) {
+            _tile_zero(2);
+            _tile_zero(3);
+        }
+        for (size_t d = 0; d < pairs; d += step) {
+            _tile_loadd(4, queries + d * 2, query_bytes);
+            _tile_loadd(6, keys + (p * pairs + d) * 32, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, keys + ((p + 1) * pairs + d) * 32, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            if (halves == 2) {
+                _tile_loadd(5, queries + half + d * 2, query_bytes);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+        }
+        _tile_stored(0, scores + p * 16, LINE * 4);
+        _tile_stored(1, scores + p * 16 + 16, LINE * 4);
+        if (halves == 2) {
+            _tile_stored(2, scores + HALF * LINE + p * 16, LINE * 4);
+            _tile_stored(3, scores + HALF * LINE + p * 16 + 16, LINE * 4);
+        }
+    }
+    if (p == panels) return;
+    _tile_zero(0);
+    _tile_zero(2);
+    for (size_t d = 0; d < pairs; d += step) {
+        _tile_loadd(4, queries + d * 2, query_bytes);
+        _tile_loadd(6, keys + (p * pairs + d) * 32, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (halves == 2) {
+            _tile_loadd(5, queries + half + d * 2, query_bytes);
+            _tile_dpbf16ps(2, 5, 6);
+        }
+    }
+    _tile_stored(0, scores + p * 16, LINE * 4);
+    if (halves == 2) _tile_stored(2, scores + HALF * LINE + p * 16, LINE * 4);
+}
+
+// sums (halves * 16, width) += weights by values, for `steps` times `pairs` pairs of keys.
+INLINE void value_panels(
+    const int halves, size_t steps, size_t pairs, const uint16_t *weights, const uint16_t *values, size_t width,
+    float *sums) {
+    const size_t sum_bytes = width * 4, half = HALF * width, weight_bytes = LINE * 4;
+    size_t n = 0;
+    for (; n + 32 <= width; n += 32) {
+        _tile_loadd(0, sums + n, sum_bytes);
+        _tile_loadd(1, sums + n + 16, sum_bytes);
+        if (halves == 2) {
+            _tile_loadd(2, sums + half + n, sum_bytes);
+            _tile_loadd(3, sums + half + n + 16, sum_bytes);
+        }
+        for (size_t k = 0; k < steps; k++) {
+            const uint16_t *value = values + (k * pairs * width + n) * 2;
+            _tile_loadd(4, weights + k * pairs * 2, weight_bytes);
+            _tile_loadd(6, value, sum_bytes);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, value + 32, sum_bytes);
+            _tile_dpbf16ps(1, 4, 7);
+            if (halves == 2) {
+                _tile_loadd(5, weights + HALF * LINE * 2 + k * pairs * 2, weight_bytes);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+        }
+        _tile_stored(0, sums + n, sum_bytes);
+        _tile_stored(1, sums + n + 16, sum_bytes);
+        if (halves == 2) {
+            _tile_stored(2, sums + half + n, sum_bytes);
+            _tile_stored(3, sums + half + n + 16, sum_bytes);
+        }
+    }
+    if (n == width) return;
+    _tile_loadd(0, sums + n, sum_bytes);
+    if (halves == 2) _tile_loadd(2, sums + half + n, sum_bytes);
+    for (size_t k = 0; k < steps; k++) {
+        _tile_loadd(4, weights + k * pairs * 2, weight_bytes);
+        _tile_loadd(6, values + (k * pairs * width + n) * 2, sum_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        if (halves == 2) {
+            _tile_loadd(5, weights + HALF * LINE * 2 + k * pairs * 2, weight_bytes);
+            _tile_dpbf16ps(2, 5, 6);
+        }
+    }
+    _tile_stored(0, sums + n, sum_bytes);
+    if (halves == 2) _tile_stored(2, sums + half + n, sum_bytes);
+}
+
+// Adds the biases of rows and columns to one query's scores over `panels` panels from `first` on; answers the largest
+// score in each lane.
+INLINE vf add_positions(
+    size_t first, size_t panels, size_t panels_per_row, const float *row_bias, const float *column_bias, float *line) {
+    vf peak[4] = {-3e38f, -3e38f, -3e38f, -3e38f};
+    size_t row = first / panels_per_row, column = first % panels_per_row;
+    for (size_t p = 0; p < panels; row++, column = 0) {
+        const size_t rest = panels_per_row - column, end = p + (rest < panels - p ? rest : panels - p);
+        const vf bias = row_bias[row];
+        const float *biases = column_bias + column * 16;
+        for (; p + 4 <= end; p += 4, biases += 64)
+            EACH(i, 4) {
+                const vf score = load(line + (p + i) * 16) + (load(biases + i * 16) + bias);
+                store(line + (p + i) * 16, score);
+                peak[i] = larger(peak[i], score);
+            }
+        for (; p < end; p++, biases += 16) {
+            const vf score = load(line + p * 16) + (load(biases) + bias);
+            store(line + p * 16, score);
+            // Rows of one panel take turns, so that a maximum need not wait for the one before.
+            peak[0] = larger(peak[0], score);
+            const vf turned = peak[0];
+            peak[0] = peak[1];
+            peak[1] = turned;
+        }
+    }
+    return larger(larger(peak[0], peak[1]), larger(peak[2], peak[3]));
+}
+
+// The same with a table's line, which is divided by the scale here.
+INLINE vf add_table(size_t panels, const float *table, float inverse, float *line) {
+    vf peak[2] = {-3e38f, -3e38f};
+    size_t p = 0;
+    for (; p + 2 <= panels; p += 2)
+        EACH(i, 2) {
+            const vf score = FMA(load(table + (p + i) * 16), (vf)inverse, load(line + (p + i) * 16));
+            store(line + (p + i) * 16, score);
+            peak[i] = larger(peak[i], score);
+        }
+    if (p < panels) {
+        const vf score = FMA(load(table + p * 16), (vf)inverse, load(line + p * 16));
+        store(line + p * 16, score);
+        peak[0] = larger(peak[0], score);
+    }
+    return larger(peak[0], peak[1]);
+}
+
+// One group's part of the scratch memory.
+typedef struct {
+    uint16_t *queries;   // (GROUP, pairs, 2)
+    float *row_bias;     // (GROUP, row_lanes)
+    float *column_bias;  // (GROUP, columns)
+    float *sums;         // (GROUP, width)
+    float *totals;       // (GROUP, 16)
+    float *maximum;      // (GROUP)
+} group_memory;
+
+void kirie_amx_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
+    const size_t depth = shape->head_size, pairs = (depth + 1) / 2, width = shape->head_padded;
+    const size_t columns = shape->key_columns_padded, row_lanes = (shape->key_rows + 15) / 16 * 16;
+    const size_t panels_per_row = columns / 16, all_panels = shape->key_rows * panels_per_row;
+    const size_t groups = (queries + GROUP - 1) / GROUP;
+    const float inverse = 1.0f / scale, scale2 = scale * 1.44269504089f;
+    // The depth in as few equal steps as a tile allows.
+    size_t parts = (pairs + 15) / 16;
+    while (pairs % parts != 0) parts++;
+    const size_t step = pairs / parts;
+
+    const size_t q_size = GROUP * pairs, h_size = GROUP * row_lanes, w_size = GROUP * columns, o_size = GROUP * width;
+    const size_t group_size = q_size + h_size + w_size + o_size + GROUP * 16 + GROUP;
+    float *scores = scratch + groups * group_size;
+#define MEMORY(g) \
+    float *start = scratch + (g) * group_size; \
+    const group_memory m = { \
+        (uint16_t *)start, start + q_size, start + q_size + h_size, start + q_size + h_size + w_size, \
+        start + q_size + h_size + w_size + o_size, start + q_size + h_size + w_size + o_size + GROUP * 16}
+
+    for (size_t g = 0; g < groups; g++) {
+        MEMORY(g);
+        memset(start, 0, group_size * sizeof(float));
+        for (size_t r = 0; r < GROUP; r++) {
+            m.maximum[r] = -3e38f;
+            const size_t index = g * GROUP + r;
+            if (index >= queries) continue;
+            uint16_t *query = m.queries + r * pairs * 2;
+            memcpy(query, q + (size_t)query_tokens[index] * q_stride, depth * sizeof *query);
+            float *bias = m.column_bias + r * columns;
+            if (rel_h) {
+                const size_t place = (size_t)query_places[index];
+                axis_bias(
+                    row_lanes, pairs, query, rel_h + (shape->key_rows - 1 - place / shape->key_columns) * 2, rel_h_stride,
+                    inverse, m.row_bias + r * row_lanes);
+                axis_bias(
+                    columns, pairs, query, rel_w + (shape->key_columns - 1 - place % shape->key_columns) * 2,
+                    rel_w_stride, inverse, bias);
+            }
+            for (size_t i = shape->key_columns; i < columns; i++) bias[i] = -1e30f;
+        }
+    }
+
+    size_t shaped = 0;
+#define SHAPE(count) \
+    if (shaped != (count)) shape_tiles(shaped = (count))
+    for (size_t first = 0; first < all_panels; first += BLOCK / 16) {
+        const size_t count = all_panels - first < BLOCK / 16 ? all_panels - first : BLOCK / 16, lanes = count * 16;
+        for (size_t g = 0; g < groups; g++) {
+            MEMORY(g);
+            const size_t rows = queries - g * GROUP < GROUP ? queries - g * GROUP : GROUP;
+            const uint16_t *keys = packed_k + first * pairs * 32, *values = packed_v + first * 16 * width;
+            SHAPE(step);
+            if (rows > HALF)
+                score_panels(2, count, pairs, step, m.queries, keys, scores);
+            else
+                score_panels(1, count, pairs, step, m.queries, keys, scores);
+
+            float tops[GROUP];
+            for (size_t r = 0; r < rows; r++) {
+                float *line = scores + r * LINE;
+                const vf peaks = table
+                    ? add_table(
+                          count, table + ((size_t)query_places[g * GROUP + r] * all_panels + first) * 16, inverse, line)
+                    : add_positions(
+                          first, count, panels_per_row, m.row_bias + r * row_lanes, m.column_bias + r * columns, line);
+                const float peak = largest_of(peaks);
+                tops[r] = peak > m.maximum[r] ? peak : m.maximum[r];
+            }
+            // The weights lie where the scores were, half as wide.
+            for (size_t r = 0; r < rows; r++) {
+                float *line = scores + r * LINE, *total = m.totals + r * 16;
+                const vf sum = weigh(lanes, line, scale2, tops[r] * scale2, (uint16_t *)line);
+                if (first > 0 && tops[r] > m.maximum[r]) {
+                    const vf factor = exp2_short((vf)((m.maximum[r] - tops[r]) * scale2));
+                    for (size_t n = 0; n < width; n += 16)
+                        store(m.sums + r * width + n, load(m.sums + r * width + n) * factor);
+                    store(total, FMA(load(total), factor, sum));
+                } else {
+                    store(total, load(total) + sum);
+                }
+                m.maximum[r] = tops[r];
+            }
+
+            // An odd panel at the end is a step of half as many keys.
+            const uint16_t *weights = (const uint16_t *)scores;
+            const size_t steps = lanes / 32;
+#define VALUES(count, pairs, weights, values) \
+    if (rows > HALF) \
+        value_panels(2, count, pairs, weights, values, width, m.sums); \
+    else \
+        value_panels(1, count, pairs, weights, values, width, m.sums)
+            if (steps > 0) {
+                SHAPE(16);
+                VALUES(steps, 16, weights, values);
+            }
+            if (lanes % 32 != 0) {
+                SHAPE(8);
+                VALUES(1, 8, weights + steps * 32, values + steps * 32 * width);
+            }
+#undef VALUES
+        }
+    }
+    _tile_release();
+#undef SHAPE
+
+    for (size_t i = 0; i < queries; i++) {
+        MEMORY(i / GROUP);
+        const float *o = m.sums + i % GROUP * width;
+        const float scale_out = 1.0f / sum_of(load(m.totals + i % GROUP * 16));
+        uint16_t *line = out + (size_t)query_tokens[i] * out_stride;
+        size_t d = 0;
+        for (; d + 16 <= depth; d += 16) store_narrow(line + d, load(o + d) * scale_out);
+        for (; d < depth; d++) line[d] = narrow_one(o[d] * scale_out);
+    }
+#undef MEMORY
+}
+
+#pragma clang attribute pop
+
+#else
+
+// Elsewhere the plain twin stands in; nobody chooses AMX there.
+
+void kirie_amx_bf16_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
+    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
+    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
+    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
+    kirie_plain_bf16_attention_tile(
+        shape, queries, q, q_stride, query_tokens, query_places, scale, rel_h, rel_h_stride, rel_w, rel_w_stride,
+        table, packed_k, packed_v, out, out_stride, scratch);
+}
+
+#endif
