@@ -1,7 +1,6 @@
 // Attention of the image encoders on bf16 numbers, for AMX: the two products go through tiles of 16 x 16 sums, and the
 // packed keys and values of bfloat16_attention_avx512.c happen to lie the way that a tile reads them. Softmax and biases
 // are those of the AVX-512 kernel.
-// Source: Intel, "Intel 64 and IA-32 Architectures Software Developer's Manual", volume 1, chapter 18.
 
 #include "kirie_kernels.h"
 
@@ -18,29 +17,12 @@
 #include "bfloat16_vectors.h"
 
 #include "bfloat16_attention.h"
+#include "bfloat16_tiles.h"
 
 #define HALF 16  // queries of one tile
 #define GROUP 32  // queries that go together: two tiles, so that every tile of keys is used twice
 #define BLOCK 256  // keys at a time: a group's scores stay in the first-level cache
 #define LINE (BLOCK + 16)  // floats from one query's scores to the next one's: lines lie in different sets of the cache
-
-// What the processor keeps of each tile: the layout that LDTILECFG reads.
-typedef struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_shapes;
-
-// Tiles 0 to 3 are sums, 4 and 5 the left sides, 6 and 7 the right sides of products over `pairs` pairs of numbers, at
-// most 16. Forgets what the tiles held.
-INLINE void shape_tiles(size_t pairs) {
-    tile_shapes shapes = {.palette = 1};
-    EACH(i, 8) {
-        shapes.row_bytes[i] = (uint16_t)(i == 4 || i == 5 ? pairs * 4 : 64);
-        shapes.rows[i] = (uint8_t)(i >= 6 ? pairs : 16);
-    }
-    _tile_loadconfig(&shapes);
-}
 
 // scores (halves * 16, panels * 16) = queries (halves * 16, depth) by packed keys, `step` pairs of the depth at a time.
 INLINE void score_panels(
@@ -206,10 +188,7 @@ void kirie_amx_bf16_attention_tile(
     const size_t panels_per_row = columns / 16, all_panels = shape->key_rows * panels_per_row;
     const size_t groups = (queries + GROUP - 1) / GROUP;
     const float inverse = 1.0f / scale, scale2 = scale * 1.44269504089f;
-    // The depth in as few equal steps as a tile allows.
-    size_t parts = (pairs + 15) / 16;
-    while (pairs % parts != 0) parts++;
-    const size_t step = pairs / parts;
+    const size_t step = tile_step(pairs);
 
     const size_t q_size = GROUP * pairs, h_size = GROUP * row_lanes, w_size = GROUP * columns, o_size = GROUP * width;
     const size_t group_size = q_size + h_size + w_size + o_size + GROUP * 16 + GROUP;
@@ -245,7 +224,7 @@ void kirie_amx_bf16_attention_tile(
 
     size_t shaped = 0;
 #define SHAPE(count) \
-    if (shaped != (count)) shape_tiles(shaped = (count))
+    if (shaped != (count)) shape_tiles(16, 16, shaped = (count))
     for (size_t first = 0; first < all_panels; first += BLOCK / 16) {
         const size_t count = all_panels - first < BLOCK / 16 ? all_panels - first : BLOCK / 16, lanes = count * 16;
         for (size_t g = 0; g < groups; g++) {

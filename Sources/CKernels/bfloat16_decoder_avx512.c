@@ -45,7 +45,7 @@ INLINE void product_columns(
     }
 }
 
-void kirie_bf16_products(
+void kirie_avx512_bf16_products(
     size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
     const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
     for (size_t g = 0; g < groups; g++, a += a_step, b += b_step, c += c_step) {
@@ -132,7 +132,7 @@ void kirie_bf16_gelu_dot(
 
 // Elsewhere the plain twins stand in; nobody chooses bf16 there.
 
-void kirie_bf16_products(
+void kirie_avx512_bf16_products(
     size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
     const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
     kirie_plain_bf16_products(

@@ -157,6 +157,13 @@ void kirie_bf16_attention_tile(
         table, packed_k, packed_v, out, out_stride, scratch);
 }
 
+void kirie_bf16_products(
+    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
+    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
+    (kirie_has_amx_bf16() ? kirie_amx_bf16_products : kirie_avx512_bf16_products)(
+        groups, rows, columns, pairs, a, a_step, a_row, b, b_step, b_stride, c, c_step, c_stride, accumulate);
+}
+
 void kirie_depthwise3x3_row(
     size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
     const float *weight, const float *bias, int gelu, float *y) {

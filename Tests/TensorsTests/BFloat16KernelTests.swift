@@ -94,27 +94,34 @@ struct BFloat16KernelTests {
         }
     }
 
-    @Test(arguments: [(1, 16, 2), (7, 64, 8), (56, 64, 112), (13, 112, 32), (5, 48, 2)])
+    @Test(arguments: [
+        (1, 16, 2), (7, 64, 8), (56, 64, 112), (13, 112, 32), (5, 48, 2), (32, 32, 64), (81, 80, 96), (17, 16, 34),
+    ])
     func products(rows: Int, columns: Int, depth: Int) {
         var numbers = Numbers(state: 4)
         let (a, b) = (narrowed(numbers.array(2 * rows * depth)), narrowed(numbers.array(2 * columns * depth)))
-        for accumulate: Int32 in [0, 1] {
-            var found = (0..<2 * rows * columns).map { Float($0 % 7) }
-            var expected = found
-            kirie_bf16_products(
-                2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &found,
-                rows * columns, columns, accumulate)
-            kirie_plain_bf16_products(
-                2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &expected,
-                rows * columns, columns, accumulate)
-            let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 1
-            #expect(worst <= 1e-6 * Float(depth) + 1e-6, "\(worst)")
-            // A row alone is the same to the bit.
-            var alone = (0..<columns).map { Float(((rows - 1) * columns + $0) % 7) }
-            kirie_bf16_products(
-                1, 1, columns, depth / 2, Array(a[((rows - 1) * depth)...]), 0, depth, b, 0, columns, &alone, 0,
-                columns, accumulate)
-            #expect(alone == Array(found[(rows - 1) * columns..<rows * columns]))
+        let kernels =
+            [("AVX-512", kirie_avx512_bf16_products)]
+            + (kirie_has_amx_bf16() != 0 ? [("AMX", kirie_amx_bf16_products)] : [])
+        for (name, products) in kernels {
+            for accumulate: Int32 in [0, 1] {
+                var found = (0..<2 * rows * columns).map { Float($0 % 7) }
+                var expected = found
+                products(
+                    2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &found,
+                    rows * columns, columns, accumulate)
+                kirie_plain_bf16_products(
+                    2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &expected,
+                    rows * columns, columns, accumulate)
+                let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 1
+                #expect(worst <= 1e-6 * Float(depth) + 1e-6, "\(name): \(worst)")
+                // A row alone is the same to the bit.
+                var alone = (0..<columns).map { Float(((rows - 1) * columns + $0) % 7) }
+                products(
+                    1, 1, columns, depth / 2, Array(a[((rows - 1) * depth)...]), 0, depth, b, 0, columns, &alone, 0,
+                    columns, accumulate)
+                #expect(alone == Array(found[(rows - 1) * columns..<rows * columns]), "\(name)")
+            }
         }
     }
 

@@ -51,7 +51,7 @@ import Testing
             for answer in answers {
                 #expect(zip(answer, expected).allSatisfy { abs($0 - $1) <= tolerance })
             }
-            #expect(zip(answers[0], answers[1]).allSatisfy { abs($0 - $1) <= 5e-5 * length })
+            #expect(zip(answers[0], answers[1]).allSatisfy { abs($0 - $1) <= 5e-5 * length * length })
         }
     }
 

@@ -161,6 +161,13 @@ void kirie_amx_bf16_attention_tile(
 void kirie_bf16_products(
     size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
     const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate);
+// What kirie_bf16_products chooses from.
+void kirie_avx512_bf16_products(
+    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
+    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate);
+void kirie_amx_bf16_products(
+    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
+    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate);
 // y in pairs along the rows (rows / 2, columns, 2) = x (rows, columns) narrowed; columns x 16; rows even.
 void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y);
 // y += x; any count.
