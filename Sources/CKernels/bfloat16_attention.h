@@ -1,12 +1,6 @@
 // What the bf16 attention kernels share: the softmax's exponential and the positions' biases; included by each of them
 // after bfloat16_vectors.h, inside its target attribute.
 
-// The larger of two numbers, neither of which is NaN: one instruction, where the general form takes three.
-INLINE vf larger(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
-
-// The largest lane, none of which is NaN.
-INLINE float largest_of(vf x) { return _mm512_reduce_max_ps((__m512)x); }
-
 // 2^x to one part in 13,000 by a minimax polynomial of degree 3 on [0, 1); below -125 the answer is that of -125, as
 // numbers under 2^-126 are slow.
 INLINE vf exp2_short(vf x) {

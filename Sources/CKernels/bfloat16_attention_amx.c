@@ -121,32 +121,67 @@ INLINE void value_panels(
     if (halves == 2) _tile_stored(2, sums + half + n, sum_bytes);
 }
 
+// out (halves * 16, tiles * 16) = factor * queries by one axis' relative positions: all of them, of which each query then
+// needs a part.
+INLINE void position_biases(
+    const int halves, size_t tiles, size_t pairs, size_t step, const uint16_t *queries, const uint16_t *positions,
+    size_t stride, float factor, float *out, size_t out_stride) {
+    const size_t query_bytes = pairs * 4, half = HALF * pairs * 2;
+    for (size_t n = 0; n < tiles; n++) {
+        _tile_zero(0);
+        _tile_zero(2);
+        for (size_t d = 0; d < pairs; d += step) {
+            _tile_loadd(4, queries + d * 2, query_bytes);
+            _tile_loadd(6, positions + (d * stride + n * 16) * 2, stride * 4);
+            _tile_dpbf16ps(0, 4, 6);
+            if (halves == 2) {
+                _tile_loadd(5, queries + half + d * 2, query_bytes);
+                _tile_dpbf16ps(2, 5, 6);
+            }
+        }
+        _tile_stored(0, out + n * 16, out_stride * 4);
+        if (halves == 2) _tile_stored(2, out + HALF * out_stride + n * 16, out_stride * 4);
+    }
+    for (size_t r = 0; r < halves * HALF; r++)
+        for (size_t n = 0; n < tiles * 16; n += 16)
+            store(out + r * out_stride + n, load(out + r * out_stride + n) * factor);
+}
+
 // Adds the biases of rows and columns to one query's scores over `panels` panels from `first` on; answers the largest
 // score in each lane.
 INLINE vf add_positions(
     size_t first, size_t panels, size_t panels_per_row, const float *row_bias, const float *column_bias, float *line) {
     vf peak[4] = {-3e38f, -3e38f, -3e38f, -3e38f};
-    size_t row = first / panels_per_row, column = first % panels_per_row;
-    for (size_t p = 0; p < panels; row++, column = 0) {
-        const size_t rest = panels_per_row - column, end = p + (rest < panels - p ? rest : panels - p);
-        const vf bias = row_bias[row];
-        const float *biases = column_bias + column * 16;
-        for (; p + 4 <= end; p += 4, biases += 64)
+#define ADD(p, i, bias) \
+    const vf score = load(line + (p) * 16) + (bias); \
+    store(line + (p) * 16, score); \
+    peak[i] = larger(peak[i], score)
+    if (panels_per_row == 1) {
+        const vf biases = load(column_bias);
+        size_t p = 0;
+        for (; p + 4 <= panels; p += 4)
             EACH(i, 4) {
-                const vf score = load(line + (p + i) * 16) + (load(biases + i * 16) + bias);
-                store(line + (p + i) * 16, score);
-                peak[i] = larger(peak[i], score);
+                ADD(p + i, i, biases + row_bias[first + p + i]);
             }
-        for (; p < end; p++, biases += 16) {
-            const vf score = load(line + p * 16) + (load(biases) + bias);
-            store(line + p * 16, score);
-            // Rows of one panel take turns, so that a maximum need not wait for the one before.
-            peak[0] = larger(peak[0], score);
-            const vf turned = peak[0];
-            peak[0] = peak[1];
-            peak[1] = turned;
+        for (; p < panels; p++) {
+            ADD(p, 0, biases + row_bias[first + p]);
+        }
+    } else {
+        size_t row = first / panels_per_row, column = first % panels_per_row;
+        for (size_t p = 0; p < panels; row++, column = 0) {
+            const size_t rest = panels_per_row - column, end = p + (rest < panels - p ? rest : panels - p);
+            const vf bias = row_bias[row];
+            const float *biases = column_bias + column * 16;
+            for (; p + 4 <= end; p += 4, biases += 64)
+                EACH(i, 4) {
+                    ADD(p + i, i, load(biases + i * 16) + bias);
+                }
+            for (; p < end; p++, biases += 16) {
+                ADD(p, 0, load(biases) + bias);
+            }
         }
     }
+#undef ADD
     return larger(larger(peak[0], peak[1]), larger(peak[2], peak[3]));
 }
 
@@ -171,8 +206,8 @@ INLINE vf add_table(size_t panels, const float *table, float inverse, float *lin
 // One group's part of the scratch memory.
 typedef struct {
     uint16_t *queries;   // (GROUP, pairs, 2)
-    float *row_bias;     // (GROUP, row_lanes)
-    float *column_bias;  // (GROUP, columns)
+    float *row_bias;     // (GROUP, row_stride): each query's products with all positions by row
+    float *column_bias;  // (GROUP, column_stride): and by column
     float *sums;         // (GROUP, width)
     float *totals;       // (GROUP, 16)
     float *maximum;      // (GROUP)
@@ -184,13 +219,16 @@ void kirie_amx_bf16_attention_tile(
     size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
     const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
     const size_t depth = shape->head_size, pairs = (depth + 1) / 2, width = shape->head_padded;
-    const size_t columns = shape->key_columns_padded, row_lanes = (shape->key_rows + 15) / 16 * 16;
+    const size_t columns = shape->key_columns_padded;
+    // Positions by row and by column in whole tiles, and 16 numbers of slack for the vectors that begin within.
+    const size_t row_tiles = (2 * shape->key_rows + 14) / 16, column_tiles = (2 * shape->key_columns + 14) / 16;
+    const size_t row_stride = rel_h ? row_tiles * 16 + 16 : 0, column_stride = rel_w ? column_tiles * 16 + 16 : 0;
     const size_t panels_per_row = columns / 16, all_panels = shape->key_rows * panels_per_row;
     const size_t groups = (queries + GROUP - 1) / GROUP;
     const float inverse = 1.0f / scale, scale2 = scale * 1.44269504089f;
     const size_t step = tile_step(pairs);
 
-    const size_t q_size = GROUP * pairs, h_size = GROUP * row_lanes, w_size = GROUP * columns, o_size = GROUP * width;
+    const size_t q_size = GROUP * pairs, h_size = GROUP * row_stride, w_size = GROUP * column_stride, o_size = GROUP * width;
     const size_t group_size = q_size + h_size + w_size + o_size + GROUP * 16 + GROUP;
     float *scores = scratch + groups * group_size;
 #define MEMORY(g) \
@@ -199,32 +237,42 @@ void kirie_amx_bf16_attention_tile(
         (uint16_t *)start, start + q_size, start + q_size + h_size, start + q_size + h_size + w_size, \
         start + q_size + h_size + w_size + o_size, start + q_size + h_size + w_size + o_size + GROUP * 16}
 
+    size_t shaped = 0;
+#define SHAPE(count) \
+    if (shaped != (count)) shape_tiles(16, 16, shaped = (count))
     for (size_t g = 0; g < groups; g++) {
         MEMORY(g);
-        memset(start, 0, group_size * sizeof(float));
-        for (size_t r = 0; r < GROUP; r++) {
-            m.maximum[r] = -3e38f;
-            const size_t index = g * GROUP + r;
-            if (index >= queries) continue;
-            uint16_t *query = m.queries + r * pairs * 2;
-            memcpy(query, q + (size_t)query_tokens[index] * q_stride, depth * sizeof *query);
-            float *bias = m.column_bias + r * columns;
-            if (rel_h) {
-                const size_t place = (size_t)query_places[index];
-                axis_bias(
-                    row_lanes, pairs, query, rel_h + (shape->key_rows - 1 - place / shape->key_columns) * 2, rel_h_stride,
-                    inverse, m.row_bias + r * row_lanes);
-                axis_bias(
-                    columns, pairs, query, rel_w + (shape->key_columns - 1 - place % shape->key_columns) * 2,
-                    rel_w_stride, inverse, bias);
-            }
+        const size_t rows = queries - g * GROUP < GROUP ? queries - g * GROUP : GROUP;
+        memset(m.queries, 0, q_size * sizeof(float));
+        memset(m.sums, 0, (o_size + GROUP * 16) * sizeof(float));  // and the totals behind them
+        for (size_t r = 0; r < GROUP; r++) m.maximum[r] = -3e38f;
+        for (size_t r = 0; r < rows; r++) {
+            const uint16_t *query = q + (size_t)query_tokens[g * GROUP + r] * q_stride;
+            uint16_t *line = m.queries + r * pairs * 2;
+            size_t d = 0;
+            for (; d + 32 <= depth; d += 32) _mm512_storeu_si512(line + d, _mm512_loadu_si512(query + d));
+            for (; d < depth; d++) line[d] = query[d];
+        }
+        if (!rel_h) continue;
+        SHAPE(step);
+#define BIASES(halves) \
+    position_biases(halves, row_tiles, pairs, step, m.queries, rel_h, rel_h_stride, inverse, m.row_bias, row_stride); \
+    position_biases( \
+        halves, column_tiles, pairs, step, m.queries, rel_w, rel_w_stride, inverse, m.column_bias, column_stride)
+        if (rows > HALF) {
+            BIASES(2);
+        } else {
+            BIASES(1);
+        }
+#undef BIASES
+        // The lanes after a row's last key stand for none.
+        for (size_t r = 0; r < rows; r++) {
+            const size_t column = (size_t)query_places[g * GROUP + r] % shape->key_columns;
+            float *bias = m.column_bias + r * column_stride + shape->key_columns - 1 - column;
             for (size_t i = shape->key_columns; i < columns; i++) bias[i] = -1e30f;
         }
     }
 
-    size_t shaped = 0;
-#define SHAPE(count) \
-    if (shaped != (count)) shape_tiles(16, 16, shaped = (count))
     for (size_t first = 0; first < all_panels; first += BLOCK / 16) {
         const size_t count = all_panels - first < BLOCK / 16 ? all_panels - first : BLOCK / 16, lanes = count * 16;
         for (size_t g = 0; g < groups; g++) {
@@ -240,12 +288,14 @@ void kirie_amx_bf16_attention_tile(
             float tops[GROUP];
             for (size_t r = 0; r < rows; r++) {
                 float *line = scores + r * LINE;
+                const size_t place = (size_t)query_places[g * GROUP + r];
                 const vf peaks = table
-                    ? add_table(
-                          count, table + ((size_t)query_places[g * GROUP + r] * all_panels + first) * 16, inverse, line)
+                    ? add_table(count, table + (place * all_panels + first) * 16, inverse, line)
                     : add_positions(
-                          first, count, panels_per_row, m.row_bias + r * row_lanes, m.column_bias + r * columns, line);
-                const float peak = largest_of(peaks);
+                          first, count, panels_per_row,
+                          m.row_bias + r * row_stride + shape->key_rows - 1 - place / shape->key_columns,
+                          m.column_bias + r * column_stride + shape->key_columns - 1 - place % shape->key_columns, line);
+                const float peak = max_of(peaks);
                 tops[r] = peak > m.maximum[r] ? peak : m.maximum[r];
             }
             // The weights lie where the scores were, half as wide.

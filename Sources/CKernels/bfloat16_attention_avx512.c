@@ -222,7 +222,7 @@ void kirie_avx512_bf16_attention_tile(
             }
 #undef SCORES
             for (size_t r = 0; r < GROUP; r++) {
-                const float peak = largest_of(load(peaks + r * 16));
+                const float peak = max_of(load(peaks + r * 16));
                 tops[r] = peak > m.maximum[r] ? peak : m.maximum[r];
             }
             // The weights lie where the scores were, half as wide.

@@ -7,8 +7,10 @@
 size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
     // Groups are of 6 to 14 queries, or of 32 with AMX; see the kernels for what a group keeps.
     const size_t rows = (queries + 5) / 6 * 14 + 32;
-    const size_t per_row =
-        shape->head_size + (shape->key_rows + 15) / 16 * 16 + shape->key_columns_padded + shape->head_padded;
+    // With AMX biases are kept for all positions along an axis.
+    const size_t rows_of_positions = (2 * shape->key_rows + 14) / 16 * 16 + 16;
+    const size_t columns_of_positions = (2 * shape->key_columns_padded + 14) / 16 * 16 + 16;
+    const size_t per_row = shape->head_size + rows_of_positions + columns_of_positions + shape->head_padded;
     // The bf16 kernels keep their totals in whole vectors. Then a block of scores: 14 lines of 512, or 32 of 272.
     return rows * (per_row + 16) + rows / 6 * 32 + 32 * 272;
 }

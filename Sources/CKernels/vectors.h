@@ -19,14 +19,37 @@ typedef vf vfu __attribute__((aligned(4)));
 INLINE vf load(const float *p) { return *(const vfu *)p; }
 INLINE void store(float *p, vf v) { *(vfu *)p = v; }
 
+// The larger of two numbers, neither of which is NaN: one instruction where the general form takes three.
+INLINE vf larger(vf a, vf b) { return a > b ? a : b; }
+
+// Lanes are joined by halves: a chain of sixteen would wait for each of its links.
+#if KIRIE_LANES == 16
+typedef float half_vf __attribute__((ext_vector_type(8)));
+typedef float quarter_vf __attribute__((ext_vector_type(4)));
+#define HALVE(v, join) \
+    const half_vf half = join((v).lo, (v).hi); \
+    const quarter_vf quarter = join(half.lo, half.hi)
+#elif KIRIE_LANES == 8
+typedef float quarter_vf __attribute__((ext_vector_type(4)));
+#define HALVE(v, join) const quarter_vf quarter = join((v).lo, (v).hi)
+#else
+#define HALVE(v, join) const vf quarter = (v)
+#endif
+#define SUM(a, b) ((a) + (b))
+#define LARGER(a, b) ((a) > (b) ? (a) : (b))
+
 INLINE float sum_of(vf v) {
-    float lanes[KIRIE_LANES], total = 0;
-    *(vfu *)lanes = v;
-    EACH(i, KIRIE_LANES) total += lanes[i];
-    return total;
+    HALVE(v, SUM);
+    return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
 }
 
-INLINE float max_of(vf v) { return __builtin_reduce_max(v); }
+// No lane is NaN.
+INLINE float max_of(vf v) {
+    HALVE(v, LARGER);
+    const float a = LARGER(quarter[0], quarter[2]), b = LARGER(quarter[1], quarter[3]);
+    return LARGER(a, b);
+}
+#undef HALVE
 
 // e^x, relative error below 2e-7; below -87 the answer is 1.6e-38, which a softmax cannot tell from 0.
 // Cody and Waite's reduction by ln 2 in two parts, then the Taylor polynomial of degree 6 on |r| <= ln(2)/2.

@@ -139,8 +139,7 @@ extension ImageEncoderViT {
         private let projection: Linear
         private let output: Linear
         private let norm2: LayerNorm
-        private let expand: Linear
-        private let contract: Linear
+        private let mlp: MLP
 
         init(
             _ weights: some WeightSource, _ name: String, _ configuration: Configuration, grid: Int, window: Int,
@@ -155,11 +154,9 @@ extension ImageEncoderViT {
                 weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type)
             output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type)
             norm2 = try LayerNorm(weights, "\(name).norm2", features: dim, epsilon: 1e-6)
-            expand = try Linear(
-                weights, "\(name).mlp.lin1", inputs: dim, outputs: configuration.mlpDim, activation: .gelu, input: type,
-                output: type)
-            contract = try Linear(
-                weights, "\(name).mlp.lin2", inputs: configuration.mlpDim, outputs: dim, input: type)
+            mlp = try MLP(
+                weights, expand: "\(name).mlp.lin1", contract: "\(name).mlp.lin2", inputs: dim,
+                hidden: configuration.mlpDim, type: type)
             attention = WindowAttention(
                 grid: grid, window: window, headSize: headSize,
                 offsets: (0..<configuration.headCount).map {
@@ -186,10 +183,7 @@ extension ImageEncoderViT {
             output.product(rows: rows.count, x: attended.from(row: rows.lowerBound), y: x, accumulate: true)
             Scratch.withFeatures(rows: rows.count, columns: dim, type: type) { normal in
                 norm2(rows: rows.count, x: x, y: normal)
-                Scratch.withFeatures(rows: rows.count, columns: expand.product.columns, type: type) { hidden in
-                    expand.product(rows: rows.count, x: normal, y: hidden)
-                    contract.product(rows: rows.count, x: hidden, y: x, accumulate: true)
-                }
+                mlp.add(rows: rows.count, x: normal, to: x)
             }
         }
     }

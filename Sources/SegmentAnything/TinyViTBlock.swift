@@ -12,8 +12,7 @@ struct TinyViTBlock: Sendable {
     private let output: Linear
     private let local: DepthwiseConvolution3x3
     private let mlpNorm: LayerNorm
-    private let expand: Linear
-    private let contract: Linear
+    private let mlp: MLP
 
     /// - Parameter type: of the products' inputs; the residual stream is fp32.
     init(
@@ -31,9 +30,8 @@ struct TinyViTBlock: Sendable {
         output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type)
         local = try FoldedConvolution(weights, "\(name).local_conv", shape: [dim, 1, 3, 3]).depthwise(gelu: false)
         mlpNorm = try LayerNorm(weights, "\(name).mlp.norm", features: dim, epsilon: 1e-5)
-        expand = try Linear(
-            weights, "\(name).mlp.fc1", inputs: dim, outputs: hidden, activation: .gelu, input: type, output: type)
-        contract = try Linear(weights, "\(name).mlp.fc2", inputs: hidden, outputs: dim, input: type)
+        mlp = try MLP(
+            weights, expand: "\(name).mlp.fc1", contract: "\(name).mlp.fc2", inputs: dim, hidden: hidden, type: type)
 
         // Windows are filled up before the norm: a zero token's norm is the norm's shift, and that is projected.
         let (weight, bias) = (
@@ -87,11 +85,8 @@ struct TinyViTBlock: Sendable {
             let count = rows.count * grid
             let start = y.from(row: rows.lowerBound * grid)
             Scratch.withFeatures(rows: count, columns: dim, type: type) { normal in
-                Scratch.withFeatures(rows: count, columns: expand.product.columns, type: type) { hidden in
-                    mlpNorm(rows: count, x: start, y: normal)
-                    expand.product(rows: count, x: normal, y: hidden)
-                    contract.product(rows: count, x: hidden, y: start, accumulate: true)
-                }
+                mlpNorm(rows: count, x: start, y: normal)
+                mlp.add(rows: count, x: normal, to: start)
             }
         }
     }

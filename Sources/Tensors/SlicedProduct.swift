@@ -62,33 +62,36 @@ struct SlicedProduct: Sendable {
 
     /// y (rows, columns) = activation(x (rows, depth) * weightᵀ + bias), or the sum of that and `y` before the activation.
     func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool) {
-        let blocks = stride(from: 0, to: rows, by: OneDNNProduct.blockRows).map {
-            $0..<min(rows, $0 + OneDNNProduct.blockRows)
-        }
         switch slices {
         case .byColumns(let slices):
             for slice in slices {
-                for block in blocks {
-                    let (x, y) = (x.from(row: block.lowerBound), y.from(row: block.lowerBound))
-                    withDense(rows: block.count, y, columns: slice.range, isRead: accumulate, isWritten: true) { y in
-                        slice.product(rows: block.count, x: x, y: y, accumulate: accumulate)
-                        guard appliesNarrowGELU else { return }
-                        kirie_bf16_gelu(block.count * slice.range.count, y.bfloat16Bits)
+                eachBlock(rows) { block, count in
+                    let (x, y) = (x.from(row: block), y.from(row: block))
+                    withDense(rows: count, y, columns: slice.range, isRead: accumulate, isWritten: true) { y in
+                        slice.product(rows: count, x: x, y: y, accumulate: accumulate)
+                        if appliesNarrowGELU { kirie_bf16_gelu(count * slice.range.count, y.bfloat16Bits) }
                     }
                 }
             }
         case .byDepth(let slices):
             withDense(rows: rows, y, columns: 0..<columns, isRead: accumulate, isWritten: true) { y in
                 for slice in slices {
-                    for block in blocks {
-                        let (x, y) = (x.from(row: block.lowerBound), y.from(row: block.lowerBound))
-                        withDense(rows: block.count, x, columns: slice.range, isRead: true, isWritten: false) { x in
+                    eachBlock(rows) { block, count in
+                        let (x, y) = (x.from(row: block), y.from(row: block))
+                        withDense(rows: count, x, columns: slice.range, isRead: true, isWritten: false) { x in
                             slice.product(
-                                rows: block.count, x: x, y: y, accumulate: accumulate || slice.range.lowerBound > 0)
+                                rows: count, x: x, y: y, accumulate: accumulate || slice.range.lowerBound > 0)
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// Calls `body` with the first row and the number of rows of each block.
+    private func eachBlock(_ rows: Int, _ body: (_ first: Int, _ count: Int) -> Void) {
+        for first in stride(from: 0, to: rows, by: OneDNNProduct.blockRows) {
+            body(first, min(OneDNNProduct.blockRows, rows - first))
         }
     }
 
@@ -112,22 +115,5 @@ struct SlicedProduct: Sendable {
         let count = (total + widest - 1) / widest
         let width = ((total + count - 1) / count + multiple - 1) / multiple * multiple
         return stride(from: 0, to: total, by: width).map { $0..<min(total, $0 + width) }
-    }
-}
-
-extension Tensor {
-    /// A part of a matrix, in memory of its own unless it is all of it.
-    fileprivate func rectangle(rows: Range<Int>, columns: Range<Int>) -> Tensor {
-        let width = shape[1]
-        guard rows.count < shape[0] || columns.count < width else { return self }
-        return Tensor(shape: [rows.count, columns.count]) { memory in
-            withUnsafeBufferPointer { elements in
-                guard let from = elements.baseAddress, let to = memory.baseAddress else { return }
-                for (index, row) in rows.enumerated() {
-                    (to + index * columns.count).update(
-                        from: from + row * width + columns.lowerBound, count: columns.count)
-                }
-            }
-        }
     }
 }

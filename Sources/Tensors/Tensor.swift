@@ -99,3 +99,20 @@ private final class Storage: @unchecked Sendable {
         if owner == nil { UnsafeMutableRawPointer(elements.baseAddress)?.deallocate() }
     }
 }
+
+extension Tensor {
+    /// A part of a matrix, in memory of its own unless it is all of it.
+    package func rectangle(rows: Range<Int>, columns: Range<Int>) -> Tensor {
+        let width = shape[1]
+        guard rows.count < shape[0] || columns.count < width else { return self }
+        return Tensor(shape: [rows.count, columns.count]) { memory in
+            withUnsafeBufferPointer { elements in
+                guard let from = elements.baseAddress, let to = memory.baseAddress else { return }
+                for (index, row) in rows.enumerated() {
+                    (to + index * columns.count).update(
+                        from: from + row * width + columns.lowerBound, count: columns.count)
+                }
+            }
+        }
+    }
+}

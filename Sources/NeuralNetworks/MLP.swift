@@ -1,0 +1,63 @@
+package import Tensors
+
+/// The two fully connected layers of a transformer block: y += W₂ gelu(W₁ x + b₁) + b₂.
+///
+/// The hidden numbers are made and used a slice at a time. All of them never exist at once, and the slices of both layers'
+/// weights stay in a core's second-level cache while rows go through them.
+package struct MLP: Sendable {
+    private struct Slice: Sendable {
+        let expand: LinearProduct
+        let contract: LinearProduct
+    }
+
+    /// Bytes of one layer's weights in a slice: both layers' and the rows fit in 2 MiB.
+    private static let sliceBytes = 600 << 10
+    /// Slices are multiples of this, the widest block of columns in the libraries' kernels.
+    private static let multiple = 64
+
+    private let type: ElementType
+    private let slices: [Slice]
+
+    /// Reads `expand` (hidden, inputs) and `contract` (inputs, hidden), each with `.weight` and `.bias`.
+    ///
+    /// - Parameter type: of the rows that come in, and of the hidden numbers; the answer is fp32.
+    package init(
+        _ weights: some WeightSource, expand: String, contract: String, inputs: Int, hidden: Int, type: ElementType
+    ) throws {
+        let first = try weights.tensor("\(expand).weight", shape: [hidden, inputs])
+        let second = try weights.tensor("\(contract).weight", shape: [inputs, hidden])
+        let firstBias = try weights.tensor("\(expand).bias", shape: [hidden]).reshaped(to: [hidden, 1])
+        let secondBias = try weights.tensor("\(contract).bias", shape: [inputs])
+        self.type = type
+        let widest = max(1, Self.sliceBytes / (inputs * type.byteCount) / Self.multiple) * Self.multiple
+        let count = (hidden + widest - 1) / widest
+        let width = ((hidden + count - 1) / count + Self.multiple - 1) / Self.multiple * Self.multiple
+        slices = stride(from: 0, to: hidden, by: width).map { start in
+            let range = start..<min(hidden, start + width)
+            return Slice(
+                expand: LinearProduct(
+                    weight: first.rectangle(rows: range, columns: 0..<inputs),
+                    bias: firstBias.rectangle(rows: range, columns: 0..<1), activation: .gelu, input: type, output: type
+                ),
+                contract: LinearProduct(
+                    weight: second.rectangle(rows: 0..<inputs, columns: range), bias: start == 0 ? secondBias : nil,
+                    input: type))
+        }
+        weights.release("\(expand).weight")
+        weights.release("\(contract).weight")
+    }
+
+    /// y (rows, inputs) += what the layers make of x (rows, inputs).
+    package func add(rows: Int, x: Features, to y: Features) {
+        for first in stride(from: 0, to: rows, by: LinearProduct.blockRows) {
+            let (x, y) = (x.from(row: first), y.from(row: first))
+            let count = min(LinearProduct.blockRows, rows - first)
+            for slice in slices {
+                Scratch.withFeatures(rows: count, columns: slice.expand.columns, type: type) { hidden in
+                    slice.expand(rows: count, x: x, y: hidden)
+                    slice.contract(rows: count, x: hidden, y: y, accumulate: true)
+                }
+            }
+        }
+    }
+}
