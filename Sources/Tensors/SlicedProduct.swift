@@ -65,7 +65,7 @@ struct SlicedProduct: Sendable {
         switch slices {
         case .byColumns(let slices):
             for slice in slices {
-                eachBlock(rows) { block, count in
+                eachBlock(rows, of: slices) { block, count in
                     let (x, y) = (x.from(row: block), y.from(row: block))
                     withDense(rows: count, y, columns: slice.range, isRead: accumulate, isWritten: true) { y in
                         slice.product(rows: count, x: x, y: y, accumulate: accumulate)
@@ -76,7 +76,7 @@ struct SlicedProduct: Sendable {
         case .byDepth(let slices):
             withDense(rows: rows, y, columns: 0..<columns, isRead: accumulate, isWritten: true) { y in
                 for slice in slices {
-                    eachBlock(rows) { block, count in
+                    eachBlock(rows, of: slices) { block, count in
                         let (x, y) = (x.from(row: block), y.from(row: block))
                         withDense(rows: count, x, columns: slice.range, isRead: true, isWritten: false) { x in
                             slice.product(
@@ -88,8 +88,9 @@ struct SlicedProduct: Sendable {
         }
     }
 
-    /// Calls `body` with the first row and the number of rows of each block.
-    private func eachBlock(_ rows: Int, _ body: (_ first: Int, _ count: Int) -> Void) {
+    /// Calls `body` with the first row and the number of rows of each block; one slice takes all rows at once.
+    private func eachBlock(_ rows: Int, of slices: [Slice], _ body: (_ first: Int, _ count: Int) -> Void) {
+        guard slices.count > 1 else { return body(0, rows) }
         for first in stride(from: 0, to: rows, by: OneDNNProduct.blockRows) {
             body(first, min(OneDNNProduct.blockRows, rows - first))
         }
