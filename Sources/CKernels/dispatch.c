@@ -30,6 +30,14 @@ int kirie_has_bf16(void) {
 #endif
 }
 
+int kirie_has_int8(void) {
+#if defined(__x86_64__)
+    return kirie_has_bf16() && __builtin_cpu_supports("avx512vnni");
+#else
+    return 0;
+#endif
+}
+
 // Linux lends the tiles' 8 KiB a thread only to a process that asks: arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA),
 // <https://docs.kernel.org/arch/x86/xstate.html>.
 static int asked_for_tiles(void) {

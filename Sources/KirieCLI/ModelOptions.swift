@@ -14,7 +14,10 @@ struct ModelOptions: ParsableArguments {
     @Option(
         name: .long,
         help:
-            "How products are computed: fp32, bf16, or auto (bf16 where it pays: large models, processors that have it)."
+            """
+            How products are computed: fp32, bf16, int8 (experimental), or auto (bf16 where it pays: large models, \
+            processors that have it).
+            """
     )
     var precision: PrecisionChoice = .auto
 
@@ -30,7 +33,7 @@ struct ModelOptions: ParsableArguments {
             throw ValidationError("--threads takes a number from 1 to 1024.")
         }
         guard precision.precision?.isSupported ?? true else {
-            throw ValidationError("This processor has no bf16 products: use --precision auto or fp32.")
+            throw ValidationError("This processor has no \(precision.rawValue) products: use --precision auto or fp32.")
         }
     }
 
@@ -52,7 +55,7 @@ struct ModelOptions: ParsableArguments {
 
 /// What `--precision` takes.
 enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
-    case auto, fp32, bf16
+    case auto, fp32, bf16, int8
 
     /// The precision that was chosen; nil leaves it to the model.
     var precision: Precision? {
@@ -60,6 +63,7 @@ enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
         case .auto: nil
         case .fp32: .float32
         case .bf16: .bfloat16
+        case .int8: .int8
         }
     }
 }

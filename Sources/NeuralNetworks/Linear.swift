@@ -8,11 +8,13 @@ public struct Linear: Sendable {
     /// Reads `name.weight` (outputs, inputs) and, where there is one, `name.bias` (outputs).
     public init(
         _ weights: some WeightSource, _ name: String, inputs: Int, outputs: Int, hasBias: Bool = true,
-        activation: Activation = .none, input: ElementType = .float32, output: ElementType = .float32
+        activation: Activation = .none, input: ElementType = .float32, output: ElementType = .float32,
+        quantizes: Bool = false
     ) throws {
         let weight = try weights.tensor("\(name).weight", shape: [outputs, inputs])
         let bias = hasBias ? try weights.tensor("\(name).bias", shape: [outputs]) : nil
-        product = LinearProduct(weight: weight, bias: bias, activation: activation, input: input, output: output)
+        product = LinearProduct(
+            weight: weight, bias: bias, activation: activation, input: input, output: output, quantizes: quantizes)
         weights.release("\(name).weight")
     }
 

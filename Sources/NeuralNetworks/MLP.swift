@@ -20,9 +20,12 @@ package struct MLP: Sendable {
 
     /// Reads `expand` (hidden, inputs) and `contract` (inputs, hidden), each with `.weight` and `.bias`.
     ///
-    /// - Parameter type: of the rows that come in, and of the hidden numbers; the answer is fp32.
+    /// - Parameters:
+    ///   - type: of the rows that come in, and of the hidden numbers; the answer is fp32.
+    ///   - quantizes: multiplies in int8.
     package init(
-        _ weights: some WeightSource, expand: String, contract: String, inputs: Int, hidden: Int, type: ElementType
+        _ weights: some WeightSource, expand: String, contract: String, inputs: Int, hidden: Int, type: ElementType,
+        quantizes: Bool = false
     ) throws {
         let first = try weights.tensor("\(expand).weight", shape: [hidden, inputs])
         let second = try weights.tensor("\(contract).weight", shape: [inputs, hidden])
@@ -41,7 +44,7 @@ package struct MLP: Sendable {
                 ),
                 contract: LinearProduct(
                     weight: second.rectangle(rows: 0..<inputs, columns: range), bias: start == 0 ? secondBias : nil,
-                    input: type))
+                    input: type, quantizes: quantizes))
         }
         weights.release("\(expand).weight")
         weights.release("\(contract).weight")

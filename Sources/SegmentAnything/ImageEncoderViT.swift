@@ -64,7 +64,7 @@ package struct ImageEncoderViT: ImageEncoder {
             try Block(
                 weights, "image_encoder.blocks.\(index)", configuration, grid: grid,
                 window: configuration.globalBlocks.contains(index) ? grid : configuration.windowSize,
-                type: precision.elementType)
+                precision: precision)
         }
         neck = try Neck(
             weights, inputs: dim, outputs: configuration.outChannels, grid: grid, type: precision.elementType)
@@ -143,20 +143,23 @@ extension ImageEncoderViT {
 
         init(
             _ weights: some WeightSource, _ name: String, _ configuration: Configuration, grid: Int, window: Int,
-            type: ElementType
+            precision: Precision
         ) throws {
+            let (type, quantizes) = (precision.elementType, precision.quantizesBlocks)
             let dim = configuration.embedDim
             let headSize = dim / configuration.headCount
             self.dim = dim
             self.type = type
             norm1 = try LayerNorm(weights, "\(name).norm1", features: dim, epsilon: 1e-6)
             projection = try Linear(
-                weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type)
-            output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type)
+                weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type,
+                quantizes: quantizes)
+            output = try Linear(
+                weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type, quantizes: quantizes)
             norm2 = try LayerNorm(weights, "\(name).norm2", features: dim, epsilon: 1e-6)
             mlp = try MLP(
                 weights, expand: "\(name).mlp.lin1", contract: "\(name).mlp.lin2", inputs: dim,
-                hidden: configuration.mlpDim, type: type)
+                hidden: configuration.mlpDim, type: type, quantizes: quantizes)
             attention = WindowAttention(
                 grid: grid, window: window, headSize: headSize,
                 offsets: (0..<configuration.headCount).map {

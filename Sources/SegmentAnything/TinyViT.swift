@@ -98,7 +98,7 @@ package struct TinyViT: ImageEncoder {
                             try TinyViTBlock(
                                 weights, "\(name).blocks.\(block)", dim: dims[stage],
                                 hidden: configuration.hiddenDims[stage], headCount: configuration.headCounts[stage],
-                                window: configuration.windowSizes[stage], grid: grids[stage], type: type)))
+                                window: configuration.windowSizes[stage], grid: grids[stage], precision: precision)))
                 }
             }
             if stage + 1 < dims.count {

@@ -14,11 +14,12 @@ struct TinyViTBlock: Sendable {
     private let mlpNorm: LayerNorm
     private let mlp: MLP
 
-    /// - Parameter type: of the products' inputs; the residual stream is fp32.
+    /// - Parameter precision: of the products; the residual stream is fp32.
     init(
         _ weights: some WeightSource, _ name: String, dim: Int, hidden: Int, headCount: Int, window: Int, grid: Int,
-        type: ElementType
+        precision: Precision
     ) throws {
+        let (type, quantizes) = (precision.elementType, precision.quantizesBlocks)
         let headSize = dim / headCount
         self.grid = grid
         self.dim = dim
@@ -26,12 +27,14 @@ struct TinyViTBlock: Sendable {
         let norm = try LayerNorm(weights, "\(name).attn.norm", features: dim, epsilon: 1e-5)
         self.norm = norm
         projection = try Linear(
-            weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type)
-        output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type)
+            weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type,
+            quantizes: quantizes)
+        output = try Linear(weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type, quantizes: quantizes)
         local = try FoldedConvolution(weights, "\(name).local_conv", shape: [dim, 1, 3, 3]).depthwise(gelu: false)
         mlpNorm = try LayerNorm(weights, "\(name).mlp.norm", features: dim, epsilon: 1e-5)
         mlp = try MLP(
-            weights, expand: "\(name).mlp.fc1", contract: "\(name).mlp.fc2", inputs: dim, hidden: hidden, type: type)
+            weights, expand: "\(name).mlp.fc1", contract: "\(name).mlp.fc2", inputs: dim, hidden: hidden, type: type,
+            quantizes: quantizes)
 
         // Windows are filled up before the norm: a zero token's norm is the norm's shift, and that is projected.
         let (weight, bias) = (

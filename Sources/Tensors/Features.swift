@@ -79,11 +79,23 @@ public enum Precision: String, Sendable, Hashable, CaseIterable {
     /// Weights and the inputs of products in bf16: twice the products per step where the processor has them.
     case bfloat16 = "bf16"
 
+    /// Experimental: like bf16, but the encoder's transformer blocks multiply in int8, rows and weights scaled to it.
+    case int8 = "int8"
+
     /// How the inputs of a product are written.
     public var elementType: ElementType { self == .float32 ? .float32 : .bfloat16 }
 
+    /// Whether the products of transformer blocks are in int8.
+    public var quantizesBlocks: Bool { self == .int8 }
+
     /// Whether this processor computes in this precision.
-    public var isSupported: Bool { self == .float32 || kirie_has_bf16() != 0 }
+    public var isSupported: Bool {
+        switch self {
+        case .float32: true
+        case .bfloat16: kirie_has_bf16() != 0
+        case .int8: kirie_has_int8() != 0
+        }
+    }
 
     /// The fastest precision of this processor.
     public static var automatic: Precision { Precision.bfloat16.isSupported ? .bfloat16 : .float32 }

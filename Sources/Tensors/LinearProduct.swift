@@ -32,6 +32,7 @@ public struct LinearProduct: Sendable {
 
     private enum Backend: Sendable {
         case oneDNN(SlicedProduct)
+        case int8(QuantizedProduct)
         case openBLAS(weight: Tensor, bias: Tensor?, activation: Activation)
     }
     private let backend: Backend
@@ -44,16 +45,20 @@ public struct LinearProduct: Sendable {
     ///   - activation: applied to x Wᵀ + b, or to the sum where the answer is accumulated.
     ///   - input: how rows of x are written, and with them the weights.
     ///   - output: how rows of y are written.
+    ///   - quantizes: multiplies in int8 where oneDNN does; the input is bf16 then.
     ///   - library: oneDNN unless asked for otherwise; OpenBLAS stands in for fp32 where oneDNN has no kernel.
     public init(
         weight: Tensor, bias: Tensor?, activation: Activation = .none, input: ElementType = .float32,
-        output: ElementType = .float32, library: MatrixLibrary = .oneDNN
+        output: ElementType = .float32, quantizes: Bool = false, library: MatrixLibrary = .oneDNN
     ) {
         precondition(weight.shape.count == 2, "weights of shape \(weight.shape) are no matrix")
         precondition(bias == nil || bias?.count == weight.shape[0], "a bias for every column")
         columns = weight.shape[0]
         depth = weight.shape[1]
-        if library == .oneDNN,
+        if quantizes, let packed = QuantizedProduct(weight: weight, bias: bias, activation: activation) {
+            precondition(input == .bfloat16, "rows of bf16 are quantized, not of \(input)")
+            backend = .int8(packed)
+        } else if library == .oneDNN,
             let packed = SlicedProduct(
                 weight: weight, bias: bias, activation: activation, input: input, output: output)
         {
@@ -74,6 +79,7 @@ public struct LinearProduct: Sendable {
         switch backend {
         case .oneDNN(let packed):
             packed(rows: rows, x: x, y: y, accumulate: accumulate)
+        case .int8(let packed): packed(rows: rows, x: x, y: y, accumulate: accumulate)
         case .openBLAS(let weight, let bias, let activation):
             weight.withUnsafeBufferPointer { weight in
                 guard let weight = weight.baseAddress else { return }

@@ -79,8 +79,8 @@ final class OneDNNProduct: @unchecked Sendable {
     private let columns: Int
     private let depth: Int
     private let activation: Activation
-    private let inputType: ElementType
-    private let outputType: ElementType
+    private let input: OneDNN.Number
+    private let output: OneDNN.Number
     private let bias: Tensor?
     private let packed: UnsafeMutableRawBufferPointer
     private let packedDescription: dnnl_memory_desc_t
@@ -88,26 +88,25 @@ final class OneDNNProduct: @unchecked Sendable {
 
     /// Packs `weight` (columns, depth); nil when oneDNN cannot run the product on this processor.
     init?(
-        weight: Tensor, bias: Tensor?, activation: Activation, input inputType: ElementType,
-        output outputType: ElementType
+        weight: Tensor, bias: Tensor?, activation: Activation, input: OneDNN.Number, output: OneDNN.Number
     ) {
         guard let engine = OneDNN.engine else { return nil }
         OneDNN.useOneThread()
         columns = weight.shape[0]
         depth = weight.shape[1]
         self.activation = activation
-        self.inputType = inputType
-        self.outputType = outputType
+        self.input = input
+        self.output = output
         self.bias = bias
 
         var any = dnnl_memory_desc_t()
         dnnl_memory_desc_init_by_tag(
-            &any, 2, [dnnl_dim_t(depth), dnnl_dim_t(columns)], OneDNN.dataType(inputType), dnnl_format_tag_any)
+            &any, 2, [dnnl_dim_t(depth), dnnl_dim_t(columns)], input.dataType, dnnl_format_tag_any)
         let shape = Shape(rows: Self.blockRows, xStride: depth, yStride: columns, accumulate: false)
         guard
             let description = Self.describe(
                 shape, columns: columns, depth: depth, weights: any, hasBias: bias != nil, activation: activation,
-                input: inputType, output: outputType, engine: engine)
+                input: input, output: output, engine: engine)
         else { return nil }
         defer { dnnl_primitive_desc_destroy(description) }
         guard let chosen = dnnl_primitive_desc_query_md(description, dnnl_query_weights_md, 0)?.pointee else {
@@ -132,11 +131,22 @@ final class OneDNNProduct: @unchecked Sendable {
     ///
     /// `x` and `y` hold elements of the input and output type.
     func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool) {
-        guard let engine = OneDNN.engine else { return }
         precondition(
-            x.type == inputType && y.type == outputType, "rows of another type than the weights were packed for")
-        OneDNN.useOneThread()
+            OneDNN.Number(x.type) == input && OneDNN.Number(y.type) == output,
+            "rows of another type than the weights were packed for")
         let shape = Shape(rows: rows, xStride: x.stride, yStride: y.stride, accumulate: accumulate)
+        multiply(shape, x: x.base, y: y.base)
+    }
+
+    /// y (rows, columns) = x (rows, depth) * weightᵀ, both without gaps between rows: int8 to int32.
+    func callAsFunction(rows: Int, x: UnsafeMutablePointer<Int8>, y: UnsafeMutablePointer<Int32>) {
+        precondition(input == .int8 && output == .int32, "int8 rows with weights of another type")
+        multiply(Shape(rows: rows, xStride: depth, yStride: columns, accumulate: false), x: x, y: y)
+    }
+
+    private func multiply(_ shape: Shape, x: UnsafeMutableRawPointer, y: UnsafeMutableRawPointer) {
+        guard let engine = OneDNN.engine else { return }
+        OneDNN.useOneThread()
         let (primitive, idle) = primitives.withLock { known in
             if known[shape] == nil { known[shape] = makePrimitive(shape, engine: engine) }
             let idle = known[shape]?.idle.popLast()
@@ -148,8 +158,8 @@ final class OneDNNProduct: @unchecked Sendable {
             ?? Arguments(
                 primitive, weights: packedDescription, packed: packed.baseAddress, bias: bias, engine: engine)
         Scratch.withFloats(primitive.scratchpadBytes / 4 + 16) { scratchpad in
-            dnnl_memory_set_data_handle(arguments.x, x.base)
-            dnnl_memory_set_data_handle(arguments.y, y.base)
+            dnnl_memory_set_data_handle(arguments.x, x)
+            dnnl_memory_set_data_handle(arguments.y, y)
             dnnl_memory_set_data_handle(arguments.scratchpad, scratchpad)
             let status = dnnl_primitive_execute(
                 primitive.handle, OneDNN.stream, Int32(arguments.list.count), arguments.list)
@@ -163,20 +173,20 @@ final class OneDNNProduct: @unchecked Sendable {
         guard
             let description = Self.describe(
                 shape, columns: columns, depth: depth, weights: packedDescription, hasBias: bias != nil,
-                activation: activation, input: inputType, output: outputType, engine: engine),
+                activation: activation, input: input, output: output, engine: engine),
             dnnl_primitive_create(&handle, description) == dnnl_success, let handle,
             let scratchpad = dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0)
         else { preconditionFailure("oneDNN has no kernel for \(shape) with the weights it packed itself") }
         defer { dnnl_primitive_desc_destroy(description) }
         return Primitive(
-            handle: handle, x: OneDNN.matrix(shape.rows, depth, stride: shape.xStride, inputType),
-            y: OneDNN.matrix(shape.rows, columns, stride: shape.yStride, outputType), scratchpad: scratchpad.pointee,
+            handle: handle, x: OneDNN.matrix(shape.rows, depth, stride: shape.xStride, input),
+            y: OneDNN.matrix(shape.rows, columns, stride: shape.yStride, output), scratchpad: scratchpad.pointee,
             scratchpadBytes: dnnl_memory_desc_get_size(scratchpad))
     }
 
     private static func describe(
         _ shape: Shape, columns: Int, depth: Int, weights: dnnl_memory_desc_t, hasBias: Bool, activation: Activation,
-        input: ElementType, output: ElementType, engine: dnnl_engine_t
+        input: OneDNN.Number, output: OneDNN.Number, engine: dnnl_engine_t
     ) -> dnnl_primitive_desc_t? {
         var x = OneDNN.matrix(shape.rows, depth, stride: shape.xStride, input)
         var y = OneDNN.matrix(shape.rows, columns, stride: shape.yStride, output)
@@ -267,19 +277,30 @@ enum OneDNN {
     /// Keeps oneDNN's OpenMP on the calling thread; the setting belongs to that thread.
     static func useOneThread() { setThreads?(1) }
 
-    static func dataType(_ type: ElementType) -> dnnl_data_type_t {
-        switch type {
-        case .float32: dnnl_f32
-        case .float16: dnnl_f16
-        case .bfloat16: dnnl_bf16
+    /// How a number of a product is written; its sums are fp32, or int32 over int8.
+    enum Number: Sendable {
+        case float32, bfloat16, int8, int32
+
+        init(_ type: ElementType) {
+            precondition(type != .float16, "float16 is how tensors are stored, not multiplied")
+            self = type == .bfloat16 ? .bfloat16 : .float32
+        }
+
+        var dataType: dnnl_data_type_t {
+            switch self {
+            case .float32: dnnl_f32
+            case .bfloat16: dnnl_bf16
+            case .int8: dnnl_s8
+            case .int32: dnnl_s32
+            }
         }
     }
 
     /// A row-major matrix with the given stride.
-    static func matrix(_ rows: Int, _ columns: Int, stride: Int, _ type: ElementType) -> dnnl_memory_desc_t {
+    static func matrix(_ rows: Int, _ columns: Int, stride: Int, _ type: Number) -> dnnl_memory_desc_t {
         var description = dnnl_memory_desc_t()
         dnnl_memory_desc_init_by_strides(
-            &description, 2, [dnnl_dim_t(rows), dnnl_dim_t(columns)], dataType(type), [dnnl_dim_t(stride), 1])
+            &description, 2, [dnnl_dim_t(rows), dnnl_dim_t(columns)], type.dataType, [dnnl_dim_t(stride), 1])
         return description
     }
 }

@@ -38,6 +38,7 @@ struct SlicedProduct: Sendable {
         (self.columns, inputType, outputType) = (columns, input, output)
         appliesNarrowGELU = output == .bfloat16 && activation == .gelu
         let activation = appliesNarrowGELU ? .none : activation
+        let (from, to) = (OneDNN.Number(input), OneDNN.Number(output))
         let isWide = columns > depth || output == .bfloat16
         let (cut, other) = isWide ? (columns, depth) : (depth, columns)
         let ranges = Self.ranges(of: cut, most: Self.sliceBytes / input.byteCount / max(1, other))
@@ -49,11 +50,11 @@ struct SlicedProduct: Sendable {
                 ? OneDNNProduct(
                     weight: weight.rectangle(rows: range, columns: 0..<depth),
                     bias: bias?.reshaped(to: [columns, 1]).rectangle(rows: range, columns: 0..<1),
-                    activation: activation, input: input, output: output)
+                    activation: activation, input: from, output: to)
                 : OneDNNProduct(
                     weight: weight.rectangle(rows: 0..<columns, columns: range),
-                    bias: range.lowerBound == 0 ? bias : nil, activation: isLast ? activation : .none, input: input,
-                    output: output)
+                    bias: range.lowerBound == 0 ? bias : nil, activation: isLast ? activation : .none, input: from,
+                    output: to)
             guard let product else { return nil }
             slices.append(Slice(product: product, range: range))
         }

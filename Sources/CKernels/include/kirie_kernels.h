@@ -24,6 +24,8 @@ typedef enum {
 kirie_level kirie_best_level(void);
 // Whether the processor has AVX512_BF16 (two bf16 products per lane and step).
 int kirie_has_bf16(void);
+// Whether it also has AVX512_VNNI (four int8 products per lane and step).
+int kirie_has_int8(void);
 // Whether it also has AMX for bf16 (tiles of 16 x 16 sums), and the operating system lets this process use it.
 int kirie_has_amx_bf16(void);
 
@@ -202,6 +204,29 @@ void kirie_plain_bf16_attention_tile(
     const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
     size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
     const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
+
+// MARK: int8
+
+// y (rows, columns) = x over its row's scale, to the nearest of -127 ... 127, ties to even; scales[r] = max |x[r]| / 127.
+// Any count of columns; only where kirie_has_bf16.
+void kirie_bf16_quantize_rows(
+    size_t rows, size_t columns, const uint16_t *x, size_t x_stride, int8_t *y, float *scales);
+// y (+)= sums (rows, columns) * row_scales[r] * column_scales[n] + bias[n]; any count of columns. Widely, or narrowed and
+// then never added to what y holds.
+void kirie_dequantize_rows(
+    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
+    const float *bias, int accumulate, float *y, size_t y_stride);
+void kirie_bf16_dequantize_rows(
+    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
+    const float *bias, uint16_t *y, size_t y_stride);
+void kirie_plain_bf16_quantize_rows(
+    size_t rows, size_t columns, const uint16_t *x, size_t x_stride, int8_t *y, float *scales);
+void kirie_plain_dequantize_rows(
+    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
+    const float *bias, int accumulate, float *y, size_t y_stride);
+void kirie_plain_bf16_dequantize_rows(
+    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
+    const float *bias, uint16_t *y, size_t y_stride);
 
 // MARK: convolution
 
