@@ -8,7 +8,7 @@ import Synchronization
 /// oneDNN's own threads stay out: every call runs on the calling thread, and the pool splits the rows.
 /// Source: <https://oneapi-src.github.io/oneDNN/v2.6/dev_guide_matmul.html>.
 ///
-/// `@unchecked Sendable`: `primitives` is guarded by its mutex; everything else is written once, in init, and oneDNN
+/// `@unchecked Sendable`: `plans` is guarded by its mutex; everything else is written once, in init, and oneDNN
 /// allows one primitive to be executed by several threads when each brings its own scratchpad.
 final class OneDNNProduct: @unchecked Sendable {
     private struct Shape: Hashable {
@@ -19,13 +19,36 @@ final class OneDNNProduct: @unchecked Sendable {
     }
 
     /// A plan for one shape, and arguments that no call uses now: making them anew takes longer than a small product.
-    private struct Primitive: @unchecked Sendable {
+    ///
+    /// `@unchecked Sendable`: `idle` is touched only under the product's mutex; the rest is written once.
+    private final class Primitive: @unchecked Sendable {
+        let shape: Shape
         let handle: dnnl_primitive_t
         let x: dnnl_memory_desc_t
         let y: dnnl_memory_desc_t
         let scratchpad: dnnl_memory_desc_t
         let scratchpadBytes: Int
         var idle: [Arguments] = []
+
+        init(
+            shape: Shape, handle: dnnl_primitive_t, x: dnnl_memory_desc_t, y: dnnl_memory_desc_t,
+            scratchpad: dnnl_memory_desc_t, scratchpadBytes: Int
+        ) {
+            self.shape = shape
+            self.handle = handle
+            self.x = x
+            self.y = y
+            self.scratchpad = scratchpad
+            self.scratchpadBytes = scratchpadBytes
+        }
+
+        deinit { dnnl_primitive_destroy(handle) }
+    }
+
+    /// The plans made so far, and the one that was used last: nearly always the next one too.
+    private struct Plans: Sendable {
+        var known: [Shape: Primitive] = [:]
+        var latest: Primitive?
     }
 
     /// The arguments of one call.
@@ -84,7 +107,7 @@ final class OneDNNProduct: @unchecked Sendable {
     private let bias: Tensor?
     private let packed: UnsafeMutableRawBufferPointer
     private let packedDescription: dnnl_memory_desc_t
-    private let primitives = Mutex<[Shape: Primitive]>([:])
+    private let plans = Mutex(Plans())
 
     /// Packs `weight` (columns, depth); nil when oneDNN cannot run the product on this processor.
     init?(
@@ -123,7 +146,6 @@ final class OneDNNProduct: @unchecked Sendable {
     }
 
     deinit {
-        primitives.withLock { for primitive in $0.values { dnnl_primitive_destroy(primitive.handle) } }
         packed.deallocate()
     }
 
@@ -147,11 +169,9 @@ final class OneDNNProduct: @unchecked Sendable {
     private func multiply(_ shape: Shape, x: UnsafeMutableRawPointer, y: UnsafeMutableRawPointer) {
         guard let engine = OneDNN.engine else { return }
         OneDNN.useOneThread()
-        let (primitive, idle) = primitives.withLock { known in
-            if known[shape] == nil { known[shape] = makePrimitive(shape, engine: engine) }
-            let idle = known[shape]?.idle.popLast()
-            guard let primitive = known[shape] else { preconditionFailure("a plan was just made") }
-            return (primitive, idle)
+        let (primitive, idle) = plans.withLock { plans in
+            let primitive = plan(shape, among: &plans, engine: engine)
+            return (primitive, primitive.idle.popLast())
         }
         let arguments =
             idle
@@ -165,7 +185,15 @@ final class OneDNNProduct: @unchecked Sendable {
                 primitive.handle, OneDNN.stream, Int32(arguments.list.count), arguments.list)
             precondition(status == dnnl_success, "oneDNN refused a product that it had planned: \(status)")
         }
-        primitives.withLock { $0[shape]?.idle.append(arguments) }
+        plans.withLock { _ in primitive.idle.append(arguments) }
+    }
+
+    private func plan(_ shape: Shape, among plans: inout Plans, engine: dnnl_engine_t) -> Primitive {
+        if let latest = plans.latest, latest.shape == shape { return latest }
+        let primitive = plans.known[shape] ?? makePrimitive(shape, engine: engine)
+        plans.known[shape] = primitive
+        plans.latest = primitive
+        return primitive
     }
 
     private func makePrimitive(_ shape: Shape, engine: dnnl_engine_t) -> Primitive {
@@ -179,7 +207,7 @@ final class OneDNNProduct: @unchecked Sendable {
         else { preconditionFailure("oneDNN has no kernel for \(shape) with the weights it packed itself") }
         defer { dnnl_primitive_desc_destroy(description) }
         return Primitive(
-            handle: handle, x: OneDNN.matrix(shape.rows, depth, stride: shape.xStride, input),
+            shape: shape, handle: handle, x: OneDNN.matrix(shape.rows, depth, stride: shape.xStride, input),
             y: OneDNN.matrix(shape.rows, columns, stride: shape.yStride, output), scratchpad: scratchpad.pointee,
             scratchpadBytes: dnnl_memory_desc_get_size(scratchpad))
     }
