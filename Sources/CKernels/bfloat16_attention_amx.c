@@ -21,7 +21,7 @@
 
 #define HALF 16  // queries of one tile
 #define GROUP 32  // queries that go together: two tiles, so that every tile of keys is used twice
-#define BLOCK 256  // keys at a time: a group's scores stay in the first-level cache
+#define BLOCK 512  // keys at a time: fewer would leave more beginnings and ends than the nearer cache makes up for
 #define LINE (BLOCK + 16)  // floats from one query's scores to the next one's: lines lie in different sets of the cache
 
 // scores (halves * 16, panels * 16) = queries (halves * 16, depth) by packed keys, `step` pairs of the depth at a time.

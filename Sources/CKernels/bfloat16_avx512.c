@@ -25,17 +25,30 @@ void kirie_bf16_layer_norm_rows(
     const size_t whole = columns / 16 * 16;
     for (size_t r = 0; r < rows; r++) {
         const float *line = x + r * x_stride;
-        vf totals = 0, squares = 0;
-        for (size_t n = 0; n < whole; n += 16) totals += load(line + n);
-        float total = sum_of(totals), square = 0;
-        for (size_t n = whole; n < columns; n++) total += line[n];
-        const float mean = total / columns;
-        for (size_t n = 0; n < whole; n += 16) {
-            vf d = load(line + n) - mean;
-            squares = FMA(d, d, squares);
+        // Mean and variance in one pass, of what the numbers differ from a guess of their mean: squares of a difference do
+        // not drown what is left of them.
+        const float guess = whole > 0 ? sum_of(load(line)) / 16 : line[0];
+        vf totals[2] = {0}, squares[2] = {0};
+        size_t n = 0;
+        for (; n + 32 <= whole; n += 32)
+            EACH(i, 2) {
+                const vf d = load(line + n + i * 16) - guess;
+                totals[i] += d;
+                squares[i] = FMA(d, d, squares[i]);
+            }
+        for (; n < whole; n += 16) {
+            const vf d = load(line + n) - guess;
+            totals[0] += d;
+            squares[0] = FMA(d, d, squares[0]);
         }
-        for (size_t n = whole; n < columns; n++) square += (line[n] - mean) * (line[n] - mean);
-        const float scale = 1.0f / __builtin_sqrtf((sum_of(squares) + square) / columns + epsilon);
+        float total = sum_of(totals[0] + totals[1]), square = sum_of(squares[0] + squares[1]);
+        for (; n < columns; n++) {
+            total += line[n] - guess;
+            square += (line[n] - guess) * (line[n] - guess);
+        }
+        const float shifted = total / columns, mean = guess + shifted;
+        const float variance = square / columns - shifted * shifted;
+        const float scale = 1.0f / __builtin_sqrtf((variance > 0 ? variance : 0) + epsilon);
         for (size_t n = 0; n < whole; n += 16)
             store_narrow(
                 y + r * y_stride + n, FMA((load(line + n) - mean) * scale, load(gain + n), load(shift + n)));

@@ -7,8 +7,9 @@ import Tensors
 /// The widened features are the largest thing in the encoder; only three rows of them exist at a time.
 /// Sandler et al., "MobileNetV2", 2018, <https://arxiv.org/abs/1801.04381>.
 struct InvertedBottleneck: Sendable {
-    /// Output rows of one task; the rows above and below them are widened twice, which costs 2 in 32.
-    private static let bandRows = 32
+    /// Output rows of one task. What lies above and below them is widened twice, which costs 2 rows in 16, or 1 in 16 with
+    /// stride 2; larger tasks would leave threads without work at the end of a layer.
+    private var bandRows: Int { depthwise.stride == 1 ? 16 : 8 }
 
     private let grid: Int
     private let inputs: Int
@@ -48,7 +49,7 @@ struct InvertedBottleneck: Sendable {
     /// x (grid, grid, inputs) to y (grid / stride, grid / stride, outputs); different memory.
     func callAsFunction(_ x: Features, y: Features, pool: ThreadPool) {
         let outGrid = (grid + depthwise.stride - 1) / depthwise.stride
-        pool.parallelRows(outGrid, block: Self.bandRows) { band in
+        pool.parallelRows(outGrid, block: bandRows) { band in
             Scratch.withFeatures(rows: 3 * grid + outGrid, columns: hidden, type: type) { rows in
                 let mixed = rows.from(row: 3 * grid)
                 func line(_ row: Int) -> Features? { (0..<grid).contains(row) ? rows.from(row: row % 3 * grid) : nil }
