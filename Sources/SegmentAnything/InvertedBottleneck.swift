@@ -7,8 +7,10 @@ import Tensors
 /// The widened features are the largest thing in the encoder; only three rows of them exist at a time.
 /// Sandler et al., "MobileNetV2", 2018, <https://arxiv.org/abs/1801.04381>.
 struct InvertedBottleneck: Sendable {
-    /// Output rows of one task. What lies above and below them is widened twice, which costs 2 rows in 16, or 1 in 16 with
-    /// stride 2; larger tasks would leave threads without work at the end of a layer.
+    /// Output rows of one task.
+    ///
+    /// What lies above and below them is widened twice, which costs 2 rows in 16, or 1 in 16 with stride 2; larger tasks
+    /// would leave threads without work at the end of a layer.
     private var bandRows: Int { depthwise.stride == 1 ? 16 : 8 }
 
     private let grid: Int
