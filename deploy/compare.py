@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The work of deploy/compare: measures and prints a table of medians and ratios, then what has no peer."""
-import argparse, json, os, pathlib, subprocess, sys, tempfile
+import argparse, json, os, pathlib, statistics, subprocess, sys, tempfile
 
 
 def main():
@@ -9,6 +9,7 @@ def main():
     a.add_argument("--peers", required=True)
     a.add_argument("--work", type=pathlib.Path, required=True)
     a.add_argument("--data", type=pathlib.Path, required=True)
+    a.add_argument("--rounds", type=int, default=3)
     a.add_argument("--runs", type=int, default=5)
     a.add_argument("--parts", default="table,quality,growth", help="what to do, of table, quality and growth")
     a = a.parse_args()
@@ -23,16 +24,17 @@ def main():
 
 class Bench:
     def __init__(self, a):
-        self.kirie_path, self.peers, self.work, self.data, self.runs = a.kirie, a.peers, a.work, a.data, a.runs
+        self.kirie_path, self.peers, self.work, self.data = a.kirie, a.peers, a.work, a.data
+        self.rounds, self.runs = a.rounds, a.runs
         self.threads = len(os.sched_getaffinity(0))
         self.memory = {}
 
-    def peer(self, model, what, name, key, threads=None):
-        """The median of one peer in milliseconds."""
+    def peer(self, model, what, name, threads=None):
+        """The medians of one peer in milliseconds, by part and precision."""
         found = json.loads(output(
             sys.executable, self.peers, "time", self.work / model, "--what", what, "--peers", name, "--runs", self.runs,
             "--threads", threads or self.threads))
-        return found[key]["median"]
+        return {key: value["median"] for key, value in found.items()}
 
     def kirie(self, part, *flags, model=None, runs=None, threads=None):
         """The median of one of Kirie's benchmarks in milliseconds, on the peers' weights where a model is named."""
@@ -56,31 +58,58 @@ def output(*command):
     return subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE).stdout
 
 
+class Row:
+    """One comparison, measured round by round, each side in turn: a shared machine is faster at times than at others."""
+
+    def __init__(self, name, least, aim):
+        self.name, self.least, self.aim, self.rounds = name, least, aim, []
+
+    def add(self, theirs, mine):
+        self.rounds.append((theirs, mine))
+
+    def print(self):
+        theirs, mine = (statistics.median(side) for side in zip(*self.rounds))
+        ratios = [theirs / mine for theirs, mine in self.rounds]
+        print(
+            f"{self.name:46s}{theirs:10.1f}{mine:10.1f}{statistics.median(ratios):7.2f}x{self.least:9.2f}x{self.aim:5.1f}x"
+            f"   {min(ratios):.2f} to {max(ratios):.2f}", flush=True)
+
+
 def table(bench):
     threads, runs = bench.threads, bench.runs
-    print(f"{threads} threads, medians of {runs} runs ({4 * runs} for one decode), milliseconds")
+    print(
+        f"{threads} threads; medians of {bench.rounds} rounds of {runs} runs on each side ({4 * runs} for one decode), "
+        f"milliseconds; times: the median of the rounds' ratios, and from which to which they go")
     print(f"{'':46s}{'peer':>10s}{'kirie':>10s}{'times':>8s}{'at least':>10s}{'aim':>6s}")
 
-    def row(name, theirs, mine, least, aim):
-        print(f"{name:46s}{theirs:10.1f}{mine:10.1f}{theirs / mine:7.2f}x{least:9.2f}x{aim:5.1f}x", flush=True)
-
-    for precision, least, aim in (("fp32", 1.35, 1.5), ("bf16", 1.35, 1.6)):
-        theirs = bench.peer("vit_b", "encoder", "openvino", f"encoder openvino {precision}")
-        mine = bench.kirie("encode", "--precision", precision, model="vit_b")
-        row(f"ViT-B encode {precision}, OpenVINO", theirs, mine, least, aim)
+    rows = [Row(f"ViT-B encode {precision}, OpenVINO", 1.35, aim) for precision, aim in (("fp32", 1.5), ("bf16", 1.6))]
+    for _ in range(bench.rounds):
+        theirs = bench.peer("vit_b", "encoder", "openvino")
+        for row, precision in zip(rows, ("fp32", "bf16")):
+            row.add(theirs[f"encoder openvino {precision}"], bench.kirie("encode", "--precision", precision, model="vit_b"))
+    for row in rows:
+        row.print()
     memory = bench.memory["encode", "bf16"]
-    theirs = bench.peer("mobile", "encoder", "openvino", "encoder openvino bf16")
-    row("MobileSAM encode bf16, OpenVINO", theirs, bench.kirie("encode", "--precision", "bf16", model="mobile"), 1.5, 2.5)
-    low = "decoder_low onnxruntime fp32"
-    alone = {}
+
+    row = Row("MobileSAM encode bf16, OpenVINO", 1.5, 2.5)
+    for _ in range(bench.rounds):
+        theirs = bench.peer("mobile", "encoder", "openvino")["encoder openvino bf16"]
+        row.add(theirs, bench.kirie("encode", "--precision", "bf16", model="mobile", runs=3 * runs))
+    row.print()
+
     for count, least, aim in sorted({(threads, 4, 8), (1, 3.5, 6)}, reverse=True):
-        alone[count] = bench.peer("vit_b", "decoder", "ort", low, count)
-        for precision in ("bf16", "fp32"):
-            mine = bench.kirie("decode", "--all", "--precision", precision, model="vit_b", runs=4 * runs, threads=count)
-            row(f"decode one click {precision}, {count} thread(s), ONNX Runtime", alone[count], mine, least, aim)
-    for precision in ("bf16", "fp32"):
-        mine = bench.kirie("decode", "--all", "--prompts", 64, "--precision", precision, model="vit_b") / 64
-        row(f"64 prompts in one batch {precision}, each, ONNX Runtime", alone[threads], mine, 6, 12)
+        one = {p: Row(f"decode one click {p}, {count} thread(s), ONNX Runtime", least, aim) for p in ("bf16", "fp32")}
+        many = {p: Row(f"64 prompts in one batch {p}, each, ONNX Runtime", 6, 12) for p in ("bf16", "fp32")}
+        for _ in range(bench.rounds):
+            theirs = bench.peer("vit_b", "decoder", "ort", count)["decoder_low onnxruntime fp32"]
+            for precision in one:
+                flags = ("decode", "--all", "--precision", precision)
+                one[precision].add(theirs, bench.kirie(*flags, model="vit_b", runs=4 * runs, threads=count))
+                if count == threads:
+                    many[precision].add(theirs, bench.kirie(*flags, "--prompts", 64, model="vit_b") / 64)
+        for row in (*one.values(), *(many.values() if count == threads else ())):
+            row.print()
+
     for model, name in (("vit_b", "ViT-B"), ("mobile", "MobileSAM")):
         mine = bench.kirie("encode", "--precision", "int8", model=model)
         print(f"{name} encode int8 (experimental, no peer): {mine:.1f} ms")
