@@ -62,3 +62,11 @@ static void axis_bias(
     for (; n + 64 <= lanes; n += 64) bias_lines(4, pairs, query, table + n * 2, stride, factor, y + n);
     for (; n < lanes; n += 16) bias_lines(1, pairs, query, table + n * 2, stride, factor, y + n);
 }
+
+// One query's answer: its weighted sum over the sum of its weights, narrowed. sums takes whole vectors.
+INLINE void write_answer(size_t depth, const float *sums, const float *totals, uint16_t *out) {
+    const float scale = 1.0f / sum_of(load(totals));
+    size_t d = 0;
+    for (; d + 16 <= depth; d += 16) store_narrow(out + d, load(sums + d) * scale);
+    for (; d < depth; d++) out[d] = narrow_one(sums[d] * scale);
+}

@@ -252,12 +252,8 @@ void kirie_avx512_bf16_attention_tile(
 
     for (size_t i = 0; i < queries; i++) {
         MEMORY(i / GROUP);
-        const float *o = m.sums + i % GROUP * width;
-        const float scale_out = 1.0f / sum_of(load(m.totals + i % GROUP * 16));
-        uint16_t *line = out + (size_t)query_tokens[i] * out_stride;
-        size_t d = 0;
-        for (; d + 16 <= depth; d += 16) store_narrow(line + d, load(o + d) * scale_out);
-        for (; d < depth; d++) line[d] = narrow_one(o[d] * scale_out);
+        write_answer(
+            depth, m.sums + i % GROUP * width, m.totals + i % GROUP * 16, out + (size_t)query_tokens[i] * out_stride);
     }
 #undef MEMORY
 }
