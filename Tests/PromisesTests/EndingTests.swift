@@ -105,7 +105,8 @@ import Testing
                 let others0 = try await cluster.broker.status(
                     (0..<60).map { cluster.reference("good-\($0)", picture.digest) })
                 let most = others0.compactMap { $0?.attempts }.max() ?? 0
-                #expect(most <= 2, "one of the others was tried \(most) times: once with the poison, and once alone")
+                // Once in the poison's batch, perhaps once in its worker's other slot when that was killed, and once alone.
+                #expect(most <= 3, "one of the others was tried \(most) times")
                 try await cluster.expectNothingLeft()
                 for slot in slots { slot.close() }
                 try await group.waitForAll()
