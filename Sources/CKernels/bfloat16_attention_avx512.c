@@ -142,6 +142,38 @@ INLINE void value_block(
     EACH(r, GROUP) EACH(v, vectors) store(out + r * out_stride + v * 16, sum[r][v]);
 }
 
+// y[i] = factor * sum over d of query[d] * table[d][i] for 16 * vectors numbers: a query's biases along one axis. Several
+// sums where there are few vectors, for the products' latency.
+INLINE void bias_lines(
+    const int vectors, size_t pairs, const uint16_t *query, const uint16_t *table, size_t stride, float factor,
+    float *y) {
+    enum { most = 4 };
+    const int parts = most / vectors;
+    vf sum[most] = {0};
+    size_t d = 0;
+    for (; d + parts <= pairs; d += parts)
+        EACH(i, parts) {
+            const __m512bh pair = splat_pair(query + (d + i) * 2);
+            EACH(v, vectors)
+                sum[i * vectors + v] =
+                    dot(sum[i * vectors + v], pair, load_pairs(table + ((d + i) * stride + v * 16) * 2));
+        }
+    for (; d < pairs; d++)
+        EACH(v, vectors) sum[v] = dot(sum[v], splat_pair(query + d * 2), load_pairs(table + (d * stride + v * 16) * 2));
+    EACH(v, vectors) {
+        vf total = sum[v];
+        EACH(i, parts) if (i > 0) total += sum[i * vectors + v];
+        store(y + v * 16, total * factor);
+    }
+}
+
+static void axis_bias(
+    size_t lanes, size_t pairs, const uint16_t *query, const uint16_t *table, size_t stride, float factor, float *y) {
+    size_t n = 0;
+    for (; n + 64 <= lanes; n += 64) bias_lines(4, pairs, query, table + n * 2, stride, factor, y + n);
+    for (; n < lanes; n += 16) bias_lines(1, pairs, query, table + n * 2, stride, factor, y + n);
+}
+
 // One group's part of the scratch memory.
 typedef struct {
     uint16_t *queries;  // (pairs, GROUP, 2)

@@ -12,8 +12,6 @@ package struct MLP: Sendable {
 
     /// Bytes of one layer's weights in a slice: both layers' and the rows fit in 2 MiB.
     private static let sliceBytes = 600 << 10
-    /// Slices are multiples of this, the widest block of columns in the libraries' kernels.
-    private static let multiple = 64
 
     private let type: ElementType
     private let slices: [Slice]
@@ -32,18 +30,17 @@ package struct MLP: Sendable {
         let firstBias = try weights.tensor("\(expand).bias", shape: [hidden]).reshaped(to: [hidden, 1])
         let secondBias = try weights.tensor("\(contract).bias", shape: [inputs])
         self.type = type
-        let widest = max(1, Self.sliceBytes / (inputs * type.byteCount) / Self.multiple) * Self.multiple
-        let count = (hidden + widest - 1) / widest
-        let width = ((hidden + count - 1) / count + Self.multiple - 1) / Self.multiple * Self.multiple
-        slices = stride(from: 0, to: hidden, by: width).map { start in
-            let range = start..<min(hidden, start + width)
+        let most = Self.sliceBytes / (inputs * type.byteCount)
+        slices = LinearProduct.slices(of: hidden, most: most).map { range in
             return Slice(
                 expand: LinearProduct(
                     weight: first.rectangle(rows: range, columns: 0..<inputs),
-                    bias: firstBias.rectangle(rows: range, columns: 0..<1), activation: .gelu, input: type, output: type
-                ),
+                    bias: firstBias.rectangle(rows: range, columns: 0..<1), activation: .gelu, input: type,
+                    output: type,
+                    quantizes: quantizes),
                 contract: LinearProduct(
-                    weight: second.rectangle(rows: 0..<inputs, columns: range), bias: start == 0 ? secondBias : nil,
+                    weight: second.rectangle(rows: 0..<inputs, columns: range),
+                    bias: range.lowerBound == 0 ? secondBias : nil,
                     input: type, quantizes: quantizes))
         }
         weights.release("\(expand).weight")

@@ -21,12 +21,8 @@ struct SlicedProduct: Sendable {
     /// Bytes of weights in a slice at most: rows and answers want their part of a second-level cache of 1 or 2 MiB too, and
     /// thinner slices would copy more than they spare.
     private static let sliceBytes = 1200 << 10
-    /// Slices are multiples of this, the widest block of columns in oneDNN's kernels.
-    private static let multiple = 64
 
     private let columns: Int
-    private let inputType: ElementType
-    private let outputType: ElementType
     private let slices: Slices
     /// Whether GELU is applied to the narrow answer while its block is still in the cache: a short polynomial takes a third
     /// of what the library's takes, whose exact form is wasted on 8 bits.
@@ -35,13 +31,13 @@ struct SlicedProduct: Sendable {
     /// Packs `weight` (columns, depth); nil when oneDNN cannot run the product on this processor.
     init?(weight: Tensor, bias: Tensor?, activation: Activation, input: ElementType, output: ElementType) {
         let (columns, depth) = (weight.shape[0], weight.shape[1])
-        (self.columns, inputType, outputType) = (columns, input, output)
+        self.columns = columns
         appliesNarrowGELU = output == .bfloat16 && activation == .gelu
         let activation = appliesNarrowGELU ? .none : activation
         let (from, to) = (OneDNN.Number(input), OneDNN.Number(output))
         let isWide = columns > depth || output == .bfloat16
         let (cut, other) = isWide ? (columns, depth) : (depth, columns)
-        let ranges = Self.ranges(of: cut, most: Self.sliceBytes / input.byteCount / max(1, other))
+        let ranges = LinearProduct.slices(of: cut, most: Self.sliceBytes / input.byteCount / max(1, other))
         var slices: [Slice] = []
         for range in ranges {
             let isLast = range.upperBound == cut
@@ -109,10 +105,14 @@ struct SlicedProduct: Sendable {
             if isWritten { dense.copy(rows: rows, columns: columns.count, to: part) }
         }
     }
+}
 
-    /// `0 ..< total` in as few and as equal ranges of at most `most` numbers as multiples allow.
-    private static func ranges(of total: Int, most: Int) -> [Range<Int>] {
+extension LinearProduct {
+    /// `0 ..< total` in as few and as equal ranges of at most `most` numbers as multiples of 64 allow, the widest block of
+    /// columns in oneDNN's kernels.
+    package static func slices(of total: Int, most: Int) -> [Range<Int>] {
         guard total > most else { return [0..<total] }
+        let multiple = 64
         let widest = max(multiple, most / multiple * multiple)
         let count = (total + widest - 1) / widest
         let width = ((total + count - 1) / count + multiple - 1) / multiple * multiple
