@@ -4,19 +4,36 @@
 #include "dispatch.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
+kirie_isa kirie_isa_limit(void) {
+    static _Atomic int limit = -1;  // -1 until first asked; to ask twice does no harm
+    int found = atomic_load_explicit(&limit, memory_order_relaxed);
+    if (found < 0) {
+        static const char *const names[] = {"baseline", "avx2", "avx512", "bf16", "amx"};
+        const char *name = getenv("KIRIE_MAX_ISA");
+        found = KIRIE_ISA_AMX;
+        for (int i = 0; name && i < 5; i++)
+            if (strcmp(name, names[i]) == 0) found = i;
+        atomic_store_explicit(&limit, found, memory_order_relaxed);
+    }
+    return (kirie_isa)found;
+}
+
 kirie_level kirie_best_level(void) {
 #if defined(__x86_64__)
+    const kirie_isa limit = kirie_isa_limit();
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma"))
+    if (limit >= KIRIE_ISA_AVX512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma"))
         return KIRIE_AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return KIRIE_AVX2;
+    if (limit >= KIRIE_ISA_AVX2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return KIRIE_AVX2;
 #endif
     return KIRIE_BASELINE;
 }
@@ -24,7 +41,7 @@ kirie_level kirie_best_level(void) {
 int kirie_has_bf16(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    return kirie_best_level() == KIRIE_AVX512 && __builtin_cpu_supports("avx512bf16");
+    return kirie_isa_limit() >= KIRIE_ISA_BF16 && kirie_best_level() == KIRIE_AVX512 && __builtin_cpu_supports("avx512bf16");
 #else
     return 0;
 #endif
@@ -43,7 +60,7 @@ int kirie_has_int8(void) {
 static int asked_for_tiles(void) {
 #if defined(__x86_64__) && defined(__linux__)
     __builtin_cpu_init();
-    return kirie_has_bf16() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16")
+    return kirie_isa_limit() >= KIRIE_ISA_AMX && kirie_has_bf16() && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16")
         && syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 #else
     return 0;

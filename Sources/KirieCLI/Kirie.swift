@@ -1,6 +1,7 @@
 import ArgumentParser
 import Cluster
 import Glibc
+import Tensors
 
 /// The `kirie` command.
 @main
@@ -29,6 +30,7 @@ struct Kirie: AsyncParsableCommand {
         let arguments = Array(CommandLine.arguments.dropFirst())
         CommandLineSecrets.hide()
         do {
+            try checkEnvironment()
             var command = try parseAsRoot(arguments)
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
@@ -53,6 +55,17 @@ struct Kirie: AsyncParsableCommand {
                 Glibc.exit(1)
             }
         }
+    }
+}
+
+extension Kirie {
+    /// Refuses what the environment cannot mean, before any work.
+    private static func checkEnvironment() throws {
+        guard let name = Environment[InstructionSet.limitVariable], InstructionSet(rawValue: name) == nil else {
+            return
+        }
+        let names = InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")
+        throw ValidationError("\(InstructionSet.limitVariable) takes one of \(names), not '\(name)'.")
     }
 }
 

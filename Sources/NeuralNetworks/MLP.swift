@@ -10,9 +10,6 @@ package struct MLP: Sendable {
         let contract: LinearProduct
     }
 
-    /// Bytes of one layer's weights in a slice: both layers' and the rows fit in 2 MiB.
-    private static let sliceBytes = 600 << 10
-
     private let type: ElementType
     private let slices: [Slice]
 
@@ -30,7 +27,7 @@ package struct MLP: Sendable {
         let firstBias = try weights.tensor("\(expand).bias", shape: [hidden]).reshaped(to: [hidden, 1])
         let secondBias = try weights.tensor("\(contract).bias", shape: [inputs])
         self.type = type
-        let most = Self.sliceBytes / (inputs * type.byteCount)
+        let most = LinearProduct.chainedWeights(type) / inputs
         slices = LinearProduct.slices(of: hidden, most: most).map { range in
             return Slice(
                 expand: LinearProduct(
@@ -52,10 +49,12 @@ package struct MLP: Sendable {
         for first in stride(from: 0, to: rows, by: LinearProduct.blockRows) {
             let (x, y) = (x.from(row: first), y.from(row: first))
             let count = min(LinearProduct.blockRows, rows - first)
-            for slice in slices {
-                Scratch.withFeatures(rows: count, columns: slice.expand.columns, type: type) { hidden in
-                    slice.expand(rows: count, x: x, y: hidden)
-                    slice.contract(rows: count, x: hidden, y: y, accumulate: true)
+            slices.first?.expand.withRows(count, x: x) { x in
+                for slice in slices {
+                    Scratch.withFeatures(rows: count, columns: slice.expand.columns, type: type) { hidden in
+                        slice.expand(x, y: hidden)
+                        slice.contract(rows: count, x: hidden, y: y, accumulate: true)
+                    }
                 }
             }
         }

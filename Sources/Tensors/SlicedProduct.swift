@@ -108,6 +108,14 @@ struct SlicedProduct: Sendable {
 }
 
 extension LinearProduct {
+    /// Weights that each of two layers should have at most when blocks of rows go through one after the other.
+    ///
+    /// Both layers' and the rows fit in a second-level cache of 2 MiB then. The product of bf16 parts has its weights come
+    /// panel by panel, and only the hidden numbers and their parts have to fit.
+    package static func chainedWeights(_ type: ElementType) -> Int {
+        type == .float32 && BFloat16x3Product.isSupported ? 384 << 10 : (600 << 10) / type.byteCount
+    }
+
     /// `0 ..< total` in as few and as equal ranges of at most `most` numbers as multiples of 64 allow, the widest block of
     /// columns in oneDNN's kernels.
     package static func slices(of total: Int, most: Int) -> [Range<Int>] {

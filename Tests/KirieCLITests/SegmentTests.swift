@@ -53,6 +53,20 @@ import Testing
         #expect(overlay.width == 301 && overlay.height == 227)
     }
 
+    /// What an older processor computes, and what this one does: the same mask but for single pixels on its edge.
+    @Test(arguments: ["baseline", "avx2", "avx512", "amx"]) func instructionSetsAgree(limit: String) throws {
+        func cutout(_ limit: String) throws -> Answer.Cutout {
+            let run = try KirieProcess(
+                ["segment", KirieProcess.landscape, "--point", "150,110", "--json", "--precision", "fp32"],
+                environment: ["KIRIE_MAX_ISA": limit, "KIRIE_MODEL": "kirie-tiny"])
+            return try answer(run).masks[0]
+        }
+        let (limited, plain) = (try cutout(limit), try cutout("baseline"))
+        #expect(abs(limited.score - plain.score) < 1e-4)
+        let pairs = zip(limited.segmentation.mask.pixels, plain.segmentation.mask.pixels)
+        #expect(pairs.filter { $0 != $1 }.count <= max(2, plain.area / 1000))
+    }
+
     @Test func severalMasksBecomeNumberedFiles() throws {
         let directory = try TemporaryDirectory()
         let boxes = ["--box", "10,10,100,100", "--box", "120,50,280,200"]

@@ -37,6 +37,12 @@ import Testing
         #expect(run.output.isEmpty && run.complaint.contains("Usage:"))
     }
 
+    @Test func anUnknownInstructionSetIsWrongUsage() throws {
+        let run = try KirieProcess(["model", "list"], environment: ["KIRIE_MAX_ISA": "avx1024"])
+        #expect(run.status == 2 && run.output.isEmpty)
+        #expect(run.complaint.contains("KIRIE_MAX_ISA takes one of baseline, avx2, avx512, bf16, amx, not 'avx1024'."))
+    }
+
     @Test(arguments: [
         [], ["segment"], ["encode"], ["decode"], ["model"], ["model", "list"], ["model", "fetch"], ["model", "info"],
         ["model", "convert"], ["bench"], ["bench", "encode"], ["bench", "decode"],

@@ -13,7 +13,7 @@ import Testing
         // Cut by columns, and by depth.
         (150, 700, 640, .gelu), (150, 640, 700, .none), (130, 64, 6000, .relu),
     ])
-    func bothLibrariesAgree(rows: Int, columns: Int, depth: Int, activation: Activation) {
+    func librariesAgree(rows: Int, columns: Int, depth: Int, activation: Activation) {
         let (weight, bias) = (tensor([columns, depth], seed: 1), tensor([columns], seed: 2))
         let x = tensor([rows, depth], seed: 3).elements
         for accumulate in activation == .none ? [false, true] : [false] {
@@ -51,7 +51,9 @@ import Testing
             for answer in answers {
                 #expect(zip(answer, expected).allSatisfy { abs($0 - $1) <= tolerance })
             }
-            #expect(zip(answers[0], answers[1]).allSatisfy { abs($0 - $1) <= 5e-5 * length * length })
+            for answer in answers.dropFirst() {
+                #expect(zip(answers[0], answer).allSatisfy { abs($0 - $1) <= 5e-5 * length * length })
+            }
         }
     }
 

@@ -20,9 +20,22 @@ typedef enum {
     KIRIE_AVX512 = 3,    // sixteen lanes: F, BW, DQ, VL
 } kirie_level;
 
-// The best level that this processor and operating system run.
+// Instruction sets in their order, each with all before it. The environment's KIRIE_MAX_ISA, one of these names (baseline,
+// avx2, avx512, bf16, amx), keeps a process from using more than that; other words, and none, set no limit.
+typedef enum {
+    KIRIE_ISA_BASELINE = 0,
+    KIRIE_ISA_AVX2 = 1,
+    KIRIE_ISA_AVX512 = 2,
+    KIRIE_ISA_BF16 = 3,
+    KIRIE_ISA_AMX = 4,
+} kirie_isa;
+
+// What the environment said when this was first asked.
+kirie_isa kirie_isa_limit(void);
+
+// The best level that this processor and operating system run, within that limit.
 kirie_level kirie_best_level(void);
-// Whether the processor has AVX512_BF16 (two bf16 products per lane and step).
+// Whether the processor has AVX512_BF16 (two bf16 products per lane and step), and the limit allows it.
 int kirie_has_bf16(void);
 // Whether it also has AVX512_VNNI (four int8 products per lane and step).
 int kirie_has_int8(void);
@@ -204,6 +217,33 @@ void kirie_plain_bf16_attention_tile(
     const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
     size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
     const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch);
+
+// MARK: fp32 products of bf16 parts
+
+// A number as the sum of three bf16 numbers, each the rest of those before it rounded, and a product of two as the six
+// products of parts that are not below 2^-24 of it, summed in fp32: what is lost is less than fp32's own rounding of the
+// sums. Where AMX multiplies bf16 sixteen times as fast as the vector units multiply fp32, six are faster than one.
+// Henry, Tang and Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
+// Computations", 2019, <https://arxiv.org/abs/1904.06376>. Numbers below 2^-110 may lose their lower parts.
+// depth and columns x 32; memory of parts in whole cache lines.
+
+// Numbers of bf16 that the parts of rows, and those of weights with their bias, take.
+size_t kirie_bf16x3_row_numbers(size_t rows, size_t depth);
+size_t kirie_bf16x3_weight_numbers(size_t columns, size_t depth);
+// The parts of weight (columns, depth) and of bias (columns), which may be NULL.
+void kirie_bf16x3_pack_weights(
+    size_t columns, size_t depth, const float *weight, const float *bias, uint16_t *packed);
+// The parts of x (rows, depth); only where kirie_has_amx_bf16.
+void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y);
+// y (rows, columns) (+)= x weight^T + bias of such parts. A row's sums run in the same order whatever rows go with it. Only
+// where kirie_has_amx_bf16.
+void kirie_amx_bf16x3_product(
+    size_t rows, size_t columns, size_t depth, const uint16_t *x, const uint16_t *packed, int accumulate, float *y,
+    size_t y_stride);
+void kirie_plain_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y);
+void kirie_plain_bf16x3_product(
+    size_t rows, size_t columns, size_t depth, const uint16_t *x, const uint16_t *packed, int accumulate, float *y,
+    size_t y_stride);
 
 // MARK: int8
 
