@@ -68,3 +68,35 @@ void kirie_plain_bf16x3_product(
             y[r * y_stride + n] = sum;
         }
 }
+
+size_t kirie_bf16x3_key_numbers(const kirie_attention_shape *shape) {
+    return attention_key_tiles(shape) * attention_head_steps(shape) * PARTS * 2 * TILE;
+}
+
+void kirie_plain_bf16x3_attention_pack(
+    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
+    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
+    uint16_t *packed_v) {
+    const size_t depth = shape->head_size, padded = shape->key_columns_padded;
+    const size_t steps = attention_head_steps(shape), tiles = attention_key_tiles(shape);
+    const size_t last = last_row < shape->key_rows ? last_row * padded : tiles * 32;
+    for (size_t lane = first_row * padded; lane < last; lane++) {
+        const size_t row = lane / padded, column = lane % padded;
+        const int is_key = row < shape->key_rows && column < shape->key_columns;
+        const int32_t token = is_key ? tokens[row * shape->key_columns + column] : -1;
+        const float *key = token < 0 ? pad_k : k + (size_t)token * stride;
+        const float *value = token < 0 ? pad_v : v + (size_t)token * stride;
+        for (size_t d = 0; d < steps * 32; d++) {
+            const int is_there = is_key && d < depth;
+            uint16_t parts[PARTS];
+            split(is_there ? key[d] : 0, parts);
+            uint16_t *to = packed_k + (lane / 32 * steps + d / 32) * PARTS * 2 * TILE + lane % 32 / 16 * TILE
+                + d % 32 / 2 * 32 + lane % 16 * 2 + d % 2;
+            for (size_t i = 0; i < PARTS; i++) to[i * 2 * TILE] = parts[i];
+            split(is_there ? value[d] : 0, parts);
+            to = packed_v + (d / 32 * tiles + lane / 32) * PARTS * 2 * TILE + d % 32 / 16 * TILE + lane % 32 / 2 * 32
+                + d % 16 * 2 + lane % 2;
+            for (size_t i = 0; i < PARTS; i++) to[i * 2 * TILE] = parts[i];
+        }
+    }
+}

@@ -16,16 +16,7 @@
 
 #include "bfloat16_tiles.h"
 #include "bfloat16x3.h"
-
-// The upper parts of 32 numbers; what they leave of them stays in x.
-INLINE __m512i take_part(__m512 x[2]) {
-    const __m512i part = (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]);
-    EACH(i, 2) {
-        const __m256i half = i == 0 ? _mm512_castsi512_si256(part) : _mm512_extracti64x4_epi64(part, 1);
-        x[i] = _mm512_sub_ps(x[i], (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-    }
-    return part;
-}
+#include "bfloat16x3_tiles.h"
 
 void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y) {
     const size_t steps = depth / 32, padded = (rows + 31) / 32 * 32;
@@ -39,87 +30,26 @@ void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size
     }
 }
 
-// Sums of 32 rows and columns in tiles 0 to 3, of rows in tiles 4 and 5 and weights in tiles 6 and 7.
-#define LOAD(tile, p) _tile_loadd(tile, p, 64)
-#define ADD(sum, left, right) _tile_dpbf16ps(sum, left, right)
-
-// One step of 32 numbers along the depth. Left times right parts: 3 1, 2 1, 2 2, 1 2, 1 3, 1 1, so that each time one side
-// stays; loads stand between products, as early as the tile is free.
-INLINE void add_step(const uint16_t *upper, const uint16_t *lower, const uint16_t *w) {
-    LOAD(4, upper + 2 * TILE);
-    LOAD(6, w);
-    ADD(0, 4, 6);
-    LOAD(7, w + TILE);
-    ADD(1, 4, 7);
-    LOAD(5, lower + 2 * TILE);
-    ADD(2, 5, 6);
-    LOAD(4, upper + TILE);
-    ADD(3, 5, 7);
-    LOAD(5, lower + TILE);
-    ADD(0, 4, 6);
-    ADD(1, 4, 7);
-    ADD(2, 5, 6);
-    LOAD(6, w + 2 * TILE);
-    ADD(3, 5, 7);
-    LOAD(7, w + 3 * TILE);
-    ADD(0, 4, 6);
-    ADD(2, 5, 6);
-    ADD(1, 4, 7);
-    LOAD(4, upper);
-    ADD(3, 5, 7);
-    LOAD(5, lower);
-    ADD(0, 4, 6);
-    ADD(1, 4, 7);
-    ADD(2, 5, 6);
-    LOAD(6, w + 4 * TILE);
-    ADD(3, 5, 7);
-    LOAD(7, w + 5 * TILE);
-    ADD(0, 4, 6);
-    ADD(2, 5, 6);
-    LOAD(6, w);
-    ADD(1, 4, 7);
-    ADD(3, 5, 7);
-    LOAD(7, w + TILE);
-    ADD(0, 4, 6);
-    ADD(2, 5, 6);
-    ADD(1, 4, 7);
-    ADD(3, 5, 7);
-}
-
 // y (32, 32) (+)= rows times a panel; asks for `lines` lines of `next` meanwhile, which it moves on.
 INLINE void add_block(
     size_t steps, const uint16_t *x, const uint16_t *panel, int accumulate, float *y, size_t y_stride,
     const char **next, size_t lines) {
     // The bias is one row more of the weights, whose input is 1: the same tile row 16 times.
     static const uint16_t ones[32] __attribute__((aligned(64))) = {0x3f80, 0x3f80, 0x3f80};
-    float *lower_y = y + 16 * y_stride;
-    if (accumulate) {
-        _tile_loadd(0, y, y_stride * 4);
-        _tile_loadd(1, y + 16, y_stride * 4);
-        _tile_loadd(2, lower_y, y_stride * 4);
-        _tile_loadd(3, lower_y + 16, y_stride * 4);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
+    begin_sums(accumulate, y, y_stride);
     _tile_loadd(4, ones, 0);
     LOAD(6, panel);
-    ADD(0, 4, 6);
-    ADD(2, 4, 6);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(2, 4, 6);
     LOAD(7, panel + TILE);
-    ADD(1, 4, 7);
-    ADD(3, 4, 7);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(3, 4, 7);
     const uint16_t *w = panel + 2 * TILE, *lower = x + steps * PARTS * TILE;
     for (size_t k = 0; k < steps; k++, x += PARTS * TILE, lower += PARTS * TILE, w += PARTS * 2 * TILE) {
         for (size_t i = 0; i < lines; i++, *next += 64) _mm_prefetch(*next, _MM_HINT_T1);
         add_step(x, lower, w);
     }
-    _tile_stored(0, y, y_stride * 4);
-    _tile_stored(1, y + 16, y_stride * 4);
-    _tile_stored(2, lower_y, y_stride * 4);
-    _tile_stored(3, lower_y + 16, y_stride * 4);
+    end_sums(y, y_stride);
 }
 
 void kirie_amx_bf16x3_product(
@@ -148,9 +78,6 @@ void kirie_amx_bf16x3_product(
     }
     _tile_release();
 }
-
-#undef LOAD
-#undef ADD
 
 #pragma clang attribute pop
 

@@ -107,26 +107,47 @@ package struct WindowAttention: Sendable {
         }
     }
 
+    /// How the kernels compute, and with it how they read keys and values.
+    private enum Form {
+        case float32, bfloat16
+        /// fp32 numbers in three bf16 parts each.
+        case bfloat16x3
+
+        var stored: ElementType { self == .float32 ? .float32 : .bfloat16 }
+    }
+
+    private func form(of projected: Features) -> Form {
+        if projected.type == .bfloat16 { return .bfloat16 }
+        return kirie_has_amx_bf16() != 0 && shape.head_size % 16 == 0 ? .bfloat16x3 : .float32
+    }
+
     /// Numbers that one head's packed keys and values take; the keys of an odd head are filled up to pairs.
-    private var packedKeyCount: Int { shape.key_rows * shape.key_columns_padded * (shape.head_size + 1) / 2 * 2 }
-    private var packedValueCount: Int { shape.key_rows * shape.key_columns_padded * shape.head_padded }
+    private func packedCounts(_ form: Form) -> (keys: Int, values: Int) {
+        let keys = shape.key_rows * shape.key_columns_padded
+        guard form == .bfloat16x3 else { return (keys * (shape.head_size + 1) / 2 * 2, keys * shape.head_padded) }
+        let count = withUnsafePointer(to: shape) { kirie_bf16x3_key_numbers($0) }
+        return (count, count)
+    }
 
     /// One head's keys and values as the kernels read them.
     private struct Packed {
+        let form: Form
         let keys: Features
         let values: Features
     }
 
-    private func withPacked(heads: Int, type: ElementType, _ body: ((Int) -> Packed) -> Void) {
-        Scratch.withFeatures(rows: heads, columns: packedKeyCount + packedValueCount, type: type) { memory in
+    private func withPacked(heads: Int, of projected: Features, _ body: ((Int) -> Packed) -> Void) {
+        let form = form(of: projected)
+        let counts = packedCounts(form)
+        Scratch.withFeatures(rows: heads, columns: counts.keys + counts.values, type: form.stored) { memory in
             body { head in
-                Packed(keys: memory.from(row: head), values: memory.from(row: head, column: packedKeyCount))
+                Packed(form: form, keys: memory.from(row: head), values: memory.from(row: head, column: counts.keys))
             }
         }
     }
 
     private func attendSmall(_ window: Window, head: Int, projected: Features, out: Features) {
-        withPacked(heads: 1, type: projected.type) { packed in
+        withPacked(heads: 1, of: projected) { packed in
             pack(window, head: head, rows: 0..<shape.key_rows, projected: projected, into: packed(0))
             attend(
                 window, head: head, queries: 0..<window.queryTokens.count, projected: projected, packed: packed(0),
@@ -136,7 +157,7 @@ package struct WindowAttention: Sendable {
 
     /// One window for all heads: its keys are packed by all threads, then its queries are shared out.
     private func attendLarge(_ window: Window, projected: Features, out: Features, pool: ThreadPool) {
-        withPacked(heads: headCount, type: projected.type) { packed in
+        withPacked(heads: headCount, of: projected) { packed in
             let rowsAtOnce = 8
             let parts = (shape.key_rows + rowsAtOnce - 1) / rowsAtOnce
             pool.parallel(headCount * parts) { index in
@@ -159,7 +180,7 @@ package struct WindowAttention: Sendable {
     private func pack(_ window: Window, head: Int, rows: Range<Int>, projected: Features, into packed: Packed) {
         let offset = offsets[head]
         withUnsafePointer(to: shape) { shape in
-            if projected.type == .bfloat16 {
+            if packed.form == .bfloat16 {
                 narrowPaddingRow.withUnsafeBufferPointer { padding in
                     guard let padding = padding.baseAddress else { return }
                     kirie_bf16_attention_pack(
@@ -167,13 +188,21 @@ package struct WindowAttention: Sendable {
                         projected.stride, window.tokens, padding + offset.key, padding + offset.value,
                         rows.lowerBound, rows.upperBound, packed.keys.bfloat16Bits, packed.values.bfloat16Bits)
                 }
-            } else {
-                paddingRow.withUnsafeBufferPointer { padding in
-                    guard let padding = padding.baseAddress else { return }
+                return
+            }
+            let (keys, values) = (projected.floats + offset.key, projected.floats + offset.value)
+            paddingRow.withUnsafeBufferPointer { padding in
+                guard let padding = padding.baseAddress else { return }
+                if packed.form == .bfloat16x3 {
+                    kirie_amx_bf16x3_attention_pack(
+                        shape, keys, values, projected.stride, window.tokens, padding + offset.key,
+                        padding + offset.value, rows.lowerBound, rows.upperBound, packed.keys.bfloat16Bits,
+                        packed.values.bfloat16Bits)
+                } else {
                     kirie_attention_pack(
-                        shape, projected.floats + offset.key, projected.floats + offset.value, projected.stride,
-                        window.tokens, padding + offset.key, padding + offset.value, rows.lowerBound, rows.upperBound,
-                        packed.keys.floats, packed.values.floats)
+                        shape, keys, values, projected.stride, window.tokens, padding + offset.key,
+                        padding + offset.value, rows.lowerBound, rows.upperBound, packed.keys.floats,
+                        packed.values.floats)
                 }
             }
         }
@@ -182,28 +211,40 @@ package struct WindowAttention: Sendable {
     private func attend(
         _ window: Window, head: Int, queries: Range<Int>, projected: Features, packed: Packed, out: Features
     ) {
+        let column = head * shape.head_size
+        let queryColumn = offsets[head].query
         withUnsafePointer(to: shape) { shape in
-            Scratch.withFloats(kirie_attention_scratch(shape, queries.count)) { scratch in
+            let scratchCount =
+                packed.form == .bfloat16x3
+                ? kirie_bf16x3_attention_scratch(shape, queries.count) : kirie_attention_scratch(shape, queries.count)
+            Scratch.withFloats(scratchCount) { scratch in
                 window.queryTokens.withUnsafeBufferPointer { tokens in
                     window.queryPlaces.withUnsafeBufferPointer { places in
                         guard let tokens = tokens.baseAddress.map({ $0 + queries.lowerBound }),
                             let places = places.baseAddress.map({ $0 + queries.lowerBound })
                         else { return }
-                        let query = offsets[head].query
-                        let column = head * shape.pointee.head_size
-                        if projected.type == .bfloat16 {
+                        switch packed.form {
+                        case .bfloat16:
                             withNarrowBias(head: head) { height, width, table in
                                 kirie_bf16_attention_tile(
-                                    shape, queries.count, projected.bfloat16Bits + query, projected.stride, tokens,
-                                    places, scale, height, biasStride, width, biasStride, table,
+                                    shape, queries.count, projected.bfloat16Bits + queryColumn, projected.stride,
+                                    tokens, places, scale, height, biasStride, width, biasStride, table,
                                     packed.keys.bfloat16Bits, packed.values.bfloat16Bits, out.bfloat16Bits + column,
                                     out.stride, scratch)
                             }
-                        } else {
+                        case .bfloat16x3:
+                            withBias(head: head) { height, width, table in
+                                kirie_amx_bf16x3_attention_tile(
+                                    shape, queries.count, projected.floats + queryColumn, projected.stride, tokens,
+                                    places, scale, height, biasStride, width, biasStride, table,
+                                    packed.keys.bfloat16Bits, packed.values.bfloat16Bits, out.floats + column,
+                                    out.stride, scratch)
+                            }
+                        case .float32:
                             withBias(head: head) { height, width, table in
                                 kirie_attention_tile(
-                                    shape, queries.count, projected.floats + query, projected.stride, tokens, places,
-                                    scale, height, biasStride, width, biasStride, table, packed.keys.floats,
+                                    shape, queries.count, projected.floats + queryColumn, projected.stride, tokens,
+                                    places, scale, height, biasStride, width, biasStride, table, packed.keys.floats,
                                     packed.values.floats, out.floats + column, out.stride, scratch)
                             }
                         }

@@ -245,6 +245,24 @@ void kirie_plain_bf16x3_product(
     size_t rows, size_t columns, size_t depth, const uint16_t *x, const uint16_t *packed, int accumulate, float *y,
     size_t y_stride);
 
+// Attention on such parts: a window's keys and its values take as many numbers each, and there is scratch of its own; all else
+// is as for kirie_attention_pack and kirie_attention_tile. head_size x 16; only where kirie_has_amx_bf16.
+size_t kirie_bf16x3_key_numbers(const kirie_attention_shape *shape);
+size_t kirie_bf16x3_attention_scratch(const kirie_attention_shape *shape, size_t queries);
+void kirie_amx_bf16x3_attention_pack(
+    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
+    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
+    uint16_t *packed_v);
+void kirie_amx_bf16x3_attention_tile(
+    const kirie_attention_shape *shape, size_t queries, const float *q, size_t q_stride, const int32_t *query_tokens,
+    const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride, const float *rel_w,
+    size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v, float *out,
+    size_t out_stride, float *scratch);
+void kirie_plain_bf16x3_attention_pack(
+    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
+    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
+    uint16_t *packed_v);
+
 // MARK: int8
 
 // y (rows, columns) = x over its row's scale, to the nearest of -127 ... 127, ties to even; scales[r] = max |x[r]| / 127.
