@@ -54,8 +54,7 @@ void kirie_plain_bf16x3_product(
     for (size_t r = 0; r < rows; r++)
         for (size_t n = 0; n < columns; n++) {
             const uint16_t *panel = packed + n / 32 * panel_numbers(depth) + n % 32 / 16 * TILE + n % 16 * 2;
-            float sum = accumulate ? y[r * y_stride + n] : 0;
-            sum += widen(panel[0]);
+            float sum = widen(panel[0]);
             sum += widen(panel[1]);
             sum += widen(panel[32]);
             panel += 2 * TILE;
@@ -65,7 +64,7 @@ void kirie_plain_bf16x3_product(
                 for (size_t i = PARTS; i-- > 0;)
                     for (size_t j = PARTS - i; j-- > 0;) sum += widen(left[i * TILE]) * widen(right[j * 2 * TILE]);
             }
-            y[r * y_stride + n] = sum;
+            y[r * y_stride + n] = accumulate ? y[r * y_stride + n] + sum : sum;
         }
 }
 

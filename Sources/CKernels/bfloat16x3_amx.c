@@ -30,13 +30,13 @@ void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size
     }
 }
 
-// y (32, 32) (+)= rows times a panel; asks for `lines` lines of `next` meanwhile, which it moves on.
-INLINE void add_block(
-    size_t steps, const uint16_t *x, const uint16_t *panel, int accumulate, float *y, size_t y_stride,
-    const char **next, size_t lines) {
+// y (32, 32) = rows times a panel; asks for `lines` lines of `next` meanwhile, which it moves on.
+INLINE void multiply_block(
+    size_t steps, const uint16_t *x, const uint16_t *panel, float *y, size_t y_stride, const char **next,
+    size_t lines) {
     // The bias is one row more of the weights, whose input is 1: the same tile row 16 times.
     static const uint16_t ones[32] __attribute__((aligned(64))) = {0x3f80, 0x3f80, 0x3f80};
-    begin_sums(accumulate, y, y_stride);
+    begin_sums(0, y, y_stride);
     _tile_loadd(4, ones, 0);
     LOAD(6, panel);
     _tile_dpbf16ps(0, 4, 6);
@@ -64,16 +64,18 @@ void kirie_amx_bf16x3_product(
         for (size_t r = 0; r < rows; r += 32) {
             const uint16_t *left = x + r * steps * 32 * PARTS;
             float *to = y + r * y_stride + n;
-            if (r + 32 <= rows) {
-                add_block(steps, left, packed, accumulate, to, y_stride, &next, lines);
+            if (!accumulate && r + 32 <= rows) {
+                multiply_block(steps, left, packed, to, y_stride, &next, lines);
                 continue;
             }
+            // The sum is added to y as a whole: begun with y, every step of it would be rounded like a number of y's size.
             float block[32 * 32] __attribute__((aligned(64)));
-            memset(block, 0, sizeof block);
-            if (accumulate)
-                for (size_t i = 0; i < rows - r; i++) memcpy(block + i * 32, to + i * y_stride, 32 * sizeof(float));
-            add_block(steps, left, packed, accumulate, block, 32, &next, lines);
-            for (size_t i = 0; i < rows - r; i++) memcpy(to + i * y_stride, block + i * 32, 32 * sizeof(float));
+            multiply_block(steps, left, packed, block, 32, &next, lines);
+            for (size_t i = 0; i < 32 && r + i < rows; i++)
+                EACH(h, 2) {
+                    const vf sum = load(block + i * 32 + h * 16);
+                    store(to + i * y_stride + h * 16, accumulate ? load(to + i * y_stride + h * 16) + sum : sum);
+                }
         }
     }
     _tile_release();

@@ -11,7 +11,7 @@ INLINE __m512i take_part(__m512 x[2]) {
     return part;
 }
 
-// The sums of 32 rows and 32 columns are in tiles 0 to 3, of rows in tiles 4 and 5, of weights in tiles 6 and 7.
+// The sums of 32 rows and 32 columns are in tiles 0 to 3, rows in tiles 4 and 5, weights in tiles 6 and 7.
 
 INLINE void begin_sums(int accumulate, const float *y, size_t y_stride) {
     if (accumulate) {

@@ -4,14 +4,6 @@ import Testing
 /// The bf16 kernels against their plain twins, where the processor has them.
 @Suite(.enabled(if: kirie_has_bf16() != 0, "this processor has no AVX512_BF16"))
 struct BFloat16KernelTests {
-    private func narrowed(_ x: [Float]) -> [UInt16] {
-        var y = [UInt16](repeating: 0, count: x.count)
-        kirie_plain_bf16_narrow(x.count, x, &y)
-        return y
-    }
-
-    private func widened(_ x: UInt16) -> Float { Float(bitPattern: UInt32(x) << 16) }
-
     /// bf16 keeps 8 bits, so an answer may be off by one part in 128 of itself, and by what cancels.
     private func expectClose(_ found: [UInt16], _ expected: [UInt16], _ name: String) {
         let worst = zip(found, expected).map { abs(widened($0) - widened($1)) - abs(widened($1)) / 64 }.max() ?? 1
@@ -45,50 +37,31 @@ struct BFloat16KernelTests {
 
     @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80), (1, 49, 32), (4, 4, 48)])
     func attention(rows: Int, columns: Int, headSize: Int) {
-        var numbers = Numbers(state: 3)
-        let count = rows * columns
-        let stride = 3 * headSize
-        let projected = narrowed(numbers.array(count * stride).map { $0 * 2 })
-        let padding = narrowed(numbers.array(stride))
-        var shape = kirie_attention_shape(
-            head_size: headSize, head_padded: (headSize + 15) / 16 * 16, key_rows: rows, key_columns: columns,
-            key_columns_padded: (columns + 15) / 16 * 16)
-        let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
-        let queries = tokens.filter { $0 >= 0 }
-        let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
-        let relH = narrowed(numbers.array(headSize * biasStride))
-        let relW = narrowed(numbers.array(headSize * biasStride))
-        let lanes = rows * shape.key_columns_padded
-        var table = numbers.array(count * lanes)
-        for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
-        var keys = [UInt16](repeating: 0, count: lanes * headSize)
-        var values = [UInt16](repeating: 0, count: lanes * shape.head_padded)
+        var given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 3)
+        let (projected, padding) = (narrowed(given.projected), narrowed(given.padding))
+        var keys = [UInt16](repeating: 0, count: given.lanes * headSize)
+        var values = [UInt16](repeating: 0, count: given.lanes * given.shape.head_padded)
         var (plainKeys, plainValues) = (keys, values)
-        projected.withUnsafeBufferPointer { memory in
-            padding.withUnsafeBufferPointer { pad in
-                guard let q = memory.baseAddress, let pad = pad.baseAddress else { return }
-                kirie_bf16_attention_pack(
-                    &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize, pad + 2 * headSize, 0,
-                    rows, &keys, &values)
-                kirie_plain_bf16_attention_pack(
-                    &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize, pad + 2 * headSize, 0,
-                    rows, &plainKeys, &plainValues)
-            }
+        AttentionCase.withKeysAndValues(of: projected, padding, headSize: headSize) { k, v, padK, padV in
+            kirie_bf16_attention_pack(
+                &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &keys, &values)
+            kirie_plain_bf16_attention_pack(
+                &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &plainKeys, &plainValues)
         }
         #expect(keys == plainKeys && values == plainValues, "packed keys and values")
+        let (relH, relW, count) = (narrowed(given.relH), narrowed(given.relW), given.queries.count)
         for usesTable in [false, true] {
-            var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
-            var expected = [UInt16](repeating: 0, count: count * headSize)
-            let (h, w, t): ([UInt16]?, [UInt16]?, [Float]?) = usesTable ? (nil, nil, table) : (relH, relW, nil)
-            let scale = 1 / Float(headSize).squareRoot()
+            var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&given.shape, count))
+            var expected = [UInt16](repeating: 0, count: given.answerCount)
+            let (h, w, t) = usesTable ? (nil, nil, given.table) : (relH, relW, nil)
             kirie_plain_bf16_attention_tile(
-                &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
-                keys, values, &expected, headSize, &scratch)
+                &given.shape, count, projected, given.stride, given.queries, given.queries, given.scale, h,
+                given.biasStride, w, given.biasStride, t, keys, values, &expected, headSize, &scratch)
             for (name, tile) in Self.attentionTiles {
-                var found = [UInt16](repeating: 0, count: count * headSize)
+                var found = [UInt16](repeating: 0, count: given.answerCount)
                 tile(
-                    &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
-                    keys, values, &found, headSize, &scratch)
+                    &given.shape, count, projected, given.stride, given.queries, given.queries, given.scale, h,
+                    given.biasStride, w, given.biasStride, t, keys, values, &found, headSize, &scratch)
                 expectClose(found, expected, "\(name), \(usesTable ? "with a table" : "with relative positions")")
             }
         }

@@ -10,8 +10,6 @@ import Testing
         return parts
     }
 
-    private func widened(_ x: UInt16) -> Float { Float(bitPattern: UInt32(x) << 16) }
-
     /// Numbers of very different sizes, so that every part has something to say.
     private func spread(_ count: Int, seed: UInt64) -> [Float] {
         var numbers = Numbers(state: seed)
@@ -99,52 +97,36 @@ import Testing
         .enabled(if: kirie_has_amx_bf16() != 0, "this processor has no AMX"),
         arguments: [(14, 14, 64), (3, 16, 32), (5, 7, 80), (40, 40, 64), (1, 49, 16)])
     func attention(rows: Int, columns: Int, headSize: Int) {
-        var numbers = Numbers(state: 11)
-        let (count, stride) = (rows * columns, 3 * headSize)
-        let projected = numbers.array(count * stride).map { $0 * 2 }
-        let padding = numbers.array(stride)
-        var shape = kirie_attention_shape(
-            head_size: headSize, head_padded: headSize, key_rows: rows, key_columns: columns,
-            key_columns_padded: (columns + 15) / 16 * 16)
-        let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
-        let queries = tokens.filter { $0 >= 0 }
-        let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
-        let (relH, relW) = (numbers.array(headSize * biasStride), numbers.array(headSize * biasStride))
-        let lanes = rows * shape.key_columns_padded
-        var table = numbers.array(count * lanes)
-        for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
-
-        var keys = [UInt16](repeating: 1, count: kirie_bf16x3_key_numbers(&shape))
+        var given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 11)
+        var keys = [UInt16](repeating: 1, count: kirie_bf16x3_key_numbers(&given.shape))
         var (values, plainKeys, plainValues) = (keys, keys, keys)
-        var wholeKeys = [Float](repeating: 0, count: lanes * headSize)
+        var wholeKeys = [Float](repeating: 0, count: given.lanes * headSize)
         var wholeValues = wholeKeys
-        projected.withUnsafeBufferPointer { memory in
-            padding.withUnsafeBufferPointer { pad in
-                guard let q = memory.baseAddress, let pad = pad.baseAddress else { return }
-                let (k, v, padK, padV) = (q + headSize, q + 2 * headSize, pad + headSize, pad + 2 * headSize)
-                for part in [0..<rows / 2, rows / 2..<rows] {
-                    kirie_amx_bf16x3_attention_pack(
-                        &shape, k, v, stride, tokens, padK, padV, part.lowerBound, part.upperBound, &keys, &values)
-                }
-                kirie_plain_bf16x3_attention_pack(
-                    &shape, k, v, stride, tokens, padK, padV, 0, rows, &plainKeys, &plainValues)
-                kirie_attention_pack(&shape, k, v, stride, tokens, padK, padV, 0, rows, &wholeKeys, &wholeValues)
+        AttentionCase.withKeysAndValues(of: given.projected, given.padding, headSize: headSize) { k, v, padK, padV in
+            for part in [0..<rows / 2, rows / 2..<rows] {
+                kirie_amx_bf16x3_attention_pack(
+                    &given.shape, k, v, given.stride, given.tokens, padK, padV, part.lowerBound, part.upperBound,
+                    &keys, &values)
             }
+            kirie_plain_bf16x3_attention_pack(
+                &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &plainKeys, &plainValues)
+            kirie_attention_pack(
+                &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &wholeKeys, &wholeValues)
         }
         #expect(keys == plainKeys && values == plainValues, "packed keys and values")
+        let count = given.queries.count
         for usesTable in [false, true] {
-            let (h, w, t): ([Float]?, [Float]?, [Float]?) = usesTable ? (nil, nil, table) : (relH, relW, nil)
-            let scale = 1 / Float(headSize).squareRoot()
-            var expected = [Float](repeating: 0, count: count * headSize)
+            let (h, w, t) = usesTable ? (nil, nil, given.table) : (given.relH, given.relW, nil)
+            var expected = [Float](repeating: 0, count: given.answerCount)
             var found = expected
-            var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
+            var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&given.shape, count))
             kirie_kernels_of(KIRIE_PLAIN).pointee.attention_tile(
-                &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
-                wholeKeys, wholeValues, &expected, headSize, &scratch)
-            scratch = [Float](repeating: .nan, count: kirie_bf16x3_attention_scratch(&shape, queries.count))
+                &given.shape, count, given.projected, given.stride, given.queries, given.queries, given.scale, h,
+                given.biasStride, w, given.biasStride, t, wholeKeys, wholeValues, &expected, headSize, &scratch)
+            scratch = [Float](repeating: .nan, count: kirie_bf16x3_attention_scratch(&given.shape, count))
             kirie_amx_bf16x3_attention_tile(
-                &shape, queries.count, projected, stride, queries, queries, scale, h, biasStride, w, biasStride, t,
-                keys, values, &found, headSize, &scratch)
+                &given.shape, count, given.projected, given.stride, given.queries, given.queries, given.scale, h,
+                given.biasStride, w, given.biasStride, t, keys, values, &found, headSize, &scratch)
             let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 1
             #expect(worst <= 1e-5, "\(usesTable ? "with a table" : "with relative positions"): \(worst)")
         }

@@ -5,14 +5,6 @@ import Testing
 /// Rows to int8 and back, and products of them, where the processor has them.
 @Suite(.enabled(if: kirie_has_int8() != 0, "this processor has no AVX512_VNNI"))
 struct Int8KernelTests {
-    private func narrowed(_ x: [Float]) -> [UInt16] {
-        var y = [UInt16](repeating: 0, count: x.count)
-        kirie_plain_bf16_narrow(x.count, x, &y)
-        return y
-    }
-
-    private func widened(_ x: UInt16) -> Float { Float(bitPattern: UInt32(x) << 16) }
-
     @Test(arguments: [1, 15, 16, 100, 768]) func quantizing(columns: Int) {
         var numbers = Numbers(state: 11)
         let stride = columns + 3
@@ -57,37 +49,11 @@ struct Int8KernelTests {
         var numbers = Numbers(state: 13)
         let weight = Tensor(shape: [columns, depth], numbers.array(columns * depth))
         let bias = Tensor(shape: [columns], numbers.array(columns))
-        var x = narrowed(numbers.array(rows * depth))
-        var wideX = x.map(widened)
-        let accumulates = output == .float32
-        var expected = [Float](repeating: 0.25, count: rows * columns)
-        var floats = expected
-        var halves = [UInt16](repeating: 0, count: rows * columns)
+        let x = narrowed(numbers.array(rows * depth))
         let exact = LinearProduct(weight: weight, bias: bias, activation: activation)
         let quantized = LinearProduct(
             weight: weight, bias: bias, activation: activation, input: .bfloat16, output: output, quantizes: true)
-        x.withUnsafeMutableBytes { x in
-            wideX.withUnsafeMutableBytes { wideX in
-                expected.withUnsafeMutableBytes { expected in
-                    floats.withUnsafeMutableBytes { floats in
-                        halves.withUnsafeMutableBytes { halves in
-                            guard let x = x.baseAddress, let wideX = wideX.baseAddress,
-                                let expected = expected.baseAddress, let floats = floats.baseAddress,
-                                let halves = halves.baseAddress
-                            else { return }
-                            exact(
-                                rows: rows, x: Features(wideX, type: .float32, stride: depth),
-                                y: Features(expected, type: .float32, stride: columns), accumulate: accumulates)
-                            quantized(
-                                rows: rows, x: Features(x, type: .bfloat16, stride: depth),
-                                y: Features(accumulates ? floats : halves, type: output, stride: columns),
-                                accumulate: accumulates)
-                        }
-                    }
-                }
-            }
-        }
-        let found = accumulates ? floats : halves.map(widened)
+        let (found, expected) = answers(of: quantized, and: exact, rows: rows, x: x, output: output)
         let size = expected.map { abs($0) }.reduce(0, +) / Float(expected.count)
         let mean = zip(found, expected).map { abs($0 - $1) }.reduce(0, +) / Float(expected.count)
         let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 1

@@ -211,44 +211,25 @@ import Testing
     /// Windows with and without padding, head sizes that are and are not whole vectors, and one grid of several blocks.
     @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80)])
     func attention(rows: Int, columns: Int, headSize: Int) {
-        var numbers = Numbers(state: 5)
-        let count = rows * columns
-        let stride = 3 * headSize
-        let projected = numbers.array(count * stride).map { $0 * 2 }
-        let padding = numbers.array(stride)
-        var shape = kirie_attention_shape(
-            head_size: headSize, head_padded: (headSize + 15) / 16 * 16, key_rows: rows, key_columns: columns,
-            key_columns_padded: (columns + 15) / 16 * 16)
-        // The last column lies outside the grid.
-        let tokens = (0..<count).map { Int32($0 % columns == columns - 1 ? -1 : $0) }
-        let queries = tokens.filter { $0 >= 0 }
-        let biasStride = (2 * max(rows, columns) + 15) / 16 * 16 + 16
-        let (relH, relW) = (numbers.array(headSize * biasStride), numbers.array(headSize * biasStride))
-        let lanes = rows * shape.key_columns_padded
-        var table = numbers.array(count * lanes)
-        for index in table.indices where index % shape.key_columns_padded >= columns { table[index] = -1e30 }
-
+        var given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 5)
+        let count = given.queries.count
         for usesTable in [false, true] {
             compare(
                 tolerance: 2e-4,
                 { kernels in
-                    var keys = [Float](repeating: 0, count: lanes * headSize)
-                    var values = [Float](repeating: 0, count: lanes * shape.head_padded)
-                    projected.withUnsafeBufferPointer { memory in
-                        guard let q = memory.baseAddress else { return }
-                        padding.withUnsafeBufferPointer { pad in
-                            guard let pad = pad.baseAddress else { return }
-                            kirie_attention_pack(
-                                &shape, q + headSize, q + 2 * headSize, stride, tokens, pad + headSize,
-                                pad + 2 * headSize, 0, rows, &keys, &values)
-                        }
+                    var keys = [Float](repeating: 0, count: given.lanes * headSize)
+                    var values = [Float](repeating: 0, count: given.lanes * given.shape.head_padded)
+                    AttentionCase.withKeysAndValues(of: given.projected, given.padding, headSize: headSize) {
+                        k, v, padK, padV in
+                        kirie_attention_pack(
+                            &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &keys, &values)
                     }
-                    var out = [Float](repeating: 0, count: count * headSize)
-                    var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&shape, queries.count))
+                    var out = [Float](repeating: 0, count: given.answerCount)
+                    var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&given.shape, count))
+                    let (h, w, t) = usesTable ? (nil, nil, given.table) : (given.relH, given.relW, nil)
                     kernels.attention_tile(
-                        &shape, queries.count, projected, stride, queries, queries, 1 / Float(headSize).squareRoot(),
-                        usesTable ? nil : relH, biasStride, usesTable ? nil : relW, biasStride,
-                        usesTable ? table : nil, keys, values, &out, headSize, &scratch)
+                        &given.shape, count, given.projected, given.stride, given.queries, given.queries, given.scale,
+                        h, given.biasStride, w, given.biasStride, t, keys, values, &out, headSize, &scratch)
                     return out
                 }, usesTable ? "attention with a table" : "attention with relative positions")
         }

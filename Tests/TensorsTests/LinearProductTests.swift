@@ -65,47 +65,14 @@ import Testing
             (140, 1000, 768, .none, .bfloat16), (140, 640, 1400, .none, .float32), (140, 1400, 640, .none, .float32),
         ])
     func narrowRows(rows: Int, columns: Int, depth: Int, activation: Activation, output: ElementType) {
-        func narrowed(_ x: [Float]) -> [UInt16] {
-            var y = [UInt16](repeating: 0, count: x.count)
-            kirie_plain_bf16_narrow(x.count, x, &y)
-            return y
-        }
-        func widened(_ x: [UInt16]) -> [Float] { x.map { Float(bitPattern: UInt32($0) << 16) } }
-
         let (weight, bias) = (tensor([columns, depth], seed: 1), tensor([columns], seed: 2))
-        var x = narrowed(tensor([rows, depth], seed: 3).elements.map { $0 / 16 })
-        var wideX = widened(x)
+        let x = narrowed(tensor([rows, depth], seed: 3).elements.map { $0 / 16 })
         let wide = LinearProduct(
-            weight: Tensor(shape: [columns, depth], widened(narrowed(weight.elements))), bias: bias,
+            weight: Tensor(shape: [columns, depth], narrowed(weight.elements).map(widened)), bias: bias,
             activation: activation)
         let narrow = LinearProduct(
             weight: weight, bias: bias, activation: activation, input: .bfloat16, output: output)
-        var expected = [Float](repeating: 0.25, count: rows * columns)
-        var floats = [Float](repeating: 0.25, count: rows * columns)
-        var halves = [UInt16](repeating: 0, count: rows * columns)
-        let accumulates = output == .float32
-        x.withUnsafeMutableBytes { x in
-            wideX.withUnsafeMutableBytes { wideX in
-                expected.withUnsafeMutableBytes { expected in
-                    floats.withUnsafeMutableBytes { floats in
-                        halves.withUnsafeMutableBytes { halves in
-                            guard let x = x.baseAddress, let wideX = wideX.baseAddress,
-                                let expected = expected.baseAddress, let floats = floats.baseAddress,
-                                let halves = halves.baseAddress
-                            else { return }
-                            wide(
-                                rows: rows, x: Features(wideX, type: .float32, stride: depth),
-                                y: Features(expected, type: .float32, stride: columns), accumulate: accumulates)
-                            narrow(
-                                rows: rows, x: Features(x, type: .bfloat16, stride: depth),
-                                y: Features(accumulates ? floats : halves, type: output, stride: columns),
-                                accumulate: accumulates)
-                        }
-                    }
-                }
-            }
-        }
-        let found = accumulates ? floats : widened(halves)
+        let (found, expected) = answers(of: narrow, and: wide, rows: rows, x: x, output: output)
         let worst = zip(found, expected).map { abs($0 - $1) - abs($1) / 200 }.max() ?? 1
         // The number that goes into GELU was rounded to 8 bits as well.
         #expect(worst <= (activation == .gelu ? 1e-2 : 1e-3), "\(worst)")
