@@ -36,11 +36,14 @@ class Bench:
             "--threads", threads or self.threads))
         return {key: value["median"] for key, value in found.items()}
 
-    def kirie(self, part, *flags, model=None, runs=None, threads=None):
-        """The median of one of Kirie's benchmarks in milliseconds, on the peers' weights where a model is named."""
+    def kirie(self, part, *flags, model=None, runs=None, threads=None, isa=None):
+        """The median of one of Kirie's benchmarks in milliseconds, on the peers' weights where a model is named.
+
+        isa: the most that it may use of the processor.
+        """
         if model:
             flags += ("--model", self.work / model / "sam.pth")
-        found = self.bench(part, *flags, runs=runs, threads=threads)
+        found = self.bench(part, *flags, runs=runs, threads=threads, isa=isa)
         self.memory[part, found["precision"]] = found["peak_rss_mb"]
         return found["median_ms"]
 
@@ -48,14 +51,16 @@ class Bench:
         """Calls a second of all streams together."""
         return self.bench(part, *flags, runs=runs)["per_second"]
 
-    def bench(self, part, *flags, runs=None, threads=None):
+    def bench(self, part, *flags, runs=None, threads=None, isa=None):
+        environment = dict(os.environ, KIRIE_MAX_ISA=isa) if isa else None
         return json.loads(output(
             self.kirie_path, "bench", part, "--json", "--runs", runs or self.runs, "--threads", threads or self.threads,
-            *flags))
+            *flags, environment=environment))
 
 
-def output(*command):
-    return subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE).stdout
+def output(*command, environment=None):
+    words = [str(word) for word in command]
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment).stdout
 
 
 class Row:
@@ -83,12 +88,21 @@ def table(bench):
     print(f"{'':46s}{'peer':>10s}{'kirie':>10s}{'times':>8s}{'at least':>10s}{'aim':>6s}")
 
     rows = [Row(f"ViT-B encode {precision}, OpenVINO", 1.35, aim) for precision, aim in (("fp32", 1.5), ("bf16", 1.6))]
+    has_tiles = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
+    untiled = []
     for _ in range(bench.rounds):
         theirs = bench.peer("vit_b", "encoder", "openvino")
         for row, precision in zip(rows, ("fp32", "bf16")):
             row.add(theirs[f"encoder openvino {precision}"], bench.kirie("encode", "--precision", precision, model="vit_b"))
+        if has_tiles:
+            untiled.append(bench.kirie("encode", "--precision", "fp32", model="vit_b", isa="avx512"))
     for row in rows:
         row.print()
+    if has_tiles:
+        ratios = [theirs / mine for (theirs, _), mine in zip(rows[0].rounds, untiled)]
+        print(
+            f"ViT-B encode fp32 without AMX (KIRIE_MAX_ISA=avx512): {statistics.median(untiled):.1f} ms, "
+            f"{statistics.median(ratios):.2f}x", flush=True)
     memory = bench.memory["encode", "bf16"]
 
     row = Row("MobileSAM encode bf16, OpenVINO", 1.5, 2.5)
