@@ -1,4 +1,4 @@
-// fp32 products of numbers in three bf16 parts: the plain twins, and the packing of weights.
+// fp32 products and attention of numbers in three bf16 parts: the sizes, and the plain twins.
 
 #include "kirie_kernels.h"
 
@@ -29,7 +29,7 @@ void kirie_plain_bf16x3_split_rows(size_t rows, size_t depth, const float *x, si
         }
 }
 
-void kirie_bf16x3_pack_weights(
+void kirie_plain_bf16x3_pack_weights(
     size_t columns, size_t depth, const float *weight, const float *bias, uint16_t *packed) {
     for (size_t n = 0; n < columns; n++) {
         uint16_t *panel = packed + n / 32 * panel_numbers(depth) + n % 32 / 16 * TILE + n % 16 * 2;

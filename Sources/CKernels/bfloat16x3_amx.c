@@ -30,6 +30,25 @@ void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size
     }
 }
 
+void kirie_amx_bf16x3_pack_weights(
+    size_t columns, size_t depth, const float *weight, const float *bias, uint16_t *packed) {
+    for (size_t n = 0; n < columns; n++) {
+        uint16_t *panel = packed + n / 32 * panel_numbers(depth) + n % 32 / 16 * TILE + n % 16 * 2;
+        if (n % 16 == 0) memset(panel, 0, TILE * sizeof *panel);
+        float rest = bias ? bias[n] : 0;
+        EACH(i, PARTS) {
+            uint16_t *part = panel + i / 2 * 32 + i % 2;
+            *part = narrow_one(rest);
+            rest -= widen_one(*part);
+        }
+        for (size_t k = 0; k < depth; k += 32) {
+            const float *row = weight + n * depth + k;
+            __m512 numbers[2] = {_mm512_loadu_ps(row), _mm512_loadu_ps(row + 16)};
+            store_column(numbers, panel + (2 + k / 32 * PARTS * 2) * TILE);
+        }
+    }
+}
+
 // y (32, 32) = rows times a panel; asks for `lines` lines of `next` meanwhile, which it moves on.
 INLINE void multiply_block(
     size_t steps, const uint16_t *x, const uint16_t *panel, float *y, size_t y_stride, const char **next,
@@ -89,6 +108,11 @@ void kirie_amx_bf16x3_product(
 
 void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y) {
     kirie_plain_bf16x3_split_rows(rows, depth, x, x_stride, y);
+}
+
+void kirie_amx_bf16x3_pack_weights(
+    size_t columns, size_t depth, const float *weight, const float *bias, uint16_t *packed) {
+    kirie_plain_bf16x3_pack_weights(columns, depth, weight, bias, packed);
 }
 
 void kirie_amx_bf16x3_product(

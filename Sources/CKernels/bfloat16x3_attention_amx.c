@@ -31,8 +31,6 @@ void kirie_amx_bf16x3_attention_pack(
     uint16_t *packed_v) {
     const size_t steps = attention_head_steps(shape), padded = shape->key_columns_padded;
     const size_t key_tiles = attention_key_tiles(shape);
-    const __m512i pair_lines = _mm512_mullo_epi32(
-        _mm512_set1_epi32(16), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     const size_t first = first_row * padded, last = last_row < shape->key_rows ? last_row * padded : key_tiles * 32;
     for (size_t lane = first; lane < last; lane += 2) {
         const float *keys[2], *values[2];
@@ -53,9 +51,8 @@ void kirie_amx_bf16x3_attention_pack(
             }
             uint16_t *key_to = packed_k + (lane / 32 * steps + d) * PARTS * 2 * TILE + lane % 32 / 16 * TILE + lane % 16 * 2;
             uint16_t *value_to = packed_v + (d * key_tiles + lane / 32) * PARTS * 2 * TILE + lane % 32 / 2 * 32;
+            EACH(i, 2) store_column(key[i], key_to + i * 2);
             EACH(part, PARTS) {
-                EACH(i, 2)
-                    _mm512_i32scatter_epi32(key_to + part * 2 * TILE + i * 2, pair_lines, take_part(key[i]), 4);
                 const __m512i even = take_part(value[0]), odd = take_part(value[1]);
                 EACH(h, 2) {
                     const __m256i low = h == 0 ? _mm512_castsi512_si256(even) : _mm512_extracti64x4_epi64(even, 1);
@@ -69,11 +66,10 @@ void kirie_amx_bf16x3_attention_pack(
     }
 }
 
-// y (GROUP, 32) (+)= `steps` steps of rows, whose second tile begins `row_steps` steps on, by weights.
+// y (GROUP, 32) (+)= rows by weights, `steps` steps of both.
 INLINE void multiply(
-    size_t steps, size_t row_steps, const uint16_t *rows, const uint16_t *weights, int accumulate, float *y,
-    size_t y_stride) {
-    const uint16_t *lower = rows + row_steps * PARTS * TILE;
+    size_t steps, const uint16_t *rows, const uint16_t *weights, int accumulate, float *y, size_t y_stride) {
+    const uint16_t *lower = rows + steps * PARTS * TILE;
     begin_sums(accumulate, y, y_stride);
     for (size_t s = 0; s < steps; s++)
         add_step(rows + s * PARTS * TILE, lower + s * PARTS * TILE, weights + s * PARTS * 2 * TILE);
@@ -178,7 +174,7 @@ void kirie_amx_bf16x3_attention_tile(
             const size_t rows = queries - g * GROUP < GROUP ? queries - g * GROUP : GROUP;
             for (size_t t = 0; t < tiles; t++)
                 multiply(
-                    steps, steps, m.queries, packed_k + (first / 2 + t) * steps * PARTS * 2 * TILE, 0, scores + t * 32,
+                    steps, m.queries, packed_k + (first / 2 + t) * steps * PARTS * 2 * TILE, 0, scores + t * 32,
                     LINE);
             for (size_t r = 0; r < rows; r++) {
                 float *line = scores + r * LINE, *total = m.totals + r * 16;
@@ -202,7 +198,7 @@ void kirie_amx_bf16x3_attention_tile(
             }
             for (size_t n = 0; n < steps; n++)
                 multiply(
-                    tiles, tiles, parts, packed_v + (n * key_tiles + first / 2) * PARTS * 2 * TILE, 1, m.sums + n * 32,
+                    tiles, parts, packed_v + (n * key_tiles + first / 2) * PARTS * 2 * TILE, 1, m.sums + n * 32,
                     width);
         }
     }

@@ -11,6 +11,13 @@ INLINE __m512i take_part(__m512 x[2]) {
     return part;
 }
 
+// The parts of 32 numbers along the depth as one column of weights: pairs, a line of the tile each. Uses the numbers up.
+INLINE void store_column(__m512 x[2], uint16_t *to) {
+    const __m512i lines = _mm512_slli_epi32(
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), 4);
+    EACH(i, PARTS) _mm512_i32scatter_epi32(to + i * 2 * TILE, lines, take_part(x), 4);
+}
+
 // The sums of 32 rows and 32 columns are in tiles 0 to 3, rows in tiles 4 and 5, weights in tiles 6 and 7.
 
 INLINE void begin_sums(int accumulate, const float *y, size_t y_stride) {

@@ -7,6 +7,7 @@ struct BFloat16x3Product: Sendable {
     /// Rows in parts.
     typealias Parts = UnsafePointer<UInt16>
 
+    /// Whether this processor has the tiles for it, and may use them.
     static var isSupported: Bool { kirie_has_amx_bf16() != 0 }
 
     private let columns: Int
@@ -26,7 +27,7 @@ struct BFloat16x3Product: Sendable {
             memory.withMemoryRebound(to: UInt16.self) { packed in
                 weight.withUnsafeBufferPointer { weight in
                     let pack = { (bias: UnsafePointer<Float>?) in
-                        kirie_bf16x3_pack_weights(columns, depth, weight.baseAddress, bias, packed.baseAddress)
+                        kirie_amx_bf16x3_pack_weights(columns, depth, weight.baseAddress, bias, packed.baseAddress)
                     }
                     if let bias { bias.withUnsafeBufferPointer { pack($0.baseAddress) } } else { pack(nil) }
                 }
@@ -36,8 +37,8 @@ struct BFloat16x3Product: Sendable {
 
     /// Calls `body` with x (rows, depth) in parts, which every product of that depth reads.
     func withParts(rows: Int, x: Features, _ body: (Parts) -> Void) {
-        Scratch.withFloats(kirie_bf16x3_row_numbers(rows, depth) / 2) { memory in
-            let numbers = kirie_bf16x3_row_numbers(rows, depth)
+        let numbers = kirie_bf16x3_row_numbers(rows, depth)
+        Scratch.withFloats(numbers / 2) { memory in
             let parts = UnsafeMutableRawPointer(memory).bindMemory(to: UInt16.self, capacity: numbers)
             kirie_amx_bf16x3_split_rows(rows, depth, x.floats, x.stride, parts)
             body(parts)

@@ -51,7 +51,12 @@ import Testing
         let start = spread(rows * (columns + 3), seed: 8)
         let parts = plainParts(rows: rows, depth: depth, x, stride: depth)
         var packed = [UInt16](repeating: 1, count: kirie_bf16x3_weight_numbers(columns, depth))
-        kirie_bf16x3_pack_weights(columns, depth, weight, bias, &packed)
+        kirie_plain_bf16x3_pack_weights(columns, depth, weight, bias, &packed)
+        if kirie_has_amx_bf16() != 0 {
+            var found = [UInt16](repeating: 2, count: packed.count)
+            kirie_amx_bf16x3_pack_weights(columns, depth, weight, bias, &found)
+            #expect(found == packed, "packed weights")
+        }
         typealias Product = (
             Int, Int, Int, UnsafePointer<UInt16>?, UnsafePointer<UInt16>?, Int32, UnsafeMutablePointer<Float>?, Int
         ) -> Void

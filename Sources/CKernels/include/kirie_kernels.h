@@ -230,16 +230,18 @@ void kirie_plain_bf16_attention_tile(
 // Numbers of bf16 that the parts of rows, and those of weights with their bias, take.
 size_t kirie_bf16x3_row_numbers(size_t rows, size_t depth);
 size_t kirie_bf16x3_weight_numbers(size_t columns, size_t depth);
-// The parts of weight (columns, depth) and of bias (columns), which may be NULL.
-void kirie_bf16x3_pack_weights(
+// The parts of weight (columns, depth) and of bias (columns), which may be NULL; this and the next two only where
+// kirie_has_amx_bf16.
+void kirie_amx_bf16x3_pack_weights(
     size_t columns, size_t depth, const float *weight, const float *bias, uint16_t *packed);
-// The parts of x (rows, depth); only where kirie_has_amx_bf16.
+// The parts of x (rows, depth).
 void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y);
-// y (rows, columns) (+)= x weight^T + bias of such parts. A row's sums run in the same order whatever rows go with it. Only
-// where kirie_has_amx_bf16.
+// y (rows, columns) (+)= x weight^T + bias of such parts. A row's sums run in the same order whatever rows go with it.
 void kirie_amx_bf16x3_product(
     size_t rows, size_t columns, size_t depth, const uint16_t *x, const uint16_t *packed, int accumulate, float *y,
     size_t y_stride);
+void kirie_plain_bf16x3_pack_weights(
+    size_t columns, size_t depth, const float *weight, const float *bias, uint16_t *packed);
 void kirie_plain_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y);
 void kirie_plain_bf16x3_product(
     size_t rows, size_t columns, size_t depth, const uint16_t *x, const uint16_t *packed, int accumulate, float *y,
