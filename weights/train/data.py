@@ -155,7 +155,7 @@ def framing(rng, height, width, size, zoom=1.0):
             matrix = np.array([[-scale, 0, scale * width - 1 * scale], [0, scale, 0]])
         matrix[:, 2] += 0.5 * scale - 0.5
         return matrix
-    scale = longest * float(np.exp(rng.uniform(np.log(0.8), np.log(2.0)))) * zoom
+    scale = longest * float(np.exp(rng.uniform(np.log(0.6), np.log(2.5)))) * zoom
     aspect = float(np.exp(rng.normal(0, 0.1)))
     angle = rng.normal(0, 0.1) if rng.random() < 0.96 else rng.uniform(-np.pi, np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -256,7 +256,7 @@ class Examples:
         picture = self.corpus.picture(int(rng.choice(self.corpus.by_set[name])))
         zoom = 1.2 if name == "nuclei_dsb2018" else 1.0
         framed = warp(picture, framing(rng, *picture.parts.shape, self.size, zoom), self.size)
-        return framed, name != "nuclei_dsb2018" and rng.random() < 0.3
+        return framed, name != "nuclei_dsb2018" and rng.random() < 0.5
 
     def donor(self, rng):
         """A picture and one of its instances that may be cut out."""
@@ -274,7 +274,7 @@ class Examples:
         while True:
             picture, open_to_paste = self.source(rng)
             if open_to_paste:
-                for _ in range(1 + int(rng.random() < 0.4) + int(rng.random() < 0.2)):
+                for _ in range(1 + int(rng.random() < 0.5) + int(rng.random() < 0.4)):
                     donor = self.donor(rng)
                     if donor:
                         picture = paste(rng, picture, *donor)

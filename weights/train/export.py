@@ -2,6 +2,7 @@
 
     python export.py --checkpoint RUN/checkpoint.pt --size 384 --out kirie-tiny.safetensors [--case case.safetensors]
 
+Of several checkpoints the mean is written: of runs that began close together it is as good as the best of them, or better.
 The weights are float16 under the published parameter names, in the order of the names. What tensors cannot say stands in
 the metadata: `kirie.image_size`, `kirie.strides` (of the three patch mergings), `kirie.window_sizes`, `kirie.head_counts`
 (one entry a stage; the first stage has no attention and its entries mean nothing) and `kirie.name`.
@@ -33,6 +34,16 @@ def rounded(model):
         if tensor.is_floating_point():
             tensor.data = tensor.data.half().float()
     return model
+
+
+def mean(models):
+    """The first model with the mean of all their parameters and running statistics."""
+    first, *others = models
+    with torch.no_grad():
+        for mine, *theirs in zip(first.state_dict().values(), *(model.state_dict().values() for model in others)):
+            if mine.is_floating_point():
+                mine.copy_(torch.stack([mine, *theirs]).mean(dim=0))
+    return first
 
 
 def metadata(shape, size, name):
@@ -86,14 +97,14 @@ def case(model, size, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
+    parser.add_argument("--checkpoint", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--name", default="kirie-tiny")
     parser.add_argument("--case", type=pathlib.Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model = rounded(evaluate.load(arguments.checkpoint))
+    model = rounded(mean([evaluate.load(path) for path in arguments.checkpoint]))
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor.to(torch.int32)).contiguous()
         for name, tensor in sorted(model.state_dict().items())
