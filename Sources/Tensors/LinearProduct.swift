@@ -12,7 +12,7 @@ public enum Activation: Sendable, Hashable {
 
 /// What multiplies matrices.
 public enum MatrixLibrary: String, Sendable, CaseIterable {
-    /// A kernel of our own, as no library has one: fp32 in three bf16 parts where the processor has AMX.
+    /// A kernel of our own, as the other two have none: fp32 in three bf16 parts where the processor has AMX.
     case bfloat16x3
     /// oneDNN: weights packed once, bias and activation fused; bf16 where the processor has it.
     case oneDNN
