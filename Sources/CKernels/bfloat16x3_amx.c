@@ -25,7 +25,7 @@ void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size
         for (size_t k = 0; k < steps; k++, to += PARTS * TILE) {
             __m512 numbers[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
             if (r < rows) EACH(i, 2) numbers[i] = _mm512_loadu_ps(x + r * x_stride + k * 32 + i * 16);
-            EACH(i, PARTS) _mm512_storeu_si512(to + i * TILE, take_part(numbers));
+            store_row(numbers, to);
         }
     }
 }

@@ -86,7 +86,7 @@ INLINE vf weigh_parts(size_t lanes, const float *line, float top, uint16_t *part
             sums[i] += weight;
             weights[i] = (__m512)weight;
         }
-        EACH(i, PARTS) _mm512_storeu_si512(parts + i * TILE, take_part(weights));
+        store_row(weights, parts);
     }
     return sums[0] + sums[1];
 }
@@ -149,8 +149,7 @@ void kirie_amx_bf16x3_attention_tile(
                 EACH(i, 2)
                     if (d * 32 + i * 16 < depth)
                         numbers[i] = _mm512_mul_ps(_mm512_loadu_ps(query + d * 32 + i * 16), _mm512_set1_ps(scale));
-                uint16_t *to = m.queries + (r / 16 * steps + d) * PARTS * TILE + r % 16 * 32;
-                EACH(i, PARTS) _mm512_storeu_si512(to + i * TILE, take_part(numbers));
+                store_row(numbers, m.queries + (r / 16 * steps + d) * PARTS * TILE + r % 16 * 32);
             }
             float *column_bias = m.column_bias + r * columns;
             if (rel_h) {

@@ -11,6 +11,9 @@ INLINE __m512i take_part(__m512 x[2]) {
     return part;
 }
 
+// The parts of 32 numbers along the depth as one line of a tile of rows each. Uses the numbers up.
+INLINE void store_row(__m512 x[2], uint16_t *to) { EACH(i, PARTS) _mm512_storeu_si512(to + i * TILE, take_part(x)); }
+
 // The parts of 32 numbers along the depth as one column of weights: pairs, a line of the tile each. Uses the numbers up.
 INLINE void store_column(__m512 x[2], uint16_t *to) {
     const __m512i lines = _mm512_slli_epi32(

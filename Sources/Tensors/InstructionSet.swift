@@ -20,5 +20,5 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     public static let limitVariable = "KIRIE_MAX_ISA"
 
     /// The most that this process uses, whatever the processor has.
-    public static var limit: InstructionSet { allCases[Int(kirie_isa_limit().rawValue)] }
+    static var limit: InstructionSet { allCases[Int(kirie_isa_limit().rawValue)] }
 }

@@ -1,4 +1,3 @@
-import CKernels
 import COneDNN
 import Glibc
 import Synchronization
@@ -287,12 +286,12 @@ enum OneDNN {
     /// The processor; nil where oneDNN does not start.
     nonisolated(unsafe) static let engine: dnnl_engine_t? = {
         let limit: dnnl_cpu_isa_t? =
-            switch kirie_isa_limit() {
-            case KIRIE_ISA_BASELINE: dnnl_cpu_isa_sse41
-            case KIRIE_ISA_AVX2: dnnl_cpu_isa_avx2
-            case KIRIE_ISA_AVX512: dnnl_cpu_isa_avx512_core
-            case KIRIE_ISA_BF16: dnnl_cpu_isa_avx512_core_bf16
-            default: nil
+            switch InstructionSet.limit {
+            case .baseline: dnnl_cpu_isa_sse41
+            case .avx2: dnnl_cpu_isa_avx2
+            case .avx512: dnnl_cpu_isa_avx512_core
+            case .bf16: dnnl_cpu_isa_avx512_core_bf16
+            case .amx: nil
             }
         if let limit { dnnl_set_max_cpu_isa(limit) }
         var engine: dnnl_engine_t?
