@@ -11,7 +11,6 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
 ]
 
-let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
@@ -37,7 +36,6 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -50,22 +48,24 @@ let package = Package(
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
         .systemLibrary(name: "CCurl"),
+        .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .target(name: "CKernels"),
         // 1: numbers, pictures, vocabulary, the system
         room("Processes"),
+        room("Hashing", ["CCrypto"]),
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG"]),
         room("Segmentation"),
         room("Redis", ["CHiredis", "Processes"]),
         // 2: files of weights
-        room("Checkpoints", ["Tensors", "CCurl", crypto]),
+        room("Checkpoints", ["Tensors", "CCurl", "Hashing"]),
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "CKernels"]),
         // 5: embeddings and jobs in Redis
-        room("Embeddings", ["Segmentation", "Tensors", "Redis", crypto]),
+        room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing"]),
         .target(
             name: "Cluster", dependencies: ["Segmentation", "Redis"], resources: [.embedInCode("Resources/kirie.lua")],
             swiftSettings: settings),
@@ -78,7 +78,7 @@ let package = Package(
             "Workers",
             [
                 "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
-                "Redis", "Processes", crypto, logging, coreMetrics, lifecycle,
+                "Redis", "Processes", "Hashing", logging, coreMetrics, lifecycle,
             ]),
         // 7: the command line
         .executableTarget(
@@ -86,14 +86,15 @@ let package = Package(
             dependencies: [
                 "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks",
                 "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis", "Processes",
-                crypto, argumentParser, logging, coreMetrics, lifecycle, unixSignals,
+                "Hashing", argumentParser, logging, coreMetrics, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
         // tests, a room each
         tests(of: "Tensors", ["CKernels"]),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
+        tests(of: "Hashing"),
         tests(of: "Segmentation", resources: [.copy("Fixtures")]),
-        tests(of: "Checkpoints", ["Tensors", crypto], resources: [.copy("Fixtures")]),
+        tests(of: "Checkpoints", ["Tensors", "Hashing"], resources: [.copy("Fixtures")]),
         tests(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
@@ -111,7 +112,7 @@ let package = Package(
             name: "PromisesTests",
             dependencies: [
                 "KirieCLI", "Workers", "Cluster", "ClusterTesting", "Embeddings", "SegmentAnything", "Checkpoints",
-                "Imaging", "Segmentation", "Tensors", "Redis", "RedisTesting", "Processes", crypto,
+                "Imaging", "Segmentation", "Tensors", "Redis", "RedisTesting", "Processes", "Hashing",
             ], swiftSettings: settings),
         .target(
             name: "ClusterTesting", dependencies: ["Cluster", "Redis", "Segmentation"], path: "Tests/ClusterTesting",

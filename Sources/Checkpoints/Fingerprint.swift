@@ -1,4 +1,4 @@
-import Crypto
+import Hashing
 import Dispatch
 import Synchronization
 
@@ -25,7 +25,7 @@ public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
         self.bytes = bytes
     }
 
-    init(_ digest: SHA256Digest) { bytes = Array(digest) }
+    init(_ digest: SHA256.Digest) { bytes = digest.bytes }
 }
 
 extension Checkpoint {
@@ -51,7 +51,7 @@ extension Checkpoint {
         // The largest first, so that the threads end together.
         let order = tensors.indices.sorted { tensors[$0].byteCount > tensors[$1].byteCount }
         let next = Atomic(0)
-        let outcome = Mutex<(digests: [SHA256Digest?], failure: CheckpointError?)>(
+        let outcome = Mutex<(digests: [SHA256.Digest?], failure: CheckpointError?)>(
             (Array(repeating: nil, count: tensors.count), nil))
         DispatchQueue.concurrentPerform(iterations: min(threads, max(tensors.count, 1))) { _ in
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
@@ -73,13 +73,13 @@ extension Checkpoint {
 
         var hash = SHA256()
         func update(_ number: Int) {
-            withUnsafeBytes(of: UInt64(number).littleEndian) { hash.update(bufferPointer: $0) }
+            withUnsafeBytes(of: UInt64(number).littleEndian) { hash.update($0) }
         }
         func update(_ text: String) {
             update(text.utf8.count)
-            hash.update(data: Array(text.utf8))
+            hash.update(text.utf8)
         }
-        hash.update(data: Array("kirie weights 1\n".utf8))
+        hash.update("kirie weights 1\n".utf8)
         let byName = tensors.indices.sorted {
             tensors[$0].name.utf8.lexicographicallyPrecedes(tensors[$1].name.utf8)
         }
@@ -89,7 +89,7 @@ extension Checkpoint {
             update(tensor.storedType.rawValue)
             update(tensor.shape.count)
             for extent in tensor.shape { update(extent) }
-            if let digest = digests[index] { hash.update(data: Array(digest)) }
+            if let digest = digests[index] { hash.update(digest.bytes) }
         }
         return Fingerprint(hash.finalize())
     }
@@ -99,17 +99,17 @@ extension StoredTensor {
     /// The SHA-256 of the elements in row-major order.
     ///
     /// - Parameter buffer: what the bytes pass through; its size is the size of one read.
-    fileprivate func digest(through buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> SHA256Digest {
+    fileprivate func digest(through buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> SHA256.Digest {
         var hash = SHA256()
         if isContiguous {
             for start in stride(from: range.lowerBound, to: range.upperBound, by: buffer.count) {
                 let piece = UnsafeMutableRawBufferPointer(
                     rebasing: buffer[..<min(buffer.count, range.upperBound - start)])
                 try file.read(at: start, into: piece)
-                hash.update(bufferPointer: UnsafeRawBufferPointer(piece))
+                hash.update(UnsafeRawBufferPointer(piece))
             }
         } else {
-            withPieces(ofBytes: buffer.count) { hash.update(bufferPointer: $0) }
+            withPieces(ofBytes: buffer.count) { hash.update($0) }
             releasePages()
         }
         return hash.finalize()

@@ -1,4 +1,4 @@
-import Crypto
+import Hashing
 import Glibc
 
 extension ModelCatalog.Model {
@@ -103,10 +103,10 @@ extension ModelCatalog.Model {
         for start in stride(from: 0, to: file.bytes.count, by: buffer.count) {
             let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, file.bytes.count - start)])
             try file.read(at: start, into: piece)
-            hash.update(bufferPointer: UnsafeRawBufferPointer(piece))
+            hash.update(UnsafeRawBufferPointer(piece))
             progress(.verified(bytes: start + piece.count))
         }
-        return Hexadecimal.text(of: hash.finalize())
+        return Hexadecimal.text(of: hash.finalize().bytes)
     }
 }
 

@@ -1,4 +1,4 @@
-import Crypto
+import Hashing
 public import Redis
 public import Segmentation
 
@@ -41,16 +41,16 @@ public struct ImageAliases: Sendable {
 
     private func key(_ name: String, _ tenant: String) -> String {
         var hash = SHA256()
-        hash.update(data: Array(tenant.utf8) + [0] + Array(name.utf8))
-        return "\(namespace):alias:\(ImageDigest(bytes: hash.finalize()))"
+        hash.update(tenant.utf8)
+        hash.update(CollectionOfOne(0))
+        hash.update(name.utf8)
+        return "\(namespace):alias:\(ImageDigest(bytes: hash.finalize().bytes))"
     }
 }
 
 extension ImageDigest {
     /// The digest of an image file's bytes.
     public init(ofFile bytes: UnsafeRawBufferPointer) {
-        var hash = SHA256()
-        hash.update(bufferPointer: bytes)
-        self.init(bytes: hash.finalize())
+        self.init(bytes: SHA256.hash(bytes).bytes)
     }
 }

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Crypto
+import Hashing
 import Imaging
 import SegmentAnything
 import Segmentation
@@ -60,7 +60,7 @@ struct EncodeCommand: ParsableCommand {
         let encodeTime = clock.now - start
         if output.hasSuffix(".kemb") {
             try EmbeddingFile.write(
-                embedding, model: sam, image: ImageDigest(bytes: SHA256.hash(data: bytes)), precision: type.precision,
+                embedding, model: sam, image: ImageDigest(bytes: SHA256.hash(bytes).bytes), precision: type.precision,
                 encodeTime: encodeTime, to: output)
         } else {
             try EmbeddingFile.writeTensors(embedding, model: sam, picture: debug ? picture : nil, to: output)

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Crypto
+import Hashing
 import Imaging
 import SegmentAnything
 import Segmentation
@@ -42,7 +42,7 @@ struct SegmentCommand: ParsableCommand {
             try maskDecoder.predict(
                 prompts, on: try maskDecoder.prepare(embedding, pool: pool), multimask: prompt.multimask, pool: pool)
         }
-        let digest = ImageDigest(bytes: SHA256.hash(data: bytes)).hexadecimal
+        let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal
         let answer = Answer(
             image: .init(width: picture.width, height: picture.height, sha256: digest), model: name,
             precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,

@@ -1,5 +1,5 @@
 import Cluster
-import Crypto
+import Hashing
 import Embeddings
 import Glibc
 import Imaging

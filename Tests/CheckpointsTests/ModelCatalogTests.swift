@@ -1,5 +1,5 @@
 import Checkpoints
-import Crypto
+import Hashing
 import Foundation
 import Synchronization
 import Testing
@@ -11,7 +11,7 @@ import Testing
     private func catalog(
         _ address: String, in directory: TemporaryDirectory, bytes: Int? = nil, sha256: String? = nil
     ) throws -> ModelCatalog {
-        let digest = SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+        let digest = SHA256.hash(content).bytes.map { String(format: "%02x", $0) }.joined()
         let manifest = """
             {"models": [{"name": "tiny", "description": "a test", "file": "tiny.pth", "address": "\(address)",
               "bytes": \(bytes ?? content.count), "sha256": "\(sha256 ?? digest)", "licence": "CC0-1.0"}]}
@@ -105,7 +105,7 @@ import Testing
         let (error, _) = try fetch(.ranges, in: directory, sha256: wanted)
         #expect(error?.code == .hashMismatch)
         #expect(error?.reason.contains(wanted) == true)
-        let found = SHA256.hash(data: content).map { String(format: "%02x", $0) }.joined()
+        let found = SHA256.hash(content).bytes.map { String(format: "%02x", $0) }.joined()
         #expect(error?.reason.contains(found) == true)
         #expect(files(directory).isEmpty)
     }

@@ -1,6 +1,6 @@
 import Cluster
 import ClusterTesting
-import Crypto
+import Hashing
 import Embeddings
 import Foundation
 import Processes
@@ -132,7 +132,7 @@ import Testing
                 return Job(id: id, lane: .bulk, image: digest, model: model, line: RedisBytes(line))
             }
             for (index, (_, bytes)) in broken.enumerated() {
-                let digest = ImageDigest(bytes: SHA256.hash(data: bytes))
+                let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes)
                 try await cluster.broker.putImage(digest, .array(bytes))
                 // Two jobs, which fail together.
                 jobs += (0..<2).map { job("broken-\(index)-\($0)", digest) }

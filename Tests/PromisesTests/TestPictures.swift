@@ -1,5 +1,5 @@
 import ClusterTesting
-import Crypto
+import Hashing
 import Foundation
 import Imaging
 import Segmentation
@@ -37,7 +37,7 @@ struct TestPicture: Sendable {
         }
         image = Image(width: width, height: height, pixels: pixels)
         bytes = try PNGWriter.encode(image)
-        digest = ImageDigest(bytes: SHA256.hash(data: bytes))
+        digest = ImageDigest(bytes: SHA256.hash(bytes).bytes)
         path = "\(folder)/picture-\(seed)-\(number).png"
         try Data(bytes).write(to: URL(fileURLWithPath: path))
     }
