@@ -39,7 +39,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
-        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
     ],
     targets: [
         // 0: C at the edge
@@ -51,6 +51,7 @@ let package = Package(
         .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .target(name: "CKernels"),
+        .target(name: "CFunctionsLibrary"),
         // 1: numbers, pictures, vocabulary, the system
         room("Processes"),
         room("Hashing", ["CCrypto"]),
@@ -67,7 +68,7 @@ let package = Package(
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing"]),
         .target(
-            name: "Cluster", dependencies: ["Segmentation", "Redis"], resources: [.embedInCode("Resources/kirie.lua")],
+            name: "Cluster", dependencies: ["CFunctionsLibrary", "Segmentation", "Redis"], exclude: ["Resources"],
             swiftSettings: settings),
         // 5: what services say of themselves
         room("Telemetry", [logging, coreMetrics, lifecycle, hummingbird]),

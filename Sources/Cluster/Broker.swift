@@ -40,9 +40,14 @@ public struct Broker: Sendable {
         do {
             _ = try await redis.send(
                 RedisCommand("HSETNX", .string(keys.cluster), "partitions", .integer(partitions), repetition: .safe))
-            count = try await redis.fields(keys.cluster, ["partitions"])[0].flatMap { Int($0.string) } ?? partitions
-        } catch {
+            let stored = try await redis.fields(keys.cluster, ["partitions"])[0]
+            count = try Self.partitionCount(stored?.string ?? "\(partitions)", keys, redis)
+        } catch let error as ClusterError {
+            throw error
+        } catch let error as RedisError {
             throw ClusterError(error)
+        } catch {
+            throw .unexpectedReply(function: "HGET", expected: "how many partitions there are")
         }
         let broker = Broker(redis: redis, keys: keys, partitionCount: count)
         _ = try await broker.callAll(
@@ -50,6 +55,22 @@ public struct Broker: Sendable {
                 .call("kirie_prepare", keys: [keys.prefix($0)], [.integer(count)], repetition: .safe)
             })
         return broker
+    }
+
+    /// How many partitions a cluster may have.
+    public static let partitionBounds = 1...16_384
+
+    /// The number of partitions as it is stored.
+    static func partitionCount(
+        _ text: String, _ keys: ClusterKeys, _ redis: RedisClient
+    ) throws(ClusterError) -> Int {
+        guard let count = Int(text), partitionBounds.contains(count) else {
+            throw .badSetting(
+                name: "\(keys.cluster) partitions", found: String(text.prefix(40)),
+                allowed: "a number from \(partitionBounds.lowerBound) to \(partitionBounds.upperBound)",
+                server: "\(redis.url)")
+        }
+        return count
     }
 
     /// All partitions.
@@ -76,8 +97,10 @@ public struct Broker: Sendable {
     /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)``.
     @discardableResult
     public func putImage(_ image: ImageDigest, _ bytes: RedisArgument) async throws(ClusterError) -> Bool {
-        let reply = try await call(
-            "kirie_image", in: partition(of: image), [.string(image.hexadecimal), bytes], repetition: .safe)
+        let reply = try await makingRoom(for: partition(of: image)) { () throws(ClusterError) in
+            try await call(
+                "kirie_image", in: partition(of: image), [.string(image.hexadecimal), bytes], repetition: .safe)
+        }
         return reply.integer == 1
     }
 

@@ -15,9 +15,8 @@ extension Broker {
         }
         let partitions: RedisBytes?
         do { partitions = try await redis.fields(keys.cluster, ["partitions"])[0] } catch { throw ClusterError(error) }
-        guard let count = partitions.flatMap({ Int($0.string) }), (1...16_384).contains(count) else {
-            throw .notSetUp(server: "\(redis.url)", namespace: keys.namespace)
-        }
+        guard let partitions else { throw .notSetUp(server: "\(redis.url)", namespace: keys.namespace) }
+        let count = try Broker.partitionCount(partitions.string, keys, redis)
         return Broker(redis: redis, keys: keys, partitionCount: count)
     }
 }

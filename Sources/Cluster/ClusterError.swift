@@ -1,7 +1,7 @@
 public import Redis
 
 /// Why the cluster did not do what it was asked to.
-public enum ClusterError: Error, Sendable {
+public enum ClusterError: TransientError, Sendable {
     /// Redis could not be reached, or refused.
     case redis(RedisError)
     /// The lane, the images or the results are at their limit, or Redis is out of memory or of disk; nothing was accepted.
@@ -10,6 +10,10 @@ public enum ClusterError: Error, Sendable {
     case noImage(reason: String)
     /// A job that no cluster can accept.
     case badJob(reason: String)
+    /// The id is that of another job, which has not ended or has a result.
+    case conflict(reason: String)
+    /// A setting of the cluster, as it is stored, makes no sense.
+    case badSetting(name: String, found: String, allowed: String, server: String)
     /// Redis would evict queues.
     case memoryPolicy(found: String, server: String)
     /// Redis is older than 7.0 and has no functions.
@@ -37,14 +41,35 @@ public enum ClusterError: Error, Sendable {
         case "BACKPRESSURE":
             self = .backpressure(reason: reason, retryAfter: Self.retryAfter(reason))
         case "OOM":
-            self = .backpressure(reason: "Redis has reached its maxmemory", retryAfter: .seconds(5))
+            self = .backpressure(reason: Self.outOfMemory, retryAfter: .seconds(5))
         case "MISCONF":
             self = .backpressure(reason: "Redis cannot write to its disk (\(reason))", retryAfter: .seconds(10))
+        case "READONLY", "MASTERDOWN":
+            self = .backpressure(reason: "Redis is a replica and takes no writes", retryAfter: .seconds(5))
+        case "LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS":
+            self = .backpressure(reason: "Redis cannot serve now (\(refusal.message))", retryAfter: .seconds(2))
+        case "CONFLICT": self = .conflict(reason: reason)
         case "NOIMAGE": self = .noImage(reason: reason)
         case "BADJOB", "BADCALL": self = .badJob(reason: reason)
         default: return nil
         }
     }
+
+    /// Whether time mends it and nothing is wrong with what was asked: the cluster is full, or Redis is away or cannot serve.
+    public var isTransient: Bool {
+        switch self {
+        case .backpressure: true
+        case .redis(let error): error.isTransient
+        default: false
+        }
+    }
+
+    /// Whether Redis has no memory left.
+    var isOutOfMemory: Bool {
+        if case .backpressure(Self.outOfMemory, _) = self { true } else { false }
+    }
+
+    private static let outOfMemory = "Redis has reached its maxmemory"
 
     /// The number in `… retry after <n> ms`; a second where there is none.
     private static func retryAfter(_ reason: String) -> Duration {
@@ -64,6 +89,9 @@ extension ClusterError: CustomStringConvertible {
         case .backpressure(let reason, let wait): "the cluster is full: \(reason); come back after \(wait)"
         case .noImage(let reason): "the image is not in the cluster: \(reason)"
         case .badJob(let reason): "the job was refused: \(reason)"
+        case .conflict(let reason): "the id is taken: \(reason)"
+        case .badSetting(let name, let found, let allowed, let server):
+            "\(server) has \(name) = \(found), which makes no sense; it takes \(allowed). Who wrote that? Correct it there"
         case .memoryPolicy(let found, let server):
             "\(server) has maxmemory-policy \(found), under which it would throw away queued jobs; "
                 + "set it to volatile-lru or noeviction (CONFIG SET maxmemory-policy volatile-lru)"

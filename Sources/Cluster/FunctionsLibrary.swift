@@ -1,3 +1,4 @@
+internal import CFunctionsLibrary
 public import Redis
 
 /// The cluster's protocol as it is loaded into Redis: `Resources/kirie.lua`.
@@ -8,21 +9,16 @@ public struct FunctionsLibrary: Sendable, Hashable {
     public let revision: Int
 
     /// What this program was built with.
-    public static let own = FunctionsLibrary(protocolNumber: 1, revision: 4)
+    public static let own = FunctionsLibrary(protocolNumber: 1, revision: 5)
 
     /// The library's source.
-    public static var source: String { String(decoding: PackageResources.kirie_lua, as: UTF8.self) }
+    public static var source: String { String(cString: kirie_functions_library()) }
 
     /// The library in Redis; nil where none is loaded.
     public static func loaded(in redis: RedisClient) async throws(ClusterError) -> FunctionsLibrary? {
         do {
             let replies = try await redis.sendToEveryPrimary(.callReadOnly("kirie_version", keys: []))
-            let found = replies.compactMap { reply -> FunctionsLibrary? in
-                guard let parts = reply.array, parts.count == 2, let number = parts[0].integer,
-                    let revision = parts[1].integer
-                else { return nil }
-                return FunctionsLibrary(protocolNumber: number, revision: revision)
-            }
+            let found = replies.compactMap { FunctionsLibrary($0) }
             return found.min { ($0.protocolNumber, $0.revision) < ($1.protocolNumber, $1.revision) }
         } catch {
             if case .server(let refusal, _) = error, refusal.message.contains("Function not found") { return nil }
@@ -31,19 +27,36 @@ public struct FunctionsLibrary: Sendable, Hashable {
     }
 
     /// Sees to it that Redis can be worked with: its version, its memory policy, and this library or a newer one of the
-    /// same protocol on every primary.
+    /// same protocol on every primary. Each primary is looked at for itself, and a newer library is never replaced.
     ///
     /// - Throws: ``ClusterError/memoryPolicy(found:server:)``, ``ClusterError/serverTooOld(found:)``,
     ///   ``ClusterError/otherProtocol(found:expected:)``.
     public static func ensure(in redis: RedisClient) async throws(ClusterError) {
         try await checkServer(redis)
-        if let found = try await loaded(in: redis) {
-            guard found.protocolNumber <= own.protocolNumber else {
-                throw .otherProtocol(found: found.protocolNumber, expected: own.protocolNumber)
+        do throws(RedisError) {
+            try await redis.loadFunctions(source, asking: .callReadOnly("kirie_version", keys: [])) { reply in
+                guard let found = FunctionsLibrary(reply) else { return true }
+                return (found.protocolNumber, found.revision) < (own.protocolNumber, own.revision)
             }
-            if found.protocolNumber == own.protocolNumber, found.revision >= own.revision { return }
+        } catch {
+            throw ClusterError(error)
         }
-        do { try await redis.loadFunctions(source) } catch { throw ClusterError(error) }
+        // What is there now is this library or one that speaks more.
+        if let found = try await loaded(in: redis), found.protocolNumber != own.protocolNumber {
+            throw .otherProtocol(found: found.protocolNumber, expected: own.protocolNumber)
+        }
+    }
+
+    init(protocolNumber: Int, revision: Int) {
+        self.protocolNumber = protocolNumber
+        self.revision = revision
+    }
+
+    /// Takes the reply of `kirie_version`; nil where it is none.
+    private init?(_ reply: RedisValue) {
+        guard let parts = reply.array, parts.count == 2, let number = parts[0].integer, let revision = parts[1].integer
+        else { return nil }
+        self.init(protocolNumber: number, revision: revision)
     }
 
     /// Under `allkeys-*` Redis evicts whatever it likes, queues and jobs too.

@@ -1,4 +1,5 @@
 import Redis
+public import Segmentation
 
 /// What a call of the janitor found to do in a partition.
 public struct Housekeeping: Sendable, Hashable {
@@ -104,6 +105,17 @@ extension Broker {
             }
         }
         return removed
+    }
+
+    /// How much the workers of a stage and model have to do: encodes, or jobs, that wait (in line, set aside, or in a pause)
+    /// or are in work, in both lanes. The number to scale by; O(partitions), and true when jobs are cancelled or expire.
+    public func demand(_ stage: Stage, model: ModelIdentifier) async throws(ClusterError) -> Int {
+        let replies = try await callAll(
+            partitions.map {
+                .callReadOnly(
+                    "kirie_demand", keys: [keys.prefix($0)], [.string(stage.rawValue), .string(model.text)])
+            })
+        return replies.reduce(0) { $0 + ($1.integer ?? 0) }
     }
 
     /// What there is to watch, a reply of bounded size from each partition.

@@ -145,12 +145,15 @@ public enum Completion: Sendable, Hashable {
     case lost
     /// There is no such job, or no longer.
     case unknown
+    /// There is no room for the result now: renew the lease, and complete the job again later.
+    case full
 
     init?(_ reply: RedisValue) {
         guard let parts = reply.array, parts.count == 2, let changed = parts[0].integer, let word = parts[1].string
         else { return nil }
         switch (changed, word) {
-        case (1, _): self = .done
+        case (1, "done"): self = .done
+        case (_, "full"): self = .full
         case (_, "lost"): self = .lost
         case (_, "unknown"): self = .unknown
         default:

@@ -58,7 +58,8 @@ public struct LineStatistics: Sendable, Hashable {
     public var delayed = 0
     /// Under a lease.
     public var inWork = 0
-    /// What the streams' groups have not been given yet, summed; nil where Redis cannot say.
+    /// What the streams' groups have not been given yet, summed, without what was set aside for other models' workers; nil where an older
+    /// library cannot say.
     public var lag: Int? = 0
     /// Batches that the groups were given and that are not acknowledged.
     public var pending = 0
@@ -83,6 +84,8 @@ public struct QueueStatistics: Sendable, Hashable {
     public private(set) var totals: [String: Int] = [:]
     /// How long the oldest encode that was asked for has been waited for.
     public private(set) var oldestParked: Duration = .zero
+    /// What the workers of a stage and model have to do, models without any left out; see ``Broker/demand(_:model:)``.
+    public private(set) var demand: [Stage: [String: Int]] = [:]
 
     /// Sums up the replies of the partitions.
     package init(partitions: [[String: String]]) {
@@ -121,6 +124,9 @@ public struct QueueStatistics: Sendable, Hashable {
             case "encode_service": change(.encode, lane) { $0.service.add(number, to: bucket) }
             default: break
             }
+        case ("demand", 3...):
+            guard let stage = Stage(rawValue: words[1]) else { return }
+            demand[stage, default: [:]][words[2...].joined(separator: ":"), default: 0] += number
         case ("lag", 3):
             change(words) { line in line.lag = line.lag.flatMap { sum in Int(text).map { sum + $0 } } }
         case ("pending", 3): change(words) { $0.pending += number }

@@ -20,13 +20,13 @@ public protocol WorkSource: Sendable {
     ///
     /// Each slot of a ``WorkLoop`` has a thread of its own and runs this there, outside Swift's cooperative pool: it may
     /// compute as long as it likes.
-    func perform(_ work: Work) async throws(ClusterError)
+    func perform(_ work: Work) async throws
 }
 
 /// What became of a picture.
 public enum EncodeOutcome: Sendable {
-    /// The embedding's record.
-    case embedding(RedisBytes)
+    /// The embedding's record, and after what time it goes unless memory was short before.
+    case embedding(RedisBytes, expiry: Duration)
     /// It cannot be encoded: the picture is to blame, and every job on it fails with the reason.
     case unusable(reason: String)
     /// It was not encoded this time, for a reason that may pass.
@@ -47,20 +47,20 @@ public struct EncodeSource: WorkSource {
     /// What the embeddings are for.
     public let model: ModelIdentifier
     private let broker: Broker
-    private let expiry: Duration
+    private let outage: Outage
     private let encode: Encode
 
     /// Work of the encode lines.
     ///
-    /// - Parameter expiry: of the embeddings.
+    /// - Parameter onWait: told of each fault of Redis that is waited out with a picture in hand: for logs.
     public init(
-        _ broker: Broker, worker: String, model: ModelIdentifier, expiry: Duration = .seconds(86_400),
-        encode: @escaping Encode
+        _ broker: Broker, worker: String, model: ModelIdentifier,
+        onWait: @escaping @Sendable (any Error) -> Void = { _ in }, encode: @escaping Encode
     ) {
         self.broker = broker
         self.worker = worker
         self.model = model
-        self.expiry = expiry
+        outage = Outage(onWait: onWait)
         self.encode = encode
     }
 
@@ -79,28 +79,15 @@ public struct EncodeSource: WorkSource {
     /// The one lease.
     public func leases(of work: EncodeLease) -> [LeaseName] { [LeaseName(work)] }
 
-    /// Encodes, and publishes the embedding.
-    public func perform(_ work: EncodeLease) async throws(ClusterError) {
-        switch await encode(work) {
-        case .embedding(let record): try await publish(record, work)
-        case .unusable(let reason): try await broker.fail(LeaseName(work), mayPass: false, reason: reason)
-        case .faulty(let reason): try await broker.fail(LeaseName(work), mayPass: true, reason: reason)
-        case .abandoned: try await broker.handBack([LeaseName(work)])
-        }
-    }
-
-    /// Where Redis is out of memory the embedding is offered a few times more, while the lease is being renewed.
-    private func publish(_ record: RedisBytes, _ work: EncodeLease) async throws(ClusterError) {
-        for attempt in 0..<5 {
-            do throws(ClusterError) {
-                _ = try await broker.publish(record, for: work, expiry: expiry)
-                return
-            } catch .backpressure(let reason, _) {
-                guard attempt < 4 else {
-                    try await broker.fail(LeaseName(work), mayPass: true, reason: reason)
-                    return
-                }
-                try? await Task.sleep(for: .milliseconds(100 << attempt))
+    /// Encodes, and publishes the embedding: for as long as the lease is held, whatever Redis says meanwhile.
+    public func perform(_ work: EncodeLease) async throws {
+        let outcome = await encode(work)
+        try await outage.waitOut {
+            switch outcome {
+            case .embedding(let record, let expiry): _ = try await broker.publish(record, for: work, expiry: expiry)
+            case .unusable(let reason): try await broker.fail(LeaseName(work), mayPass: false, reason: reason)
+            case .faulty(let reason): try await broker.fail(LeaseName(work), mayPass: true, reason: reason)
+            case .abandoned: try await broker.handBack([LeaseName(work)])
             }
         }
     }
@@ -139,13 +126,20 @@ public struct DecodeSource: WorkSource {
     public let model: ModelIdentifier
     private let broker: Broker
     private let batch: Int
+    private let outage: Outage
     private let decode: Decode
 
     /// Work of the decode lines.
     ///
-    /// - Parameter batch: how many jobs on one picture are taken together at most, 1 to 256.
-    public init(_ broker: Broker, worker: String, model: ModelIdentifier, batch: Int = 16, decode: @escaping Decode) {
+    /// - Parameters:
+    ///   - batch: how many jobs on one picture are taken together at most, 1 to 256.
+    ///   - onWait: told of each fault of Redis that is waited out with jobs in hand: for logs.
+    public init(
+        _ broker: Broker, worker: String, model: ModelIdentifier, batch: Int = 16,
+        onWait: @escaping @Sendable (any Error) -> Void = { _ in }, decode: @escaping Decode
+    ) {
         self.broker = broker
+        outage = Outage(onWait: onWait)
         self.worker = worker
         self.model = model
         self.batch = batch
@@ -163,21 +157,40 @@ public struct DecodeSource: WorkSource {
     /// The jobs' leases.
     public func leases(of work: PromptBatch) -> [LeaseName] { work.leases.map { LeaseName($0) } }
 
-    /// Decodes, and completes the jobs.
-    public func perform(_ work: PromptBatch) async throws(ClusterError) {
+    /// Decodes, and completes the jobs: for as long as their leases are held, whatever Redis says meanwhile.
+    public func perform(_ work: PromptBatch) async throws {
         switch await decode(work) {
-        case .missingEmbedding(let corrupt): try await broker.reportMissing(work, corrupt: corrupt)
-        case .abandoned: try await broker.handBack(leases(of: work))
+        case .missingEmbedding(let corrupt):
+            try await outage.waitOut { try await broker.reportMissing(work, corrupt: corrupt) }
+        case .abandoned: try await outage.waitOut { try await broker.handBack(leases(of: work)) }
         case .answers(let answers):
             var results: [(lease: PromptLease, result: RedisBytes)] = []
             for (lease, answer) in zip(work.leases, answers) {
                 switch answer {
                 case .result(let bytes): results.append((lease, bytes))
-                case .unusable(let reason): try await broker.fail(LeaseName(lease), mayPass: false, reason: reason)
-                case .faulty(let reason): try await broker.fail(LeaseName(lease), mayPass: true, reason: reason)
+                case .unusable(let reason): try await fail(lease, mayPass: false, reason)
+                case .faulty(let reason): try await fail(lease, mayPass: true, reason)
                 }
             }
-            if !results.isEmpty { _ = try await broker.complete(results) }
+            try await complete(results)
+        }
+    }
+
+    private func fail(_ lease: PromptLease, mayPass: Bool, _ reason: String) async throws {
+        try await outage.waitOut { try await broker.fail(LeaseName(lease), mayPass: mayPass, reason: reason) }
+    }
+
+    /// Results for which there is no room stay here until older ones have gone.
+    private func complete(_ results: [(lease: PromptLease, result: RedisBytes)]) async throws {
+        var left = results
+        try await outage.waitOut {
+            if left.isEmpty { return }
+            let outcomes = try await broker.complete(left)
+            left = zip(left, outcomes).filter { $0.1 == .full }.map(\.0)
+            if !left.isEmpty {
+                throw ClusterError.backpressure(
+                    reason: "there is no room for the results of \(left.count) jobs (result_bytes)", retryAfter: .seconds(1))
+            }
         }
     }
 }

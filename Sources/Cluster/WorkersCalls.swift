@@ -109,17 +109,20 @@ extension Broker {
     /// - Parameters:
     ///   - record: the embedding's record, or a short mark where embeddings are kept in another Redis.
     ///   - expiry: after which it goes unless memory was short before.
-    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` when Redis is out of memory: renew, and try again.
+    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` when Redis is out of memory and nothing in it can go:
+    ///   renew, and try again.
     public func publish(
         _ record: RedisBytes, for lease: EncodeLease, expiry: Duration
     ) async throws(ClusterError) -> Bool {
-        let reply = try await call(
-            "kirie_ready", in: lease.partition,
-            [
-                .string(lease.key.description), .string(lease.token), .integer(max(1, expiry.milliseconds)),
-                .bytes(record),
-            ],
-            repetition: .safe)
+        let arguments: [RedisArgument] = [
+            .string(lease.key.description), .string(lease.token), .integer(max(1, expiry.milliseconds)),
+            .bytes(record),
+        ]
+        let reply = try await makingRoom(for: lease.partition) { () throws(ClusterError) in
+            try await call("kirie_ready", in: lease.partition, arguments, repetition: .safe)
+        } whenFull: { () throws(ClusterError) in
+            try await call("kirie_ready_full", in: lease.partition, arguments, repetition: .safe)
+        }
         guard let parts = reply.array, parts.count == 3, let word = parts[0].string, var left = parts[2].integer else {
             throw .unexpectedReply(function: "kirie_ready", expected: "how many jobs were released")
         }
@@ -144,8 +147,22 @@ extension Broker {
     }
 
     /// Ends jobs with their results.
+    ///
+    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` when Redis is out of memory and nothing in it can go;
+    ///   some of the jobs may have ended, and to end them again changes nothing.
     public func complete(
         _ results: [(lease: PromptLease, result: RedisBytes)]
+    ) async throws(ClusterError) -> [Completion] {
+        guard let partition = results.first?.lease.reference.partition else { return [] }
+        return try await makingRoom(for: partition) { () throws(ClusterError) in
+            try await complete(results, by: "kirie_complete")
+        } whenFull: { () throws(ClusterError) in
+            try await complete(results, by: "kirie_complete_full")
+        }
+    }
+
+    private func complete(
+        _ results: [(lease: PromptLease, result: RedisBytes)], by function: String
     ) async throws(ClusterError) -> [Completion] {
         var commands: [RedisCommand] = []
         var places: [[Int]] = []
@@ -155,7 +172,7 @@ extension Broker {
                     let (lease, result) = results[index]
                     return [.string(lease.reference.id), .string(lease.token), .bytes(result)]
                 }
-                commands.append(.call("kirie_complete", keys: [keys.prefix(partition)], arguments, repetition: .safe))
+                commands.append(.call(function, keys: [keys.prefix(partition)], arguments, repetition: .safe))
                 places.append(chunk)
             }
         }
@@ -164,7 +181,7 @@ extension Broker {
         for (reply, chunk) in zip(replies, places) {
             for (item, index) in zip(reply.array ?? [], chunk) { answers[index] = item }
         }
-        return try read(answers, "kirie_complete", "what became of each job", Completion.init)
+        return try read(answers, function, "what became of each job", Completion.init)
     }
 
     /// Ends, or tries again, work that could not be done.

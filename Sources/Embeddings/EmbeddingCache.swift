@@ -26,11 +26,19 @@ public protocol EmbeddingCache: Sendable {
 }
 
 /// Why a cache did not do what it was asked; an embedding that is absent is no error.
-public enum EmbeddingCacheError: Error, Sendable, Hashable, CustomStringConvertible {
+public enum EmbeddingCacheError: TransientError, Sendable, Hashable, CustomStringConvertible {
     /// Redis did not answer or refused.
     case redis(RedisError)
     /// There is no room, and nothing may be evicted to make it.
     case full(bytes: Int)
+
+    /// Whether time mends it: Redis is away, cannot serve or is full.
+    public var isTransient: Bool {
+        switch self {
+        case .redis(let error): error.isTransient
+        case .full: true
+        }
+    }
 
     /// What happened and what to do.
     public var description: String {

@@ -60,14 +60,45 @@ public struct RedisEmbeddingCache: EmbeddingCache {
     }
 
     /// Keeps a record under its own key for a time, by one SET.
+    ///
+    /// A Redis that evicts nothing by itself (`noeviction`) has the embeddings dropped that were not used for the longest
+    /// time, until there is room.
     public func store(_ record: EmbeddingRecord, timeToLive: Duration) async throws(EmbeddingCacheError) {
         let name = redisKey(record.key)
-        do throws(RedisError) {
-            try await redis.set(name, .bytes(record.redisBytes), expiry: timeToLive)
-        } catch {
-            throw error.serverCode == "OOM" ? .full(bytes: record.byteCount) : .redis(error)
+        while true {
+            do throws(RedisError) {
+                try await redis.set(name, .bytes(record.redisBytes), expiry: timeToLive)
+                break
+            } catch {
+                guard error.serverCode == "OOM" else { throw .redis(error) }
+                guard try await dropIdle() > 0 else { throw .full(bytes: record.byteCount) }
+            }
         }
         await noteStored(record)
+    }
+
+    /// Drops some embeddings; returns how many.
+    ///
+    /// As Redis's own eviction does, it looks at keys drawn by chance and takes those that were idle for the longest time
+    /// (<https://redis.io/docs/latest/develop/reference/eviction/#apx-lru>).
+    private func dropIdle() async throws(EmbeddingCacheError) -> Int {
+        try await asking { redis throws(RedisError) in
+            var names: Set<String> = []
+            for _ in 0..<32 {
+                let drawn = try await redis.sendToEveryPrimary(RedisCommand("RANDOMKEY")).compactMap(\.string)
+                names.formUnion(drawn.filter { isEmbedding($0) })
+            }
+            let drawn = Array(names)
+            let replies = try await redis.pipeline(drawn.map { RedisCommand("OBJECT", "IDLETIME", .string($0)) })
+            let byIdleness = zip(drawn, replies).sorted { $0.1.integer ?? .max > $1.1.integer ?? .max }.map(\.0)
+            var dropped = 0
+            for name in byIdleness.prefix(max(1, drawn.count / 4)) { dropped += try await redis.remove([name]) }
+            return dropped
+        }
+    }
+
+    private func isEmbedding(_ name: String) -> Bool {
+        name.hasPrefix("\(namespace):{") && name.contains("}:embedding:")
     }
 
     /// Counts a record that somebody published under ``redisKey(_:)`` by other means than ``store(_:timeToLive:)``, such

@@ -173,7 +173,7 @@ public final class RedisClient: Sendable {
             channels: channels, patterns: [], through: RedisDialer(url: node.url, configuration: configuration), hear)
     }
 
-    private var primaries: [RedisNode] {
+    var primaries: [RedisNode] {
         switch topology {
         case .single(let node): [node]
         case .cluster(let router): router.primaries

@@ -1,7 +1,7 @@
 /// Why a command has no answer.
 ///
 /// No message carries an argument or a password; `server` is the address without them.
-public enum RedisError: Error, Sendable, Hashable {
+public enum RedisError: TransientError, Sendable, Hashable {
     /// No connection came about within the client's patience.
     case cannotConnect(server: String, reason: String)
     /// The server refused the user or the password, or wants one.
@@ -45,6 +45,16 @@ public enum RedisError: Error, Sendable, Hashable {
         }
     }
 
+    /// Whether time mends it: the connection, a cluster that rearranges itself, or a server that cannot do its work now,
+    /// such as one that is full, loading, or a replica. Nothing is wrong with the command.
+    public var isTransient: Bool {
+        switch self {
+        case .overloaded, .clusterUnavailable: true
+        case .server(let error, _): error.isTransient
+        default: isConnectionFailure
+        }
+    }
+
     /// The first word of the server's error, such as `WRONGTYPE`; nil for errors that did not come from it.
     public var serverCode: String? {
         if case .server(let error, _) = self { error.code } else { nil }
@@ -78,8 +88,14 @@ extension RedisError: CustomStringConvertible {
     }
 }
 
+/// An error that time may mend.
+public protocol TransientError: Error {
+    /// Whether time mends it, and nothing is wrong with what was asked.
+    var isTransient: Bool { get }
+}
+
 /// An error that the server sent as its answer.
-public struct RedisServerError: Error, Sendable, Hashable, CustomStringConvertible {
+public struct RedisServerError: TransientError, Sendable, Hashable, CustomStringConvertible {
     /// The first word, such as `ERR`, `WRONGTYPE`, `OOM` or a word of a function's own.
     public let code: String
     /// The whole text, the code included, without what the server quotes of the arguments.
@@ -95,4 +111,12 @@ public struct RedisServerError: Error, Sendable, Hashable, CustomStringConvertib
 
     /// The message.
     public var description: String { message }
+
+    /// Whether the server says that it cannot do its work now, whatever the command is.
+    public var isTransient: Bool { Self.passing.contains(code) }
+
+    /// <https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>; the words are those of `server.c`.
+    private static let passing: Set<String> = [
+        "OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN",
+    ]
 }

@@ -1,9 +1,39 @@
 /// Redis Functions: <https://redis.io/docs/latest/develop/programmability/functions-intro/>.
 extension RedisClient {
-    /// Loads a library on every primary, in the place of an older one of that name.
+    /// Loads a library on every primary, in the place of one of that name.
     public func loadFunctions(_ source: String) async throws(RedisError) {
         _ = try await sendToEveryPrimary(
             RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(source), repetition: .safe))
+    }
+
+    /// Loads a library on each primary that lacks it.
+    ///
+    /// Redis knows no "replace if newer". Where there is none, it is loaded in a way that fails if another program was
+    /// faster, and then what that program loaded is asked about.
+    ///
+    /// - Parameters:
+    ///   - question: which version is there; an error where there is none.
+    ///   - isOlder: whether the answer is that of a library that is to be replaced.
+    public func loadFunctions(
+        _ source: String, asking question: RedisCommand, isOlder: (RedisValue) -> Bool
+    ) async throws(RedisError) {
+        for node in primaries {
+            for attempt in 0... {
+                let answer = try await node.send(question)
+                var load = RedisCommand("FUNCTION", "LOAD", .string(source))
+                if answer.error == nil {
+                    guard isOlder(answer) else { break }
+                    load = RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(source), repetition: .safe)
+                } else if let error = answer.error, !error.message.contains("Function not found") {
+                    throw .server(error, command: question.name)
+                }
+                let reply = try await node.send(load)
+                guard let error = reply.error else { break }
+                guard attempt < 3, error.message.contains("already exists") else {
+                    throw .server(error, command: load.name)
+                }
+            }
+        }
     }
 
     /// Calls a function of a loaded library.

@@ -14,7 +14,8 @@ public struct EmbeddingShelf: Sendable {
     /// Whether embeddings are kept in another Redis than the jobs.
     public let isElsewhere: Bool
     private let cache: RedisEmbeddingCache
-    private let timeToLive: Duration
+    /// After which an embedding goes, in both places where it is known: the one value there is.
+    public let timeToLive: Duration
 
     /// The shelf of a cluster.
     ///

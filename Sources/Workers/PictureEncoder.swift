@@ -16,6 +16,7 @@ public struct PictureEncoder: Sendable {
     private let pool: ThreadPool
     private let threads: ComputeThreads
     private let sharedFolder: String?
+    private let outage: Outage
 
     /// An encoder of pictures.
     ///
@@ -25,10 +26,12 @@ public struct PictureEncoder: Sendable {
     ///   - pool: the threads that share one encode.
     ///   - concurrency: encodes at a time.
     ///   - sharedFolder: below which lie images that were submitted as `ref:` and a path.
+    ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
         _ broker: Broker, encoder: SamEncoder, fingerprint: [UInt8], precision: EmbeddingPrecision,
         shelf: EmbeddingShelf,
-        pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil
+        pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil,
+        onWait: @escaping @Sendable (any Error) -> Void = { _ in }
     ) {
         self.broker = broker
         self.encoder = encoder
@@ -37,6 +40,7 @@ public struct PictureEncoder: Sendable {
         self.shelf = shelf
         self.pool = pool
         self.sharedFolder = sharedFolder
+        outage = Outage(onWait: onWait)
         threads = ComputeThreads(count: concurrency)
     }
 
@@ -52,7 +56,7 @@ public struct PictureEncoder: Sendable {
 
     private func outcome(_ lease: EncodeLease) async -> EncodeOutcome {
         do {
-            guard let bytes = try await broker.image(lease.key.image) else {
+            guard let bytes = try await outage.waitOut({ try await broker.image(lease.key.image) }) else {
                 return .unusable(
                     reason: "the image is no longer in the cluster: store it again, then submit the job again")
             }
@@ -60,11 +64,17 @@ public struct PictureEncoder: Sendable {
             let result = await threads.run { Result { try record(image) } }
             switch result {
             case nil: return .abandoned
-            case .success(let record): return .embedding(try await shelf.put(record))
+            case .success(let record):
+                let published = try await outage.waitOut {
+                    try await shelf.put(record)
+                }
+                return .embedding(published, expiry: shelf.timeToLive)
             case .failure(let error as UnusableImage): return .unusable(reason: error.reason)
             case .failure(let error as ImageError): return .unusable(reason: "\(error)")
             case .failure(let error): return .faulty(reason: "\(error)")
             }
+        } catch is CancellationError {
+            return .abandoned
         } catch {
             return .faulty(reason: "\(error)")
         }

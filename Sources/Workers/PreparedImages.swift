@@ -20,12 +20,20 @@ final class PreparedImages: Sendable {
 
     private struct State: Sendable {
         var images: LeastRecentlyUsed<EmbeddingKey, SamDecoder.PreparedImage>
-        var loading: [EmbeddingKey: Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>] = [:]
+        var loading: [EmbeddingKey: Loading] = [:]
     }
 
     /// An embedding that could not be fetched, or cannot be used.
     struct Unavailable: Error, Sendable {
         let reason: String
+        /// Whether it was given up because all who asked for it lost their leases.
+        var isAbandoned = false
+    }
+
+    /// An image on its way, and how many batches wait for it: when the last of them is stopped, it is.
+    private struct Loading: Sendable {
+        let task: Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>
+        var waiting: Int
     }
 
     /// Guards the images and those that are on their way.
@@ -49,25 +57,45 @@ final class PreparedImages: Sendable {
     func image(
         for key: EmbeddingKey
     ) async throws(Unavailable) -> (image: SamDecoder.PreparedImage?, outcome: Outcome) {
-        let (held, loading): (SamDecoder.PreparedImage?, Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>?) =
+        let (held, task): (SamDecoder.PreparedImage?, Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>?) =
             state.withLock { state in
                 if let held = state.images.value(for: key) { return (held, nil) }
-                if let loading = state.loading[key] { return (nil, loading) }
+                if let loading = state.loading[key] {
+                    state.loading[key]?.waiting += 1
+                    return (nil, loading.task)
+                }
                 let task = Task { await self.fetch(key) }
-                state.loading[key] = task
+                state.loading[key] = Loading(task: task, waiting: 1)
                 return (nil, task)
             }
         if let held { return (held, .hit) }
-        guard let loading else { return (nil, .missing) }
-        let image = try await loading.value.get()
+        guard let task else { return (nil, .missing) }
+        let image = try await withTaskCancellationHandler {
+            await task.value
+        } onCancel: {
+            leave(key, task)
+        }.get()
         return (image, image == nil ? .missing : .fetched)
+    }
+
+    /// A batch that waits for an image is stopped.
+    private func leave(_ key: EmbeddingKey, _ task: Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>) {
+        state.withLock { state in
+            guard let loading = state.loading[key], loading.task == task else { return }
+            state.loading[key]?.waiting -= 1
+            if loading.waiting <= 1 {
+                // Whoever comes now starts anew.
+                state.loading[key] = nil
+                task.cancel()
+            }
+        }
     }
 
     private func fetch(_ key: EmbeddingKey) async -> Result<SamDecoder.PreparedImage?, Unavailable> {
         let result: Result<SamDecoder.PreparedImage?, Unavailable>
         do throws(Unavailable) { result = .success(try await load(key)) } catch { result = .failure(error) }
         state.withLock { state in
-            state.loading[key] = nil
+            if !Task.isCancelled { state.loading[key] = nil }
             if case .success(let image?) = result { state.images.insert(image, for: key, cost: image.byteCount) }
         }
         return result

@@ -30,10 +30,12 @@ public struct PromptDecoder: Sendable {
     ///   - precision: how embeddings are stored.
     ///   - byteLimit: what images may take in memory.
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
+    ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
         decoder: SamDecoder, modelName: String, precision: EmbeddingPrecision, shelf: EmbeddingShelf, pool: ThreadPool,
-        concurrency: Int, byteLimit: Int
+        concurrency: Int, byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in }
     ) {
+        let outage = Outage(onWait: onWait)
         self.decoder = decoder
         self.modelName = modelName
         self.precision = precision
@@ -44,7 +46,13 @@ public struct PromptDecoder: Sendable {
         let threads = ComputeThreads(count: concurrency)
         images = PreparedImages(byteLimit: byteLimit) { key throws(PreparedImages.Unavailable) in
             let record: EmbeddingRecord?
-            do { record = try await shelf.record(for: key) } catch {
+            do {
+                record = try await outage.waitOut {
+                    try await shelf.record(for: key)
+                }
+            } catch is CancellationError {
+                throw PreparedImages.Unavailable(reason: "nobody waits for the image", isAbandoned: true)
+            } catch {
                 throw PreparedImages.Unavailable(reason: "\(error)")
             }
             guard let record else { return nil }
@@ -70,6 +78,7 @@ public struct PromptDecoder: Sendable {
         do throws(PreparedImages.Unavailable) {
             found = try await images.image(for: batch.key)
         } catch {
+            if error.isAbandoned { return .abandoned }
             for _ in batch.leases { WorkerMetrics.job("faulty") }
             return .answers(batch.leases.map { _ in .faulty(reason: error.reason) })
         }

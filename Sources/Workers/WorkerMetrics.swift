@@ -20,6 +20,8 @@ public enum WorkerMetrics {
         "kirie_owned_partitions": "Partitions that are this worker's own.",
         "kirie_heartbeat_age_seconds": "Since Redis last confirmed a heartbeat.",
         "kirie_errors_total": "Faults that the worker went on from.",
+        "kirie_waits_total": "Pauses with work in hand, because Redis could not take it.",
+        "kirie_demand": "What all workers of this role and model have to do: what waits, and what is in work.",
     ]
 
     static func encoded(_ outcome: String) {
@@ -49,6 +51,12 @@ public enum WorkerMetrics {
             }
         Counter(label: name).increment()
     }
+
+    static func demand(_ amount: Int, role: String, model: String) {
+        Gauge(label: "kirie_demand", dimensions: [("role", role), ("model", model)]).record(Double(amount))
+    }
+
+    static func waited() { Counter(label: "kirie_waits_total").increment() }
 
     static func failed() { Counter(label: "kirie_errors_total").increment() }
 

@@ -13,6 +13,7 @@ import Synchronization
 public struct WorkerService<Source: WorkSource>: Service {
     private let loop: WorkLoop<Source>
     private let registry: WorkerRegistry
+    private let demand: @Sendable () async throws -> Int
     private let heartbeat: WorkerHeartbeat
     private let report: @Sendable (inout WorkerHeartbeat) async -> Void
     private let logger: Logger
@@ -30,6 +31,7 @@ public struct WorkerService<Source: WorkSource>: Service {
         let registry = WorkerRegistry(broker)
         let (role, model, pulse) = (heartbeat.role, source.model, pulse)
         self.registry = registry
+        demand = { [stage = source.stage, model = source.model] in try await broker.demand(stage, model: model) }
         self.heartbeat = heartbeat
         self.report = report
         self.logger = logger
@@ -80,12 +82,33 @@ public struct WorkerService<Source: WorkSource>: Service {
             } catch {
                 pulse.complain(error, to: logger)
             }
+            // For autoscalers; an older library in Redis has no such function.
+            if let demand = try? await demand() {
+                WorkerMetrics.demand(demand, role: heartbeat.role.rawValue, model: heartbeat.model)
+            }
             WorkerMetrics.set("kirie_load", Double(heartbeat.load))
             WorkerMetrics.set("kirie_capacity", Double(heartbeat.capacity))
             WorkerMetrics.set("kirie_owned_partitions", Double(loop.ownedPartitions.count))
             WorkerMetrics.set("kirie_cached_images", Double(heartbeat.cachedImages))
             WorkerMetrics.set("kirie_cached_bytes", Double(heartbeat.cachedBytes))
             await pulse.pause(.seconds(2))
+        }
+    }
+}
+
+/// Logs what a worker waits out with work in its hands, the same fault at most once in five seconds.
+public final class WaitLog: Sendable {
+    private let logger: Logger
+    private let pulse = Pulse()
+
+    /// A log of no fault yet.
+    public init(_ logger: Logger) { self.logger = logger }
+
+    /// Takes a fault that will pass; see ``WorkerMetrics``.
+    public var note: @Sendable (any Error) -> Void {
+        { [self] error in
+            WorkerMetrics.waited()
+            pulse.complain(error, to: logger, as: "waiting with work in hand")
         }
     }
 }
@@ -136,7 +159,7 @@ private final class Pulse: Sendable {
     }
 
     /// Logs a fault, the same one at most once in five seconds: while Redis is away every part of the worker has it.
-    func complain(_ error: any Error, to logger: Logger) {
+    func complain(_ error: any Error, to logger: Logger, as message: Logger.Message = "went on after a fault") {
         let text = "\(error)"
         let isNew = state.withLock { state in
             let now = ContinuousClock.now
@@ -145,6 +168,6 @@ private final class Pulse: Sendable {
             state.complained = now
             return true
         }
-        if isNew { logger.warning("went on after a fault", metadata: ["error": "\(text)"]) }
+        if isNew { logger.warning(message, metadata: ["error": "\(text)"]) }
     }
 }

@@ -26,7 +26,7 @@ private struct Crew: Sendable {
             let source = EncodeSource(broker, worker: "encoder-\(number)", model: TestCluster.model) { lease in
                 tally.add("encode \(lease.key)")
                 await Task.yield()
-                return .embedding(RedisBytes("record of \(lease.key)"))
+                return .embedding(RedisBytes("record of \(lease.key)"), expiry: .seconds(600))
             }
             return WorkLoop(source, broker: broker, settings: settings, members: { ["encoder-\(number)"] })
         }

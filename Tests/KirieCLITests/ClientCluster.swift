@@ -134,7 +134,7 @@ struct ClientCluster: Sendable {
         let encoder = WorkLoop(
             EncodeSource(broker, worker: "encoder", model: Self.model) { _ in
                 encodes.add()
-                return .embedding(RedisBytes("record"))
+                return .embedding(RedisBytes("record"), expiry: .seconds(600))
             }, broker: broker, settings: settings, members: { ["encoder"] })
         let decoder = WorkLoop(
             DecodeSource(broker, worker: "decoder", model: Self.model) { batch in

@@ -13,18 +13,20 @@ CALLING
   Embedding key = <image sha256, 64 hex digits>:<model>, where <model> (at most 64 of A-Z a-z 0-9 . _ : -) names
   weights, preprocessing and dtype. Workers publish theirs in the hash kirie:models; field "default" is the usual one.
   A job id (at most 128 of A-Z a-z 0-9 . _ : @ / + -) is unique within its partition.
-  Errors are replies whose first word is a code: BADCALL (wrong arguments), BACKPRESSURE, NOIMAGE, BADJOB. Redis's own
-  OOM (maxmemory reached; only functions that free memory go on) and MISCONF (the disk is full) mean: come back later.
+  Errors are replies whose first word is a code: BADCALL (wrong arguments), BACKPRESSURE, NOIMAGE, BADJOB, CONFLICT.
+  Redis's own mean: come back later. OOM: maxmemory is reached; only functions that free memory go on, kirie_room among
+  them. MISCONF: the disk is full. READONLY, MASTERDOWN: a replica. LOADING, BUSY, CLUSTERDOWN, TRYAGAIN, NOREPLICAS. None
+  of them is a fault of a job: workers wait them out with what they hold, and no attempt is counted.
   A function checks its arguments before it writes; the work of one call is bounded, however long the queues are.
 
 ACCESS
   ACL rules hold inside a function too, so a role needs its functions, the commands below them and the keys:
     submitter  ~kirie:* &kirie:* +@read +@write +@blocking +@pubsub +@connection +@stream +time +fcall_ro
-               +fcall|kirie_submit +fcall|kirie_image +fcall|kirie_cancel +fcall|kirie_janitor
-    encoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_ready +fcall|kirie_release
-               +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor instead
-    decoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_complete +fcall|kirie_missing
-               +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor instead
+               +fcall|kirie_submit +fcall|kirie_image +fcall|kirie_cancel +fcall|kirie_janitor +fcall|kirie_room
+    encoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_ready +fcall|kirie_ready_full
+               +fcall|kirie_release +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_room instead
+    decoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_complete +fcall|kirie_complete_full
+               +fcall|kirie_missing +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_room instead
     monitor    %R~kirie:* &kirie:* +@read +@pubsub +@connection +time +fcall_ro
     operator   the submitter's, with +fcall +function +info: loads this library, changes limits
   End each rule with -@dangerous (and then +info for whom Kirie checks the server's settings). Whoever may write the
@@ -43,7 +45,9 @@ JOBS                       submit
                    ▲    return   └─────────┘
                    └── fail (retryable): after a backoff; lease ran out: at once
   cancelled and expired are reached from each state that is not terminal. Terminal states never change, except that
-  kirie_dead_retry brings a dead job back. Results, jobs and their lists end "retention_ms" after the job did.
+  kirie_dead_retry brings a dead job back, and that an id without a result may be submitted anew. Results, jobs and their
+  lists end "retention_ms" after the job did. A lease that ran out counts as an attempt until its holder is heard of again
+  (renew, complete, fail, return): whoever only lost the connection was not killed by what it held.
 
 FLIGHTS (one encode per embedding key: single flight)
      first job on a key ──▶ queued ── take ──▶ in_work ── ready ──▶ gone; parked jobs go to their decode lines
@@ -53,13 +57,14 @@ FLIGHTS (one encode per embedding key: single flight)
 
 LINES AND TICKETS
   The lines are streams with consumer groups, so that XINFO, XPENDING and autoscalers understand them. An entry is a
-  ticket: {job, try} on decode lines, {key, try} on encode lines. A job on its first try also stands in the list
-  ready:<lane>:<key>; a decode ticket with try = 0 is good for the next jobs of that image, up to the batch size, so
-  the tickets of those that went along are found empty later and dropped. A job that failed before is taken alone (its
-  ticket names it, try > 0): a job that kills its worker drags no other along. Tickets of cancelled jobs are dropped
-  when they are reached; nothing is ever searched for. Hence: lag >= jobs in line; pending = batches in work.
+  ticket: {job, try} on decode lines, {key, try} on encode lines. Each job in line and each encode in line has exactly one,
+  and its hash names it; whatever leaves the line, by a take, a cancel or its deadline, takes its ticket along. A job on its
+  first try also stands in the sorted set ready:<lane>:<key>: a decode ticket with try = 0 brings the next jobs of that
+  image along, up to the batch size; the batch keeps that one ticket, and those of the others go. A job that failed before is
+  taken alone (try > 0): a job that kills its worker drags no other along. Hence: XLEN = jobs in line + batches in work.
   A worker that serves only some model puts the tickets of others aside, on <line>:<model>, where their own workers
-  look first. An entry that is no ticket (written by hand) goes to the dead letters.
+  look first. An entry that is no ticket (written by hand) goes to the dead letters. kirie_demand says for each model how
+  much there is to do, wherever the tickets stand.
 
 WHICH LANE FIRST
   Interactive before bulk; but after "streak" (8) interactive takes in a row while bulk waited, one take is bulk's. So
@@ -83,41 +88,48 @@ WAKING
 KEYS, each behind the prefix
   encode:<lane>, decode:<lane>   streams, groups "encoders" and "decoders"; lane = interactive | bulk
   image:<sha>                    the file's bytes; has a TTL only while no unfinished job needs it, nor did just now
-  embedding:<key>                the record, always with a TTL: the one thing that may be evicted
+  embedding:<key>                the record, with a TTL: what may be evicted. Without one while it is pinned
   job:<id>                       hash: state, lane, image, model, attempts, submitted, started, finished, error, …
   line:<id>                      the job line (JSON), until the job ended
   result:<id>, done:<id>         the result; the list to block on
   reply:<client>                 list, the last 100,000 endings of that client's jobs
-  waiting:<key>                  list of the jobs parked until that embedding is there
+  waiting:<key>                  zset of the jobs parked until that embedding is there, in the order in which they came
   flight:<key>, flights          hash of the running encode; zset of keys by start
-  ready:<lane>:<key>             list of jobs in line on one image
+  ready:<lane>:<key>             zset of jobs in line on one image on their first try, in that order
   leases, delayed                zsets by lease clock: d:<job>, e:<key> (and r:<key>: a release to be continued)
   deadlines, ends                zsets by TIME in ms: when a job expires; when what is left of it is removed (j:, l:),
                                  and when an image gets its TTL unless a job needs it by then (i:)
-  refs                           hash: unfinished jobs per image, 0 for one in its grace; and b:<sha> its bytes
+  refs                           hash: unfinished jobs per image, 0 for one in its grace; and b:<sha> its bytes; and
+                                 p:<key> of a pinned embedding: its jobs, its bytes, the ms it had to live
+  idle:image, idle:embedding     zsets of what kirie_room may drop, by TIME in ms
+  demand                         hash: <stage>:<model>, how much there is to do
   counters, rates                hash of gauges, totals, histograms; list of samples of the totals, 5 s apart
   clock, turn, limits            hashes: lease clock; whose turn; settings (see SETTINGS)
   dead                           stream of dead letters
 ]]
 
-local PROTOCOL, REVISION = 1, 4
+local PROTOCOL, REVISION = 1, 5
 
--- SETTINGS: fields of the hash <prefix>limits; what is absent has the value given here. kirie_limits changes them at
--- once; of what else is written there the functions learn within a second.
+-- SETTINGS: fields of the hash <prefix>limits, each with its default, its least and its greatest value. kirie_limits
+-- changes them at once; of what else is written there the functions learn within a second, and take what lies outside
+-- these bounds for the nearest that does not.
+local COUNT, BYTES, TIME = 1e9, 1e15, 1e13
 local SETTINGS = {
-    ['jobs:interactive'] = 131072, ['jobs:bulk'] = 131072,          -- unfinished jobs a lane may hold
-    ['bytes:interactive'] = 134217728, ['bytes:bulk'] = 134217728,  -- and the bytes of their lines
-    image_bytes = 1073741824,   -- images that unfinished jobs need
-    result_bytes = 1073741824,  -- results within their retention
-    attempts = 5,               -- takes before a job or an encode is dead
-    misses = 200,               -- evictions a job survives
-    retention_ms = 3600000,     -- what is left of a job stays so long
-    image_ttl_ms = 600000,      -- an image that no job needs
-    image_grace_ms = 2000,      -- how long it must be so before that time begins
-    backoff_ms = 500, backoff_max_ms = 60000,
-    dead = 1000,                -- dead letters kept
-    streak = 8, clock_step_ms = 2000, chunk = 200,
-    partitions = 0,             -- P, to check that an image belongs here; 0 = do not check
+    ['jobs:interactive'] = { 131072, 0, COUNT }, ['jobs:bulk'] = { 131072, 0, COUNT },  -- unfinished jobs of a lane
+    ['bytes:interactive'] = { 134217728, 0, BYTES },    -- and the bytes of their lines
+    ['bytes:bulk'] = { 134217728, 0, BYTES },
+    image_bytes = { 1073741824, 0, BYTES },     -- images, and pinned embeddings, that unfinished jobs need
+    result_bytes = { 1073741824, 0, BYTES },    -- what is kept of ended jobs: results, and KEPT for each
+    dead_bytes = { 67108864, 0, BYTES },        -- what is kept of dead jobs
+    dead = { 1000, 0, COUNT },                  -- dead letters kept
+    attempts = { 5, 1, 1e6 },                   -- takes before a job or an encode is dead
+    misses = { 200, 0, COUNT },                 -- evictions a job survives
+    retention_ms = { 3600000, 0, TIME },        -- what is left of a job stays so long
+    image_ttl_ms = { 600000, 1, TIME },         -- an image that no job needs
+    image_grace_ms = { 2000, 0, TIME },         -- how long it must be so before that time begins
+    backoff_ms = { 500, 1, TIME }, backoff_max_ms = { 60000, 1, TIME },
+    streak = { 8, 1, COUNT }, clock_step_ms = { 2000, 100, TIME }, chunk = { 200, 1, 10000 },
+    partitions = { 0, 0, 16384 },               -- P, to check that an image belongs here; 0 = do not check
 }
 
 local TERMINAL = { done = true, failed = true, dead = true, cancelled = true, expired = true }
@@ -132,6 +144,9 @@ local SEARCH = 64               -- tickets one take looks at
 local BATCH = 1024              -- jobs one call may name
 local LINE_BYTES = 8388608      -- of one job
 local PUSHED = 32768            -- bytes of a result that goes along with the news of it
+local KEPT = 512                -- what an ended job takes beside its result, and a dead letter beside its line
+local MARK = 64                 -- a shorter record is a mark: the embedding lies in another Redis
+local OVERDRAFT = 4194304       -- bytes of results that a partition may add to a Redis that is full
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- One call: its keys, its time, and the counters that it moves (written once, at the end).
@@ -164,7 +179,8 @@ local function setting(c, name)
         end
         c.set = last.set
     end
-    return tonumber(c.set[name]) or SETTINGS[name]
+    local bounds = SETTINGS[name]
+    return math.min(math.max(tonumber(c.set[name]) or bounds[1], bounds[2]), bounds[3])
 end
 
 local function set(c, fields)
@@ -174,6 +190,12 @@ local function set(c, fields)
 end
 
 local function count(c, name, n) c.add[name] = (c.add[name] or 0) + (n or 1) end
+
+-- What a model's workers of a stage have to do: what waits for them and what they hold.
+local function demand(c, stage, model, n)
+    local name = stage .. ':' .. model
+    c.demand[name] = (c.demand[name] or 0) + n
+end
 
 -- Quarter octaves of microseconds: bucket b holds 2^(b/4) <= t < 2^((b+1)/4).
 local function observe(c, series, from)
@@ -191,7 +213,7 @@ local function open(keys)
     local us = time[1] * 1000000 + time[2]
     return {
         k = prefix, namespace = namespace, p = p, us = us, now = micros(us), ms = math.floor(us / 1000),
-        add = {}, bells = {}, counters = {},
+        add = {}, bells = {}, counters = {}, demand = {},
     }
 end
 
@@ -223,6 +245,11 @@ local function close(c)
         end
         redis.call('HSET', c.k .. 'counters', unpack(fields))
     end
+    for name, n in pairs(c.demand) do
+        if n ~= 0 and redis.call('HINCRBY', c.k .. 'demand', name, micros(n)) <= 0 then
+            redis.call('HDEL', c.k .. 'demand', name)
+        end
+    end
     for stage in pairs(c.bells) do redis.call('PUBLISH', c.namespace .. ':wake:' .. stage, c.p) end
 end
 
@@ -250,7 +277,7 @@ local function lease_clock(c)
     if not lease then
         lease = c.ms
     elseif moved > 100 then
-        lease = lease + math.min(moved, math.max(setting(c, 'clock_step_ms'), 100))
+        lease = lease + math.min(moved, setting(c, 'clock_step_ms'))
     elseif moved > 0 then
         lease = lease + moved
     end
@@ -267,6 +294,11 @@ local function is_key(s)
     return #s > 65 and string.sub(s, 65, 65) == ':' and is_sha(string.sub(s, 1, 64)) and is_model(string.sub(s, 66))
 end
 local function key_of(job) return job.image .. ':' .. job.model end
+
+local function bounded(name, text)
+    local n, bounds = tonumber(text), SETTINGS[name]
+    return bounds and n and n == math.floor(n) and n >= bounds[2] and n <= bounds[3]
+end
 
 local function whole(text, low, high)
     local n = tonumber(text)
@@ -302,14 +334,54 @@ local function release_image(c, sha)
     return { micros(c.ms + setting(c, 'image_grace_ms')), 'i:' .. sha }
 end
 
+-- What may be dropped when memory is short and Redis evicts nothing by itself: images and embeddings by when they were
+-- last known to be of use. Members whose keys are gone go by the way: each addition looks at two, so that they never come to
+-- be more than the others.
+local function may_go(c, kind, name)
+    local set = c.k .. 'idle:' .. kind
+    redis.call('ZADD', set, micros(c.ms), name)
+    for _, other in ipairs(redis.call('ZRANDMEMBER', set, 2)) do
+        if redis.call('EXISTS', c.k .. kind .. ':' .. other) == 0 then redis.call('ZREM', set, other) end
+    end
+end
+
 local function let_image_go(c, sha)
     local held = redis.call('HMGET', c.k .. 'refs', sha, 'b:' .. sha)
-    if held[1] ~= '0' then return end
+    if held[1] ~= '0' then return false end
     redis.call('HDEL', c.k .. 'refs', sha, 'b:' .. sha)
     if held[2] then
         count(c, 'image_bytes', -tonumber(held[2]))
         redis.call('PEXPIRE', c.k .. 'image:' .. sha, micros(setting(c, 'image_ttl_ms')))
+        may_go(c, 'image', sha)
     end
+    return true
+end
+
+-- An embedding whose image is not there must not be evicted while a job needs it: it has no time to live meanwhile, and
+-- gets back what was left of it. Refs hold, behind p:<key>, how many jobs, its bytes and that time.
+local function pin(c, key)
+    local held = redis.call('HGET', c.k .. 'refs', 'p:' .. key)
+    local jobs, bytes, ttl = string.match(held or '', '^(%d+) (%d+) (%d+)$')
+    if not jobs then
+        jobs, bytes = 0, redis.call('STRLEN', c.k .. 'embedding:' .. key)
+        ttl = math.max(redis.call('PTTL', c.k .. 'embedding:' .. key), 1)
+        redis.call('PERSIST', c.k .. 'embedding:' .. key)
+        count(c, 'image_bytes', bytes)
+    end
+    redis.call('HSET', c.k .. 'refs', 'p:' .. key, string.format('%d %d %d', jobs + 1, bytes, ttl))
+end
+
+local function unpin(c, key)
+    local jobs, bytes, ttl = string.match(redis.call('HGET', c.k .. 'refs', 'p:' .. key) or '', '^(%d+) (%d+) (%d+)$')
+    if not jobs then return end
+    if tonumber(jobs) > 1 then
+        redis.call('HSET', c.k .. 'refs', 'p:' .. key, string.format('%d %d %d', jobs - 1, bytes, ttl))
+        return
+    end
+    redis.call('HDEL', c.k .. 'refs', 'p:' .. key)
+    redis.call('PEXPIRE', c.k .. 'embedding:' .. key, ttl)
+    count(c, 'image_bytes', -tonumber(bytes))
+    may_go(c, 'embedding', key)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -319,9 +391,28 @@ local function line_name(c, stage, lane, model)
     return c.k .. stage .. ':' .. lane .. (model and (':' .. model) or '')
 end
 
-local function settle(stream, stage, ticket)
+-- Takes a ticket out of its stream, whether or not it was delivered; a stream of what was set aside goes with its last.
+local function settle(stream, stage, ticket, aside)
     redis.call('XACK', stream, GROUP[stage], ticket)
     redis.call('XDEL', stream, ticket)
+    if aside and redis.call('XLEN', stream) == 0 then redis.call('DEL', stream) end
+end
+
+-- Jobs in the order in which they came are sorted sets, so that one in the middle leaves at once. Before revision 5 they
+-- were lists: one that is met becomes a set.
+local function ordered(command, set, ...)
+    local reply = redis.pcall(command, set, ...)
+    if type(reply) ~= 'table' or not reply.err then return reply end
+    if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err, 0) end
+    local ids = redis.call('LRANGE', set, 0, -1)
+    redis.call('DEL', set)
+    for i, id in ipairs(ids) do redis.call('ZADD', set, i, id) end
+    return redis.call(command, set, ...)
+end
+
+local function append(c, set, id)
+    c.order = (c.order or c.us - 1) + 1
+    ordered('ZADD', set, micros(c.order), id)
 end
 
 -- The next ticket of a line for this worker, or nil; makes the group where it is missing.
@@ -341,80 +432,137 @@ local function dead_letter(c, fields)
     local flat = { 'at', c.now }
     for name, value in pairs(fields) do flat[#flat + 1] = name; flat[#flat + 1] = value end
     count(c, 'dead_letters')
+    count(c, 'dead_bytes', KEPT)
     return redis.call('XADD', c.k .. 'dead', '*', unpack(flat))
 end
 
-local function garbage(c, stream, stage, ticket, raw, why)
+local function garbage(c, stream, stage, ticket, raw, why, aside)
     local fine, text = pcall(cjson.encode, raw or {})
     dead_letter(c, {
         source = 'stream', stream = string.sub(stream, #c.k + 1), entry = ticket, reason = why,
         fields = fine and string.sub(text, 1, 1024) or '(fields that are no text)',
     })
-    settle(stream, stage, ticket)
+    settle(stream, stage, ticket, aside)
     count(c, 'garbage')
 end
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Jobs: into line, out of wherever they are, to their end.
 
-local function into_line(c, id, job)
-    local attempts = tonumber(job.attempts) or 0
+local function ready_set(c, job) return c.k .. 'ready:' .. job.lane .. ':' .. key_of(job) end
+
+-- Puts a job into its stream; returns the ticket, which its hash has to name.
+local function enter(c, id, job)
     count(c, 'queued:' .. job.lane)
-    local stream = line_name(c, 'decode', job.lane)
-    if attempts == 0 then
-        redis.call('RPUSH', c.k .. 'ready:' .. job.lane .. ':' .. key_of(job), id)
-        redis.call('XADD', stream, '*', 'job', id, 'try', '0')
-        if job.state ~= 'new' then redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued') end
-    else
-        local ticket = redis.call('XADD', stream, '*', 'job', id, 'try', attempts)
-        redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'ticket', ticket)
-        redis.call('HDEL', c.k .. 'job:' .. id, 'aside')
-    end
+    demand(c, 'decode', job.model, 1)
+    local attempts = tonumber(job.attempts) or 0
+    if attempts == 0 then append(c, ready_set(c, job), id) end
+    return redis.call('XADD', line_name(c, 'decode', job.lane), '*', 'job', id, 'try', attempts)
 end
+
+local function into_line(c, id, job)
+    redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'ticket', enter(c, id, job))
+    redis.call('HDEL', c.k .. 'job:' .. id, 'aside')
+end
+
+-- Takes a job's own ticket out of its stream, where it has one: the others of a batch have none.
+local function drop_ticket(c, job)
+    if not job.ticket or job.ticket == '' then return end
+    settle(line_name(c, 'decode', job.lane, job.aside and job.model or nil), 'decode', job.ticket, job.aside)
+end
+
+local unwanted_flight   -- below, with the flights
 
 -- Takes a job out of its place (parked, in line, delayed, in work) and of the gauges of that place.
 local function out_of_place(c, id, job, ending)
     if job.state == 'waiting_embedding' then
         count(c, 'parked:' .. job.lane, -1)
+        local set = c.k .. 'waiting:' .. key_of(job)
+        if ordered('ZREM', set, id) == 1 and redis.call('EXISTS', set) == 0 then unwanted_flight(c, key_of(job)) end
     elseif job.state == 'queued' and job.delayed then
         redis.call('ZREM', c.k .. 'delayed', 'd:' .. id)
         if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'delayed') end
         count(c, 'delayed:' .. job.lane, -1)
+        demand(c, 'decode', job.model, -1)
     elseif job.state == 'queued' then
+        drop_ticket(c, job)
+        if (tonumber(job.attempts) or 0) == 0 then ordered('ZREM', ready_set(c, job), id) end
         count(c, 'queued:' .. job.lane, -1)
+        demand(c, 'decode', job.model, -1)
     elseif job.state == 'in_work' then
         redis.call('ZREM', c.k .. 'leases', 'd:' .. id)
         count(c, 'in_work:' .. job.lane, -1)
-        if job.ticket then
-            settle(line_name(c, 'decode', job.lane, job.aside and job.model or nil), 'decode', job.ticket)
-            if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'ticket', 'aside') end
+        demand(c, 'decode', job.model, -1)
+        drop_ticket(c, job)
+        if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'ticket', 'aside') end
+    end
+end
+
+-- Removes what is left of an ended job.
+local function remove_job(c, id, kept)
+    local bytes = tonumber(kept or redis.call('HGET', c.k .. 'job:' .. id, 'kept') or nil)
+        or redis.call('STRLEN', c.k .. 'result:' .. id)
+    if bytes ~= 0 then count(c, 'result_bytes', -bytes) end
+    redis.call('DEL', c.k .. 'job:' .. id, c.k .. 'result:' .. id, c.k .. 'done:' .. id, c.k .. 'line:' .. id)
+end
+
+-- Removes a dead letter and, where `with_job`, what is left of its job.
+local function remove_letter(c, entry, fields, with_job)
+    if redis.call('XDEL', c.k .. 'dead', entry) == 0 then return 0 end
+    local bytes = KEPT
+    local id = fields.source ~= 'stream' and fields.job
+    if id then
+        local job = redis.call('HMGET', c.k .. 'job:' .. id, 'state', 'bytes', 'letter')
+        if job[1] == 'dead' and (not job[3] or job[3] == entry) then
+            bytes = bytes + (tonumber(job[2]) or 0)
+            if with_job then remove_job(c, id) end
         end
     end
+    count(c, 'dead_bytes', -bytes)
+    return 1
+end
+
+-- The oldest dead letters beyond the cap go, at most `limit` of them.
+local function trim_dead(c, limit)
+    local letters, bytes = redis.call('XLEN', c.k .. 'dead'), nil
+    local removed = 0
+    while removed < limit and letters > 0 do
+        bytes = counters(c, { 'dead_bytes' }).dead_bytes + (c.add.dead_bytes or 0)
+        if letters <= setting(c, 'dead') and bytes <= setting(c, 'dead_bytes') then break end
+        local first = redis.call('XRANGE', c.k .. 'dead', '-', '+', 'COUNT', 1)[1]
+        if not first then break end
+        remove_letter(c, first[1], table_of(first[2]) or {}, true)
+        letters, removed = letters - 1, removed + 1
+    end
+    return removed
 end
 
 local function finish(c, id, job, state, why, result)
     out_of_place(c, id, job, true)
     local key = c.k .. 'job:' .. id
     local bytes = tonumber(job.bytes) or 0
+    local kept = KEPT + (result and #result or 0)
     if why then
-        redis.call('HSET', key, 'state', state, 'finished', c.now, 'error', why)
+        redis.call('HSET', key, 'state', state, 'finished', c.now, 'kept', micros(kept), 'error', why)
     else
-        redis.call('HSET', key, 'state', state, 'finished', c.now)
+        redis.call('HSET', key, 'state', state, 'finished', c.now, 'kept', micros(kept))
     end
-    if result then
-        redis.call('SET', c.k .. 'result:' .. id, result)
-        count(c, 'result_bytes', #result)
-    end
+    if result then redis.call('SET', c.k .. 'result:' .. id, result) end
+    count(c, 'result_bytes', kept)
     if job.deadline then redis.call('ZREM', c.k .. 'deadlines', id) end
     local due = release_image(c, job.image)
+    if job.pinned then unpin(c, key_of(job)) end
     redis.call('RPUSH', c.k .. 'done:' .. id, state)
     local ends = micros(c.ms + setting(c, 'retention_ms'))
     if state == 'dead' then
         -- The line stays with a dead letter, which may be retried; the dead letter's end is its end.
-        dead_letter(c, {
+        local letter = dead_letter(c, {
             source = job.state == 'waiting_embedding' and 'encode' or 'decode', job = id, key = key_of(job),
             lane = job.lane, attempts = job.attempts, reason = why or '', worker = job.worker or '',
         })
+        redis.call('HSET', key, 'letter', letter)
+        count(c, 'dead_bytes', bytes)
+        trim_dead(c, 16)
     else
         redis.call('DEL', c.k .. 'line:' .. id)
         due[#due + 1] = ends; due[#due + 1] = 'j:' .. id
@@ -452,6 +600,22 @@ local function flight_into_line(c, key, lane, attempts)
     count(c, 'encode_queued:' .. lane)
 end
 
+local function flight_out_of_place(c, key, flight)
+    local _, model = split(key)
+    local stream = line_name(c, 'encode', flight.lane, flight.aside and model or nil)
+    if flight.state == 'queued' then
+        if flight.ticket then settle(stream, 'encode', flight.ticket, flight.aside) end
+        count(c, 'encode_queued:' .. flight.lane, -1)
+    elseif flight.state == 'delayed' then
+        redis.call('ZREM', c.k .. 'delayed', 'e:' .. key)
+        count(c, 'encode_delayed:' .. flight.lane, -1)
+    elseif flight.state == 'in_work' then
+        redis.call('ZREM', c.k .. 'leases', 'e:' .. key)
+        count(c, 'encode_in_work:' .. flight.lane, -1)
+        if flight.ticket then settle(stream, 'encode', flight.ticket, flight.aside) end
+    end
+end
+
 -- Asks for the embedding: starts a flight, or joins the one there is (an interactive job hastens a bulk one).
 local function ask(c, key, lane)
     local flight = load(c.k .. 'flight:' .. key)
@@ -460,26 +624,14 @@ local function ask(c, key, lane)
         redis.call('ZADD', c.k .. 'flights', c.ms, key)
         flight_into_line(c, key, lane, 0)
         count(c, 'flights')
+        local _, model = split(key)
+        demand(c, 'encode', model, 1)
         return
     end
     count(c, 'joins')
     if lane == 'interactive' and flight.lane == 'bulk' and flight.state == 'queued' then
-        count(c, 'encode_queued:bulk', -1)
+        flight_out_of_place(c, key, flight)
         flight_into_line(c, key, lane, flight.attempts)
-    end
-end
-
-local function flight_out_of_place(c, key, flight)
-    if flight.state == 'queued' then
-        count(c, 'encode_queued:' .. flight.lane, -1)
-    elseif flight.state == 'delayed' then
-        redis.call('ZREM', c.k .. 'delayed', 'e:' .. key)
-        count(c, 'encode_delayed:' .. flight.lane, -1)
-    elseif flight.state == 'in_work' then
-        redis.call('ZREM', c.k .. 'leases', 'e:' .. key)
-        count(c, 'encode_in_work:' .. flight.lane, -1)
-        local _, model = split(key)
-        settle(line_name(c, 'encode', flight.lane, flight.aside and model or nil), 'encode', flight.ticket)
     end
 end
 
@@ -487,22 +639,41 @@ local function end_flight(c, key, flight)
     flight_out_of_place(c, key, flight)
     redis.call('DEL', c.k .. 'flight:' .. key)
     redis.call('ZREM', c.k .. 'flights', key)
+    if flight.state ~= 'failed' and flight.state ~= 'dead' then
+        local _, model = split(key)
+        demand(c, 'encode', model, -1)
+    end
+end
+
+-- The last job that waited for an encode is gone: one that nobody works on is not asked for any more.
+function unwanted_flight(c, key)
+    local flight = load(c.k .. 'flight:' .. key)
+    if flight and (flight.state == 'queued' or flight.state == 'delayed') then
+        end_flight(c, key, flight)
+        count(c, 'encode_unwanted')
+    end
+end
+
+local function park(c, id, job)
+    append(c, c.k .. 'waiting:' .. key_of(job), id)
+    count(c, 'parked:' .. job.lane)
 end
 
 -- Up to `limit` parked jobs of a key, each handed to `act`; then says how many are left. What is left is continued by
 -- kirie_release, by takes that find nothing else, and by the janitor.
 local function unpark(c, key, limit, act)
-    local list = c.k .. 'waiting:' .. key
-    local ids = redis.call('LPOP', list, limit)
+    local set = c.k .. 'waiting:' .. key
+    local popped = ordered('ZPOPMIN', set, limit)
     local moved = 0
-    for _, id in ipairs(ids or {}) do
+    for i = 1, #popped, 2 do
+        local id = popped[i]
         local job = load(c.k .. 'job:' .. id)
         if job and job.state == 'waiting_embedding' and key_of(job) == key then
             act(id, job)
             moved = moved + 1
         end
     end
-    local left = redis.call('LLEN', list)
+    local left = redis.call('ZCARD', set)
     if left > 0 then
         redis.call('ZADD', c.k .. 'delayed', lease_clock(c), 'r:' .. key)
     else
@@ -535,6 +706,8 @@ end
 
 local function ground(c, key, flight, state, why)
     flight_out_of_place(c, key, flight)
+    local _, model = split(key)
+    demand(c, 'encode', model, -1)
     flight.state, flight.error = state, why
     redis.call('HSET', c.k .. 'flight:' .. key, 'state', state, 'error', why)
     count(c, 'encode_' .. state)
@@ -551,15 +724,15 @@ end
 
 -- Whether a job still waits for this key; stale ids at the head of the list go on the way.
 local function wanted(c, key)
-    local list = c.k .. 'waiting:' .. key
+    local set = c.k .. 'waiting:' .. key
     for _ = 1, 256 do
-        local id = redis.call('LINDEX', list, 0)
+        local id = ordered('ZRANGE', set, 0, 0)[1]
         if not id then return false end
         local job = redis.call('HMGET', c.k .. 'job:' .. id, 'state', 'image', 'model')
         if job[1] == 'waiting_embedding' and job[2] .. ':' .. job[3] == key then return true end
-        redis.call('LPOP', list)
+        redis.call('ZREM', set, id)
     end
-    return redis.call('EXISTS', list) == 1
+    return redis.call('EXISTS', set) == 1
 end
 
 local function backoff(c, attempts)
@@ -583,6 +756,7 @@ local function try_again(c, id, job, why, delay)
         redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'delayed', 1)
         redis.call('ZADD', c.k .. 'delayed', lease_clock(c) + backoff(c, attempts), 'd:' .. id)
         count(c, 'delayed:' .. job.lane)
+        demand(c, 'decode', job.model, 1)
     else
         into_line(c, id, job)
     end
@@ -648,12 +822,14 @@ local function reclaim(c, limit)
             local job = load(c.k .. 'job:' .. name)
             if job and job.state == 'in_work' then
                 count(c, 'reclaimed')
+                redis.call('HSET', c.k .. 'job:' .. name, 'lapsed', job.token or '')
                 try_again(c, name, job, 'the lease of worker ' .. (job.worker or '?') .. ' ran out', false)
             end
         else
             local flight = load(c.k .. 'flight:' .. name)
             if flight and flight.state == 'in_work' then
                 count(c, 'encode_reclaimed')
+                redis.call('HSET', c.k .. 'flight:' .. name, 'lapsed', flight.token or '')
                 local why = 'the lease of encoder ' .. (flight.worker or '?') .. ' ran out'
                 try_flight_again(c, name, flight, why, false)
             end
@@ -673,12 +849,6 @@ local function expire(c, limit)
     return done
 end
 
-local function remove_job(c, id)
-    local bytes = redis.call('STRLEN', c.k .. 'result:' .. id)
-    if bytes > 0 then count(c, 'result_bytes', -bytes) end
-    redis.call('DEL', c.k .. 'job:' .. id, c.k .. 'result:' .. id, c.k .. 'done:' .. id, c.k .. 'line:' .. id)
-end
-
 local function remove_ended(c, limit)
     local done = 0
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', c.k .. 'ends', '-inf', c.ms, 'LIMIT', 0, limit)) do
@@ -694,21 +864,6 @@ local function remove_ended(c, limit)
         end
     end
     return done
-end
-
-local function remove_letter(c, entry, fields)
-    local id = fields.job
-    if id and redis.call('HGET', c.k .. 'job:' .. id, 'state') == 'dead' then remove_job(c, id) end
-    return redis.call('XDEL', c.k .. 'dead', entry)
-end
-
-local function trim_dead(c, limit)
-    local excess = math.min(redis.call('XLEN', c.k .. 'dead') - setting(c, 'dead'), limit)
-    if excess <= 0 then return 0 end
-    for _, entry in ipairs(redis.call('XRANGE', c.k .. 'dead', '-', '+', 'COUNT', excess)) do
-        remove_letter(c, entry[1], table_of(entry[2]) or {})
-    end
-    return excess
 end
 
 -- Once a minute: consumers that hold nothing and were not heard of for ten minutes leave their groups.
@@ -740,6 +895,15 @@ local function make_groups(c)
     end
 end
 
+-- A worker whose lease ran out is heard of again: what it held did not kill it, so that attempt does not count. `held` is
+-- the job or the flight as it is now, `name` its key behind the prefix.
+local function forgive(c, name, held, token)
+    if not held or not token or token == '' or held.lapsed ~= token or TERMINAL[held.state] then return end
+    redis.call('HDEL', c.k .. name, 'lapsed')
+    redis.call('HSET', c.k .. name, 'attempts', math.max((tonumber(held.attempts) or 1) - 1, 0))
+    count(c, 'forgiven')
+end
+
 -- ---------------------------------------------------------------------------------------------------------------------
 -- The functions.
 
@@ -766,14 +930,20 @@ register('kirie_prepare', function(c, args)
 end)
 
 --[[ kirie_limits       FCALL kirie_limits 1 <prefix> (<name> <value>)…
-  Changes settings of this partition (SETTINGS), whole numbers.
-  Reply: OK. Errors: BADCALL. ]]
+  Changes settings of this partition (SETTINGS), whole numbers within their bounds: all of them, or none.
+  Reply: OK. Errors: BADCALL (which setting, and its bounds). ]]
 register('kirie_limits', function(c, args)
     local fine = #args >= 2 and #args <= 64 and #args % 2 == 0
     for i = 1, #args, 2 do
-        fine = fine and SETTINGS[args[i]] and args[i] ~= 'partitions' and whole(args[i + 1], 0, 1e15)
+        fine = fine and args[i] ~= 'partitions' and bounded(args[i], args[i + 1])
+        if not fine then
+            local bounds = SETTINGS[args[i]]
+            return refusal('BADCALL', 'kirie_limits: ' .. (bounds and args[i] ~= 'partitions'
+                and args[i] .. ' takes a whole number from ' .. micros(bounds[2]) .. ' to ' .. micros(bounds[3])
+                or 'there is no setting of the name ' .. string.sub(args[i], 1, 64)))
+        end
     end
-    if not fine then return refusal('BADCALL', 'kirie_limits (<name> <value>)…: names of settings, whole numbers') end
+    if not fine then return refusal('BADCALL', 'kirie_limits (<name> <value>)…: 1 to 32 settings and their values') end
     set(c, args)
     return redis.status_reply('OK')
 end, { 'allow-oom' })
@@ -842,7 +1012,10 @@ register('kirie_image', function(c, args)
     local key = c.k .. 'image:' .. sha
     local needed = redis.call('HEXISTS', c.k .. 'refs', sha) == 1
     if redis.call('EXISTS', key) == 1 then
-        if not needed then redis.call('PEXPIRE', key, setting(c, 'image_ttl_ms')) end
+        if not needed then
+            redis.call('PEXPIRE', key, setting(c, 'image_ttl_ms'))
+            redis.call('ZADD', c.k .. 'idle:image', micros(c.ms), sha)
+        end
         return 0
     end
     if bytes == '' then return -1 end
@@ -856,19 +1029,23 @@ register('kirie_image', function(c, args)
         count(c, 'image_bytes', #bytes)
     else
         redis.call('SET', key, bytes, 'PX', setting(c, 'image_ttl_ms'))
+        may_go(c, 'image', sha)
     end
     return 1
 end)
 
 --[[ kirie_submit       FCALL kirie_submit 1 <prefix> <client> (<id> <lane> <image sha256> <model> <ttl ms> <line>)…
   1 to 1024 jobs of one partition, six arguments each. client: who is told of the ends ("" nobody in particular). id: ""
-  lets the function choose; a known id changes nothing and returns that job's state, so a submit may be repeated. ttl: the
-  job expires so many ms from now ("0" never). line: the job line as JSON, without the image's bytes; an empty line asks
-  only for the embedding.
+  lets the function choose. ttl: the job expires so many ms from now ("0" never). line: the job line as JSON, without the
+  image's bytes; an empty line asks only for the embedding.
+  A known id of the same image, model and line changes nothing and returns that job's state, so a submit may be repeated.
+  One that ended without a result (failed, dead, cancelled, expired) is submitted anew, unless the client is the one that
+  had submitted it, which repeats itself and learns the end. Another image, model or line under a known id: CONFLICT.
+  Where the embedding is there and the image is not, the embedding is pinned: it has no time to live until the job ended.
   Reply: for each job [id, state, 1 accepted | 0 known] or [id, "refused", error]. A call of a single job gives its
   refusal as an error reply.
-  Errors: BADCALL; BADJOB (which field, why); NOIMAGE (neither embedding nor image is there: kirie_image, then again);
-  BACKPRESSURE … retry after <n> ms; OOM. ]]
+  Errors: BADCALL; BADJOB (which field, why); CONFLICT (what differs); NOIMAGE (the image is not there, and no embedding
+  that can be pinned: kirie_image, then again); BACKPRESSURE … retry after <n> ms; OOM (kirie_room, then again). ]]
 local function bad_job(c, id, lane, sha, model, ttl, line)
     if id ~= '' and not is_id(id) then return 'id: at most 128 of A-Z a-z 0-9 . _ : @ / + -' end
     if not IS_LANE[lane] then return 'lane: interactive or bulk' end
@@ -903,17 +1080,37 @@ local function over_limit(c, lane, bytes, new_image_bytes)
     end
 end
 
+-- The answer to a submit under an id that is known, or nil where the job is to be made: anew, if one of that id ended
+-- without a result.
+local function known_job(c, client, id, sha, model, sum)
+    local held = redis.call('HMGET', c.k .. 'job:' .. id, 'state', 'image', 'model', 'sum', 'client', 'letter', 'kept')
+    local state = held[1]
+    if not state then return nil end
+    if TERMINAL[state] and state ~= 'done' and (client == '' or held[5] ~= client) then
+        if held[6] then remove_letter(c, held[6], { job = id }, false) end
+        redis.call('ZREM', c.k .. 'ends', 'j:' .. id)
+        remove_job(c, id, held[7])
+        count(c, 'revived')
+        return nil
+    end
+    local differs = held[2] ~= sha and 'image' or held[3] ~= model and 'model' or held[4] and held[4] ~= sum and 'job line'
+    if differs then
+        return { id, 'refused', 'CONFLICT ' .. id .. ' is ' .. state .. ', submitted with another ' .. differs
+            .. ': take another id, or wait until what is left of that job is gone' }
+    end
+    count(c, 'duplicates')
+    return { id, state, 0 }
+end
+
 local function submit_one(c, client, id, lane, sha, model, ttl, line)
     local problem = bad_job(c, id, lane, sha, model, ttl, line)
     if problem then return { id, 'refused', 'BADJOB ' .. problem } end
     if id == '' then
         id = string.format('%s-%x-%x', c.p, c.ms, redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
     end
-    local known = redis.call('HGET', c.k .. 'job:' .. id, 'state')
-    if known then
-        count(c, 'duplicates')
-        return { id, known, 0 }
-    end
+    local sum = string.sub(redis.sha1hex(line), 1, 16)
+    local known = known_job(c, client, id, sha, model, sum)
+    if known then return known end
     local key = sha .. ':' .. model
     if c.there[key] == nil then c.there[key] = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 end
     local unneeded      -- the bytes of an image that no job needs so far
@@ -921,7 +1118,9 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         c.needed[sha] = redis.call('HEXISTS', c.k .. 'refs', sha) == 1
         if not c.needed[sha] then unneeded = redis.call('STRLEN', c.k .. 'image:' .. sha) end
     end
-    if not c.there[key] and (unneeded or redis.call('STRLEN', c.k .. 'image:' .. sha)) == 0 then
+    if not c.stored[sha] then c.stored[sha] = (unneeded or redis.call('STRLEN', c.k .. 'image:' .. sha)) > 0 end
+    local pinned = not c.stored[sha]
+    if pinned and not (c.there[key] and redis.call('STRLEN', c.k .. 'embedding:' .. key) > MARK) then
         return { id, 'refused', 'NOIMAGE ' .. sha .. ': put the image with kirie_image, then submit again' }
     end
     local full = over_limit(c, lane, #line, unneeded or 0)
@@ -930,7 +1129,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     local job = { lane = lane, image = sha, model = model, attempts = '0', bytes = tostring(#line), state = 'new' }
     local fields = {
         'lane', lane, 'image', sha, 'model', model, 'attempts', '0', 'submitted', c.now, 'bytes', micros(#line),
-        'state', c.there[key] and 'queued' or 'waiting_embedding',
+        'sum', sum, 'state', c.there[key] and 'queued' or 'waiting_embedding',
     }
     if client ~= '' then
         job.client = client
@@ -940,6 +1139,14 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         job.deadline = c.ms + tonumber(ttl)
         fields[#fields + 1] = 'deadline'; fields[#fields + 1] = job.deadline
         redis.call('ZADD', c.k .. 'deadlines', job.deadline, id)
+    end
+    if pinned then
+        job.pinned = 1
+        fields[#fields + 1] = 'pinned'; fields[#fields + 1] = 1
+        pin(c, key)
+    end
+    if c.there[key] and #line > 0 then
+        fields[#fields + 1] = 'ticket'; fields[#fields + 1] = enter(c, id, job)
     end
     redis.call('HSET', c.k .. 'job:' .. id, unpack(fields))
     if #line > 0 then redis.call('SET', c.k .. 'line:' .. id, line) end
@@ -955,8 +1162,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     count(c, 'bytes:' .. lane, #line)
     count(c, 'in:' .. lane)
     if not c.there[key] then
-        redis.call('RPUSH', c.k .. 'waiting:' .. key, id)
-        count(c, 'parked:' .. lane)
+        park(c, id, job)
         if c.asked[key] == 'interactive' or c.asked[key] == lane then
             count(c, 'joins')
         else
@@ -969,7 +1175,6 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         c.held['jobs:' .. lane] = c.held['jobs:' .. lane] - 1
         return { id, 'done', 1 }
     end
-    into_line(c, id, job)
     return { id, 'queued', 1 }
 end
 
@@ -981,7 +1186,7 @@ register('kirie_submit', function(c, args)
     elseif client ~= '' and not is_id(client) then
         return refusal('BADCALL', 'client: at most 128 of A-Z a-z 0-9 . _ : @ / + -')
     end
-    c.there, c.needed, c.asked, c.held = {}, {}, {}, {}
+    c.there, c.needed, c.stored, c.asked, c.held = {}, {}, {}, {}, {}
     local replies = {}
     for i = 1, jobs do
         local at = 2 + (i - 1) * 6
@@ -1009,30 +1214,30 @@ local function put_aside(c, stream, stage, lane, model, ticket, raw, owner)
     redis.pcall('XGROUP', 'CREATE', other, GROUP[stage], '0')
     redis.call('HSET', c.k .. 'turn', 'asides', 1)
     settle(stream, stage, ticket)
-    if owner then redis.call('HSET', owner, 'ticket', moved, 'aside', 1) end
+    redis.call('HSET', owner, 'ticket', moved, 'aside', 1)
     c.bells[stage] = true
 end
 
--- Whether this ticket of this line is the one that the job or flight holds; ids are unique only within one stream.
+-- Whether this ticket of this line is the one that the job or flight holds; ids are unique only within one stream. (Before
+-- revision 5 a job on its first try did not say which was its.)
 local function names(owner, lane, ticket, aside)
+    if not owner.ticket and owner.attempts == '0' and owner.lane == lane then return true end
     return owner.ticket == ticket and owner.lane == lane and (owner.aside ~= nil) == aside
 end
 
 local function take_flight(c, stream, lane, ticket, fields, raw, worker, model, lease, token, aside, taken)
     local key, try = fields.key, tonumber(fields.try)
     if not key or not try or not is_key(key) then
-        return garbage(c, stream, 'encode', ticket, raw, 'not a ticket: {key, try} is expected')
+        return garbage(c, stream, 'encode', ticket, raw, 'not a ticket: {key, try} is expected', aside)
     end
     local flight = load(c.k .. 'flight:' .. key)
     local _, wants = split(key)
     if not flight or flight.state ~= 'queued' or not names(flight, lane, ticket, aside) then
-        settle(stream, 'encode', ticket)
+        settle(stream, 'encode', ticket, aside)
     elseif redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 then
-        settle(stream, 'encode', ticket)
         end_flight(c, key, flight)
         release(c, key, setting(c, 'chunk'))
     elseif not wanted(c, key) then
-        settle(stream, 'encode', ticket)
         end_flight(c, key, flight)
         count(c, 'encode_unwanted')
     elseif model ~= '' and wants ~= model then
@@ -1050,17 +1255,17 @@ local function take_flight(c, stream, lane, ticket, fields, raw, worker, model, 
     end
 end
 
-local function take_job(c, id, job, ticket, aside, worker, lease, token)
+-- `lead`: the ticket that was delivered for the batch, which this job keeps until it is done; the others have none.
+local function take_job(c, id, job, lead, worker, lease, token)
     local attempt = (tonumber(job.attempts) or 0) + 1
     local key = c.k .. 'job:' .. id
-    local fields = { 'state', 'in_work', 'started', c.now, 'token', token, 'attempts', micros(attempt), 'worker', worker }
-    if ticket then
-        fields[11], fields[12] = 'ticket', ticket
-        if aside then fields[13], fields[14] = 'aside', 1 end
-    elseif job.ticket then
-        redis.call('HDEL', key, 'ticket', 'aside')
+    redis.call('HSET', key, 'state', 'in_work', 'started', c.now, 'token', token, 'attempts', micros(attempt),
+        'worker', worker, 'ticket', lead and lead.ticket or '')
+    if lead and lead.aside then
+        redis.call('HSET', key, 'aside', 1)
+    elseif job.aside then
+        redis.call('HDEL', key, 'aside')
     end
-    redis.call('HSET', key, unpack(fields))
     redis.call('ZADD', c.k .. 'leases', micros(lease_clock(c) + lease), 'd:' .. id)
     count(c, 'queued:' .. job.lane, -1)
     count(c, 'in_work:' .. job.lane)
@@ -1076,59 +1281,83 @@ local function still_good(c, id, job)
     return true
 end
 
+-- The next jobs on the image of a job whose ticket was delivered, itself among them, or in the place of the first of them.
+local function mates_of(c, id, job, lane, key, n)
+    local set, mates, looked, itself = ready_set(c, job), {}, 0, false
+    while #mates < n and looked < 512 do
+        local popped = ordered('ZPOPMIN', set, n - #mates)
+        if #popped == 0 then break end
+        for i = 1, #popped, 2 do
+            local mate = popped[i]
+            local it = mate == id and job or load(c.k .. 'job:' .. mate)
+            looked = looked + 1
+            if it and it.state == 'queued' and not it.delayed and it.attempts == '0' and it.lane == lane
+                and key_of(it) == key and still_good(c, mate, it) then
+                mates[#mates + 1] = { id = mate, job = it }
+                itself = itself or mate == id
+            end
+        end
+    end
+    if itself then return mates end
+    if #mates == 0 then
+        ordered('ZREM', set, id)
+        return { { id = id, job = job } }
+    end
+    -- It stays in line with the ticket of the first that goes before it.
+    local first = mates[1].job
+    if first.ticket then
+        redis.call('HSET', c.k .. 'job:' .. id, 'ticket', first.ticket)
+        if first.aside then redis.call('HSET', c.k .. 'job:' .. id, 'aside', 1)
+        else redis.call('HDEL', c.k .. 'job:' .. id, 'aside') end
+        first.ticket = nil
+    else
+        local other = redis.call('XADD', line_name(c, 'decode', lane), '*', 'job', id, 'try', '0')
+        redis.call('HSET', c.k .. 'job:' .. id, 'ticket', other)
+        redis.call('HDEL', c.k .. 'job:' .. id, 'aside')
+    end
+    return mates
+end
+
 local function take_batch(c, stream, lane, ticket, fields, raw, worker, model, lease, token, n, aside)
     local id, try = fields.job, tonumber(fields.try)
     if not id or not try then
-        garbage(c, stream, 'decode', ticket, raw, 'not a ticket: {job, try} is expected')
+        garbage(c, stream, 'decode', ticket, raw, 'not a ticket: {job, try} is expected', aside)
         return nil
     end
     local job = load(c.k .. 'job:' .. id)
     if not job or not job.image or not job.model then
         -- A job of ours may be gone by now only if its retention passed while the ticket stood in line.
         if c.ms - (tonumber(string.match(ticket, '^%d+')) or 0) < setting(c, 'retention_ms') then
-            garbage(c, stream, 'decode', ticket, raw, 'no such job')
+            garbage(c, stream, 'decode', ticket, raw, 'no such job', aside)
         else
-            settle(stream, 'decode', ticket)
+            settle(stream, 'decode', ticket, aside)
         end
         return nil
     end
-    local key = key_of(job)
-    if model ~= '' and job.model ~= model then
-        local own = try > 0 and job.state == 'queued' and names(job, lane, ticket, aside)
-        if try > 0 and not own then settle(stream, 'decode', ticket); return nil end
-        put_aside(c, stream, 'decode', lane, job.model, ticket, raw, own and (c.k .. 'job:' .. id) or nil)
+    if job.state ~= 'queued' or job.delayed or not names(job, lane, ticket, aside) then
+        settle(stream, 'decode', ticket, aside)
         return nil
     end
+    if model ~= '' and job.model ~= model then
+        put_aside(c, stream, 'decode', lane, job.model, ticket, raw, c.k .. 'job:' .. id)
+        return nil
+    end
+    job.ticket, job.aside = ticket, aside and '1' or nil
+    if not still_good(c, id, job) then return nil end
+    local lead, key = { ticket = ticket, aside = aside }, key_of(job)
     local taken = { 'work', key, lane }
     if try > 0 then
-        if job.state == 'queued' and not job.delayed and names(job, lane, ticket, aside) and still_good(c, id, job) then
-            taken[4] = take_job(c, id, job, ticket, aside, worker, lease, token)
-        end
+        taken[4] = take_job(c, id, job, lead, worker, lease, token)
     else
-        local list = c.k .. 'ready:' .. lane .. ':' .. key
-        local looked, left = 0, true
-        while left and #taken - 3 < n and looked < 512 do
-            local room = n - (#taken - 3)
-            local ids = redis.call('LPOP', list, micros(room))
-            left = ids and #ids == room
-            for _, mate in ipairs(ids or {}) do
-                looked = looked + 1
-                local it = mate == id and job or load(c.k .. 'job:' .. mate)
-                if it and it.state == 'queued' and not it.delayed and it.attempts == '0' and it.lane == lane
-                    and key_of(it) == key and still_good(c, mate, it) then
-                    it.state = 'in_work'
-                    local lead = #taken == 3 and ticket or nil
-                    taken[#taken + 1] = take_job(c, mate, it, lead, aside, worker, lease, token)
-                end
-            end
+        local mates = mates_of(c, id, job, lane, key, n)
+        local leads = 1
+        for i, mate in ipairs(mates) do
+            if mate.id == id then leads = i end
         end
-        if #taken == 3 and left then
-            redis.call('XADD', stream, '*', unpack(raw))    -- only stale ids so far: the ticket is still good
+        for i, mate in ipairs(mates) do
+            if i ~= leads then drop_ticket(c, mate.job) end
+            taken[#taken + 1] = take_job(c, mate.id, mate.job, i == leads and lead or nil, worker, lease, token)
         end
-    end
-    if #taken == 3 then
-        settle(stream, 'decode', ticket)
-        return nil
     end
     count(c, 'batches')
     return taken
@@ -1219,6 +1448,10 @@ register('kirie_take', function(c, args)
         return refusal('BADCALL',
             'kirie_take <encode|decode> <worker> <model> <any|interactive|bulk> <count> <lease ms> [<age ms>] [last]')
     end
+    -- No room for more results: what is done now could not be kept.
+    if stage == 'decode' and counters(c, { 'result_bytes' }).result_bytes >= setting(c, 'result_bytes') then
+        return { 'idle' }
+    end
     c.looked = 0
     c.age = age > 0 and age or nil
     local taken = take_by_rule(c, stage, lane, worker, model, n, lease)
@@ -1256,6 +1489,7 @@ register('kirie_renew', function(c, args)
                 redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'e:' .. name)
                 replies[i] = wanted(c, name) and 'renewed' or 'unwanted'
             else
+                forgive(c, 'flight:' .. name, load(c.k .. 'flight:' .. name), token)
                 replies[i] = 'lost'
             end
         else
@@ -1264,6 +1498,7 @@ register('kirie_renew', function(c, args)
                 redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'd:' .. name)
                 replies[i] = 'renewed'
             else
+                forgive(c, 'job:' .. name, load(c.k .. 'job:' .. name), token)
                 replies[i] = TERMINAL[job[1]] and job[1] or 'lost'
             end
         end
@@ -1275,26 +1510,47 @@ end, { 'allow-oom' })
   Publishes an embedding and releases the jobs parked on it, up to "chunk" in this call. Where embeddings are kept in
   another Redis, the record is a short mark. A publication without the lease is stored if nothing is there, and ends
   nothing.
-  Reply: ["published" | "late", released, left]; while left > 0: kirie_release. Errors: BADCALL, OOM (renew, then again). ]]
-register('kirie_ready', function(c, args)
+  Reply: ["published" | "late", released, left]; while left > 0: kirie_release.
+  Errors: BADCALL, OOM (kirie_room, then again; renew meanwhile). ]]
+local function ready(c, args)
     local key, token, ttl, record = args[1] or '', args[2] or '', whole(args[3], 1, 1e13), args[4] or ''
     if not is_key(key) or not ttl or record == '' then
         return refusal('BADCALL', 'kirie_ready <key> <token> <ttl ms> <record>')
     end
     local flight = load(c.k .. 'flight:' .. key)
     if not flight or flight.state ~= 'in_work' or flight.token ~= token then
+        forgive(c, 'flight:' .. key, flight, token)
         redis.call('SET', c.k .. 'embedding:' .. key, record, 'PX', ttl, 'NX')
+        may_go(c, 'embedding', key)
         count(c, 'encode_late')
         return { 'late', 0, 0 }
     end
     redis.call('SET', c.k .. 'embedding:' .. key, record, 'PX', ttl)
+    may_go(c, 'embedding', key)
     end_flight(c, key, flight)
     count(c, 'encode_finished')
     count(c, 'encode_us', c.us - (tonumber(flight.started) or c.us))
     observe(c, 'encode_service:' .. flight.lane, flight.started)
     local released, left = release(c, key, setting(c, 'chunk'))
     return { 'published', released, left }
-end)
+end
+
+register('kirie_ready', ready)
+
+--[[ kirie_ready_full   FCALL kirie_ready_full 1 <prefix> <key> <token> <ttl ms> <record>
+  kirie_ready where Redis said OOM and kirie_room found nothing to drop: everything there is needed by jobs, which only
+  this embedding can end. It goes beyond maxmemory, by one record a partition: not while jobs of this partition are in
+  line or in work, whose ends make room.
+  Reply and errors: those of kirie_ready, and BACKPRESSURE. ]]
+register('kirie_ready_full', function(c, args)
+    local held = counters(c, { 'queued:interactive', 'queued:bulk', 'in_work:interactive', 'in_work:bulk' })
+    local jobs = held['queued:interactive'] + held['queued:bulk'] + held['in_work:interactive'] + held['in_work:bulk']
+    if jobs > 0 then
+        return refusal('BACKPRESSURE', 'Redis has reached its maxmemory, and ' .. jobs .. ' jobs of partition ' .. c.p
+            .. ' are still to be decoded; retry after 200 ms')
+    end
+    return ready(c, args)
+end, { 'allow-oom' })
 
 --[[ kirie_release      FCALL kirie_release 1 <prefix> <key>
   Goes on releasing (or, after an encode that failed for good, ending) the jobs parked on a key.
@@ -1327,6 +1583,7 @@ register('kirie_missing', function(c, args)
         local id, token = args[i * 2 + 1], args[i * 2 + 2]
         local job = load(c.k .. 'job:' .. id)
         if not job or job.state ~= 'in_work' or job.token ~= token or key_of(job) ~= key then
+            forgive(c, 'job:' .. id, job, token)
             replies[i] = job and TERMINAL[job.state] and job.state or 'lost'
         else
             local misses = (tonumber(job.misses) or 0) + 1
@@ -1343,8 +1600,11 @@ register('kirie_missing', function(c, args)
                     replies[i] = 'queued'
                 else
                     redis.call('HSET', c.k .. 'job:' .. id, 'state', 'waiting_embedding')
-                    redis.call('RPUSH', c.k .. 'waiting:' .. key, id)
-                    count(c, 'parked:' .. job.lane)
+                    if job.pinned then
+                        unpin(c, key)
+                        redis.call('HDEL', c.k .. 'job:' .. id, 'pinned')
+                    end
+                    park(c, id, job)
                     ask(c, key, job.lane)
                     replies[i] = 'waiting_embedding'
                 end
@@ -1356,9 +1616,25 @@ end, { 'allow-oom' })
 
 --[[ kirie_complete     FCALL kirie_complete 1 <prefix> (<id> <token> <result>)…
   The result, the state, the acknowledgement and the notifications of 1 to 1024 jobs in one step.
-  Reply: for each [1, "done"], or [0, state] where nothing was changed: the job had ended before, or the lease is lost
-  ("lost"), or nobody knows the id ("unknown"). Errors: BADCALL. ]]
-register('kirie_complete', function(c, args)
+  Reply: for each [1, "done"]; [1, "failed"] where the result alone is larger than result_bytes; or [0, state] where nothing
+  was changed: the job had ended before, or the lease is lost ("lost"), or nobody knows the id ("unknown"), or there is no
+  room for the result ("full": renew, and complete again later).
+  Errors: BADCALL, OOM (kirie_room, then again; renew meanwhile). ]]
+
+-- What the end of a job gives back to a Redis that is full: its line, and its image if no other job needs it.
+local function given_back(c, job)
+    local held = redis.call('HMGET', c.k .. 'refs', job.image, 'b:' .. job.image)
+    return (tonumber(job.bytes) or 0) + (held[1] == '1' and tonumber(held[2]) or 0)
+end
+
+local function has_room(c, job, result, oom)
+    local limit = setting(c, 'result_bytes')
+    local held = counters(c, { 'result_bytes' }).result_bytes + (c.add.result_bytes or 0) + #result + KEPT
+    if held > limit then return false end
+    return not oom or held <= OVERDRAFT or #result + KEPT <= given_back(c, job)
+end
+
+local function complete(c, args, oom)
     local n = triples(args, 1)
     if not n then return refusal('BADCALL', 'kirie_complete (<id> <token> <result>)…') end
     local replies = {}
@@ -1372,7 +1648,14 @@ register('kirie_complete', function(c, args)
             replies[i] = { 0, job.state }
         elseif job.state ~= 'in_work' or job.token ~= token then
             count(c, 'lost')
+            forgive(c, 'job:' .. id, job, token)
             replies[i] = { 0, 'lost' }
+        elseif #result + KEPT > setting(c, 'result_bytes') then
+            finish(c, id, job, 'failed', 'its result has ' .. #result .. ' bytes, and a partition keeps '
+                .. micros(setting(c, 'result_bytes')) .. ' (result_bytes): ask for fewer masks in one job')
+            replies[i] = { 1, 'failed' }
+        elseif not has_room(c, job, result, oom) then
+            replies[i] = { 0, 'full' }
         else
             observe(c, 'service:' .. job.lane, job.started)
             finish(c, id, job, 'done', nil, result)
@@ -1380,7 +1663,15 @@ register('kirie_complete', function(c, args)
         end
     end
     return replies
-end, { 'allow-oom' })
+end
+
+register('kirie_complete', function(c, args) return complete(c, args, false) end)
+
+--[[ kirie_complete_full FCALL kirie_complete_full 1 <prefix> (<id> <token> <result>)…
+  kirie_complete where Redis said OOM and kirie_room found nothing to drop. Results that are no larger than what the end of
+  their job gives back are taken all the same, others while the partition keeps less than 4 MiB of ended jobs.
+  Reply and errors: those of kirie_complete. ]]
+register('kirie_complete_full', function(c, args) return complete(c, args, true) end, { 'allow-oom' })
 
 --[[ kirie_fail         FCALL kirie_fail 1 <prefix> <encode|decode> <key or id> <token> <1 retryable|0> <reason>
   Work that could not be done. Retryable: again after a backoff that doubles, until the attempts are used up; then dead.
@@ -1394,13 +1685,17 @@ register('kirie_fail', function(c, args)
     end
     if stage == 'encode' then
         local flight = load(c.k .. 'flight:' .. name)
-        if not flight or flight.state ~= 'in_work' or flight.token ~= token then return 'lost' end
+        if not flight or flight.state ~= 'in_work' or flight.token ~= token then
+            forgive(c, 'flight:' .. name, flight, token)
+            return 'lost'
+        end
         if again == '1' then return try_flight_again(c, name, flight, why, true) end
         ground(c, name, flight, 'failed', why)
         return 'failed'
     end
     local job = load(c.k .. 'job:' .. name)
     if not job or job.state ~= 'in_work' or job.token ~= token then
+        forgive(c, 'job:' .. name, job, token)
         return job and TERMINAL[job.state] and job.state or 'lost'
     end
     if again == '1' then return try_again(c, name, job, why, true) end
@@ -1419,6 +1714,7 @@ register('kirie_return', function(c, args)
         local stage, name, token = args[i * 3 - 2], args[i * 3 - 1], args[i * 3]
         local held = load(c.k .. (stage == 'encode' and 'flight:' or 'job:') .. name)
         if not held or held.state ~= 'in_work' or held.token ~= token then
+            forgive(c, (stage == 'encode' and 'flight:' or 'job:') .. name, held, token)
             replies[i] = stage ~= 'encode' and held and TERMINAL[held.state] and held.state or 'lost'
         else
             local attempts = tostring(math.max((tonumber(held.attempts) or 1) - 1, 0))
@@ -1460,6 +1756,11 @@ end, { 'allow-oom' })
 --[[ kirie_status       FCALL_RO kirie_status 1 <prefix> <id>…
   Reply: for each nothing (nil: unknown here) or the job's fields, flat: state, lane, image, model, attempts, submitted,
   started, finished, error, worker, misses, deadline, … Errors: BADCALL. ]]
+local HIDDEN = {
+    token = true, ticket = true, aside = true, client = true, sum = true, lapsed = true, pinned = true, letter = true,
+    kept = true,
+}
+
 local function read_only(name, body)
     redis.register_function {
         function_name = name, flags = { 'no-writes', 'allow-oom' },
@@ -1478,7 +1779,7 @@ read_only('kirie_status', function(c, args)
         local flat = redis.call('HGETALL', c.k .. 'job:' .. id)
         local shown = false
         for at = 1, #flat, 2 do
-            if flat[at] ~= 'token' and flat[at] ~= 'ticket' and flat[at] ~= 'aside' and flat[at] ~= 'client' then
+            if not HIDDEN[flat[at]] then
                 shown = shown or {}
                 shown[#shown + 1] = flat[at]; shown[#shown + 1] = flat[at + 1]
             end
@@ -1526,8 +1827,8 @@ end, { 'allow-oom' })
 
 --[[ kirie_dead_retry   FCALL kirie_dead_retry 1 <prefix> <entry>…
   Brings dead jobs back with their attempts at zero; <entry> is the id of the dead letter (XRANGE <prefix>dead - +).
-  Reply: for each: queued · waiting_embedding · unknown · not a job · NOIMAGE (embedding and image are gone: kirie_image
-  first). Errors: BADCALL, OOM. ]]
+  Reply: for each: queued · waiting_embedding · unknown · not a job · NOIMAGE (the image is gone, and no embedding can be
+  pinned: kirie_image first). Errors: BADCALL, OOM. ]]
 register('kirie_dead_retry', function(c, args)
     if #args < 1 or #args > BATCH then return refusal('BADCALL', 'kirie_dead_retry <entry>…: 1 to 1024') end
     local replies = {}
@@ -1542,17 +1843,23 @@ register('kirie_dead_retry', function(c, args)
         else
             local key = key_of(job)
             local there = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1
-            if not there and redis.call('EXISTS', c.k .. 'image:' .. job.image) == 0 then
+            local stored = redis.call('EXISTS', c.k .. 'image:' .. job.image) == 1
+            if not stored and not (there and redis.call('STRLEN', c.k .. 'embedding:' .. key) > MARK) then
                 replies[i] = 'NOIMAGE'
             else
-                redis.call('XDEL', c.k .. 'dead', entry)
+                remove_letter(c, entry, { job = id }, false)
+                count(c, 'result_bytes', -(tonumber(job.kept) or 0))
                 redis.call('DEL', c.k .. 'done:' .. id)
                 redis.call('HDEL', c.k .. 'job:' .. id, 'error', 'finished', 'misses', 'deadline', 'token', 'worker',
-                    'ticket', 'aside', 'delayed')
+                    'ticket', 'aside', 'delayed', 'kept', 'letter', 'lapsed', 'pinned')
                 redis.call('HSET', c.k .. 'job:' .. id, 'attempts', 0, 'submitted', c.now,
                     'state', 'waiting_embedding')
-                job.attempts = '0'
+                job.attempts, job.pinned, job.aside, job.ticket = '0', nil, nil, nil
                 need_image(c, job.image)
+                if not stored then
+                    redis.call('HSET', c.k .. 'job:' .. id, 'pinned', 1)
+                    pin(c, key)
+                end
                 count(c, 'bytes:' .. job.lane, tonumber(job.bytes) or 0)
                 count(c, 'in:' .. job.lane)
                 count(c, 'revived')
@@ -1560,8 +1867,7 @@ register('kirie_dead_retry', function(c, args)
                     into_line(c, id, job)
                     replies[i] = 'queued'
                 else
-                    redis.call('RPUSH', c.k .. 'waiting:' .. key, id)
-                    count(c, 'parked:' .. job.lane)
+                    park(c, id, job)
                     ask(c, key, job.lane)
                     replies[i] = 'waiting_embedding'
                 end
@@ -1587,7 +1893,7 @@ register('kirie_dead_purge', function(c, args)
         end
     end
     local removed = 0
-    for _, letter in ipairs(letters) do removed = removed + remove_letter(c, letter[1], table_of(letter[2]) or {}) end
+    for _, letter in ipairs(letters) do removed = removed + remove_letter(c, letter[1], table_of(letter[2]) or {}, true) end
     return removed
 end, { 'allow-oom' })
 
@@ -1617,7 +1923,8 @@ read_only('kirie_stats', function(c)
             for _, each in ipairs(groups.err and {} or groups) do
                 local info = table_of(each)
                 if info.name == group then
-                    lag, pending = info.lag or '', info.pending
+                    -- Not Redis's own lag, which it does not know once an entry was taken out of the middle.
+                    lag, pending = math.max(redis.call('XLEN', stream) - info.pending, 0), info.pending
                     -- The first tickets may be empty; a few are looked through for one that counts.
                     local next = redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 16)
                     for _, entry in ipairs(next) do
@@ -1640,5 +1947,78 @@ read_only('kirie_stats', function(c)
     add('flights_open', redis.call('ZCARD', c.k .. 'flights'))
     add('dead_letters_kept', redis.call('XLEN', c.k .. 'dead'))
     for name, value in pairs(rates(c)) do add('rate_' .. name, string.format('%.3f', value)) end
+    local wanted_of = redis.call('HGETALL', c.k .. 'demand')
+    for i = 1, #wanted_of, 2 do add('demand:' .. wanted_of[i], wanted_of[i + 1]) end
     return flat
 end)
+
+--[[ kirie_demand       FCALL_RO kirie_demand 1 <prefix> [<encode|decode> <model>]
+  What is to be done in this partition, for autoscalers: how many encodes, or jobs, wait or are in work, in both lanes,
+  pauses before the next attempt included. Summed over the partitions it is what the workers of a role and model have to
+  do. Jobs that wait for their embedding are the encoders' demand, one for each picture. Cancelled and expired ones are
+  not counted from the moment on at which they ended.
+  Reply: that number, or, with no arguments, flat: "encode:<model>" or "decode:<model>", number, …; without those at zero.
+  Errors: BADCALL. ]]
+read_only('kirie_demand', function(c, args)
+    if #args == 0 then return redis.call('HGETALL', c.k .. 'demand') end
+    if not GROUP[args[1]] or not is_model(args[2] or '') then
+        return refusal('BADCALL', 'kirie_demand [<encode|decode> <model>]')
+    end
+    return tonumber(redis.call('HGET', c.k .. 'demand', args[1] .. ':' .. args[2])) or 0
+end)
+
+--[[ kirie_room         FCALL kirie_room 1 <prefix> [<count>]
+  Makes room in a Redis that said OOM and evicts nothing by itself (maxmemory-policy noeviction): drops images that no job
+  needs; where there are none, embeddings that no job is in line for; first those that were of no use for the longest time.
+  Looks at up to count (8, at most 1024) of them. Under volatile-lru Redis has done so before it says OOM.
+  Reply: [dropped, their bytes]. Errors: BADCALL. ]]
+local function drop_image(c, sha)
+    local needed = redis.call('HGET', c.k .. 'refs', sha)
+    if needed and needed ~= '0' then return 0 end   -- it comes back when it is let go of
+    if needed then
+        redis.call('ZREM', c.k .. 'ends', 'i:' .. sha)
+        let_image_go(c, sha)
+    end
+    local bytes = redis.call('STRLEN', c.k .. 'image:' .. sha)
+    redis.call('DEL', c.k .. 'image:' .. sha)
+    return bytes
+end
+
+-- The bytes; nil where it has to stay: it is pinned, or in use, or was used since it was noted.
+local function drop_embedding(c, key, noted)
+    local name = c.k .. 'embedding:' .. key
+    local idle = redis.pcall('OBJECT', 'IDLETIME', name)
+    if type(idle) == 'number' and idle * 1000 < (c.ms - noted) / 2 then return nil, c.ms - idle * 1000 end
+    for _, lane in ipairs(LANES) do
+        if redis.call('EXISTS', c.k .. 'ready:' .. lane .. ':' .. key) == 1 then return nil, c.ms end
+    end
+    if redis.call('HEXISTS', c.k .. 'refs', 'p:' .. key) == 1 then return nil, c.ms end
+    local bytes = redis.call('STRLEN', name)
+    redis.call('DEL', name)
+    return bytes
+end
+
+local function drop_idle(c, kind, limit, drop)
+    local set, dropped, bytes = c.k .. 'idle:' .. kind, 0, 0
+    local idle = redis.call('ZRANGE', set, 0, limit - 1, 'WITHSCORES')
+    for i = 1, #idle, 2 do
+        local freed, since = drop(c, idle[i], tonumber(idle[i + 1]))
+        if not freed then
+            redis.call('ZADD', set, micros(since), idle[i])
+        else
+            redis.call('ZREM', set, idle[i])
+            if freed > 0 then dropped, bytes = dropped + 1, bytes + freed end
+        end
+    end
+    return dropped, bytes
+end
+
+register('kirie_room', function(c, args)
+    local limit = whole(args[1] or 8, 1, 1024)
+    if not limit then return refusal('BADCALL', 'kirie_room [<count>]: 1 to 1024') end
+    -- An image costs whoever has it a transfer; an embedding costs an encode.
+    local dropped, bytes = drop_idle(c, 'image', limit, drop_image)
+    if dropped == 0 then dropped, bytes = drop_idle(c, 'embedding', limit, drop_embedding) end
+    count(c, 'room_made', dropped)
+    return { dropped, bytes }
+end, { 'allow-oom' })

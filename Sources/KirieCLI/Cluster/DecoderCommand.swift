@@ -45,14 +45,15 @@ struct DecoderCommand: AsyncParsableCommand {
         let decoder = try sam.decoder(precision: model.precision(for: sam.geometry))
         let (broker, shelf) = try await worker.connect(logger)
         var settings = worker.loopSettings(concurrency: decoder.isSmall ? pool.threadCount : 1)
+        let waiting = WaitLog(logger).note
         let prompts = PromptDecoder(
             decoder: decoder, modelName: name, precision: precision, shelf: shelf, pool: pool,
-            concurrency: settings.concurrency, byteLimit: cacheBytes)
+            concurrency: settings.concurrency, byteLimit: cacheBytes, onWait: waiting)
         var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
         settings.concurrency += 1
         heartbeat.capacity = settings.concurrency
-        let source = DecodeSource(broker, worker: heartbeat.name, model: identifier, batch: batch) {
+        let source = DecodeSource(broker, worker: heartbeat.name, model: identifier, batch: batch, onWait: waiting) {
             await prompts.decode($0)
         }
         let service = WorkerService(

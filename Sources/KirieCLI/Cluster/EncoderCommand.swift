@@ -46,15 +46,15 @@ struct EncoderCommand: AsyncParsableCommand {
         let fingerprint = try sam.fingerprint()
         let pool = model.makePool()
         let precision = worker.embedding.precision
-        let lifetime = Duration.seconds(embeddingLifetime)
         let encoder = try sam.encoder(precision: model.precision(for: sam.geometry))
-        let (broker, shelf) = try await worker.connect(logger)
+        let (broker, shelf) = try await worker.connect(logger, embeddingLifetime: .seconds(embeddingLifetime))
+        let waiting = WaitLog(logger).note
         let pictures = PictureEncoder(
             broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, shelf: shelf, pool: pool,
-            concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages)
+            concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages, onWait: waiting)
         let heartbeat = worker.heartbeat(
             .encoder, model: pictures.model, modelName: name, threads: pool.threadCount)
-        let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, expiry: lifetime) {
+        let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, onWait: waiting) {
             await pictures.encode($0)
         }
         let service = WorkerService(

@@ -12,8 +12,9 @@ struct QueuesCommand: AsyncParsableCommand {
             kirie queues --json | jq .unfinished
 
             PARKED jobs wait for the embedding of their picture. At the encode lines pictures are counted, at the decode
-            lines jobs: QUEUED in line, PAUSED before another attempt, ACTIVE under a worker's lease. LAG is what the streams' consumer groups were not given yet: scale by it, or by OLDEST, how long
-            the head of a line stands there. WAIT is from submit to the first take, SERVICE from the take to the end: half of
+            lines jobs: QUEUED in line, PAUSED before another attempt, ACTIVE under a worker's lease. LAG is what the streams' consumer
+            groups were not given yet. OLDEST is how long the head of a line stands there. DEMAND is what the workers of a
+            stage and model have to do, waiting or in work: scale by it. WAIT is from submit to the first take, SERVICE from the take to the end: half of
             all took no longer than p50, 99 of 100 no longer than p99; since the beginning, with --watch since the last
             look. Rates are jobs a second over the last minute, with --watch since the last look. Looking costs Redis one
             call a partition, however many jobs there are.
@@ -94,7 +95,25 @@ struct QueueReport {
         }
     }
 
-    var lines: [TintedLine] { lineTable + [TintedLine()] + timeTable + [TintedLine()] + totals }
+    var lines: [TintedLine] {
+        lineTable + [TintedLine()] + timeTable + [TintedLine()] + demandTable + totals
+    }
+
+    /// What each stage and model have to do; empty where nobody has to do anything.
+    private var demands: [(stage: Stage, model: String, amount: Int)] {
+        Stage.allCases.flatMap { stage in
+            (statistics.demand[stage] ?? [:]).sorted { $0.key < $1.key }.map { (stage, $0.key, $0.value) }
+        }
+    }
+
+    private var demandTable: [TintedLine] {
+        if demands.isEmpty { return [] }
+        var table = TextTable([("STAGE", .left, 6), ("MODEL", .left, 11), ("DEMAND", .right, 6)])
+        for (stage, model, amount) in demands {
+            table.add([TextTable.Cell(stage.rawValue), TextTable.Cell(model), .count(amount)])
+        }
+        return table.lines + [TintedLine()]
+    }
 
     private var lineTable: [TintedLine] {
         var table = TextTable([
@@ -215,6 +234,15 @@ struct QueueReport {
             ("partitions", .whole(partitions)), ("unfinished", .whole(statistics.unfinished)),
             ("oldest_open_encode_ms", JSONLine(milliseconds: statistics.oldestParked)),
             ("lines", .list(rows.map(Self.json))),
+            (
+                "demand",
+                .list(
+                    demands.map {
+                        .object([
+                            ("stage", .text($0.stage.rawValue)), ("model", .text($0.model)), ("waiting_or_in_work", .whole($0.amount)),
+                        ])
+                    })
+            ),
             ("totals", .object(statistics.totals.sorted { $0.key < $1.key }.map { ($0.key, .whole($0.value)) })),
         ])
     }
