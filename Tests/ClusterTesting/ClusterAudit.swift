@@ -58,7 +58,7 @@ public struct ClusterAudit: Sendable {
         let resting = try await checkReferences(prefix)
         for (kind, rest) in byKind.sorted(by: { $0.key < $1.key }) {
             switch kind {
-            case "job", "counters", "rates", "clock", "turn", "limits", "reply", "refs": break
+            case "job", "counters", "rates", "clock", "turn", "limits", "reply", "refs", "idle": break
             case "image": try await checkMortality(prefix, kind, rest.filter { resting[$0] == nil })
             case "embedding": try await checkMortality(prefix, kind, rest)
             case "line":
@@ -98,6 +98,9 @@ public struct ClusterAudit: Sendable {
             if count != 0 { findings.append("\(prefix)refs: \(count) jobs need image \(image)") }
             if !ends.contains("i:\(image)") { findings.append("\(prefix)refs: nobody will let go of image \(image)") }
             resting[image] = references["b:\(image)"] ?? 0
+        }
+        for name in try await broker.redis.fields("\(prefix)refs").keys where name.hasPrefix("p:") {
+            findings.append("\(prefix)refs: \(name) is still pinned")
         }
         for name in references.keys where name.hasPrefix("b:") && resting[String(name.dropFirst(2))] == nil {
             findings.append("\(prefix)refs: \(name) was left behind")
@@ -161,9 +164,17 @@ public struct ClusterAudit: Sendable {
             findings.append("\(prefix)counters: image_bytes is \(fields["image_bytes"] ?? 0), \(imageBytes) are held")
         }
         let sizes = try await ask(results.map { RedisCommand("STRLEN", "\(prefix)result:\($0)") })
-        let bytes = sizes.reduce(0) { $0 + ($1.integer ?? 0) }
+        // 512 beside each result, and in the place of one.
+        let bytes = sizes.reduce(0) { $0 + ($1.integer ?? 0) } + 512 * jobs.values.count(where: \.isTerminal)
         if bytes != fields["result_bytes"] ?? 0 {
-            findings.append("\(prefix)counters: result_bytes is \(fields["result_bytes"] ?? 0), results hold \(bytes)")
+            findings.append("\(prefix)counters: result_bytes is \(fields["result_bytes"] ?? 0), \(bytes) are kept")
+        }
+        let dead = jobs.filter { $0.value == .dead }.map(\.key)
+        let lines = try await ask(dead.map { RedisCommand("STRLEN", "\(prefix)line:\($0)") })
+        let letters = try await broker.redis.entryCount("\(prefix)dead")
+        let deadBytes = lines.reduce(0) { $0 + ($1.integer ?? 0) } + 512 * letters
+        if deadBytes != fields["dead_bytes"] ?? 0 {
+            findings.append("\(prefix)counters: dead_bytes is \(fields["dead_bytes"] ?? 0), \(deadBytes) are kept")
         }
         func total(_ name: String) -> Int { lanes.reduce(0) { $0 + (fields["\(name):\($1)"] ?? 0) } }
         let ended = JobState.allCases.filter(\.isTerminal).reduce(0) { $0 + total($1.rawValue) }

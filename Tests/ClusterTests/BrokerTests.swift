@@ -47,8 +47,7 @@ import Testing
         let cluster = try await TestCluster.start()
         let image = TestCluster.image(2)
         try await cluster.accept([TestCluster.job("twice", image)])
-        let again = try await cluster.broker.submit([TestCluster.job("twice", image, lane: .interactive, line: "other")]
-        )
+        let again = try await cluster.broker.submit([TestCluster.job("twice", image, lane: .interactive)])
         guard case .known(let reference, .waitingForEmbedding) = again[0] else {
             Issue.record("\(again[0])")
             return

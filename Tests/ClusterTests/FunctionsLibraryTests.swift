@@ -69,9 +69,14 @@ import Testing
         try await broker.set(["jobs:bulk": 2])
         #expect(try await !isRefused("second"))
         #expect(try await isRefused("third"))
-        for (name, value) in [("jobs:bulky", 1), ("attempts", -1), ("partitions", 3)] {
+        // A chunk of 0 would have a publisher release nothing for ever; 0 attempts would kill each job at once.
+        for (name, value) in [
+            ("jobs:bulky", 1), ("attempts", -1), ("attempts", 0), ("partitions", 3), ("chunk", 0), ("streak", 0),
+            ("backoff_ms", 0), ("image_ttl_ms", 0), ("clock_step_ms", 99), ("chunk", 10_001),
+        ] {
             await #expect(throws: ClusterError.self, "\(name)") { try await broker.set([name: value]) }
         }
+        #expect(try await !isRefused("second"), "a call that is refused changes nothing")
 
         _ = try await broker.redis.send(
             RedisCommand("HSET", .string(broker.keys.limits(Partition(0))), "jobs:bulk", "9"))

@@ -13,6 +13,8 @@ struct ChaosPlan: Sendable {
         var pictures: Int
         var kills: Int
         var serverKills: Int
+        /// How often each of ``Trouble`` comes.
+        var troubles: Int
 
         init(environment: [String: String]) {
             func number(_ name: String, _ otherwise: Int) -> Int {
@@ -23,6 +25,7 @@ struct ChaosPlan: Sendable {
             pictures = number("PICTURES", 50)
             kills = number("KILLS", 12)
             serverKills = number("SERVER_KILLS", 1)
+            troubles = number("TROUBLES", 1)
         }
     }
 
@@ -58,9 +61,20 @@ struct ChaosPlan: Sendable {
         let prompts: [Prompt]
     }
 
-    /// Who is killed.
+    /// Who is killed, or what happens to Redis.
     enum Victim: Sendable, Hashable {
         case encoder, decoder, submitter, server
+        case trouble(Trouble)
+    }
+
+    /// What Redis goes through, and comes out of again.
+    enum Trouble: String, Sendable, Hashable, CaseIterable {
+        /// maxmemory is reached.
+        case memory
+        /// It is made a replica of a primary that is not there.
+        case readOnly = "read-only"
+        /// The disk of the append-only file is full.
+        case disk
     }
 
     let size: Size
@@ -101,6 +115,11 @@ struct ChaosPlan: Sendable {
         }
         for _ in 0..<size.serverKills {
             victims.insert(.server, at: Int.random(in: 0...victims.count, using: &random))
+        }
+        for trouble in Trouble.allCases {
+            for _ in 0..<size.troubles {
+                victims.insert(.trouble(trouble), at: Int.random(in: 0...victims.count, using: &random))
+            }
         }
         // The last kills come while there is still work.
         let moments = victims.map { _ in Int.random(in: 0..<max(1, size.jobs * 9 / 10), using: &random) }.sorted()

@@ -8,7 +8,8 @@ import Segmentation
 import Synchronization
 import Testing
 
-/// Thousands of jobs while workers, submitters and Redis itself are killed with SIGKILL.
+/// Thousands of jobs while workers, submitters and Redis itself are killed with SIGKILL, and while Redis is full, read-only
+/// and without room on its disk.
 ///
 /// `deploy/chaos` runs it in full; what stands here by default is a shorter one of the same kind. The seed is printed;
 /// `KIRIE_CHAOS_SEED` draws the same pictures, jobs and kills again (not the same interleaving of processes).
@@ -19,9 +20,11 @@ import Testing
         print("chaos: KIRIE_CHAOS_SEED=\(size.seed), \(size.jobs) jobs on \(size.pictures) pictures")
         // Attempts are not what is tested here: with so many kills some job would be hit five times by chance.
         let settings = ["attempts": 1000, "backoff_ms": 20, "backoff_max_ms": 200]
-        let options = RedisServerProcess.Options(appendOnly: true, appendFsync: .always)
-        try await LiveCluster.run(options, settings: settings) { cluster in
-            try await Chaos(cluster, size).run()
+        let disk = try await SmallDisk(megabytes: 512)
+        defer { disk.remove() }
+        let server = try await RedisServerProcess.start(disk.options(appendFsync: .always))
+        try await LiveCluster.run(on: server, settings: settings) { cluster in
+            try await Chaos(cluster, size, disk).run()
         }
     }
 }
@@ -29,6 +32,7 @@ import Testing
 /// One run.
 private final class Chaos: Sendable {
     private let cluster: LiveCluster
+    private let disk: SmallDisk
     private let pictures: [TestPicture]
     private let plan: ChaosPlan
     private let encoders: [WorkerSlot]
@@ -39,8 +43,9 @@ private final class Chaos: Sendable {
     /// What the last, complete runs of the submitter told of each job.
     private let told = Mutex<[String: KirieRun.Line]>([:])
 
-    init(_ cluster: LiveCluster, _ size: ChaosPlan.Size) throws {
+    init(_ cluster: LiveCluster, _ size: ChaosPlan.Size, _ disk: SmallDisk) throws {
         self.cluster = cluster
+        self.disk = disk
         let pictures = try TestPicture.draw(size.pictures, seed: size.seed, large: 5, in: cluster.folder)
         self.pictures = pictures
         plan = ChaosPlan(size, pictures: pictures)
@@ -166,6 +171,11 @@ private final class Chaos: Sendable {
             kills.withLock { $0[victim, default: 0] += 1 }
             return
         }
+        if case .trouble(let trouble) = victim {
+            try await bring(trouble)
+            kills.withLock { $0[victim, default: 0] += 1 }
+            return
+        }
         // A place may be empty for a moment, after the last kill; and at the end there is no submitter any more.
         try await eventually("somebody to kill", within: .seconds(60)) {
             let (kind, process) = self.running(victim)
@@ -175,6 +185,43 @@ private final class Chaos: Sendable {
             kills.withLock { $0[kind, default: 0] += 1 }
             return true
         }
+    }
+
+    /// Redis goes through it until so many commands were refused for it, or there is nobody left to be refused.
+    private func bring(_ trouble: ChaosPlan.Trouble) async throws {
+        let redis = cluster.broker.redis
+        switch trouble {
+        case .memory:
+            let before = try await refusals("OOM")
+            _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "1mb"))
+            try await refused("OOM", since: before)
+            _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "0"))
+        case .readOnly:
+            let before = try await refusals("READONLY")
+            _ = try await redis.send(RedisCommand("REPLICAOF", "127.0.0.1", "1"))
+            try await refused("READONLY", since: before)
+            _ = try await redis.send(RedisCommand("REPLICAOF", "NO", "ONE"))
+        case .disk:
+            try disk.fill()
+            // With `appendfsync always` it gives up with the first write that cannot be kept.
+            try await eventually("redis-server gave up") { !cluster.server.isRunning }
+            try disk.free()
+            try await cluster.server.restart()
+        }
+    }
+
+    private func refused(_ code: String, since before: Int) async throws {
+        try await eventually("commands were refused with \(code)") {
+            let isOver = try await cluster.totalOfLanes("out") >= plan.jobs.count
+            if isOver { return true }
+            return try await refusals(code) >= before + 20
+        }
+    }
+
+    /// How many answers with this error Redis gave since it was started.
+    private func refusals(_ code: String) async throws -> Int {
+        let found = try await cluster.broker.redis.info("errorstats")[0]["errorstat_\(code)"]
+        return found.flatMap { Int($0.drop { $0 != "=" }.dropFirst()) } ?? 0
     }
 
     private func running(_ victim: ChaosPlan.Victim) -> (ChaosPlan.Victim, ChildProcess?) {
@@ -222,7 +269,11 @@ private final class Chaos: Sendable {
             masks += job.prompts.count * (job.multimask ? 3 : 1)
         }
         let sum = kills.withLock { $0 }
-        #expect(sum.filter { $0.key != .server }.values.reduce(0, +) == plan.size.kills)
+        let processes: [ChaosPlan.Victim] = [.encoder, .decoder, .submitter]
+        #expect(processes.reduce(0) { $0 + sum[$1, default: 0] } == plan.size.kills)
+        for trouble in ChaosPlan.Trouble.allCases {
+            #expect(sum[.trouble(trouble), default: 0] == plan.size.troubles, "\(trouble)")
+        }
         #expect(sum[.server, default: 0] == plan.size.serverKills)
         let statistics = try await cluster.broker.statistics()
         func total(_ name: String) -> Int { statistics.total(name) }
@@ -235,6 +286,8 @@ private final class Chaos: Sendable {
             \(sum[.submitter, default: 0]) submitters, \(sum[.server, default: 0]) times redis-server; \
             \((encoders + decoders).reduce(0) { $0 + $1.starts }) starts of workers, \
             \(submitterRuns.load(ordering: .relaxed)) of submitters
+            chaos: Redis was full, read-only and without room on its disk \(plan.size.troubles) times each; \
+            \(total("forgiven")) attempts were no fault of their jobs
             chaos: ended: \(states.joined(separator: ", ")); \(masks) masks equal those of this process bit for bit
             chaos: \(total("evictions")) evicted embeddings missed; \(total("encode_started")) encodes started, \(total("encode_finished")) finished, \
             \(total("encode_reclaimed")) reclaimed, \(total("encode_late")) late; jobs: \(total("reclaimed")) reclaimed, \

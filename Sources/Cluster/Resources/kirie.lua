@@ -1080,18 +1080,14 @@ local function over_limit(c, lane, bytes, new_image_bytes)
     end
 end
 
--- The answer to a submit under an id that is known, or nil where the job is to be made: anew, if one of that id ended
--- without a result.
+-- The answer to a submit under an id that is known, or nil where the job is to be made; then also what is known of one of
+-- that id that ended without a result, whose place it takes.
 local function known_job(c, client, id, sha, model, sum)
     local held = redis.call('HMGET', c.k .. 'job:' .. id, 'state', 'image', 'model', 'sum', 'client', 'letter', 'kept')
     local state = held[1]
     if not state then return nil end
     if TERMINAL[state] and state ~= 'done' and (client == '' or held[5] ~= client) then
-        if held[6] then remove_letter(c, held[6], { job = id }, false) end
-        redis.call('ZREM', c.k .. 'ends', 'j:' .. id)
-        remove_job(c, id, held[7])
-        count(c, 'revived')
-        return nil
+        return nil, { letter = held[6], kept = held[7] }
     end
     local differs = held[2] ~= sha and 'image' or held[3] ~= model and 'model' or held[4] and held[4] ~= sum and 'job line'
     if differs then
@@ -1102,6 +1098,13 @@ local function known_job(c, client, id, sha, model, sum)
     return { id, state, 0 }
 end
 
+local function take_place_of(c, id, former)
+    if former.letter then remove_letter(c, former.letter, { job = id }, false) end
+    redis.call('ZREM', c.k .. 'ends', 'j:' .. id)
+    remove_job(c, id, former.kept)
+    count(c, 'revived')
+end
+
 local function submit_one(c, client, id, lane, sha, model, ttl, line)
     local problem = bad_job(c, id, lane, sha, model, ttl, line)
     if problem then return { id, 'refused', 'BADJOB ' .. problem } end
@@ -1109,7 +1112,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         id = string.format('%s-%x-%x', c.p, c.ms, redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
     end
     local sum = string.sub(redis.sha1hex(line), 1, 16)
-    local known = known_job(c, client, id, sha, model, sum)
+    local known, former = known_job(c, client, id, sha, model, sum)
     if known then return known end
     local key = sha .. ':' .. model
     if c.there[key] == nil then c.there[key] = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 end
@@ -1125,6 +1128,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     end
     local full = over_limit(c, lane, #line, unneeded or 0)
     if full then return { id, 'refused', full } end
+    if former then take_place_of(c, id, former) end
 
     local job = { lane = lane, image = sha, model = model, attempts = '0', bytes = tostring(#line), state = 'new' }
     local fields = {
