@@ -31,6 +31,53 @@ import Testing
         #expect(error.description.contains("protocol 2"))
     }
 
+    /// Each primary is looked at for itself: one that has a newer edition keeps it when another one has none.
+    @Test func aNewerEditionStaysOnItsPrimaryWhileOthersGetThisOne() async throws {
+        let cluster = try await RedisClusterProcess.start()
+        defer { withExtendedLifetime(cluster) {} }
+        let newer = FunctionsLibrary.source.replacing(
+            "local PROTOCOL, REVISION = \(FunctionsLibrary.own.protocolNumber), \(FunctionsLibrary.own.revision)",
+            with: "local PROTOCOL, REVISION = \(FunctionsLibrary.own.protocolNumber), 99")
+        var url = cluster.nodes[1].url
+        url.cluster = .off
+        try await RedisClient.connect(url).loadFunctions(newer)
+        let redis = try await RedisClient.connect(cluster.url)
+        try await FunctionsLibrary.ensure(in: redis)
+        let revisions = try await redis.sendToEveryPrimary(.callReadOnly("kirie_version", keys: []))
+            .compactMap { $0.array?.last?.integer }
+        #expect(revisions.sorted() == [FunctionsLibrary.own.revision, FunctionsLibrary.own.revision, 99].sorted())
+    }
+
+    /// What is stored may have been written by anybody: a number that makes no sense is an error and no trap.
+    @Test(arguments: ["0", "-3", "16385", "many", ""])
+    func aNumberOfPartitionsThatMakesNoSenseIsRefused(stored: String) async throws {
+        let server = try await RedisServerProcess.start()
+        let redis = try await RedisClient.connect(server.url)
+        try await FunctionsLibrary.ensure(in: redis)
+        try await redis.setFields("kirie:cluster", [("partitions", .string(stored))])
+        for open in [Broker.open(_:keys:partitions:), { redis, keys, _ in try await Broker.join(redis, keys: keys) }] {
+            let error = try await #require(throws: ClusterError.self) { _ = try await open(redis, ClusterKeys(), 16) }
+            #expect(error.description.contains("partitions") && error.description.contains("16384"), "\(error)")
+        }
+    }
+
+    /// Settings that were written by hand are taken for the nearest that makes sense.
+    @Test func settingsOutsideTheirBoundsAreTakenForTheNearest() async throws {
+        let cluster = try await TestCluster.start(partitions: 1)
+        let (broker, image) = (cluster.broker, TestCluster.image(1))
+        let limits = broker.keys.limits(Partition(0))
+        for (name, value) in [("chunk", "0"), ("attempts", "-7"), ("streak", "0"), ("clock_step_ms", "-1")] {
+            try await broker.redis.setFields(limits, [(name, .string(value))])
+        }
+        try await cluster.accept((0..<3).map { TestCluster.job("s\($0)", image) })
+        // One job a call is released, not none for ever; and a job has one attempt, not none.
+        try await within(.seconds(60)) { try await cluster.encode(image) }
+        let batch = try #require(try await cluster.takePrompts(image))
+        #expect(batch.leases.count == 3)
+        try await broker.fail(LeaseName(batch.leases[0]), mayPass: true, reason: "a fault")
+        #expect(try await cluster.states([batch.leases[0].reference]) == [.dead])
+    }
+
     @Test func aPolicyThatEvictsQueuesIsRefused() async throws {
         let server = try await RedisServerProcess.start(.init(maximumMemory: 50_000_000, memoryPolicy: "allkeys-lru"))
         let redis = try await RedisClient.connect(server.url)

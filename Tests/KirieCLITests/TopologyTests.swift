@@ -7,9 +7,12 @@ import Testing
 
 /// Other ways to lay a cluster out: over a Redis Cluster, and with the embeddings in a Redis of their own.
 @Suite struct TopologyTests {
-    private static func workers(_ url: RedisURL, _ more: [String] = []) throws -> [ClientRun] {
+    private static func workers(
+        _ url: RedisURL, _ more: [String] = [], encoder: [String] = []
+    ) throws -> [ClientRun] {
         try ["encoder", "decoder"].map {
-            try ClientRun([$0, "--model", KirieProcess.nano, "--threads", "1"] + more, redis: url)
+            let own = $0 == "encoder" ? encoder : []
+            return try ClientRun([$0, "--model", KirieProcess.nano, "--threads", "1"] + more + own, redis: url)
         }
     }
 
@@ -50,9 +53,19 @@ import Testing
     @Test func embeddingsMayLiveInAnotherRedis() async throws {
         let (queues, cache) = (try await RedisServerProcess.start(), try await RedisServerProcess.start())
         defer { withExtendedLifetime((queues, cache)) {} }
-        let workers = try Self.workers(queues.url, ["--cache-redis", "\(cache.url)"])
+        let workers = try Self.workers(
+            queues.url, ["--cache-redis", "\(cache.url)"], encoder: ["--embedding-ttl", "5000"])
         #expect(try await Self.submit([KirieProcess.landscape], queues.url).status == 0)
         let (here, there) = (try await RedisClient.connect(queues.url), try await RedisClient.connect(cache.url))
+        // The record and the mark that stands for it go together.
+        for redis in [here, there] {
+            var lifetimes: [Duration?] = []
+            try await redis.scan(match: "kirie:*:embedding:*") { keys throws(RedisError) in
+                for key in keys { lifetimes.append(try await redis.timeToLive(key.string)) }
+            }
+            #expect(lifetimes.count == 1)
+            #expect(lifetimes.allSatisfy { $0.map { $0 > .seconds(4000) && $0 <= .seconds(5000) } ?? false })
+        }
         func sizes(_ redis: RedisClient) async throws -> [Int] {
             var sizes: [Int] = []
             try await redis.scan(match: "kirie:*:embedding:*") { keys throws(RedisError) in
