@@ -148,22 +148,36 @@ import Testing
         #expect(try await cache.statistics().corrupt == 0)
     }
 
-    @Test func aFullRedisSaysSo() async throws {
+    /// A Redis that evicts nothing by itself: the cache drops what was idle for the longest time, and nothing else.
+    @Test func aFullRedisLosesOldEmbeddingsAndNothingElse() async throws {
+        let server = try await RedisServerProcess.start(.init(maximumMemory: 6 << 20))
+        defer { withExtendedLifetime(server) {} }
+        let redis = try await RedisClient.connect(server.url)
+        let cache = RedisEmbeddingCache(redis)
+        for number in 0..<20 { try await redis.set("kirie:{\(number % 16)}:job:\(number)", "a job") }
+        let features = Sample.features(channels: 256, grid: 32, seed: 12)
+        let records = try (0..<40).map { try Sample.record(features, image: $0) }
+        for record in records { try await cache.store(record, timeToLive: .seconds(60)) }
+        let present = try await cache.contains(records.map(\.key))
+        #expect(present.count { $0 } > 1 && present.count { !$0 } > 10 && present[39])
+        for number in 0..<20 { #expect(try await redis.get("kirie:{\(number % 16)}:job:\(number)") != nil) }
+    }
+
+    @Test func aRedisWithoutRoomForOneEmbeddingSaysSo() async throws {
         let server = try await RedisServerProcess.start(.init(maximumMemory: 4 << 20))
         defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let cache = RedisEmbeddingCache(redis)
-        let features = Sample.features(channels: 256, grid: 32, seed: 12)
+        try await redis.set("jobs", .string(String(repeating: "x", count: 4 << 20)))
+        let record = try Sample.record(Sample.features(channels: 256, grid: 32, seed: 12), image: 0)
         await #expect {
-            for image in 0..<40 {
-                try await cache.store(try Sample.record(features, image: image), timeToLive: .seconds(60))
-            }
+            try await cache.store(record, timeToLive: .seconds(60))
         } throws: {
             guard case EmbeddingCacheError.full = $0 else { return false }
             return true
         }
         // A lookup is served although its counters cannot grow.
-        _ = try await cache.record(for: Sample.record(features, image: 0).key)
+        #expect(try await cache.record(for: record.key) == nil)
     }
 
     @Test func aliasesLeadToContent() async throws {
