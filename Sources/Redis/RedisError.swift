@@ -118,5 +118,9 @@ public struct RedisServerError: TransientError, Sendable, Hashable, CustomString
     /// <https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>; the words are those of `server.c`.
     private static let passing: Set<String> = [
         "OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN",
+        "UNBLOCKED",
     ]
+
+    /// Whether the server says that it is the replica of another now: where the address leads may have changed.
+    var isOfReplica: Bool { ["READONLY", "MASTERDOWN", "UNBLOCKED"].contains(code) }
 }
