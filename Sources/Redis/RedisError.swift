@@ -45,8 +45,10 @@ public enum RedisError: TransientError, Sendable, Hashable {
         }
     }
 
-    /// Whether time mends it: the connection, a cluster that rearranges itself, or a server that cannot do its work now,
-    /// such as one that is full, loading, or a replica. Nothing is wrong with the command.
+    /// Whether time mends it, and nothing is wrong with the command.
+    ///
+    /// The connection, a cluster that rearranges itself, or a server that cannot do its work now, such as one that is full,
+    /// loading, or a replica.
     public var isTransient: Bool {
         switch self {
         case .overloaded, .clusterUnavailable: true

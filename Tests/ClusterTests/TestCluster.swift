@@ -78,6 +78,14 @@ struct TestCluster: Sendable {
         }
     }
 
+    /// Lets the time of these jobs be over.
+    func expire(_ references: [JobReference]) async throws {
+        for reference in references {
+            let key = RedisArgument.string("\(broker.keys.prefix(reference.partition))deadlines")
+            _ = try await broker.redis.send(RedisCommand("ZADD", key, "XX", "0", .string(reference.id)))
+        }
+    }
+
     func states(_ references: [JobReference]) async throws -> [JobState?] {
         try await broker.status(references).map { $0?.state }
     }
