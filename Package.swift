@@ -50,10 +50,11 @@ let package = Package(
         .systemLibrary(name: "CCurl"),
         .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
+        .systemLibrary(name: "CLinux"),
         .target(name: "CKernels"),
         .target(name: "CFunctionsLibrary"),
         // 1: numbers, pictures, vocabulary, the system
-        room("Processes"),
+        room("Processes", ["CLinux"]),
         room("Hashing", ["CCrypto"]),
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG"]),
@@ -103,6 +104,7 @@ let package = Package(
         tests(
             of: "KirieCLI",
             ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
+        tests(of: "Processes", ["RedisTesting"]),
         tests(of: "Telemetry", [coreMetrics]),
         tests(of: "Workers", ["RedisTesting"]),
         tests(of: "Redis", ["RedisTesting"]),

@@ -14,10 +14,14 @@ def main():
     a.add_argument("--parts", default="table,quality,growth", help="what to do, of table, quality and growth")
     a = a.parse_args()
     bench = Bench(a)
+    if limit():
+        print(f"KIRIE_MAX_ISA={limit()}: Kirie uses no more of the processor than that, its peers use all of it")
     if "table" in a.parts:
         table(bench)
-    if "quality" in a.parts:
+    if "quality" in a.parts and a.data.is_dir():
         quality(bench)
+    elif "quality" in a.parts:
+        print(f"quality: not measured: there are no labelled pictures in {a.data}")
     if "growth" in a.parts:
         growth(bench)
 
@@ -58,21 +62,51 @@ class Bench:
             *flags, environment=environment))
 
 
+class Absent(Exception):
+    """Something that this machine, or what KIRIE_MAX_ISA leaves of it, does not have: it is said, and the rest goes on."""
+
+
 def output(*command, environment=None):
     words = [str(word) for word in command]
-    return subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment).stdout
+    run = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    complaint = run.stderr.decode(errors="replace")
+    if run.returncode != 0 and "This processor has no" in complaint:
+        raise Absent(complaint[complaint.index("This processor has no"):].splitlines()[0])
+    if run.returncode != 0:
+        sys.exit(f"deploy/compare: {' '.join(words)} ended with {run.returncode}:\n{complaint}")
+    return run.stdout
+
+
+def said(name, measure):
+    """What measure() returns; nothing where the machine does not have it, which is said under the name."""
+    try:
+        return measure()
+    except Absent as reason:
+        print(f"{name}: not measured: {reason}", flush=True)
+        return None
 
 
 class Row:
     """One comparison, measured round by round, each side in turn: a shared machine is faster at times than at others."""
 
     def __init__(self, name, least, aim):
-        self.name, self.least, self.aim, self.rounds = name, least, aim, []
+        self.name, self.least, self.aim, self.rounds, self.absent = name, least, aim, [], None
 
-    def add(self, theirs, mine):
-        self.rounds.append((theirs, mine))
+    def add(self, theirs, name, mine):
+        """theirs: a peer's medians, of which this row's has a name; mine: a function that measures Kirie."""
+        if name not in theirs:
+            self.absent = self.absent or f"the peer has no {name} here"
+        if self.absent:
+            return
+        try:
+            self.rounds.append((theirs[name], mine()))
+        except Absent as reason:
+            self.absent = reason
 
     def print(self):
+        if self.absent:
+            print(f"{self.name}: not measured: {self.absent}", flush=True)
+            return
         theirs, mine = (statistics.median(side) for side in zip(*self.rounds))
         ratios = [theirs / mine for theirs, mine in self.rounds]
         print(
@@ -88,12 +122,14 @@ def table(bench):
     print(f"{'':46s}{'peer':>10s}{'kirie':>10s}{'times':>8s}{'at least':>10s}{'aim':>6s}")
 
     rows = [Row(f"ViT-B encode {precision}, OpenVINO", 1.35, aim) for precision, aim in (("fp32", 1.5), ("bf16", 1.6))]
-    has_tiles = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
+    has_tiles = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text() and limit() in (None, "amx")
     untiled = []
     for _ in range(bench.rounds):
         theirs = bench.peer("vit_b", "encoder", "openvino")
         for row, precision in zip(rows, ("fp32", "bf16")):
-            row.add(theirs[f"encoder openvino {precision}"], bench.kirie("encode", "--precision", precision, model="vit_b"))
+            row.add(
+                theirs, f"encoder openvino {precision}",
+                lambda: bench.kirie("encode", "--precision", precision, model="vit_b"))
         if has_tiles:
             untiled.append(bench.kirie("encode", "--precision", "fp32", model="vit_b", isa="avx512"))
     for row in rows:
@@ -103,33 +139,45 @@ def table(bench):
         print(
             f"ViT-B encode fp32 without AMX (KIRIE_MAX_ISA=avx512): {statistics.median(untiled):.1f} ms, "
             f"{statistics.median(ratios):.2f}x", flush=True)
-    memory = bench.memory["encode", "bf16"]
+    memory = {precision: bench.memory.get(("encode", precision)) for precision in ("fp32", "bf16")}
 
     row = Row("MobileSAM encode bf16, OpenVINO", 1.5, 2.5)
     for _ in range(bench.rounds):
-        theirs = bench.peer("mobile", "encoder", "openvino")["encoder openvino bf16"]
-        row.add(theirs, bench.kirie("encode", "--precision", "bf16", model="mobile", runs=3 * runs))
+        row.add(
+            bench.peer("mobile", "encoder", "openvino"), "encoder openvino bf16",
+            lambda: bench.kirie("encode", "--precision", "bf16", model="mobile", runs=3 * runs))
     row.print()
 
     for count, least, aim in sorted({(threads, 4, 8), (1, 3.5, 6)}, reverse=True):
         one = {p: Row(f"decode one click {p}, {count} thread(s), ONNX Runtime", least, aim) for p in ("bf16", "fp32")}
         many = {p: Row(f"64 prompts in one batch {p}, each, ONNX Runtime", 6, 12) for p in ("bf16", "fp32")}
         for _ in range(bench.rounds):
-            theirs = bench.peer("vit_b", "decoder", "ort", count)["decoder_low onnxruntime fp32"]
+            theirs, name = bench.peer("vit_b", "decoder", "ort", count), "decoder_low onnxruntime fp32"
             for precision in one:
                 flags = ("decode", "--all", "--precision", precision)
-                one[precision].add(theirs, bench.kirie(*flags, model="vit_b", runs=4 * runs, threads=count))
+                one[precision].add(
+                    theirs, name, lambda: bench.kirie(*flags, model="vit_b", runs=4 * runs, threads=count))
                 if count == threads:
-                    many[precision].add(theirs, bench.kirie(*flags, "--prompts", 64, model="vit_b") / 64)
+                    many[precision].add(
+                        theirs, name, lambda: bench.kirie(*flags, "--prompts", 64, model="vit_b") / 64)
         for row in (*one.values(), *(many.values() if count == threads else ())):
             row.print()
 
     for model, name in (("vit_b", "ViT-B"), ("mobile", "MobileSAM")):
-        mine = bench.kirie("encode", "--precision", "int8", model=model)
-        print(f"{name} encode int8 (experimental, no peer): {mine:.1f} ms")
+        label = f"{name} encode int8 (experimental, no peer)"
+        mine = said(label, lambda: bench.kirie("encode", "--precision", "int8", model=model))
+        if mine is not None:
+            print(f"{label}: {mine:.1f} ms")
     mine = bench.kirie("decode", "--picture", "1800x1200", model="vit_b", runs=4 * runs)
     print(f"a mask of 1800 x 1200, scaled, cut and run-length encoded: {mine:.2f} ms (at most 2.5, aim 1)")
-    print(f"peak memory of a ViT-B encode in bf16: {memory:.0f} MB (at most 700, aim 450)", flush=True)
+    for precision, bounds in (("fp32", "at most 1300"), ("bf16", "at most 700, aim 450")):
+        if memory[precision] is not None:
+            print(f"peak memory of a ViT-B encode in {precision}: {memory[precision]:.0f} MB ({bounds})", flush=True)
+
+
+def limit():
+    """The most of the processor that Kirie may use, as $KIRIE_MAX_ISA says it; None where that says nothing."""
+    return os.environ.get("KIRIE_MAX_ISA") or None
 
 
 def quality(bench):
@@ -137,7 +185,11 @@ def quality(bench):
     from safetensors.numpy import load_file
 
     for precision, least in (("bf16", "at least 0.98 a set, 0.99 in all, where it is the default"), ("int8", "experimental")):
-        found = json.loads(output(bench.kirie_path, "bench", "quality", bench.data, "--precision", precision, "--json"))
+        flags = ("--precision", precision, "--json")
+        found = said(f"{precision} masks", lambda: output(bench.kirie_path, "bench", "quality", bench.data, *flags))
+        if found is None:
+            continue
+        found = json.loads(found)
         sets = ", ".join(f"{name} {row['mean_iou']:.4f}" for name, row in sorted(found["sets"].items()))
         everything = found["all"]
         print(
@@ -148,9 +200,10 @@ def quality(bench):
             embeddings = {}
             for precision in ("fp32", "bf16", "int8"):
                 file = f"{folder}/{precision}.safetensors"
-                output(
-                    bench.kirie_path, "encode", "deploy/sample.jpg", "--model", bench.work / model / "sam.pth",
-                    "--precision", precision, "-o", file)
+                flags = ("--model", bench.work / model / "sam.pth", "--precision", precision, "-o", file)
+                encode = (bench.kirie_path, "encode", "deploy/sample.jpg", *flags)
+                if said(f"{precision} embedding of {model}", lambda: output(*encode)) is None:
+                    continue
                 embeddings[precision] = max(load_file(file).values(), key=lambda x: x.size).astype(float).ravel()
             exact = embeddings.pop("fp32")
             for precision, other in embeddings.items():

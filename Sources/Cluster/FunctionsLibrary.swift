@@ -33,6 +33,7 @@ public struct FunctionsLibrary: Sendable, Hashable {
     ///   ``ClusterError/otherProtocol(found:expected:)``.
     public static func ensure(in redis: RedisClient) async throws(ClusterError) {
         try await checkServer(redis)
+        redis.keepFunctions(source)
         do throws(RedisError) {
             try await redis.loadFunctions(source, asking: .callReadOnly("kirie_version", keys: [])) { reply in
                 guard let found = FunctionsLibrary(reply) else { return true }

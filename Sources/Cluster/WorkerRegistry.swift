@@ -1,6 +1,7 @@
 import FoundationEssentials
-import Redis
+public import Redis
 public import Segmentation
+import Synchronization
 
 /// What a worker says of itself with each heartbeat.
 public struct WorkerHeartbeat: Sendable, Hashable, Codable {
@@ -67,7 +68,8 @@ public struct WorkerHeartbeat: Sendable, Hashable, Codable {
 
 /// Who is there: the hash of heartbeats, and that of the models that workers serve.
 ///
-/// Ages are taken by Redis's clock alone, so clocks of machines need not agree.
+/// Ages are taken by Redis's clock alone, so clocks of machines need not agree. To look writes nothing: what workers that
+/// went without a word left behind is removed by those who send heartbeats.
 public struct WorkerRegistry: Sendable {
     /// After which a worker counts as gone: it sends a heartbeat every two seconds.
     public static let patience: Duration = .seconds(8)
@@ -76,17 +78,29 @@ public struct WorkerRegistry: Sendable {
 
     private let redis: RedisClient
     private let keys: ClusterKeys
+    private let now: @Sendable () async throws(RedisError) -> Int
+    private let sweep = Sweep()
 
     /// The registry of a cluster.
     public init(_ broker: Broker) {
-        redis = broker.redis
-        keys = broker.keys
+        let redis = broker.redis
+        self.init(broker) { () async throws(RedisError) -> Int in try await redis.time() }
     }
 
-    /// Writes a heartbeat, and makes its model the usual one where nobody serves that any more.
+    /// A registry whose ages are taken by another clock than Redis's own.
+    ///
+    /// - Parameter now: microseconds since 1970.
+    public init(_ broker: Broker, now: @escaping @Sendable () async throws(RedisError) -> Int) {
+        redis = broker.redis
+        keys = broker.keys
+        self.now = now
+    }
+
+    /// Writes a heartbeat, makes its model the usual one where nobody serves that any more, and now and then removes those
+    /// that are long gone.
     public func beat(_ heartbeat: WorkerHeartbeat) async throws(ClusterError) {
         var heartbeat = heartbeat
-        do { heartbeat.at = try await redis.time() } catch { throw ClusterError(error) }
+        do { heartbeat.at = try await now() } catch { throw ClusterError(error) }
         // A heartbeat is numbers and names; there is nothing in it that JSON cannot say.
         guard let json = try? JSONEncoder().encode(heartbeat) else { return }
         let replies: [RedisValue]
@@ -103,6 +117,7 @@ public struct WorkerRegistry: Sendable {
         if let refusal = replies.lazy.compactMap(\.error).first {
             throw ClusterError(.server(refusal, command: "HSET"))
         }
+        if sweep.isDue(heartbeat.at) { try await forgetThoseLongGone() }
         guard let usual = replies.last?.string, usual != heartbeat.model, !heartbeat.draining,
             let model = ModelIdentifier(heartbeat.model)
         else { return }
@@ -119,11 +134,27 @@ public struct WorkerRegistry: Sendable {
         }
     }
 
-    /// Every worker that was heard of lately, with the age of its last heartbeat; forgets those long gone.
+    /// Every worker that was heard of lately, with the age of its last heartbeat.
     public func workers() async throws(ClusterError) -> [(heartbeat: WorkerHeartbeat, age: Duration)] {
+        try await look().known
+    }
+
+    private func forgetThoseLongGone() async throws(ClusterError) {
+        let names = try await look().longGone
+        guard !names.isEmpty else { return }
         do {
-            let now = try await redis.time()
+            _ = try await redis.send(
+                RedisCommand("HDEL", [.string(keys.workers)] + names.map { .string($0) }, repetition: .safe))
+        } catch { throw ClusterError(error) }
+    }
+
+    private func look() async throws(ClusterError) -> (
+        known: [(heartbeat: WorkerHeartbeat, age: Duration)], longGone: [String]
+    ) {
+        do {
+            let now = try await now()
             var known: [(heartbeat: WorkerHeartbeat, age: Duration)] = []
+            var longGone: [String] = []
             for (name, value) in try await redis.fields(keys.workers) {
                 let decoded = value.bytes.flatMap {
                     try? JSONDecoder().decode(WorkerHeartbeat.self, from: Data($0.array))
@@ -133,13 +164,13 @@ public struct WorkerRegistry: Sendable {
                 if let decoded, let age, age < Self.memory {
                     known.append((decoded, age))
                 } else {
-                    _ = try await redis.send(
-                        RedisCommand("HDEL", .string(keys.workers), .string(name), repetition: .safe))
+                    longGone.append(name)
                 }
             }
-            return known.sorted {
+            known.sort {
                 ($0.heartbeat.role.rawValue, $0.heartbeat.name) < ($1.heartbeat.role.rawValue, $1.heartbeat.name)
             }
+            return (known, longGone)
         } catch {
             throw ClusterError(error)
         }
@@ -165,5 +196,19 @@ public struct WorkerRegistry: Sendable {
         do { try await redis.setFields(keys.models, [("default", .string(model.text))]) } catch {
             throw ClusterError(error)
         }
+    }
+}
+
+/// When those long gone were last looked for: at the first heartbeat, and as often as there can be new ones.
+private final class Sweep: Sendable {
+    private let last = Atomic(Int.min)
+
+    /// Whether it is time again; who is told so does it.
+    func isDue(_ now: Int) -> Bool {
+        let before = last.load(ordering: .relaxed)
+        let pause = Int(WorkerRegistry.memory / .microseconds(1))
+        // A clock that went back makes the last time one of the future.
+        guard before == .min || abs(now - before) >= pause else { return false }
+        return last.compareExchange(expected: before, desired: now, ordering: .relaxed).exchanged
     }
 }

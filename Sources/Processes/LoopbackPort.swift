@@ -4,7 +4,7 @@ import Glibc
 package enum LoopbackPort {
     /// A TCP port of 127.0.0.1 that was free a moment ago; nil where there is none.
     package static func free() -> Int? {
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         var address = sockaddr_in()

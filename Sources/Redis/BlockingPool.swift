@@ -11,6 +11,8 @@ final class BlockingPool: Sendable {
         var busy: [ObjectIdentifier: RedisConnection] = [:]
         var line: [(number: Int, turn: Turn)] = []
         var nextNumber = 0
+        /// Connections from before are not kept.
+        var retired: UInt64 = 0
         var isCancelled: Set<Int> = []
         var isClosed = false
     }
@@ -58,6 +60,7 @@ final class BlockingPool: Sendable {
             } onCancel: {
                 connection.close(.cancelled)
             }
+            if case .success(.error(let refusal)) = result, refusal.isOfReplica { retire() }
             release(connection)
             // A connection that lay idle may have died unseen; then the command did not go out.
             if case .failure(let error) = result, error.isConnectionFailure, !isFresh,
@@ -120,8 +123,19 @@ final class BlockingPool: Sendable {
         return try result.get()
     }
 
+    /// Keeps none of the present connections for another command: the next is made anew.
+    private func retire() {
+        let idle = state.withLock { state in
+            state.retired = Monotonic.now
+            defer { state.idle = [] }
+            return state.idle
+        }
+        for connection in idle { connection.close() }
+    }
+
     private func release(_ connection: RedisConnection?) {
-        let usable = connection.flatMap { $0.isClosed ? nil : $0 }
+        let retired = state.withLock(\.retired)
+        let usable = connection.flatMap { $0.isClosed || $0.began < retired ? nil : $0 }
         let (next, surplus): (Turn?, RedisConnection?) = state.withLock { state in
             if let connection { state.busy[ObjectIdentifier(connection)] = nil }
             if !state.line.isEmpty { return (state.line.removeFirst().turn, nil) }
@@ -134,5 +148,6 @@ final class BlockingPool: Sendable {
         }
         next?.resume(returning: .success(usable))
         surplus?.close()
+        if usable == nil { connection?.close() }
     }
 }

@@ -18,6 +18,8 @@ struct ClusterMap: Sendable {
 
     /// The nodes that own slots.
     private(set) var primaries: [Address] = []
+    /// Their replicas, any of which may be a primary when the map is read the next time.
+    private(set) var replicas: [Address] = []
     private var owners: [Int16]
 
     init() { owners = Array(repeating: -1, count: HashSlot.count) }
@@ -34,8 +36,7 @@ struct ClusterMap: Sendable {
                 0 <= first, first <= last, last < HashSlot.count, let node = parts[2].array, node.count >= 2,
                 let port = node[1].integer, (1...65535).contains(port)
             else { return nil }
-            let name = node[0].string ?? ""
-            let address = Address(host: name.isEmpty || name == "?" ? fallback : name, port: port)
+            let address = Address(host: Self.host(node[0].string ?? "", fallback: fallback), port: port)
             let place = places[address] ?? Int16(primaries.count)
             if places[address] == nil {
                 guard primaries.count < Int(Int16.max) else { return nil }
@@ -43,7 +44,18 @@ struct ClusterMap: Sendable {
                 primaries.append(address)
             }
             for slot in first...last { owners[slot] = place }
+            for replica in parts[3...] {
+                guard let node = replica.array, node.count >= 2, let port = node[1].integer, (1...65535).contains(port)
+                else { continue }
+                let address = Address(host: Self.host(node[0].string ?? "", fallback: fallback), port: port)
+                if !replicas.contains(address) { replicas.append(address) }
+            }
         }
+    }
+
+    /// A node that does not know its own name stands as an empty one or as `?`.
+    private static func host(_ name: String, fallback: String) -> String {
+        name.isEmpty || name == "?" ? fallback : name
     }
 
     /// The node that owns a slot; any for commands without a key; nil where nobody does.
@@ -56,14 +68,13 @@ struct ClusterMap: Sendable {
     /// Reads `MOVED <slot> <host>:<port>` and its like; nil for other errors.
     static func redirection(_ error: RedisServerError, from node: Address) -> Redirection? {
         switch error.code {
-        case "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY": return .later
+        case "TRYAGAIN", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "UNBLOCKED": return .later
         case "MOVED", "ASK":
             let words = error.message.split(separator: " ")
             guard words.count == 3, let colon = words[2].lastIndex(of: ":"),
                 let port = Int(words[2][words[2].index(after: colon)...]), (1...65535).contains(port)
             else { return nil }
-            let host = words[2][..<colon]
-            let address = Address(host: host.isEmpty ? node.host : String(host), port: port)
+            let address = Address(host: host(String(words[2][..<colon]), fallback: node.host), port: port)
             return error.code == "ASK" ? .ask(address) : .moved(address)
         default: return nil
         }

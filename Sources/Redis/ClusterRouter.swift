@@ -11,6 +11,7 @@ final class ClusterRouter: Sendable {
         var map = ClusterMap()
         var nodes: [ClusterMap.Address: RedisNode] = [:]
         var refresh: Task<Result<Void, RedisError>, Never>?
+        var readings = 0
         var isClosed = false
     }
 
@@ -21,6 +22,8 @@ final class ClusterRouter: Sendable {
 
     private static let redirections = 16
 
+    /// Where subscriptions are; those at a node that owns no slots any more leave it.
+    let posts = ListeningPosts()
     private let seed: RedisNode
     private let configuration: RedisConfiguration
     /// Guards the map and the nodes.
@@ -38,18 +41,86 @@ final class ClusterRouter: Sendable {
         return own
     }
 
-    /// The nodes that own slots.
-    var primaries: [RedisNode] {
-        let addresses = state.withLock { $0.map.primaries }
-        return addresses.map { node($0) }
+    /// The node that a command goes to.
+    func node(for command: RedisCommand) throws(RedisError) -> RedisNode { node(try home(of: command).address) }
+
+    /// Asks every node that owns slots, by a map that is read anew; where one is gone, whoever has taken its place.
+    ///
+    /// - Parameters:
+    ///   - isSafe: whether a node may be asked twice.
+    ///   - body: returns nil where the node is not, or not yet, to be asked.
+    /// - Returns: one answer a node.
+    func askPrimaries<Answer: Sendable>(
+        isSafe: Bool, _ body: (RedisNode) async throws(RedisError) -> Answer?
+    ) async throws(RedisError) -> [Answer] {
+        let patience = Monotonic.now &+ Monotonic.nanoseconds(configuration.patience)
+        var answers: [Address: Answer] = [:]
+        var round = 0
+        var failure: RedisError?
+        while true {
+            // Where no node gives a map, the one that we have says whom to complain of.
+            if round > 0 || answers.isEmpty { try? await refresh() }
+            let addresses = state.withLock { $0.map.primaries }
+            guard let next = addresses.first(where: { answers[$0] == nil }) else {
+                return addresses.compactMap { answers[$0] }
+            }
+            do throws(RedisError) {
+                if let answer = try await body(node(next)) {
+                    answers[next] = answer
+                    continue
+                }
+            } catch {
+                guard error.isConnectionFailure, isSafe || !error.mayHaveRun else { throw error }
+                failure = error
+            }
+            guard Monotonic.now < patience else {
+                throw failure ?? .clusterUnavailable(reason: "a node was no primary for \(round) attempts")
+            }
+            try await pause(round)
+            round += 1
+        }
     }
 
-    func node(for command: RedisCommand) throws(RedisError) -> RedisNode {
-        let slot = command.slot
-        guard let address = state.withLock({ $0.map.owner(of: slot) }) else {
-            throw .clusterUnavailable(reason: "no node owns slot \(slot ?? 0)")
+    /// A node on which to listen: another at each call, of a map that is read anew.
+    ///
+    /// A message is passed on to all nodes, so any of them does.
+    func listeningPlace(_ turn: Int) async -> RedisURL {
+        try? await refresh()
+        let addresses = state.withLock { $0.map.primaries }
+        guard !addresses.isEmpty else { return seed.url }
+        return node(addresses[turn % addresses.count]).url
+    }
+
+    /// Sends a command that waits in the server to the owner of its key, and after it where it goes.
+    func block(_ command: RedisCommand, for wait: Duration) async throws(RedisError) -> RedisValue {
+        let patience = Monotonic.now &+ Monotonic.nanoseconds(configuration.patience)
+        var target = try home(of: command).address
+        var round = 0
+        while true {
+            do throws(RedisError) {
+                let reply = try await node(target).blocking.run(command, wait: wait)
+                guard let error = reply.error, let redirection = ClusterMap.redirection(error, from: target) else {
+                    return reply
+                }
+                guard Monotonic.now < patience else { return reply }
+                try? await refresh()
+                if case .moved(let address) = redirection {
+                    target = address
+                } else {
+                    // A slot on its way is waited for: a list that is not there yet may come to be at either end.
+                    try await pause(round)
+                    target = try home(of: command).address
+                }
+            } catch {
+                guard error.isConnectionFailure else { throw error }
+                // Whether or not it may be sent again: the next command must not go to a node that is gone.
+                try? await refresh()
+                guard command.repetition == .safe || !error.mayHaveRun, Monotonic.now < patience else { throw error }
+                try await pause(round)
+                target = try home(of: command).address
+            }
+            round += 1
         }
-        return node(address)
     }
 
     /// Reads the map from the first node that gives it; callers that meet share one reading.
@@ -198,8 +269,7 @@ final class ClusterRouter: Sendable {
 
     private func readMap() async -> Result<Void, RedisError> {
         var last = RedisError.clusterUnavailable(reason: "no node is known")
-        let known = state.withLock { Array($0.nodes.values) }
-        for node in known + [seed] {
+        for node in informants() {
             do throws(RedisError) {
                 let reply = try await node.probe(RedisCommand("CLUSTER", "SLOTS"))
                 if let error = reply.error { throw .server(error, command: "CLUSTER SLOTS") }
@@ -218,6 +288,19 @@ final class ClusterRouter: Sendable {
         return .failure(last)
     }
 
+    /// Whom to ask for the map: the nodes that own slots, beginning with another each time, as one may know no better; then
+    /// their replicas, one of which may be the only one left; then who was named at the beginning, whose name may lead
+    /// elsewhere by now.
+    private func informants() -> [RedisNode] {
+        let addresses = state.withLock { state in
+            state.readings += 1
+            let primaries = state.map.primaries
+            let turn = primaries.isEmpty ? 0 : state.readings % primaries.count
+            return primaries[turn...] + primaries[..<turn] + state.map.replicas
+        }
+        return addresses.map { node($0) } + [seed]
+    }
+
     private func adopt(_ map: ClusterMap) {
         // A node without slots goes when the last command that still uses it has its answer.
         let gone = state.withLock { state in
@@ -227,6 +310,10 @@ final class ClusterRouter: Sendable {
             return left
         }
         withExtendedLifetime(gone) {}
+        posts.leave(because: "its node owns no slots of the cluster any more") { connection in
+            guard case .tcp(let host, let port) = connection.endpoint else { return false }
+            return !map.primaries.contains(Address(host: host, port: port))
+        }
         configuration.onEvent(.clusterMapRead(nodes: map.primaries.count))
     }
 

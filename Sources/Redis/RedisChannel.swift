@@ -46,7 +46,7 @@ final class RedisChannel: Sendable {
     }
 
     let server: String
-    private let endpoint: RedisURL.Endpoint
+    let endpoint: RedisURL.Endpoint
     private let role: Role
     private let tick: Duration
     private let maximumPendingBytes: Int
@@ -61,22 +61,13 @@ final class RedisChannel: Sendable {
         self.role = role
         maximumPendingBytes = configuration.maximumPendingBytes
         tick = max(.milliseconds(10), min(.seconds(1), configuration.commandTimeout / 4))
-        var ends: (Int32, Int32) = (-1, -1)
-        withUnsafeMutablePointer(to: &ends) {
-            $0.withMemoryRebound(to: Int32.self, capacity: 2) { _ = pipe($0) }
-        }
-        for end in [ends.0, ends.1] {
-            _ = fcntl(end, F_SETFL, O_NONBLOCK)
-            _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-        }
-        bell = ends
+        bell = Descriptors.pipe(isNonblocking: true) ?? (read: -1, write: -1)
     }
 
     deinit {
         let socket = descriptor.load(ordering: .relaxed)
         if socket >= 0 { Glibc.close(socket) }
-        Glibc.close(bell.read)
-        Glibc.close(bell.write)
+        for end in [bell.read, bell.write] where end >= 0 { Glibc.close(end) }
     }
 
     // MARK: callers
@@ -133,6 +124,22 @@ final class RedisChannel: Sendable {
     }
 
     var isClosed: Bool { state.withLock { $0.isClosed || $0.closing != nil } }
+
+    /// The address that the socket is connected to, as numbers; nil for a Unix socket and before there is one.
+    var peer: String? {
+        var address = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        let found = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+                getpeername(descriptor.load(ordering: .relaxed), pointer, &length) == 0
+                    && [AF_INET, AF_INET6].contains(Int32(pointer.pointee.sa_family))
+                    && getnameinfo(pointer, length, &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST) == 0
+            }
+        }
+        guard found else { return nil }
+        return String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
 
     private func submit(
         _ encoding: CommandEncoding, name: String, expected: Int, timeout: Duration, waiter: CommandQueue.Waiter
@@ -241,6 +248,9 @@ final class RedisChannel: Sendable {
     // MARK: the thread
 
     private func connect(timeout: Duration) -> Result<Int32, RedisError> {
+        guard bell.read >= 0 else {
+            return .failure(.cannotConnect(server: server, reason: "no file descriptor is left (ulimit -n)"))
+        }
         var limit = timeval(duration: timeout)
         if limit.tv_sec == 0, limit.tv_usec == 0 { limit.tv_usec = 1000 }
         let made =

@@ -1,3 +1,5 @@
+import Synchronization
+
 /// A Redis server or a Redis Cluster, whichever the address leads to.
 ///
 /// ```swift
@@ -17,7 +19,7 @@
 /// runs, and its answer is waited for (at most the command timeout).
 public final class RedisClient: Sendable {
     private enum Topology: Sendable {
-        case single(RedisNode)
+        case single(RedisNode, ListeningPosts)
         case cluster(ClusterRouter)
     }
 
@@ -27,6 +29,8 @@ public final class RedisClient: Sendable {
     public let greeting: [String: String]
     private let configuration: RedisConfiguration
     private let topology: Topology
+    /// Guards the library that nodes without it are given.
+    private let library = Mutex<String?>(nil)
 
     private init(
         url: RedisURL, configuration: RedisConfiguration, topology: Topology, greeting: [String: String]
@@ -43,12 +47,18 @@ public final class RedisClient: Sendable {
     public static func connect(
         _ url: RedisURL, configuration: RedisConfiguration = RedisConfiguration()
     ) async throws(RedisError) -> RedisClient {
-        let node = RedisNode(url, configuration: configuration)
+        let posts = ListeningPosts()
+        let node = RedisNode(url, configuration: configuration) { connection in
+            guard let peer = connection.peer else { return }
+            posts.leave(because: "the server's name leads to \(peer) now") { post in
+                post.peer.map { $0 != peer } ?? false
+            }
+        }
         let connection = try await node.open()
         let saysCluster = connection.greeting["mode"] == "cluster"
         guard url.cluster == .on || (url.cluster == .auto && saysCluster) else {
             return RedisClient(
-                url: url, configuration: configuration, topology: .single(node), greeting: connection.greeting)
+                url: url, configuration: configuration, topology: .single(node, posts), greeting: connection.greeting)
         }
         let router = ClusterRouter(seed: node)
         try await router.refresh()
@@ -62,7 +72,7 @@ public final class RedisClient: Sendable {
     /// Closes every connection; what still waits fails with ``RedisError/closed``.
     public func close() {
         switch topology {
-        case .single(let node): node.close()
+        case .single(let node, _): node.close()
         case .cluster(let router): router.close()
         }
     }
@@ -71,11 +81,10 @@ public final class RedisClient: Sendable {
     ///
     /// - Throws: ``RedisError/server(_:command:)`` where the answer is an error.
     public func send(_ command: RedisCommand) async throws(RedisError) -> RedisValue {
-        let reply =
-            switch topology {
-            case .single(let node): try await node.send(command)
-            case .cluster(let router): try await router.pipeline([command])[0]
-            }
+        var reply = try await transmit([command])[0]
+        if Self.lacksFunction(command, reply), await giveLibrary(for: [command]) {
+            reply = try await transmit([command])[0]
+        }
         if case .error(let error) = reply { throw .server(error, command: command.name) }
         return reply
     }
@@ -85,8 +94,20 @@ public final class RedisClient: Sendable {
     /// Error replies are among the answers and throw nothing. It is no transaction: commands of others may run in
     /// between.
     public func pipeline(_ commands: [RedisCommand]) async throws(RedisError) -> [RedisValue] {
+        var replies = try await transmit(commands)
+        let missing = commands.indices.filter { Self.lacksFunction(commands[$0], replies[$0]) }
+        if !missing.isEmpty, await giveLibrary(for: missing.map { commands[$0] }) {
+            // None of them ran, so that all of them may be sent again.
+            let answers = try await transmit(missing.map { commands[$0] })
+            for (index, answer) in zip(missing, answers) { replies[index] = answer }
+        }
+        return replies
+    }
+
+    private func transmit(_ commands: [RedisCommand]) async throws(RedisError) -> [RedisValue] {
         switch topology {
-        case .single(let node): try await node.pipeline(commands)
+        case .single(let node, _):
+            commands.count == 1 ? [try await node.send(commands[0])] : try await node.pipeline(commands)
         case .cluster(let router): try await router.pipeline(commands)
         }
     }
@@ -99,31 +120,37 @@ public final class RedisClient: Sendable {
     /// - Parameter wait: how long the server may wait, as the command says it.
     /// - Throws: ``RedisError/cancelled`` where the task was cancelled, or what ``send(_:)`` throws.
     public func block(_ command: RedisCommand, for wait: Duration) async throws(RedisError) -> RedisValue {
-        var reply: RedisValue
-        switch topology {
-        case .single(let node): reply = try await node.blocking.run(command, wait: wait)
-        case .cluster(let router):
-            reply = try await router.node(for: command).blocking.run(command, wait: wait)
-            if case .error(let error) = reply, ["MOVED", "ASK"].contains(error.code) {
-                try await router.refresh()
-                reply = try await router.node(for: command).blocking.run(command, wait: wait)
+        let reply =
+            switch topology {
+            case .single(let node, _): try await node.blocking.run(command, wait: wait)
+            case .cluster(let router): try await router.block(command, for: wait)
             }
-        }
         if case .error(let error) = reply { throw .server(error, command: command.name) }
         return reply
     }
 
     /// Sends a command without a key to every primary; one answer a node, in no special order.
     ///
+    /// Where a node is gone, its successor is asked as soon as the cluster names one.
+    ///
     /// - Throws: the first failure or error reply; other nodes may have run it.
     public func sendToEveryPrimary(_ command: RedisCommand) async throws(RedisError) -> [RedisValue] {
-        var replies: [RedisValue] = []
-        for node in primaries {
+        try await askPrimaries(isSafe: command.repetition == .safe) { [isCluster] node throws(RedisError) in
             let reply = try await node.send(command)
-            if case .error(let error) = reply { throw .server(error, command: command.name) }
-            replies.append(reply)
+            guard case .error(let error) = reply else { return reply }
+            if isCluster, error.isOfReplica { return nil }
+            throw .server(error, command: command.name)
         }
-        return replies
+    }
+
+    /// Asks every primary; see ``ClusterRouter/askPrimaries(isSafe:_:)``.
+    func askPrimaries<Answer: Sendable>(
+        isSafe: Bool, _ body: (RedisNode) async throws(RedisError) -> Answer?
+    ) async throws(RedisError) -> [Answer] {
+        switch topology {
+        case .single(let node, _): try await body(node).map { [$0] } ?? []
+        case .cluster(let router): try await router.askPrimaries(isSafe: isSafe, body)
+        }
     }
 
     /// Calls `body` with each page of keys that match, on every primary.
@@ -132,7 +159,8 @@ public final class RedisClient: Sendable {
     public func scan(
         match pattern: String, count: Int = 512, _ body: ([RedisBytes]) async throws(RedisError) -> Void
     ) async throws(RedisError) {
-        for node in primaries {
+        // Keys that were seen are seen again where a node broke off.
+        _ = try await askPrimaries(isSafe: true) { node throws(RedisError) -> Bool? in
             var cursor = "0"
             repeat {
                 let command = RedisCommand(
@@ -146,19 +174,17 @@ public final class RedisClient: Sendable {
                 cursor = next
                 if !keys.isEmpty { try await body(keys.compactMap(\.bytes)) }
             } while cursor != "0"
+            return true
         }
     }
 
     /// Subscribes to channels by name and by glob pattern; returns when the server has confirmed them all.
     ///
-    /// In a cluster a message published on any node arrives.
+    /// In a cluster a message published on any node arrives, and a node that is gone is left for another.
     public func subscribe(
         to channels: [String], patterns: [String] = []
     ) async throws(RedisError) -> RedisSubscription {
-        guard let node = primaries.first else { throw .clusterUnavailable(reason: "no node is known") }
-        return try await RedisSubscription.open(
-            channels: channels, patterns: patterns,
-            through: RedisDialer(url: node.url, configuration: configuration))
+        try await RedisSubscription.open(channels: channels, patterns: patterns, through: listeningRoute)
     }
 
     /// Listens to channels with a closure, on the thread that reads the socket; returns when the server has confirmed
@@ -168,15 +194,64 @@ public final class RedisClient: Sendable {
     public func listen(
         to channels: [String], _ hear: @escaping @Sendable (RedisNotification) -> Void
     ) async throws(RedisError) -> RedisListening {
-        guard let node = primaries.first else { throw .clusterUnavailable(reason: "no node is known") }
-        return try await RedisListening.open(
-            channels: channels, patterns: [], through: RedisDialer(url: node.url, configuration: configuration), hear)
+        try await RedisListening.open(channels: channels, patterns: [], through: listeningRoute, hear)
     }
 
-    var primaries: [RedisNode] {
+    private var listeningRoute: ListeningRoute {
         switch topology {
-        case .single(let node): [node]
-        case .cluster(let router): router.primaries
+        case .single(let node, let posts):
+            return ListeningRoute(
+                dialer: RedisDialer(url: node.url, configuration: configuration), posts: posts, firstPatience: .zero,
+                look: nil)
+        case .cluster(let router):
+            // Subscriptions begin at different nodes, so that these share the work.
+            let turn = Turn(Int.random(in: 0..<64))
+            return ListeningRoute(
+                dialer: RedisDialer(configuration: configuration) { await router.listeningPlace(turn.next()) },
+                posts: router.posts, firstPatience: configuration.patience, look: { try? await router.refresh() })
         }
     }
+
+    // MARK: Functions
+
+    /// Remembers the source of a library of functions: a node that has not got it when one of its functions is called is
+    /// given it, and the call is made again.
+    ///
+    /// So a primary that joined the cluster later, or a server that came back empty, serves like the others. It takes the
+    /// right to load functions; without it the call fails as it would have. A library that is there is never replaced.
+    public func keepFunctions(_ source: String) { library.withLock { $0 = source } }
+
+    private static func lacksFunction(_ command: RedisCommand, _ reply: RedisValue) -> Bool {
+        guard command.name == "FCALL" || command.name == "FCALL_RO", let error = reply.error else { return false }
+        return error.message.contains("Function not found")
+    }
+
+    /// Loads the library where these commands go; returns whether that went well anywhere.
+    private func giveLibrary(for commands: [RedisCommand]) async -> Bool {
+        guard let source = library.withLock({ $0 }) else { return false }
+        var isGiven = false
+        var served: Set<ObjectIdentifier> = []
+        for command in commands {
+            let node: RedisNode? =
+                switch topology {
+                case .single(let node, _): node
+                case .cluster(let router): try? router.node(for: command)
+                }
+            guard let node, served.insert(ObjectIdentifier(node)).inserted else { continue }
+            let load = RedisCommand("FUNCTION", "LOAD", .string(source), repetition: .safe)
+            guard let reply = try? await node.send(load) else { continue }
+            // Another client may have been first.
+            if reply.error == nil || reply.error?.message.contains("already exists") == true { isGiven = true }
+        }
+        return isGiven
+    }
+}
+
+/// Counts the attempts of one subscription.
+private final class Turn: Sendable {
+    private let count: Atomic<Int>
+
+    init(_ start: Int) { count = Atomic(start) }
+
+    func next() -> Int { count.wrappingAdd(1, ordering: .relaxed).newValue }
 }

@@ -18,6 +18,8 @@ public struct RedisConfiguration: Sendable {
     public var maximumPendingBytes = 256 << 20
     /// How many messages a subscription keeps for a reader that is slow; the oldest go first.
     public var subscriptionBuffer = 65_536
+    /// How often a subscription in a cluster looks whether its node still belongs to it.
+    public var mapInterval: Duration = .seconds(15)
     /// The clock that the pauses run on.
     public var clock: any Clock<Duration> = ContinuousClock()
     /// Told about every change of a connection, on whichever thread it happens: for logs and metrics.

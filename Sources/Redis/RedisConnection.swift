@@ -5,11 +5,17 @@
 public final class RedisConnection: Sendable {
     private let channel: RedisChannel
     private let timeout: Duration
+    /// When it was made, by ``Monotonic``.
+    let began = Monotonic.now
     /// What the server said about itself at the login: `server`, `version`, `mode`, `role`.
     public let greeting: [String: String]
 
     /// The address, without the password.
     public var server: String { channel.server }
+    /// Where it was told to connect.
+    var endpoint: RedisURL.Endpoint { channel.endpoint }
+    /// The numeric address that this was at the time; nil for a Unix socket.
+    var peer: String? { channel.peer }
     /// Whether no further command can be sent.
     public var isClosed: Bool { channel.isClosed }
 

@@ -1,7 +1,18 @@
-/// Makes connections to one server, with pauses between attempts.
+/// Makes connections, with pauses between attempts.
+///
+/// Where to is asked before each attempt, and a host name is resolved by each: neither a node nor an address is for ever.
 struct RedisDialer: Sendable {
-    let url: RedisURL
     let configuration: RedisConfiguration
+    private let destination: @Sendable () async -> RedisURL
+
+    /// A dialer that asks for each attempt where to go.
+    init(configuration: RedisConfiguration, destination: @escaping @Sendable () async -> RedisURL) {
+        self.configuration = configuration
+        self.destination = destination
+    }
+
+    /// A dialer of one server.
+    init(url: RedisURL, configuration: RedisConfiguration) { self.init(configuration: configuration) { url } }
 
     /// Tries until a connection stands.
     ///
@@ -13,6 +24,7 @@ struct RedisDialer: Sendable {
         var attempt = 0
         while true {
             let began = Monotonic.now
+            let url = await destination()
             let failure: RedisError
             do throws(RedisError) {
                 return try await RedisConnection.connect(to: url, role: role, configuration: configuration)
@@ -43,6 +55,16 @@ struct RedisDialer: Sendable {
 }
 
 extension RedisError {
+    /// The address without the password; nil where the error is of none.
+    var place: String? {
+        switch self {
+        case .cannotConnect(let server, _), .authenticationFailed(let server, _), .connectionLost(let server, _, _),
+            .timedOut(let server, _, _), .protocolViolation(let server, _), .overloaded(let server, _):
+            server
+        case .server, .unexpectedReply, .clusterUnavailable, .closed, .cancelled: nil
+        }
+    }
+
     /// The cause without the address.
     var shortReason: String {
         switch self {

@@ -45,8 +45,10 @@ public enum RedisError: TransientError, Sendable, Hashable {
         }
     }
 
-    /// Whether time mends it: the connection, a cluster that rearranges itself, or a server that cannot do its work now,
-    /// such as one that is full, loading, or a replica. Nothing is wrong with the command.
+    /// Whether time mends it, and nothing is wrong with the command.
+    ///
+    /// The connection, a cluster that rearranges itself, or a server that cannot do its work now, such as one that is full,
+    /// loading, or a replica.
     public var isTransient: Bool {
         switch self {
         case .overloaded, .clusterUnavailable: true
@@ -118,5 +120,9 @@ public struct RedisServerError: TransientError, Sendable, Hashable, CustomString
     /// <https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors>; the words are those of `server.c`.
     private static let passing: Set<String> = [
         "OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN",
+        "UNBLOCKED",
     ]
+
+    /// Whether the server says that it is the replica of another now: where the address leads may have changed.
+    var isOfReplica: Bool { ["READONLY", "MASTERDOWN", "UNBLOCKED"].contains(code) }
 }

@@ -12,6 +12,9 @@ import Synchronization
 /// What is sent again after a break: a command that had not gone out in full, and one that may run twice
 /// (``RedisCommand/Repetition/safe``); a pipeline when this holds for all of its commands. Any other is reported with
 /// ``RedisError/connectionLost(server:mayHaveRun:reason:)``.
+///
+/// A server that says that it is a replica now is left: the next command connects anew, to wherever the address leads by
+/// then. What was under way has its answer all the same.
 final class RedisNode: Sendable {
     private typealias Waiter = UnsafeContinuation<Result<RedisConnection, RedisError>, Never>
 
@@ -32,11 +35,17 @@ final class RedisNode: Sendable {
     let configuration: RedisConfiguration
     let blocking: BlockingPool
     private let dialer: RedisDialer
+    private let onConnect: @Sendable (RedisConnection) -> Void
     /// Guards the link.
     private let state = Mutex(State())
 
-    init(_ url: RedisURL, configuration: RedisConfiguration) {
+    /// - Parameter onConnect: told of each connection for commands that comes about.
+    init(
+        _ url: RedisURL, configuration: RedisConfiguration,
+        onConnect: @escaping @Sendable (RedisConnection) -> Void = { _ in }
+    ) {
         self.url = url
+        self.onConnect = onConnect
         self.configuration = configuration
         dialer = RedisDialer(url: url, configuration: configuration)
         blocking = BlockingPool(dialer, limit: configuration.blockingConnections)
@@ -48,6 +57,7 @@ final class RedisNode: Sendable {
         state.withLock { state in
             if case .idle = state.link { state.link = .ready(connection) }
         }
+        onConnect(connection)
         return connection
     }
 
@@ -62,14 +72,19 @@ final class RedisNode: Sendable {
     }
 
     func send(_ command: RedisCommand) async throws(RedisError) -> RedisValue {
-        try await retrying(isSafe: command.repetition == .safe) { connection throws(RedisError) in
-            try await connection.send(command)
+        try await retrying(isSafe: command.repetition == .safe) { [self] connection throws(RedisError) in
+            let reply = try await connection.send(command)
+            leaveIfReplica(connection, [reply])
+            return reply
         }
     }
 
     func pipeline(_ commands: [RedisCommand]) async throws(RedisError) -> [RedisValue] {
-        try await retrying(isSafe: commands.allSatisfy { $0.repetition == .safe }) { connection throws(RedisError) in
-            try await connection.pipeline(commands)
+        let isSafe = commands.allSatisfy { $0.repetition == .safe }
+        return try await retrying(isSafe: isSafe) { [self] connection throws(RedisError) in
+            let replies = try await connection.pipeline(commands)
+            leaveIfReplica(connection, replies)
+            return replies
         }
     }
 
@@ -192,9 +207,26 @@ final class RedisNode: Sendable {
                 }
                 return Array(waiters.values)
             }
+            if case .success(let connection) = result { onConnect(connection) }
             for waiter in waiters { waiter.resume(returning: result) }
         }
     }
+
+    /// Lets go of a connection to a replica without closing it; the last command under way does that.
+    private func leaveIfReplica(_ connection: RedisConnection, _ replies: [RedisValue]) {
+        guard let refusal = replies.lazy.compactMap(\.error).first(where: \.isOfReplica) else { return }
+        // One that was made a moment ago led to the same server: there is nothing better yet.
+        guard Monotonic.now &- connection.began > Self.leavingPause else { return }
+        let isOurs = state.withLock { state in
+            guard case .ready(let current) = state.link, current === connection else { return false }
+            state.link = .idle
+            return true
+        }
+        if isOurs { configuration.onEvent(.disconnected(server: connection.server, reason: refusal.message)) }
+    }
+
+    /// Nanoseconds.
+    private static let leavingPause: UInt64 = 250_000_000
 
     private func drop(_ connection: RedisConnection, because error: RedisError) {
         let isOurs = state.withLock { state in

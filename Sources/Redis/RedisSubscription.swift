@@ -37,12 +37,12 @@ public struct RedisSubscription: AsyncSequence, Sendable {
 
     /// Subscribes; returns when the server has confirmed every channel, so nothing published later is missed.
     static func open(
-        channels: [String], patterns: [String], through dialer: RedisDialer
+        channels: [String], patterns: [String], through route: ListeningRoute
     ) async throws(RedisError) -> RedisSubscription {
         let (stream, continuation) = AsyncStream.makeStream(
             of: RedisNotification.self,
-            bufferingPolicy: .bufferingNewest(dialer.configuration.subscriptionBuffer))
-        let listening = try await RedisListening.open(channels: channels, patterns: patterns, through: dialer) {
+            bufferingPolicy: .bufferingNewest(route.dialer.configuration.subscriptionBuffer))
+        let listening = try await RedisListening.open(channels: channels, patterns: patterns, through: route) {
             continuation.yield($0)
         }
         continuation.onTermination = { _ in listening.cancel() }
@@ -59,6 +59,9 @@ public struct RedisSubscription: AsyncSequence, Sendable {
 
 /// Channels that are listened to by a closure, on a connection of their own that is made again whenever it breaks.
 ///
+/// Made again to wherever messages are to be heard by then: in a cluster to any node that owns slots, found in a map that is
+/// read anew. A node that has left the cluster and says nothing is found by looking at the map now and then.
+///
 /// The closure is called on the thread that reads the socket, one message after another: so a message costs no other
 /// thread's waking, and the closure must neither wait nor compute. Ends by ``cancel()``, or when nobody holds it any more.
 public final class RedisListening: Sendable {
@@ -70,21 +73,22 @@ public final class RedisListening: Sendable {
 
     /// Subscribes; returns when the server has confirmed every channel, so nothing published later is missed.
     static func open(
-        channels: [String], patterns: [String], through dialer: RedisDialer,
+        channels: [String], patterns: [String], through route: ListeningRoute,
         _ hear: @escaping @Sendable (RedisNotification) -> Void
     ) async throws(RedisError) -> RedisListening {
-        let session = SubscriptionSession(channels: channels, patterns: patterns, dialer: dialer, hear: hear)
-        let first = try await session.connect(patience: .zero)
+        let session = SubscriptionSession(channels: channels, patterns: patterns, route: route, hear: hear)
+        let first = try await session.connect(patience: route.firstPatience)
         return RedisListening(
             Task.detached {
-                var current = first
-                while !Task.isCancelled {
-                    await current.waitForEnd()
-                    guard !Task.isCancelled, let next = await session.reconnect() else { break }
-                    current = next
-                    hear(.resubscribed)
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask { await session.run(first) }
+                    if let look = route.look {
+                        group.addTask { await session.every(route.dialer.configuration.mapInterval, look) }
+                    }
+                    // The look ends only when it is cancelled.
+                    await group.next()
+                    group.cancelAll()
                 }
-                current.close()
             })
     }
 
@@ -105,13 +109,33 @@ public final class RedisListening: Sendable {
 private struct SubscriptionSession: Sendable {
     let channels: [String]
     let patterns: [String]
-    let dialer: RedisDialer
+    let route: ListeningRoute
     let hear: @Sendable (RedisNotification) -> Void
+
+    private var configuration: RedisConfiguration { route.dialer.configuration }
+
+    /// Listens on one connection after another, until the task is cancelled.
+    func run(_ first: SubscribedConnection) async {
+        var current = first
+        while !Task.isCancelled {
+            await current.waitForEnd()
+            route.posts.remove(current.connection)
+            guard !Task.isCancelled, let next = await reconnect() else { break }
+            current = next
+            hear(.resubscribed)
+        }
+        route.posts.remove(current.connection)
+        current.close()
+    }
+
+    func every(_ pause: Duration, _ body: () async -> Void) async {
+        while (try? await configuration.clock.sleep(for: pause)) != nil { await body() }
+    }
 
     func connect(patience: Duration?) async throws(RedisError) -> SubscribedConnection {
         while true {
             let gate = SubscriptionGate(expected: channels.count + patterns.count)
-            let connection = try await dialer.dial(
+            let connection = try await route.dialer.dial(
                 as: .subscription(
                     receive: { [hear] reply in
                         if let message = Self.message(reply) {
@@ -130,6 +154,7 @@ private struct SubscriptionSession: Sendable {
             }
             do throws(RedisError) {
                 try await gate.waitUntilSubscribed()
+                route.posts.add(connection)
                 return SubscribedConnection(connection: connection, gate: gate)
             } catch {
                 connection.close()
@@ -146,11 +171,11 @@ private struct SubscriptionSession: Sendable {
         while !Task.isCancelled {
             let failure: RedisError
             do throws(RedisError) { return try await connect(patience: nil) } catch { failure = error }
-            let delay = dialer.configuration.backoff.delay(attempt)
-            dialer.configuration.onEvent(
+            let delay = configuration.backoff.delay(attempt)
+            configuration.onEvent(
                 .retrying(
-                    server: dialer.url.description, attempt: attempt, delay: delay, reason: failure.shortReason))
-            try? await dialer.configuration.clock.sleep(for: delay)
+                    server: failure.place ?? "Redis", attempt: attempt, delay: delay, reason: failure.shortReason))
+            try? await configuration.clock.sleep(for: delay)
             attempt += 1
         }
         return nil

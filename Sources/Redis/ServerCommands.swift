@@ -17,21 +17,25 @@ extension RedisClient {
     public func loadFunctions(
         _ source: String, asking question: RedisCommand, isOlder: (RedisValue) -> Bool
     ) async throws(RedisError) {
-        for node in primaries {
-            for attempt in 0... {
+        _ = try await askPrimaries(isSafe: true) { [isCluster] node throws(RedisError) -> Bool? in
+            var attempt = 0
+            while true {
                 let answer = try await node.send(question)
                 var load = RedisCommand("FUNCTION", "LOAD", .string(source))
                 if answer.error == nil {
-                    guard isOlder(answer) else { break }
+                    guard isOlder(answer) else { return true }
                     load = RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(source), repetition: .safe)
                 } else if let error = answer.error, !error.message.contains("Function not found") {
                     throw .server(error, command: question.name)
                 }
                 let reply = try await node.send(load)
-                guard let error = reply.error else { break }
+                guard let error = reply.error else { return true }
+                // The map was old: whoever has taken over is asked instead.
+                if isCluster, error.isOfReplica { return nil }
                 guard attempt < 3, error.message.contains("already exists") else {
                     throw .server(error, command: load.name)
                 }
+                attempt += 1
             }
         }
     }

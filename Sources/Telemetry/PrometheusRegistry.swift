@@ -4,8 +4,9 @@ import Synchronization
 /// The metrics of this process, written as Prometheus reads them.
 ///
 /// It is the backend of swift-metrics: rooms make a `Counter`, `Gauge` or `Timer` by name and labels, and ``exposition()``
-/// writes them all. A timer becomes a histogram in seconds. Names are written as they are given, so they follow
-/// Prometheus's rules: `kirie_jobs_total`, `kirie_decode_seconds`.
+/// writes them all. A timer becomes a histogram in seconds; the buckets of other distributions go by the unit in which a name
+/// ends, see ``HistogramBuckets``. Names follow Prometheus's rules: `kirie_jobs_total`, `kirie_decode_seconds`; a character
+/// that these do not know, such as the dots of other libraries, becomes `_`.
 ///
 /// Format: <https://prometheus.io/docs/instrumenting/exposition_formats/>, text format 0.0.4.
 public final class PrometheusRegistry: MetricsFactory, Sendable {
@@ -16,12 +17,6 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
         let kind: Kind
         var series: [String: any PrometheusSeries] = [:]
     }
-
-    /// The upper bounds of a timer's buckets, in seconds: from a quarter of a millisecond, a click's scale, to two
-    /// minutes, that of the largest encoder.
-    static let bounds: [Double] = [
-        0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120,
-    ]
 
     /// Guards the names and labels; values guard themselves.
     private let families = Mutex<[String: Family]>([:])
@@ -37,7 +32,7 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
         let families = families.withLock { $0 }
         var text = ""
         for (name, family) in families.sorted(by: { $0.key < $1.key }) {
-            if let help = help[name] { text += "# HELP \(name) \(help)\n" }
+            text += "# HELP \(name) \(PrometheusText.help(help[name] ?? "(undocumented)"))\n"
             text += "# TYPE \(name) \(family.kind.rawValue)\n"
             for (labels, series) in family.series.sorted(by: { $0.key < $1.key }) {
                 series.write(name: name, labels: labels, to: &text)
@@ -56,7 +51,7 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
         label: String, dimensions: [(String, String)], aggregate: Bool
     ) -> any RecorderHandler {
         aggregate
-            ? series(.histogram, label, dimensions) { PrometheusHistogram(Self.bounds) }
+            ? series(.histogram, label, dimensions) { PrometheusHistogram(HistogramBuckets.of(label)) }
             : series(.gauge, label, dimensions) { PrometheusGauge() }
     }
 
@@ -67,7 +62,7 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
 
     /// A distribution of durations.
     public func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
-        series(.histogram, label, dimensions) { PrometheusHistogram(Self.bounds) }
+        series(.histogram, label, dimensions) { PrometheusHistogram(HistogramBuckets.seconds) }
     }
 
     // What was counted stays until the process ends: a counter that vanishes and comes back is a reset to Prometheus.
@@ -87,7 +82,8 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
     private func series<Series: PrometheusSeries>(
         _ kind: Kind, _ name: String, _ dimensions: [(String, String)], _ make: () -> Series
     ) -> Series {
-        let labels = dimensions.map { "\($0.0)=\"\(Self.escaped($0.1))\"" }.joined(separator: ",")
+        let name = PrometheusText.name(name)
+        let labels = PrometheusText.labels(dimensions, isHistogram: kind == .histogram)
         return families.withLock { families in
             var family = families[name] ?? Family(kind: kind)
             if let known = family.series[labels] as? Series { return known }
@@ -97,19 +93,6 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
             families[name] = family
             return new
         }
-    }
-
-    private static func escaped(_ value: String) -> String {
-        var text = ""
-        for character in value {
-            switch character {
-            case "\\": text += "\\\\"
-            case "\"": text += "\\\""
-            case "\n": text += "\\n"
-            default: text.append(character)
-            }
-        }
-        return text
     }
 }
 
@@ -147,7 +130,7 @@ private final class PrometheusGauge: RecorderHandler, MeterHandler, PrometheusSe
     func decrement(by amount: Double) { value.withLock { $0 -= amount } }
 
     func write(name: String, labels: String, to text: inout String) {
-        text += line(name, labels, value.withLock { $0 })
+        text += line(name, labels, PrometheusText.number(value.withLock { $0 }))
     }
 }
 
@@ -181,11 +164,11 @@ private final class PrometheusHistogram: TimerHandler, RecorderHandler, Promethe
         let (counts, sum) = state.withLock { ($0.counts, $0.sum) }
         let prefix = labels.isEmpty ? "" : "\(labels),"
         var total = 0
-        for (count, bound) in zip(counts, bounds.map { "\($0)" } + ["+Inf"]) {
+        for (count, bound) in zip(counts, bounds.map(PrometheusText.number) + ["+Inf"]) {
             total += count
             text += line("\(name)_bucket", "\(prefix)le=\"\(bound)\"", total)
         }
-        text += line("\(name)_sum", labels, sum)
+        text += line("\(name)_sum", labels, PrometheusText.number(sum))
         text += line("\(name)_count", labels, total)
     }
 }

@@ -81,7 +81,7 @@ import Testing
         #expect(tally.errors.count >= 4 && tally.good > count / 200)
     }
 
-    @Test(.timeLimit(.minutes(5))) func mutatedPicklesInsideAnIntactArchive() throws {
+    @Test(.timeLimit(.minutes(30))) func mutatedPicklesInsideAnIntactArchive() throws {
         var (generator, _) = Self.generator("pickle")
         var tally = Tally()
         let data = [UInt8](repeating: 1, count: 16)
@@ -105,7 +105,7 @@ import Testing
         summarise(tally, of: count)
     }
 
-    @Test(.timeLimit(.minutes(5))) func mutatedArchives() throws {
+    @Test(.timeLimit(.minutes(30))) func mutatedArchives() throws {
         var (generator, _) = Self.generator("zip")
         var tally = Tally()
         let small = ZipBuilder.checkpoint(
@@ -122,7 +122,7 @@ import Testing
         summarise(tally, of: count)
     }
 
-    @Test(.timeLimit(.minutes(5))) func mutatedSafetensorsHeaders() throws {
+    @Test(.timeLimit(.minutes(30))) func mutatedSafetensorsHeaders() throws {
         var (generator, _) = Self.generator("safetensors")
         var tally = Tally()
         let header = """

@@ -1,5 +1,4 @@
 import Cluster
-import Foundation
 import Redis
 import RedisTesting
 import Segmentation
@@ -7,30 +6,13 @@ import Testing
 
 /// The users that the README recommends, with the rights that it gives them.
 @Suite struct AccessTests {
-    private static let roles = ["submitter", "encoder", "decoder", "monitor", "operator"]
-
-    /// The rules as they stand in the README.
-    private static func users() throws -> [String] {
-        let readme = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("README.md")
-        let lines = try String(contentsOf: readme, encoding: .utf8).split(separator: "\n").map(String.init)
-        return roles.compactMap { role in
-            lines.first { $0.hasPrefix("user \(role) on >… ") }?.replacingOccurrences(of: ">…", with: ">\(role)")
-        }
-    }
-
     private static func broker(_ role: String, _ server: RedisServerProcess) async throws -> Broker {
-        var url = server.url
-        url.user = role
-        url.password = RedisPassword(role)
-        let redis = try await RedisClient.connect(url)
+        let redis = try await RedisClient.connect(ReadmeUsers.url(role, at: server.url))
         return role == "operator" ? try await Broker.open(redis) : try await Broker.join(redis)
     }
 
     @Test func eachRoleCanDoItsWorkAndNoOther() async throws {
-        let users = try Self.users()
-        try #require(users.count == Self.roles.count, "the README lost its users: \(users)")
-        let server = try await RedisServerProcess.start(.init(users: users))
+        let server = try await RedisServerProcess.start(.init(users: try ReadmeUsers.rules()))
         defer { withExtendedLifetime(server) {} }
         _ = try await Self.broker("operator", server)
         let submitter = try await Self.broker("submitter", server)
@@ -51,14 +33,14 @@ import Testing
 
         guard
             case .work(let leases, _) = try await encoder.takeEncodes(
-                in: partition, worker: "e", model: model, lease: .seconds(60))
+                in: partition, worker: "e", model: model, lease: .seconds(3600))
         else { throw UnexpectedAnswer(description: "no encode") }
         #expect(try await encoder.image(image)?.string == "bytes")
-        _ = try await encoder.renew([LeaseName(leases[0])], lease: .seconds(60))
-        #expect(try await encoder.publish(RedisBytes("record"), for: leases[0], expiry: .seconds(60)))
+        _ = try await encoder.renew([LeaseName(leases[0])], lease: .seconds(3600))
+        #expect(try await encoder.publish(RedisBytes("record"), for: leases[0], expiry: .seconds(3600)))
         guard
             case .work(let batch, _) = try await decoder.takePrompts(
-                in: partition, worker: "d", model: model, count: 16, lease: .seconds(60))
+                in: partition, worker: "d", model: model, count: 16, lease: .seconds(3600))
         else { throw UnexpectedAnswer(description: "no job") }
         _ = try await decoder.complete([(batch.leases[0], RedisBytes("result"))])
         _ = try await decoder.keepHouse([partition])
@@ -76,5 +58,16 @@ import Testing
         }
         await #expect(throws: ClusterError.self) { _ = try await decoder.submit([TestCluster.job("b", image)]) }
         await #expect(throws: RedisError.self) { _ = try await submitter.redis.send(RedisCommand("FLUSHALL")) }
+    }
+    /// To find its way in a Redis Cluster is a right too.
+    @Test func eachRoleFindsItsWayInARedisCluster() async throws {
+        let cluster = try await RedisClusterProcess.start(users: try ReadmeUsers.rules())
+        defer { withExtendedLifetime(cluster) {} }
+        _ = try await Broker.open(try await RedisClient.connect(ReadmeUsers.url("operator", at: cluster.url)))
+        for role in ReadmeUsers.roles {
+            let broker = try await Broker.join(
+                try await RedisClient.connect(ReadmeUsers.url(role, at: cluster.url)))
+            #expect(try await broker.statistics().unfinished == 0, "\(role)")
+        }
     }
 }

@@ -22,9 +22,9 @@ import Testing
         #expect(lease.key == EmbeddingKey(image: image, model: TestCluster.model) && lease.attempt == 1)
         #expect(try await cluster.takeEncode(image) == nil, "one encode at a time")
         #expect(try await broker.image(image)?.string == "image \(image)")
-        #expect(try await broker.renew([LeaseName(lease)], lease: .seconds(60)) == [.renewed])
-        #expect(try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(600)))
-        #expect(try await broker.renew([LeaseName(lease)], lease: .seconds(60)) == [.lost])
+        #expect(try await broker.renew([LeaseName(lease)], lease: .seconds(3600)) == [.renewed])
+        #expect(try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(36_000)))
+        #expect(try await broker.renew([LeaseName(lease)], lease: .seconds(3600)) == [.lost])
 
         let batch = try #require(try await cluster.takePrompts(image))
         #expect(batch.leases.count == 16 && batch.key == lease.key)
@@ -90,8 +90,8 @@ import Testing
         }
         #expect(clock.now - start >= .milliseconds(299))
         #expect(second?.attempt == 2)
-        #expect(try await !cluster.broker.publish(RedisBytes("late"), for: first, expiry: .seconds(60)))
-        #expect(try await cluster.broker.publish(RedisBytes("good"), for: try #require(second), expiry: .seconds(60)))
+        #expect(try await !cluster.broker.publish(RedisBytes("late"), for: first, expiry: .seconds(3600)))
+        #expect(try await cluster.broker.publish(RedisBytes("good"), for: try #require(second), expiry: .seconds(3600)))
     }
 
     @Test func aPoisonJobEndsDeadAndTakesNoOtherAlong() async throws {
@@ -167,7 +167,8 @@ import Testing
         let batch = try #require(try await cluster.takePrompts(image))
         #expect(batch.leases.map(\.reference.id) == ["stays"])
         #expect(try await broker.cancel([references[0]]) == [.cancelled])
-        #expect(try await broker.renew(batch.leases.map { LeaseName($0) }, lease: .seconds(9)) == [.ended(.cancelled)])
+        #expect(
+            try await broker.renew(batch.leases.map { LeaseName($0) }, lease: .seconds(3600)) == [.ended(.cancelled)])
         #expect(try await broker.complete([(batch.leases[0], RedisBytes("mask"))]) == [.ended(.cancelled)])
     }
 
@@ -196,7 +197,7 @@ import Testing
         try await cluster.accept([TestCluster.job("a", image)])
         let partition = cluster.broker.partition(of: image)
         let other = try await cluster.broker.takeEncodes(
-            in: partition, worker: "other", model: TestCluster.model("another:fp16"), lease: .seconds(9))
+            in: partition, worker: "other", model: TestCluster.model("another:fp16"), lease: .seconds(3600))
         guard case .idle = other else {
             Issue.record("\(other)")
             return
@@ -215,14 +216,14 @@ import Testing
         for image in images {
             let partition = broker.partition(of: image)
             let encode = try await broker.takeEncodes(
-                in: partition, worker: "e", model: TestCluster.model, count: 8, lease: .seconds(30))
+                in: partition, worker: "e", model: TestCluster.model, count: 8, lease: .seconds(3600))
             if case .work(let leases, _) = encode {
                 for lease in leases {
-                    _ = try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(60))
+                    _ = try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(3600))
                 }
             }
             let decode = try await broker.takePrompts(
-                in: partition, worker: "d", model: TestCluster.model, count: 8, lease: .seconds(30))
+                in: partition, worker: "d", model: TestCluster.model, count: 8, lease: .seconds(3600))
             if case .work(let batch, _) = decode {
                 _ = try await broker.complete(batch.leases.map { ($0, RedisBytes("mask")) })
             }

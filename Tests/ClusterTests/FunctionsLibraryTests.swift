@@ -71,7 +71,7 @@ import Testing
         }
         try await cluster.accept((0..<3).map { TestCluster.job("s\($0)", image) })
         // One job a call is released, not none for ever; and a job has one attempt, not none.
-        try await within(.seconds(60)) { try await cluster.encode(image) }
+        try await within(.hang) { try await cluster.encode(image) }
         let batch = try #require(try await cluster.takePrompts(image))
         #expect(batch.leases.count == 3)
         try await broker.fail(LeaseName(batch.leases[0]), mayPass: true, reason: "a fault")

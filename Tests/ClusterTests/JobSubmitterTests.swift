@@ -64,14 +64,14 @@ import Testing
         let submitting = Task { try await waiting.submit(jobs) { _ in RedisBytes("picture") } }
         try await eventually("it waits") { waits.value > 0 }
         _ = try await cluster.broker.cancel(refusing.compactMap(\.reference))
-        let outcomes = try await within(.seconds(90)) { try await submitting.value }
+        let outcomes = try await within(.hang) { try await submitting.value }
         #expect(outcomes.allSatisfy { $0.reference != nil })
 
         let stopped = Task { try await waiting.submit((10..<20).map { TestCluster.job("j\($0)", image) }) { _ in nil } }
         let before = waits.value
         try await eventually("it waits again") { waits.value > before }
         stopped.cancel()
-        let rest = try await within(.seconds(90)) { try await stopped.value }
+        let rest = try await within(.hang) { try await stopped.value }
         #expect(rest.count == 10 && rest.contains { $0.reference == nil }, "who gives up is told what was refused")
     }
 }
@@ -94,7 +94,7 @@ import Testing
         _ = try await cluster.broker.cancel(Array(references[50...]))
         follower.add(Array(references[100...]))
         follower.close()
-        try await within(.seconds(90)) { try await running.value }
+        try await within(.hang) { try await running.value }
         #expect(seen.withLock { Set($0) } == Set(references) && seen.withLock { $0.count } == 200)
         #expect(follower.open.isEmpty)
     }
@@ -107,7 +107,7 @@ import Testing
         let follower = JobFollower(cluster.broker)
         follower.add(references)
         await #expect(throws: Full.self) {
-            try await within(.seconds(90)) { try await follower.run { _ in throw Full() } }
+            try await within(.hang) { try await follower.run { _ in throw Full() } }
         }
     }
 }

@@ -51,7 +51,7 @@ import Testing
         mutating func takeEncode() async throws {
             let partition = Partition(Int.random(in: 0..<2, using: &random))
             let taken = try await broker.takeEncodes(
-                in: partition, worker: "e", model: TestCluster.model, count: 2, lease: .seconds(1000))
+                in: partition, worker: "e", model: TestCluster.model, count: 2, lease: .seconds(36_000))
             guard case .work(let leases, _) = taken else { return }
             for lease in leases {
                 #expect(!encodes.contains { $0.key == lease.key }, "two live leases on one key")
@@ -67,14 +67,14 @@ import Testing
             case 1: try await broker.fail(LeaseName(lease), mayPass: false, reason: "a bad picture")
             case 2: try await broker.handBack([LeaseName(lease)])
             case 3: try await letRunOut("e:\(lease.key)", in: lease.partition)
-            default: #expect(try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(1000)))
+            default: #expect(try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(36_000)))
             }
         }
 
         mutating func takePrompts() async throws {
             let partition = Partition(Int.random(in: 0..<2, using: &random))
             let taken = try await broker.takePrompts(
-                in: partition, worker: "d", model: TestCluster.model, count: 8, lease: .seconds(1000))
+                in: partition, worker: "d", model: TestCluster.model, count: 8, lease: .seconds(36_000))
             guard case .work(let batch, _) = taken else { return }
             let held = Set(batches.flatMap(\.leases).map(\.reference))
             #expect(batch.leases.allSatisfy { !held.contains($0.reference) }, "two leases on one job")
@@ -179,7 +179,7 @@ import Testing
                 try await passTime()
                 try await takeEncode()
                 for lease in encodes {
-                    _ = try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(1000))
+                    _ = try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(36_000))
                 }
                 encodes = []
                 try await takePrompts()

@@ -169,7 +169,7 @@ import Testing
         func embed(_ record: String) async throws {
             try await cluster.accept([TestCluster.job("warm-\(record.count)", image, line: "")])
             let lease = try #require(try await cluster.takeEncode(image))
-            #expect(try await broker.publish(RedisBytes(record), for: lease, expiry: .seconds(600)))
+            #expect(try await broker.publish(RedisBytes(record), for: lease, expiry: .seconds(36_000)))
             try await redis.remove([broker.keys.image(image, in: Partition(0))])
         }
         try await embed(String(repeating: "record ", count: 100))
@@ -183,7 +183,7 @@ import Testing
         #expect(try await redis.timeToLive(name) == nil)
         try await finish(image, cluster)
         let left = try #require(try await redis.timeToLive(name))
-        #expect(left <= .seconds(600) && left > .seconds(300))
+        #expect(left <= .seconds(36_000) && left > .seconds(18_000))
         // A mark stands for an embedding in another Redis, which cannot be pinned here.
         try await redis.remove([name])
         try await embed("elsewhere")

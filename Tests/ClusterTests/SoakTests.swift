@@ -11,7 +11,7 @@ import Testing
 @Suite struct SoakTests {
     private let retired = TestCluster.model("retired:fp16")
 
-    @Test(.timeLimit(.minutes(10)))
+    @Test(.timeLimit(.minutes(30)))
     func memoryStaysFlatWhileNobodyDecodes() async throws {
         let rounds = ProcessInfo.processInfo.environment["KIRIE_SOAK_ROUNDS"].flatMap { Int($0) } ?? 12
         let cluster = try await TestCluster.start(
@@ -58,7 +58,7 @@ import Testing
                     try await broker.fail(LeaseName(lease), mayPass: true, reason: "a fault")
                     continue
                 }
-                _ = try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(600))
+                _ = try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(36_000))
             }
         }
         _ = try await broker.submit(jobs("brief", TestCluster.model, ttl: .milliseconds(1)), client: "brief-\(round)")

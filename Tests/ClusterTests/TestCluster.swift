@@ -52,14 +52,15 @@ struct TestCluster: Sendable {
         }
     }
 
-    func takeEncode(_ image: ImageDigest, lease: Duration = .seconds(60)) async throws -> EncodeLease? {
+    func takeEncode(_ image: ImageDigest, lease: Duration = .seconds(3600)) async throws -> EncodeLease? {
         let taken = try await broker.takeEncodes(
             in: broker.partition(of: image), worker: "encoder", model: Self.model, lease: lease)
         if case .work(let leases, _) = taken { return leases[0] }
         return nil
     }
 
-    func takePrompts(_ image: ImageDigest, count: Int = 16, lease: Duration = .seconds(60)) async throws -> PromptBatch?
+    func takePrompts(_ image: ImageDigest, count: Int = 16, lease: Duration = .seconds(3600)) async throws
+        -> PromptBatch?
     {
         let taken = try await broker.takePrompts(
             in: broker.partition(of: image), worker: "decoder", model: Self.model, count: count, lease: lease)
@@ -72,8 +73,16 @@ struct TestCluster: Sendable {
         guard let lease = try await takeEncode(image) else {
             throw UnexpectedAnswer(description: "no encode of \(image)")
         }
-        guard try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(600)) else {
+        guard try await broker.publish(RedisBytes("record"), for: lease, expiry: .seconds(36_000)) else {
             throw UnexpectedAnswer(description: "the lease of \(image) was lost")
+        }
+    }
+
+    /// Lets the time of these jobs be over.
+    func expire(_ references: [JobReference]) async throws {
+        for reference in references {
+            let key = RedisArgument.string("\(broker.keys.prefix(reference.partition))deadlines")
+            _ = try await broker.redis.send(RedisCommand("ZADD", key, "XX", "0", .string(reference.id)))
         }
     }
 

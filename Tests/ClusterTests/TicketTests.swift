@@ -77,7 +77,7 @@ import Testing
         let jobs = images.enumerated().map {
             Job(
                 id: "old-\($0.offset)", lane: .bulk, image: $0.element, model: retired,
-                timeToLive: $0.offset < 3 ? .milliseconds(200) : nil, line: RedisBytes("{}"))
+                timeToLive: $0.offset < 3 ? .seconds(3600) : nil, line: RedisBytes("{}"))
         }
         let references = try await broker.submit(jobs).compactMap(\.reference)
         #expect(references.count == 6)
@@ -85,6 +85,7 @@ import Testing
         #expect(try await cluster.takeEncode(images[0]) == nil)
         #expect(try await broker.demand(.encode, model: retired) == 6)
         #expect(try await broker.demand(.encode, model: TestCluster.model) == 0)
+        try await cluster.expire(Array(references[..<3]))
         try await eventually("three expire") {
             _ = try await broker.keepHouse(broker.partitions)
             return try await broker.statistics().total("expired:bulk") == 3

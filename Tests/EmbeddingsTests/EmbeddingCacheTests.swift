@@ -46,7 +46,7 @@ import Testing
         let exact = try Sample.record(features, image: 1, precision: .fp32)
 
         #expect(try await cache.record(for: first.key) == nil)
-        try await cache.store(first, timeToLive: .seconds(60))
+        try await cache.store(first, timeToLive: .seconds(6000))
         let found = try await cache.record(for: first.key)
         #expect(found?.withUnsafeBytes { Array($0) } == first.withUnsafeBytes { Array($0) })
         #expect(found?.tensor().elements == first.tensor().elements)
@@ -54,10 +54,10 @@ import Testing
         // Another image, and another precision of the same one, are other entries.
         #expect(try await cache.contains([first.key, second.key, exact.key]) == [true, false, false])
         #expect(try await cache.contains([]).isEmpty)
-        try await cache.store(exact, timeToLive: .seconds(600))
+        try await cache.store(exact, timeToLive: .seconds(60_000))
         #expect(try await cache.record(for: exact.key)?.tensor().elements == features.elements)
-        try await cache.store(second, timeToLive: .seconds(600))
-        try await cache.store(second, timeToLive: .seconds(600))
+        try await cache.store(second, timeToLive: .seconds(60_000))
+        try await cache.store(second, timeToLive: .seconds(60_000))
 
         var statistics = try await cache.statistics()
         #expect(statistics.entries == 3)
@@ -70,7 +70,7 @@ import Testing
         #expect(try await !cache.remove(second.key))
         #expect(try await cache.record(for: second.key) == nil)
 
-        try await letTimePass(.seconds(61))
+        try await letTimePass(.seconds(6001))
         #expect(try await cache.contains([first.key, exact.key]) == [false, true])
         #expect(try await cache.record(for: first.key) == nil)
         statistics = try await cache.statistics()
@@ -84,15 +84,15 @@ import Testing
         let records = try (0..<10).map { try Sample.record(features, image: $0) }
         let size = records[0].byteCount
         let cache = MemoryEmbeddingCache(byteLimit: 4 * size + size / 2)
-        for record in records.prefix(4) { try await cache.store(record, timeToLive: .seconds(60)) }
+        for record in records.prefix(4) { try await cache.store(record, timeToLive: .seconds(6000)) }
         _ = try await cache.record(for: records[0].key)
-        try await cache.store(records[4], timeToLive: .seconds(60))
+        try await cache.store(records[4], timeToLive: .seconds(6000))
         #expect(try await cache.contains(records.prefix(5).map(\.key)) == [true, false, true, true, true])
         #expect(try await cache.statistics().evictions == 1)
         #expect(try await cache.statistics().bytes == 4 * size)
         let large = try Sample.record(Sample.features(channels: 64, grid: 8, seed: 9), image: 20)
         await #expect(throws: EmbeddingCacheError.full(bytes: large.byteCount)) {
-            try await cache.store(large, timeToLive: .seconds(60))
+            try await cache.store(large, timeToLive: .seconds(6000))
         }
         #expect(try await cache.statistics().entries == 4)
     }
@@ -111,15 +111,15 @@ import Testing
             flipped, Array(bytes.dropLast(3)), [], Array("garbage".utf8), other.withUnsafeBytes { Array($0) },
         ]
         for damage in damages {
-            try await redis.set(cache.redisKey(record.key), .array(damage), expiry: .seconds(60))
+            try await redis.set(cache.redisKey(record.key), .array(damage), expiry: .seconds(6000))
             #expect(try await cache.record(for: record.key) == nil)
             #expect(try await cache.contains([record.key]) == [false])
         }
         #expect(try await cache.statistics().corrupt == damages.count)
         #expect(try await cache.statistics().misses == damages.count)
-        try await cache.store(record, timeToLive: .seconds(60))
+        try await cache.store(record, timeToLive: .seconds(6000))
         #expect(try await cache.record(for: record.key) != nil)
-        #expect(try await redis.timeToLive(cache.redisKey(record.key)) ?? .zero > .seconds(50))
+        #expect(try await redis.timeToLive(cache.redisKey(record.key)) ?? .zero > .seconds(3000))
     }
 
     @Test func underMemoryPressureOnlyEmbeddingsGo() async throws {
@@ -131,7 +131,7 @@ import Testing
         for index in 0..<200 { try await redis.push("kirie:{\(index % 16)}:waiting", [.integer(index)]) }
         let features = Sample.features(channels: 64, grid: 32, seed: 11)
         let records = try (0..<100).map { try Sample.record(features, image: $0) }
-        for record in records { try await cache.store(record, timeToLive: .seconds(600)) }
+        for record in records { try await cache.store(record, timeToLive: .seconds(60_000)) }
         let statistics = try await cache.statistics()
         #expect(statistics.evictions > 20)
         #expect(statistics.stores == 100)
@@ -157,7 +157,7 @@ import Testing
         for number in 0..<20 { try await redis.set("kirie:{\(number % 16)}:job:\(number)", "a job") }
         let features = Sample.features(channels: 256, grid: 32, seed: 12)
         let records = try (0..<40).map { try Sample.record(features, image: $0) }
-        for record in records { try await cache.store(record, timeToLive: .seconds(60)) }
+        for record in records { try await cache.store(record, timeToLive: .seconds(6000)) }
         let present = try await cache.contains(records.map(\.key))
         #expect(present.count { $0 } > 1 && present.count { !$0 } > 10 && present[39])
         for number in 0..<20 { #expect(try await redis.get("kirie:{\(number % 16)}:job:\(number)") != nil) }
@@ -171,7 +171,7 @@ import Testing
         try await redis.set("jobs", .string(String(repeating: "x", count: 4 << 20)))
         let record = try Sample.record(Sample.features(channels: 256, grid: 32, seed: 12), image: 0)
         await #expect {
-            try await cache.store(record, timeToLive: .seconds(60))
+            try await cache.store(record, timeToLive: .seconds(6000))
         } throws: {
             guard case EmbeddingCacheError.full = $0 else { return false }
             return true
@@ -184,11 +184,11 @@ import Testing
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }
         let aliases = ImageAliases(try await RedisClient.connect(server.url))
-        try await aliases.set("photo one.jpg", tenant: "a", to: Sample.image(1), timeToLive: .seconds(60))
+        try await aliases.set("photo one.jpg", tenant: "a", to: Sample.image(1), timeToLive: .seconds(6000))
         #expect(try await aliases.image("photo one.jpg", tenant: "a") == Sample.image(1))
         #expect(try await aliases.image("photo one.jpg", tenant: "b") == nil)
         #expect(try await aliases.image("photo one.jpg") == nil)
-        try await aliases.set("photo one.jpg", tenant: "a", to: Sample.image(2), timeToLive: .seconds(60))
+        try await aliases.set("photo one.jpg", tenant: "a", to: Sample.image(2), timeToLive: .seconds(6000))
         #expect(try await aliases.image("photo one.jpg", tenant: "a") == Sample.image(2))
         #expect(try await aliases.remove("photo one.jpg", tenant: "a"))
         #expect(try await aliases.image("photo one.jpg", tenant: "a") == nil)

@@ -60,11 +60,11 @@ final class ClientRun: Sendable {
     var output: String { (try? String(contentsOfFile: "\(directory)/output", encoding: .utf8)) ?? "" }
     var complaint: String { (try? String(contentsOfFile: "\(directory)/complaint", encoding: .utf8)) ?? "" }
 
-    /// Returns when it has ended, within a minute.
+    /// Returns when it has ended.
     func end() async throws -> Ending {
         let child = child
         let exit = try await within(
-            .seconds(60), "the end of kirie; so far \(output.suffix(500)) \(complaint.suffix(500))"
+            .hang, "the end of kirie; so far \(output.suffix(500)) \(complaint.suffix(500))"
         ) { await child.waitForExit() }
         // The shell's own words are there when it could not start the program.
         let shell = (try? String(contentsOfFile: "\(directory)/shell", encoding: .utf8)) ?? ""
@@ -130,6 +130,8 @@ struct ClientCluster: Sendable {
         var settings = WorkLoopSettings(concurrency: 2)
         settings.poll = .milliseconds(200)
         settings.housekeeping = .milliseconds(50)
+        // No lease ends by itself, however long a task waits for its turn.
+        settings.lease = .seconds(3600)
         let encodes = encodes
         let encoder = WorkLoop(
             EncodeSource(broker, worker: "encoder", model: Self.model) { _ in
@@ -178,6 +180,6 @@ extension RedisURL {
     /// The text form as a user would write it.
     fileprivate var textWithPassword: String {
         guard case .unixSocket(let path) = endpoint else { return description }
-        return password.map { "unix://:\($0.secret)@\(path)" } ?? "unix://\(path)"
+        return password.map { "unix://\(user ?? ""):\($0.secret)@\(path)" } ?? "unix://\(path)"
     }
 }

@@ -29,7 +29,7 @@ struct KirieProcess {
         case nobody
     }
 
-    /// Runs the program to its end, at most two minutes; its model is nano unless the arguments say otherwise.
+    /// Runs the program to its end, and kills it when it hangs; its model is nano unless the arguments say otherwise.
     ///
     /// - Parameter wrapper: a program and its arguments that run the command line given after them.
     init(
@@ -61,7 +61,7 @@ struct KirieProcess {
         try process.run()
         let identifier = process.processIdentifier
         let deadline = DispatchWorkItem { kill(identifier, SIGKILL) }
-        DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: deadline)
+        DispatchQueue.global().asyncAfter(deadline: .now() + 900, execute: deadline)
         defer { deadline.cancel() }
         // Both pipes are read at once, so that neither can fill up and stop the program.
         nonisolated(unsafe) var complaint = Data()

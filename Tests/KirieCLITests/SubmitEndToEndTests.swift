@@ -17,7 +17,7 @@ import Testing
         func kirie(_ arguments: [String]) async throws -> ClientRun.Ending {
             try await ClientRun(arguments, redis: url, workingDirectory: directory.path).end()
         }
-        try await eventually("both workers are there", within: .seconds(30)) {
+        try await eventually("both workers are there") {
             try await kirie(["workers", "--json"]).objects.first.flatMap { $0["workers"] as? [Any] }?.count == 2
         }
 

@@ -26,7 +26,7 @@ import Testing
         let before = try await cluster.kirie(["status", id])
         #expect(before.objects.first?["state"] as? String == "waiting_embedding" && before.status == 0)
         try await cluster.working {
-            let waited = try await cluster.kirie(["wait", id, "--timeout", "30"])
+            let waited = try await cluster.kirie(["wait", id, "--timeout", "3600"])
             #expect(waited.status == 0, "\(waited)")
             let answer = try #require(waited.objects.first)
             #expect(answer["id"] as? String == id && answer["state"] as? String == "done")

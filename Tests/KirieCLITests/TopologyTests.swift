@@ -17,7 +17,7 @@ import Testing
     }
 
     private static func submit(_ photos: [String], _ url: RedisURL) async throws -> ClientRun.Ending {
-        try await eventually("a worker has announced its model", within: .seconds(40)) {
+        try await eventually("a worker has announced its model") {
             let run = try await ClientRun(["workers", "--json"], redis: url).end()
             return run.objects.first.flatMap { $0["workers"] as? [Any] }?.count == 2
         }

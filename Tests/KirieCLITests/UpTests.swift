@@ -15,14 +15,14 @@ import Testing
         init(folder: String, _ more: [String] = []) throws {
             self.folder = folder
             run = try ClientRun(
-                ["up", "--data", folder, "--model", KirieProcess.nano, "--threads", "1", "--lease", "1"] + more,
+                ["up", "--data", folder, "--model", KirieProcess.nano, "--threads", "1"] + more,
                 redis: nil)
         }
 
         var url: RedisURL { RedisURL(.unixSocket(path: "\(folder)/redis.sock")) }
 
         func waitUntilReady() async throws {
-            try await eventually("the cluster is ready: \(run.complaint)", within: .seconds(40)) {
+            try await eventually("the cluster is ready: \(run.complaint)") {
                 run.output.contains("KIRIE_REDIS=unix://\(folder)/redis.sock\n")
             }
         }
@@ -78,7 +78,7 @@ import Testing
         let redis = try #require(try await RedisClient.connect(up.url).info("server").first?["process_id"])
         kill(try #require(pid_t(redis)), SIGKILL)
         let old = Set(first.map(\.processIdentifier))
-        try await eventually("other workers are there", within: .seconds(40)) {
+        try await eventually("other workers are there") {
             guard let workers = try? await up.workers() else { return false }
             return Set(workers.map(\.processIdentifier)).subtracting(old).count == 2
         }
@@ -99,7 +99,7 @@ import Testing
         let redis = try #require(try await RedisClient.connect(up.url).info("server").first?["process_id"])
         processes.append(try #require(pid_t(redis)))
         up.run.child.signal(SIGKILL)
-        try await eventually("all are gone", within: .seconds(40)) {
+        try await eventually("all are gone") {
             processes.allSatisfy { kill($0, 0) != 0 && errno == ESRCH }
         }
     }
@@ -138,7 +138,7 @@ import Testing
             let status = (try? String(contentsOfFile: answer.file("status"), encoding: .utf8)).flatMap { Int($0) } ?? 0
             return (status, (try? String(contentsOfFile: answer.file("body"), encoding: .utf8)) ?? "")
         }
-        try await eventually("the worker is ready", within: .seconds(40)) { try await get("readyz")?.status == 200 }
+        try await eventually("the worker is ready") { try await get("readyz")?.status == 200 }
         let job = try await ClientRun(
             ["submit", KirieProcess.landscape, "--point", "60,70", "--wait"], redis: server.url
         ).end()
@@ -157,7 +157,7 @@ import Testing
         let count = try #require(beats.flatMap { Int($0.dropFirst("calls=".count)) })
         #expect(count <= 10 + 2 * Int((ContinuousClock.now - began) / .seconds(1)), "\(count) heartbeats")
         await server.kill()
-        try await eventually("no heartbeat is confirmed any more", within: .seconds(40)) {
+        try await eventually("no heartbeat is confirmed any more") {
             try await get("readyz")?.status == 503
         }
         #expect(try await get("healthz")?.status == 200, "a Redis that is away is no reason to restart a worker")

@@ -75,17 +75,28 @@ import Testing
         let cluster = try await ClientCluster.start(announces: false)
         let nobody = try await cluster.kirie(["workers"])
         #expect(nobody.status == 0 && nobody.output.contains("no worker is there"))
-        try await cluster.announce {
-            $0.load = 3
-            $0.capacity = 16
-            $0.cachedImages = 12
-            $0.cachedBytes = 25_165_824
-            $0.draining = true
+        /// Looks until a look came while the heartbeat was fresh.
+        func look(_ arguments: [String], isFresh: (ClientRun.Ending) -> Bool) async throws -> ClientRun.Ending {
+            var run: ClientRun.Ending?
+            try await eventually("a look at a fresh heartbeat") {
+                try await cluster.announce {
+                    $0.load = 3
+                    $0.capacity = 16
+                    $0.cachedImages = 12
+                    $0.cachedBytes = 25_165_824
+                    $0.draining = true
+                }
+                let look = try await cluster.kirie(["workers"] + arguments)
+                run = look
+                return isFresh(look)
+            }
+            return try #require(run)
         }
-        let run = try await cluster.kirie(["workers"])
+        let run = try await look([]) { $0.output.contains("decoder") && !$0.output.contains("gone") }
         let row = try #require(run.output.split(separator: "\n").first { $0.hasPrefix("decoder") })
         for part in ["far:1", "tiny", "3/16", "12", "25 MB", "draining"] { #expect(row.contains(part), "\(row)") }
-        let object = try #require(try await cluster.kirie(["workers", "--json"]).objects.first)
+        let json = try await look(["--json"]) { $0.output.contains("\"alive\":true") }
+        let object = try #require(json.objects.first)
         let worker = try #require((object["workers"] as? [[String: Any]])?.first)
         #expect(worker["cached_bytes"] as? Int == 25_165_824 && worker["alive"] as? Bool == true)
         #expect(worker["model"] as? String == ClientCluster.model.text && worker["age_ms"] is NSNumber)

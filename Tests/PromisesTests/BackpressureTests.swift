@@ -9,7 +9,7 @@ import Testing
 
 /// When the cluster is full, new work is refused with a reason and a time to come back.
 @Suite(.serialized) struct BackpressureTests {
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(30)))
     func beyondTheLimitSubmitExitsWith75AndNothingAcceptedIsLost() async throws {
         try await LiveCluster.run(settings: ["jobs:bulk": 50]) { cluster in
             let model = try InProcessMasks().model
@@ -41,7 +41,7 @@ import Testing
         }
     }
 
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(30)))
     func memoryStaysUnderRedissLimit() async throws {
         let limit = 8 << 20
         try await LiveCluster.run(.init(maximumMemory: limit)) { cluster in

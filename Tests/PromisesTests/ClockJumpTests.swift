@@ -12,15 +12,16 @@ import Testing
 /// libfaketime gives redis-server a wall clock that a file moves; the monotonic clock stays true, as it does where an
 /// operator or NTP sets the time.
 @Suite(.serialized) struct ClockJumpTests {
-    @Test(.timeLimit(.minutes(3)))
+    @Test(.timeLimit(.minutes(30)))
     func leasesHoldAndNothingHangs() async throws {
         let clock = try FakeClock()
         defer { clock.remove() }
         var options = RedisServerProcess.Options()
         options.environment = clock.environment
         try await LiveCluster.run(options) { cluster in
-            try cluster.start(.encoder, "encoder", lease: 12)
-            try cluster.start(.decoder, "decoder", lease: 12)
+            // Shorter than the jumps, longer than any pause of a busy machine.
+            try cluster.start(.encoder, "encoder", lease: 900)
+            try cluster.start(.decoder, "decoder", lease: 900)
             try await cluster.ready("encoder", "decoder")
             let pictures = try TestPicture.draw(32, seed: 9, in: cluster.folder)
             var said: [String] = []
@@ -29,7 +30,7 @@ import Testing
                 let long = cluster.reference("long-\(round)", pictures[0].digest)
                 let file = try cluster.write([pictures[0].longLine(long.id, prompts: 3000)], to: "long.jsonl")
                 #expect(try await cluster.kirie("submit", "--jobs", file).exit == .status(0))
-                try await eventually("the job is in work", within: .seconds(30)) {
+                try await eventually("the job is in work") {
                     try await cluster.status(long)?.state == .inWork
                 }
                 let before = try await cluster.broker.redis.time()
@@ -38,12 +39,12 @@ import Testing
                 #expect(abs(jumped) >= 1790, "the clock jumped by \(jumped) s")
                 if round == 1 {
                     // A clock that went back makes the last heartbeat and every ticket one of the future.
-                    try cluster.start(.decoder, "victim", lease: 12)
+                    try cluster.start(.decoder, "victim", lease: 900)
                     try await cluster.ready("victim")
                 }
                 let start = ContinuousClock.now
                 try await finish(round: 2 * round, pictures, in: cluster)
-                try await cluster.reach(.done, [long], within: .seconds(60))
+                try await cluster.reach(.done, [long])
                 let status = try await cluster.status(long)
                 #expect(status?.attempts == 1, "the job was tried \(status?.attempts ?? 0) times")
                 said.append("\(jumped) s: done after \(ContinuousClock.now - start)")
@@ -57,7 +58,7 @@ import Testing
     }
 
     /// After a jump backwards whoever died before it looks alive, and what is in line looks as if it came tomorrow.
-    @Test(.timeLimit(.minutes(2)))
+    @Test(.timeLimit(.minutes(30)))
     func theSharesOfADeadWorkerAreTakenOverAfterAJumpBack() async throws {
         let clock = try FakeClock()
         defer { clock.remove() }

@@ -1,6 +1,7 @@
 import Cluster
 import ClusterTesting
 import Foundation
+import Glibc
 import Processes
 import Redis
 import RedisTesting
@@ -95,9 +96,12 @@ final class LiveCluster: Sendable {
     }
 
     /// Starts a worker under a name; see ``ready(_:)``.
+    ///
+    /// - Parameter lease: seconds. Unless told otherwise no lease ends by itself while a test runs, however busy the machine
+    ///   is; where somebody dies with work in hand, see ``letRunOut(_:)``.
     @discardableResult
     func start(
-        _ role: WorkerHeartbeat.Role, _ name: String, lease: Double = 2, _ arguments: [String] = []
+        _ role: WorkerHeartbeat.Role, _ name: String, lease: Double = 3600, _ arguments: [String] = []
     ) throws -> ChildProcess {
         try start(
             [role.rawValue, "--name", name, "--threads", "1", "--lease", "\(lease)"] + arguments, log: "\(name).log")
@@ -105,7 +109,7 @@ final class LiveCluster: Sendable {
 
     /// Returns when these workers have sent a heartbeat.
     func ready(_ names: String...) async throws {
-        try await eventually("heartbeats of \(names)", within: .seconds(60)) {
+        try await eventually("heartbeats of \(names)") {
             let known = try await broker.redis.fields(broker.keys.workers)
             return names.allSatisfy { known[$0] != nil }
         }
@@ -124,7 +128,7 @@ final class LiveCluster: Sendable {
         let number = runs.add(1, ordering: .relaxed).newValue
         let log = "run-\(number).log"
         let process = try start(arguments, log: log)
-        let exit = try await within(.seconds(120), "the end of kirie \(arguments.joined(separator: " "))") {
+        let exit = try await within(.hang, "the end of kirie \(arguments.joined(separator: " "))") {
             await process.waitForExit()
         }
         return try KirieRun(exit: exit, file: "\(folder)/\(log)")
@@ -147,10 +151,40 @@ final class LiveCluster: Sendable {
     func status(_ reference: JobReference) async throws -> JobStatus? { try await broker.status([reference])[0] }
 
     /// Returns when jobs are in a state.
-    func reach(_ state: JobState, _ references: [JobReference], within limit: Duration = .seconds(60)) async throws {
-        try await eventually("\(references.count) jobs \(state.rawValue)", within: limit) {
+    func reach(_ state: JobState, _ references: [JobReference]) async throws {
+        try await eventually("\(references.count) jobs \(state.rawValue)") {
             try await broker.status(references).allSatisfy { $0?.state == state }
         }
+    }
+
+    /// Ends the leases on these jobs: their holder has died, and nobody renews.
+    func letRunOut(_ references: [JobReference]) async throws {
+        for reference in references {
+            let leases = RedisArgument.string("\(broker.keys.prefix(reference.partition))leases")
+            let member = RedisArgument.string("d:\(reference.id)")
+            _ = try await broker.redis.send(RedisCommand("ZADD", leases, "XX", "0", member, repetition: .safe))
+        }
+    }
+
+    /// Returns a job that is in work while its worker is stopped: neither ends until the test says so.
+    ///
+    /// - Parameter submit: submits the job of a number, a new one each time, to be tried again where it ended too soon.
+    func holdInWork(
+        _ worker: ChildProcess, _ submit: (Int) async throws -> JobReference
+    ) async throws -> JobReference {
+        for number in 0..<1000 {
+            let job = try await submit(number)
+            try await eventually("the job is in work") {
+                let state = try await status(job)?.state
+                return state == .inWork || state?.isTerminal == true
+            }
+            try await worker.stop()
+            // What it had sent before it stopped has been read by now.
+            for _ in 0..<3 { try await broker.redis.ping() }
+            if try await status(job)?.state == .inWork { return job }
+            worker.signal(SIGCONT)
+        }
+        throw UnexpectedAnswer(description: "no job of a thousand was in work when its worker was stopped")
     }
 
     /// A total of all partitions.
@@ -171,7 +205,7 @@ final class LiveCluster: Sendable {
     @discardableResult
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws -> ClusterAudit {
         var audit = try await ClusterAudit(of: broker)
-        let deadline = ContinuousClock.now + .seconds(30)
+        let deadline = ContinuousClock.now + .hang
         while !audit.findings.isEmpty, ContinuousClock.now < deadline {
             try await Task.sleep(for: .milliseconds(50))
             audit = try await ClusterAudit(of: broker)

@@ -1,10 +1,18 @@
+extension Duration {
+    /// After which a test takes it for certain that what it waits for will not come.
+    ///
+    /// A test's verdict must not depend on how busy the machine is; this is only there so that a hang becomes a failure,
+    /// and longer than anything takes beside other work.
+    public static let hang: Duration = .seconds(900)
+}
+
 /// Asks again and again until a condition holds.
 ///
 /// For what cannot announce itself, such as a counter inside redis-server; where there is an event, wait for that.
 ///
 /// - Throws: ``NeverHappened`` when the time is over.
 public func eventually(
-    _ what: String, within limit: Duration = .seconds(60), _ condition: () async throws -> Bool
+    _ what: String, within limit: Duration = .hang, _ condition: () async throws -> Bool
 ) async throws {
     let deadline = ContinuousClock.now + limit
     while try await !condition() {

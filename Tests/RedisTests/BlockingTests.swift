@@ -7,13 +7,12 @@ import Testing
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
-        let popped = Task { try await redis.popFirst(["list"], for: .seconds(600)) }
+        let popped = Task { try await redis.popFirst(["list"], for: .seconds(3600)) }
         try await eventually("the pop waits") { try await redis.blocked() == 1 }
-        let began = ContinuousClock.now
         for _ in 0..<200 { try await redis.ping() }
-        #expect(ContinuousClock.now - began < .seconds(60))
+        #expect(try await redis.blocked() == 1, "it waits as before")
         try await redis.push("list", ["element"])
-        let answer = try await within(.seconds(90)) { try await popped.value }
+        let answer = try await within(.hang) { try await popped.value }
         #expect(answer?.key == "list")
         #expect(answer?.value.string == "element")
         #expect(try await redis.popFirst(["list"], for: .milliseconds(10)) == nil)
@@ -23,10 +22,10 @@ import Testing
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
-        let popped = Task { try await redis.moveWaiting(from: "a", .left, to: "b", .right, for: .seconds(60)) }
+        let popped = Task { try await redis.moveWaiting(from: "a", .left, to: "b", .right, for: .seconds(3600)) }
         try await eventually("the move waits") { try await redis.blocked() == 1 }
         popped.cancel()
-        await #expect(throws: RedisError.cancelled) { try await within(.seconds(90)) { try await popped.value } }
+        await #expect(throws: RedisError.cancelled) { try await within(.hang) { try await popped.value } }
         try await eventually("the server forgets it") { try await redis.blocked() == 0 }
         try await redis.push("a", ["x"])
         #expect(try await redis.list("a").map(\.string) == ["x"])
@@ -39,21 +38,21 @@ import Testing
         var configuration = RedisConfiguration()
         configuration.blockingConnections = 2
         let redis = try await RedisClient.connect(server.url, configuration: configuration)
-        let waiting = (0..<3).map { index in Task { try await redis.popFirst(["l\(index)"], for: .seconds(60)) } }
+        let waiting = (0..<3).map { index in Task { try await redis.popFirst(["l\(index)"], for: .seconds(3600)) } }
         try await eventually("two wait in the server") { try await redis.blocked() == 2 }
         for index in 0..<3 { try await redis.push("l\(index)", [.integer(index)]) }
         for (index, task) in waiting.enumerated() {
-            let answer = try await within(.seconds(90)) { try await task.value }
+            let answer = try await within(.hang) { try await task.value }
             #expect(answer?.value.string == "\(index)")
         }
-        let held = (0..<2).map { index in Task { try await redis.popFirst(["m\(index)"], for: .seconds(60)) } }
+        let held = (0..<2).map { index in Task { try await redis.popFirst(["m\(index)"], for: .seconds(3600)) } }
         try await eventually("two wait in the server") { try await redis.blocked() == 2 }
-        let third = Task { try await redis.popFirst(["m2"], for: .seconds(60)) }
+        let third = Task { try await redis.popFirst(["m2"], for: .seconds(3600)) }
         third.cancel()
-        await #expect(throws: RedisError.cancelled) { try await within(.seconds(90)) { try await third.value } }
+        await #expect(throws: RedisError.cancelled) { try await within(.hang) { try await third.value } }
         redis.close()
         for task in held {
-            await #expect(throws: RedisError.self) { try await within(.seconds(90)) { try await task.value } }
+            await #expect(throws: RedisError.self) { try await within(.hang) { try await task.value } }
         }
     }
 
@@ -63,10 +62,12 @@ import Testing
         let redis = try await RedisClient.connect(server.url)
         #expect(try await redis.makeGroup("s", "g"))
         #expect(try await !redis.makeGroup("s", "g"))
-        let read = Task { try await redis.readGroup("g", consumer: "c", streams: ["s"], limit: 10, for: .seconds(30)) }
+        let read = Task {
+            try await redis.readGroup("g", consumer: "c", streams: ["s"], limit: 10, for: .seconds(3600))
+        }
         try await eventually("the reader waits") { try await redis.blocked() == 1 }
         let id = try await redis.appendEntry("s", [("field", "value")])
-        let streams = try await within(.seconds(90)) { try await read.value }
+        let streams = try await within(.hang) { try await read.value }
         #expect(streams.first?.entries.map(\.id) == [id])
         #expect(streams.first?.entries.first?.fields["field"]?.string == "value")
         #expect(try await redis.pending("s", "g").consumers == ["c": 1])

@@ -7,7 +7,7 @@ import Testing
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
-        try await within(.seconds(60)) {
+        try await within(.hang) {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for caller in 0..<50 {
                     group.addTask {
@@ -32,7 +32,7 @@ import Testing
         let redis = try await RedisClient.connect(server.url)
         let bytes = (0..<(2 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
         let record = RedisBytes(bytes)
-        try await within(.seconds(60)) {
+        try await within(.hang) {
             // Several at once, so that the socket fills up and its rest is written by the thread.
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for index in 0..<8 {
@@ -59,7 +59,7 @@ import Testing
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
-        let replies = try await within(.seconds(60)) {
+        let replies = try await within(.hang) {
             try await redis.pipeline((0..<100_000).map { RedisCommand("ECHO", .integer($0)) })
         }
         #expect(replies.enumerated().allSatisfy { $1.integer == $0 })
@@ -73,21 +73,19 @@ import Testing
         configuration.commandTimeout = .milliseconds(200)
         configuration.attempts = 1
         let redis = try await RedisClient.connect(server.url, configuration: configuration)
-        let began = ContinuousClock.now
         await #expect {
-            try await within(.seconds(90)) { try await redis.send(RedisCommand("BLPOP", "none", "10")) }
+            try await within(.hang) { try await redis.send(RedisCommand("BLPOP", "none", "0")) }
         } throws: {
             guard case RedisError.timedOut(_, "BLPOP", .milliseconds(200)) = $0 else { return false }
             return true
         }
-        #expect(ContinuousClock.now - began < .seconds(5))
-        // The client goes on with a new connection.
-        try await redis.ping()
+        // The client goes on with a new connection; on a busy machine an answer may be late once more.
+        try await eventually("an answer") { (try? await redis.ping()) != nil }
 
-        server.freeze()
+        try await server.freeze()
         await #expect(throws: RedisError.self) { try await redis.get("k") }
         server.thaw()
-        try await within(.seconds(90)) { try await redis.ping() }
+        try await eventually("an answer again") { (try? await redis.ping()) != nil }
     }
 
     @Test func tellsAWrongPasswordWithoutShowingIt() async throws {
@@ -139,7 +137,7 @@ import Testing
     func namesAServerThatTalksNonsense(_ steps: [FakeServer.Step]) async throws {
         let fake = try FakeServer(steps)
         await #expect {
-            try await within(.seconds(90)) {
+            try await within(.hang) {
                 let connection = try await RedisConnection.connect(to: fake.url)
                 _ = try await connection.send(RedisCommand("GET", "k"))
                 // A surplus answer shows when it comes, perhaps after the one that was asked for.
@@ -158,7 +156,7 @@ import Testing
         let fake = try FakeServer([.read, .write(FakeServer.welcome), .read, .write("$5\r\nab")])
         let connection = try await RedisConnection.connect(to: fake.url)
         await #expect {
-            try await within(.seconds(90)) { try await connection.send(RedisCommand("INCRBY", "k", 1)) }
+            try await within(.hang) { try await connection.send(RedisCommand("INCRBY", "k", 1)) }
         } throws: {
             guard case RedisError.connectionLost(_, mayHaveRun: true, _) = $0 else { return false }
             return true
@@ -177,7 +175,7 @@ import Testing
         configuration.connectTimeout = .milliseconds(200)
         let patient = configuration
         await #expect {
-            try await within(.seconds(90)) { try await RedisClient.connect(silent.url, configuration: patient) }
+            try await within(.hang) { try await RedisClient.connect(silent.url, configuration: patient) }
         } throws: {
             guard case RedisError.cannotConnect = $0 else { return false }
             return true
@@ -196,28 +194,32 @@ import Testing
         defer { withExtendedLifetime(server) {} }
         var configuration = RedisConfiguration()
         configuration.maximumPendingBytes = 1 << 20
-        configuration.commandTimeout = .seconds(1)
+        configuration.commandTimeout = .seconds(3600)
         configuration.attempts = 1
         let connection = try await RedisConnection.connect(to: server.url, configuration: configuration)
-        server.freeze()
+        try await server.freeze()
         let large = RedisBytes(Array(repeating: 7, count: 8 << 20))
-        let refused = try await within(.seconds(90)) {
-            await withTaskGroup(of: Bool.self) { group in
+        let outcomes = try await within(.hang) {
+            await withTaskGroup(of: String.self) { group in
                 for _ in 0..<4 {
                     group.addTask {
                         do throws(RedisError) {
-                            _ = try await connection.send(.set("k", .bytes(large)))
-                            return false
+                            return try await connection.send(.set("k", .bytes(large))).string ?? ""
                         } catch {
-                            if case .overloaded = error { return true }
-                            return false
+                            if case .overloaded = error { return "refused" }
+                            return "\(error)"
                         }
                     }
                 }
-                return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
+                // One is on its way, however slowly, and only a server that goes on can answer it.
+                var outcomes: [String] = []
+                for await outcome in group {
+                    outcomes.append(outcome)
+                    if outcomes.count == 3 { server.thaw() }
+                }
+                return outcomes
             }
         }
-        #expect(refused == 3)
-        server.thaw()
+        #expect(outcomes == ["refused", "refused", "refused", "OK"])
     }
 }

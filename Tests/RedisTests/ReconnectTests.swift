@@ -29,7 +29,7 @@ import Testing
         #expect(await sleeps.next() == .milliseconds(160))
         try await server.restart()
         clock.advance(by: .milliseconds(160))
-        #expect(try await within(.seconds(90)) { try await answer.value }?.string == "kept")
+        #expect(try await within(.hang) { try await answer.value }?.string == "kept")
 
         let told = events.withLock { $0 }
         #expect(told.count { if case .connected = $0 { true } else { false } } == 2)
@@ -53,7 +53,7 @@ import Testing
         defer { mover.cancel() }
         for _ in 0..<2 {
             await #expect {
-                try await within(.seconds(90)) { try await redis.get("k") }
+                try await within(.hang) { try await redis.get("k") }
             } throws: {
                 guard case RedisError.cannotConnect = $0 else { return false }
                 return !($0 as? RedisError ?? .closed).mayHaveRun
@@ -73,10 +73,10 @@ import Testing
         var sleeps = clock.sleeps.makeAsyncIterator()
         _ = await sleeps.next()
         waiting.cancel()
-        await #expect(throws: RedisError.cancelled) { try await within(.seconds(90)) { try await waiting.value } }
+        await #expect(throws: RedisError.cancelled) { try await within(.hang) { try await waiting.value } }
         let closed = Task { try await redis.get("k") }
         redis.close()
-        await #expect(throws: RedisError.closed) { try await within(.seconds(90)) { try await closed.value } }
+        await #expect(throws: RedisError.closed) { try await within(.hang) { try await closed.value } }
     }
 
     @Test func doesNotRepeatWhatMayHaveRun() async throws {
@@ -86,10 +86,10 @@ import Testing
         configuration.attempts = 3
         let connects = Mutex(0)
         configuration.onEvent = { if case .connected = $0 { connects.withLock { $0 += 1 } } }
-        configuration.patience = .seconds(1)
+        configuration.patience = .hang
         let redis = try await RedisClient.connect(fake.url, configuration: configuration)
         await #expect {
-            try await within(.seconds(90)) { try await redis.increment("k") }
+            try await within(.hang) { try await redis.increment("k") }
         } throws: {
             guard case RedisError.connectionLost(_, mayHaveRun: true, _) = $0 else { return false }
             return true
@@ -97,7 +97,7 @@ import Testing
         #expect(connects.withLock { $0 } == 1)
         // A read is sent again, three times in all.
         await #expect {
-            try await within(.seconds(90)) { try await redis.get("k") }
+            try await within(.hang) { try await redis.get("k") }
         } throws: {
             guard case RedisError.connectionLost(_, mayHaveRun: true, _) = $0 else { return false }
             return true
@@ -108,10 +108,12 @@ import Testing
     @Test func countsEveryIncrementOnceWhileTheServerDies() async throws {
         let server = try await RedisServerProcess.start(.init(appendOnly: true, appendFsync: .always))
         defer { withExtendedLifetime(server) {} }
-        let redis = try await RedisClient.connect(server.url)
+        var configuration = RedisConfiguration()
+        configuration.patience = .hang
+        let redis = try await RedisClient.connect(server.url, configuration: configuration)
         let sure = Tally()
         let unsure = Tally()
-        try await within(.seconds(60)) {
+        try await within(.hang) {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<8 {
                     group.addTask {

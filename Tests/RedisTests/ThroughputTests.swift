@@ -2,7 +2,9 @@ import Redis
 import RedisTesting
 import Testing
 
-/// What the client costs; the figures are printed, the bounds are far below what an idle machine reaches.
+/// What the client costs.
+///
+/// The figures are printed and decide nothing: a busy machine makes any of them worse.
 @Suite(.serialized) struct ThroughputTests {
     @Test func measures() async throws {
         let server = try await RedisServerProcess.start()
@@ -44,7 +46,5 @@ import Testing
               \(callers) callers, one each      \(perSecond(callers * 1000, concurrent)) commands/s
               2 MiB SET / GET            \(writes / 50) / \(reads / 50)
             """)
-        #expect(trips[2500] < .milliseconds(20))
-        #expect(perSecond(100_000, pipelined) > 5_000)
     }
 }

@@ -22,7 +22,7 @@ import Testing
                 kirie_jobs_total{outcome="done"} 4
 
                 """), "\(text)")
-        #expect(text.contains("# TYPE kirie_load gauge\nkirie_load 2.0\n"))
+        #expect(text.contains("# HELP kirie_load (undocumented)\n# TYPE kirie_load gauge\nkirie_load 2.0\n"))
         #expect(text.contains("kirie_decode_seconds_bucket{le=\"0.001\"} 0\n"))
         #expect(text.contains("kirie_decode_seconds_bucket{le=\"0.0025\"} 1\n"))
         #expect(text.contains("kirie_decode_seconds_bucket{le=\"120.0\"} 1\n"))
@@ -34,6 +34,48 @@ import Testing
         let registry = PrometheusRegistry()
         Counter(label: "kirie_x", factory: registry).increment()
         Gauge(label: "kirie_x", factory: registry).record(9)
-        #expect(registry.exposition() == "# TYPE kirie_x counter\nkirie_x 1\n")
+        #expect(registry.exposition().hasSuffix("# TYPE kirie_x counter\nkirie_x 1\n"))
+    }
+
+    @Test func bucketsGoByTheUnitOfTheName() {
+        let registry = PrometheusRegistry()
+        for jobs in [1, 3, 16, 16, 64] {
+            Recorder(label: "kirie_batch_jobs", aggregate: true, factory: registry).record(jobs)
+        }
+        Recorder(label: "kirie_record_bytes", aggregate: true, factory: registry).record(2_097_152)
+        Recorder(label: "kirie_fill_ratio", aggregate: true, factory: registry).record(0.25)
+        Recorder(label: "kirie_pause_seconds", aggregate: true, factory: registry).record(0.0003)
+        let text = registry.exposition()
+        for line in [
+            "kirie_batch_jobs_bucket{le=\"1.0\"} 1", "kirie_batch_jobs_bucket{le=\"4.0\"} 2",
+            "kirie_batch_jobs_bucket{le=\"16.0\"} 4", "kirie_batch_jobs_bucket{le=\"64.0\"} 5",
+            "kirie_batch_jobs_bucket{le=\"1024.0\"} 5", "kirie_batch_jobs_sum 100.0",
+            "kirie_record_bytes_bucket{le=\"1048576.0\"} 0", "kirie_record_bytes_bucket{le=\"4194304.0\"} 1",
+            "kirie_fill_ratio_bucket{le=\"0.2\"} 0", "kirie_fill_ratio_bucket{le=\"0.3\"} 1",
+            "kirie_pause_seconds_bucket{le=\"0.00025\"} 0", "kirie_pause_seconds_bucket{le=\"0.0005\"} 1",
+        ] {
+            #expect(text.contains(line + "\n"), "\(line) is not in \(text)")
+        }
+    }
+
+    @Test func whateverTheNamesAndValuesAreTheFormatHolds() {
+        let registry = PrometheusRegistry(help: ["kirie_odd": "Two\nlines, a \\ and a \"word\"."])
+        Gauge(label: "kirie_odd", factory: registry).record(Double.infinity)
+        Gauge(label: "kirie_none", factory: registry).record(Double.nan)
+        Gauge(label: "kirie_below", factory: registry).record(-Double.infinity)
+        Gauge(label: "http.server requests", dimensions: [("9.b", "x"), ("a", "y")], factory: registry).record(1)
+        Gauge(label: "http.server requests", dimensions: [("a", "y"), ("9.b", "x")], factory: registry).record(2)
+        Counter(label: "kirie_breaks_total", dimensions: [("at", "a\r\nb")], factory: registry).increment()
+        Timer(label: "kirie_x_seconds", dimensions: [("le", "9")], factory: registry).recordNanoseconds(1)
+        let text = registry.exposition()
+        for line in [
+            #"# HELP kirie_odd Two\nlines, a \\ and a "word"."#, "kirie_odd +Inf", "kirie_none NaN", "kirie_below -Inf",
+            #"http_server_requests{_9_b="x",a="y"} 2.0"#, "kirie_breaks_total{at=\"a\r\\nb\"} 1",
+            #"kirie_x_seconds_bucket{_le="9",le="0.00025"} 1"#, #"kirie_x_seconds_count{_le="9"} 1"#,
+        ] {
+            #expect(text.contains(line + "\n"), "\(line) is not in \(text)")
+        }
+        let names = text.split(separator: "\n").filter { $0.hasPrefix("# TYPE ") }
+        #expect(Set(names).count == names.count && names.count == 6)
     }
 }

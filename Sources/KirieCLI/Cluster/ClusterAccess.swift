@@ -22,7 +22,8 @@ extension RedisOptions {
         try await connect { configuration in
             guard let patience else { return }
             configuration.patience = patience
-            configuration.connectTimeout = patience
+            // A server that is busy is no server that is away.
+            configuration.connectTimeout = max(patience, .seconds(3))
             configuration.commandTimeout = max(patience, .seconds(3))
         }
     }

@@ -1,0 +1,29 @@
+import Foundation
+public import Redis
+
+/// The users that the README recommends, with the rights that it gives them; each one's password is its name.
+public enum ReadmeUsers {
+    /// Their names.
+    public static let roles = ["submitter", "encoder", "decoder", "monitor", "operator"]
+
+    /// The rules, as lines of redis.conf.
+    public static func rules() throws -> [String] {
+        let readme = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("README.md")
+        let lines = try String(contentsOf: readme, encoding: .utf8).split(separator: "\n").map(String.init)
+        return try roles.map { role in
+            guard let rule = lines.first(where: { $0.hasPrefix("user \(role) on >… ") }) else {
+                throw NeverHappened(description: "the README lost its user \(role)")
+            }
+            return rule.replacingOccurrences(of: ">…", with: ">\(role)")
+        }
+    }
+
+    /// The address of a server as one of them.
+    public static func url(_ role: String, at server: RedisURL) -> RedisURL {
+        var url = server
+        url.user = role
+        url.password = RedisPassword(role)
+        return url
+    }
+}
