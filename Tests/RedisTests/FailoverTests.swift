@@ -88,7 +88,8 @@ import Testing
         let place = try #require(try await Self.listener("wake", cluster.nodes))
         let others = [0, 1, 2].filter { $0 != place }
         let count = HashSlot.count
-        for index in [others[0], others[1], place] {
+        // The node itself hears of it, and may have become a replica of who has its slots by then.
+        for index in others {
             let slots = (place * count / 3)...((place + 1) * count / 3 - 1)
             try await RedisClusterProcess.ask(
                 cluster.nodes[index],
