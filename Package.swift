@@ -108,7 +108,7 @@ let package = Package(
             ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Processes", ["RedisTesting"]),
         tests(of: "Telemetry", [coreMetrics]),
-        tests(of: "Workers", ["RedisTesting"]),
+        tests(of: "Workers", ["Cluster", "RedisTesting", "Segmentation"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),
