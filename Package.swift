@@ -54,14 +54,15 @@ let package = Package(
         .target(name: "CKernels"),
         .target(name: "CFunctionsLibrary"),
         // 1: numbers, pictures, vocabulary, the system
+        room("Files"),
         room("Processes", ["CLinux"]),
         room("Hashing", ["CCrypto"]),
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
-        room("Imaging", ["CPNG", "CTurboJPEG"]),
+        room("Imaging", ["CPNG", "CTurboJPEG", "Files"]),
         room("Segmentation"),
         room("Redis", ["CHiredis", "Processes"]),
         // 2: files of weights
-        room("Checkpoints", ["Tensors", "CCurl", "Hashing"]),
+        room("Checkpoints", ["Tensors", "CCurl", "Files", "Hashing"]),
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
@@ -69,8 +70,8 @@ let package = Package(
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing"]),
         .target(
-            name: "Cluster", dependencies: ["CFunctionsLibrary", "Segmentation", "Redis"], exclude: ["Resources"],
-            swiftSettings: settings),
+            name: "Cluster", dependencies: ["CFunctionsLibrary", "Files", "Segmentation", "Redis"],
+            exclude: ["Resources"], swiftSettings: settings),
         // 5: what services say of themselves
         room("Telemetry", [logging, coreMetrics, lifecycle, hummingbird]),
         // 5: measuring a model on labelled pictures
@@ -87,12 +88,13 @@ let package = Package(
             name: "KirieCLI",
             dependencies: [
                 "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks",
-                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis", "Processes",
+                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis", "Processes", "Files",
                 "Hashing", argumentParser, logging, coreMetrics, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
         // tests, a room each
         tests(of: "Tensors", ["CKernels"]),
+        tests(of: "Files"),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Hashing"),
         tests(of: "Segmentation", resources: [.copy("Fixtures")]),
@@ -106,7 +108,7 @@ let package = Package(
             ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
         tests(of: "Processes", ["RedisTesting"]),
         tests(of: "Telemetry", [coreMetrics]),
-        tests(of: "Workers", ["RedisTesting"]),
+        tests(of: "Workers", ["Cluster", "RedisTesting", "Segmentation"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),

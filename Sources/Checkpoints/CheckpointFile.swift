@@ -1,3 +1,4 @@
+import Files
 import Glibc
 
 /// The bytes of a checkpoint: a file mapped for reading, or memory that a test made.
@@ -31,8 +32,8 @@ package final class CheckpointFile: @unchecked Sendable {
         func unreadable(_ reason: String) -> CheckpointError {
             CheckpointError(.unreadable, file: path, reason, remedy: "Check the path and its permissions")
         }
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw unreadable("cannot be opened: \(CheckpointError.text(of: errno))") }
+        let descriptor: Int32
+        do throws(FileFault) { descriptor = try InputFile.open(path) } catch { throw unreadable(error.clause) }
         guard let identity = Self.identity(of: descriptor) else {
             close(descriptor)
             throw unreadable("is not a regular file")

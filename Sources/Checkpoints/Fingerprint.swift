@@ -72,11 +72,12 @@ extension Checkpoint {
         if let failure { throw failure }
 
         var hash = SHA256()
-        func update(_ number: Int) {
+        // Handed in, not captured: what is captured cannot be consumed at the end.
+        func update(_ hash: inout SHA256, _ number: Int) {
             withUnsafeBytes(of: UInt64(number).littleEndian) { hash.update($0) }
         }
-        func update(_ text: String) {
-            update(text.utf8.count)
+        func update(_ hash: inout SHA256, _ text: String) {
+            update(&hash, text.utf8.count)
             hash.update(text.utf8)
         }
         hash.update("kirie weights 1\n".utf8)
@@ -85,10 +86,10 @@ extension Checkpoint {
         }
         for index in byName {
             let tensor = tensors[index]
-            update(tensor.name)
-            update(tensor.storedType.rawValue)
-            update(tensor.shape.count)
-            for extent in tensor.shape { update(extent) }
+            update(&hash, tensor.name)
+            update(&hash, tensor.storedType.rawValue)
+            update(&hash, tensor.shape.count)
+            for extent in tensor.shape { update(&hash, extent) }
             if let digest = digests[index] { hash.update(digest.bytes) }
         }
         return Fingerprint(hash.finalize())

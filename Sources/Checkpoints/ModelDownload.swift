@@ -1,5 +1,6 @@
-import Hashing
+import Files
 import Glibc
+import Hashing
 
 extension ModelCatalog.Model {
     /// What a download tells about itself.
@@ -33,7 +34,7 @@ extension ModelCatalog.Model {
             return path
         }
         try OutputFile.makeDirectory(directory)
-        let part = try PartialFile(path: path + ".part")
+        let part = try PartialFile(path: TemporaryName.lasting(beside: path, ending: "part"))
         if part.byteCount > bytes { try part.clear() }
         if part.byteCount < bytes { try receive(into: part, progress: progress) }
 

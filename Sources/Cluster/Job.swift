@@ -15,7 +15,8 @@ public struct Job: Sendable {
     public var model: ModelIdentifier
     /// After which it expires; nil for never.
     public var timeToLive: Duration?
-    /// The job line as JSON, without the image's bytes; empty to ask for the embedding alone.
+    /// The job line as JSON, without the image's bytes, and behind it a note of its origin; empty to ask for the embedding
+    /// alone.
     public var line: RedisBytes
 
     /// A job of all its parts.
@@ -95,6 +96,8 @@ public struct JobStatus: Sendable, Hashable {
     public let worker: String?
     /// Why it failed, or why its last attempt did.
     public let error: String?
+    /// Where it came from, as far as it is kept: of jobs that ended without a result.
+    public let origin: JobOrigin
 
     init?(_ reference: JobReference, _ fields: [String: RedisValue]) {
         guard let state = fields["state"]?.string.flatMap(JobState.init(rawValue:)),
@@ -111,5 +114,6 @@ public struct JobStatus: Sendable, Hashable {
         finished = fields["finished"]?.integer
         worker = fields["worker"]?.string
         error = fields["error"]?.string
+        origin = JobOrigin(note: fields["note"]?.bytes?.array ?? [])
     }
 }

@@ -218,10 +218,14 @@ public final class JobFollower: Sendable {
         let done = references.compactMap { reference in
             results[reference].map { JobEnding(reference: reference, state: .done, result: $0, error: nil) }
         }
+        let silent = over.filter { $0.1.map { $0.state != .done && $0.origin.isEmpty } ?? false }.map(\.0)
+        let kept = Dictionary(
+            zip(silent, try await broker.origins(silent)), uniquingKeysWith: { first, _ in first })
         return done
             + over.map { reference, status in
                 JobEnding(
-                    reference: reference, state: status?.state, result: found[reference] ?? nil, error: status?.error)
+                    reference: reference, state: status?.state, result: found[reference] ?? nil, error: status?.error,
+                    origin: status?.origin.or(kept[reference]) ?? JobOrigin())
             }
     }
 }

@@ -6,12 +6,16 @@ public import Segmentation
 /// {"id":"a1","image":"photos/a.jpg","prompts":[{"points":[[500,375]],"labels":[1]},{"box":[10,20,300,400]}]}
 /// ```
 /// - `image`: a path, `{"base64":…}` or `{"sha256":…}` of a picture that is in the cluster already. Required.
-/// - `prompts`: objects of `points` with `labels` (1 the object, 0 not; all 1 when absent), `box` (XYXY), `text`, and
-///   `mask` (`{"side":256,"logits":<base64 of side × side little-endian 32-bit floats, rows first>}`), in pixels of the
-///   picture. No prompts and no `everything` asks for the embedding alone.
+/// - `prompts`: objects of `points` with `labels` (1 the object, 0 not; all 1 when absent; 2 and 3 the corners of a box and
+///   -1 padding, as SAM has them), `box` (XYXY), `text`, and `mask` (`{"side":256,"logits":<base64 of side × side
+///   little-endian 32-bit floats, rows first>}`), in pixels of the picture. No prompts and no `everything` asks for the
+///   embedding alone. A prompt that is wrong is answered with an error in its place, and the others with masks.
 /// - `everything`: the settings of everything mode by segment-anything's names, such as `{"points_per_side":32}`.
 /// - `multimask`: whether three masks are wanted a prompt. `lane`: `interactive` or `bulk`. `output`: `rle`, `polygon` or
 ///   `png`. `ttl_ms`: the job expires so many milliseconds after it was submitted.
+/// - `meta`: any JSON value of at most 16 KiB; it comes back with the answer as it was written.
+///
+/// As it travels, the separator 0x1E and a note may stand behind the line: see ``JobOrigin``.
 public struct JobLine: Sendable, Hashable {
     /// Where the picture is.
     public enum Source: Sendable, Hashable {
@@ -37,8 +41,10 @@ public struct JobLine: Sendable, Hashable {
     public var id: String?
     /// The picture.
     public var image: Source
-    /// What is to be cut out.
+    /// What is to be cut out; an empty prompt in the place of one that is wrong.
     public var prompts: [Prompt]
+    /// What is wrong with prompts, by their index.
+    public var faults: [Int: String] = [:]
     /// Settings of everything mode; nil for none.
     public var everything: [String: Double]?
     /// Whether three masks are wanted a prompt.
@@ -49,6 +55,8 @@ public struct JobLine: Sendable, Hashable {
     public var output: Output
     /// After which the job expires.
     public var timeToLive: Duration?
+    /// Where it comes from, and the user's own value.
+    public var origin = JobOrigin()
 
     /// A line of its parts.
     public init(

@@ -10,17 +10,23 @@ extension JobLine {
     ///   - number: the line's number in its file, for errors.
     /// - Throws: what is wrong and in which field; a name that is no field is an error too.
     public init(parsing text: some Collection<UInt8>, number: Int? = nil) throws(JobLineError) {
-        if let line = JobLineScanner.line(Array(text)) {
-            self = line
+        let parts = text.split(
+            separator: JobOrigin.separator, maxSplits: 1, omittingEmptySubsequences: false)
+        let line = Array(parts[0])
+        if let scanned = JobLineScanner.line(line) {
+            self = scanned
         } else {
-            try self.init(decoding: text, number: number)
+            try self.init(decoding: line, number: number)
         }
+        if parts.count > 1 { origin = JobOrigin(note: parts[1]).or(origin) }
     }
 
     /// Reads a line with `JSONDecoder`, whatever is in it.
     package init(decoding text: some Collection<UInt8>, number: Int?) throws(JobLineError) {
         do {
-            self = try JSONDecoder().decode(DecodedLine.self, from: Data(text)).line
+            let decoded = try JSONDecoder().decode(DecodedLine.self, from: Data(text))
+            self = decoded.line
+            if decoded.hasMeta { origin.meta = try Self.meta(of: text) }
         } catch var error as JobLineError {
             error.line = number
             throw error
@@ -31,13 +37,49 @@ extension JobLine {
         }
     }
 
-    /// The line as it travels: the picture by its digest alone.
+    /// Of a line that is no job: what of it tells its answer from others, where that can be made out.
+    public static func labels(of text: some Collection<UInt8>) -> (id: String?, origin: JobOrigin) {
+        let members = JSONText.members(of: text) ?? []
+        var origin = JobOrigin()
+        var id: String?
+        for (name, value) in members {
+            switch name {
+            case "id": id = value.string
+            case "image": origin.path = value.string
+            case "meta" where value.bytes.count <= JobOrigin.largestMeta: origin.meta = value
+            default: break
+            }
+        }
+        return (id, origin)
+    }
+
+    /// The user's own value as it was written.
+    private static func meta(of text: some Collection<UInt8>) throws(JobLineError) -> JSONText {
+        // Checked once more: JSONDecoder does not look into what nobody asks it for.
+        guard let member = JSONText.members(of: text)?.first(where: { $0.name == "meta" }),
+            let meta = JSONText(member.value.bytes)
+        else { throw JobLineError(line: nil, field: "meta", reason: "this is not JSON") }
+        guard meta.bytes.count <= JobOrigin.largestMeta else {
+            throw JobLineError(
+                line: nil, field: "meta",
+                reason:
+                    "it has \(meta.bytes.count) bytes; at most \(JobOrigin.largestMeta) (16 KiB) come back with the "
+                    + "answer: keep the rest yourself, under a name that stands here")
+        }
+        return meta
+    }
+
+    /// The line as it travels: the picture by its digest alone, and behind it where the job comes from.
+    ///
+    /// Where only the embedding is wanted the line itself is empty.
     public func encoded(for image: ImageDigest) -> [UInt8] {
+        let note = origin.isEmpty ? [] : [JobOrigin.separator] + origin.encoded
+        if asksForEmbeddingOnly { return note }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         // Nothing in it can fail to be encoded: its numbers were read from JSON or checked to be finite.
         guard let data = try? encoder.encode(EncodedLine(self, image)) else { return [] }
-        return Array(data)
+        return Array(data) + note
     }
 }
 
@@ -115,9 +157,10 @@ extension KeyedDecodingContainer<MemberName> {
 
 private struct DecodedLine: Decodable {
     static let names: Set<String> = [
-        "id", "image", "prompts", "everything", "multimask", "lane", "output", "ttl_ms",
+        "id", "image", "prompts", "everything", "multimask", "lane", "output", "ttl_ms", "meta",
     ]
     let line: JobLine
+    let hasMeta: Bool
 
     init(from decoder: any Decoder) throws {
         let members = try decoder.container(keyedBy: MemberName.self)
@@ -126,11 +169,15 @@ private struct DecodedLine: Decodable {
             throw members.fault("image", "is missing: give a path, {\"base64\":…} or {\"sha256\":…}")
         }
         var line = JobLine(image: image.source)
+        hasMeta = members.contains(MemberName(stringValue: "meta"))
         line.id = try members.optional(String.self, "id")
-        if let id = line.id, !Self.isIdentifier(id) {
-            throw members.fault("id", "1 to 128 of A-Z a-z 0-9 . _ : @ / + - are expected")
+        if let id = line.id, let reason = JobIdentifier.fault(in: id) { throw members.fault("id", reason) }
+        let attempts = try members.optional([AttemptedPrompt].self, "prompts") ?? []
+        line.prompts = attempts.map(\.prompt)
+        for (index, attempt) in attempts.enumerated() {
+            guard let fault = attempt.fault else { continue }
+            line.faults[index] = fault.description(below: "prompts[\(index)]")
         }
-        line.prompts = try members.optional([DecodedPrompt].self, "prompts")?.map(\.prompt) ?? []
         line.everything = try members.optional(DecodedSettings.self, "everything")?.settings
         line.multimask = try members.optional(Bool.self, "multimask") ?? false
         line.lane = try members.word(Lane.self, "lane")
@@ -141,19 +188,11 @@ private struct DecodedLine: Decodable {
             }
             line.timeToLive = .milliseconds(milliseconds)
         }
+        // Where no prompt is right there is nothing to be done, and the first fault says it most precisely.
+        if line.faults.count == line.prompts.count, line.everything == nil, let fault = attempts.first?.fault {
+            throw fault
+        }
         self.line = line
-    }
-
-    private static func isIdentifier(_ text: String) -> Bool {
-        return (1...128).contains(text.utf8.count)
-            && text.utf8.allSatisfy { unit in
-                switch unit {
-                case UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: "a")...UInt8(ascii: "z"),
-                    UInt8(ascii: "0")...UInt8(ascii: "9"):
-                    true
-                default: "._:@/+-".utf8.contains(unit)
-                }
-            }
     }
 }
 
@@ -175,10 +214,12 @@ private struct DecodedSource: Decodable {
         let texts = (try members.optional(String.self, "base64"), try members.optional(String.self, "sha256"))
         switch texts {
         case (let text?, nil):
-            guard let data = Data(base64Encoded: text), !data.isEmpty else {
-                throw members.fault("base64", "this is not base64")
+            let bytes: [UInt8]
+            do throws(Base64Text.Fault) { bytes = try Base64Text.decode(text) } catch {
+                throw members.fault("base64", "this is not base64: \(error.reason)")
             }
-            source = .bytes(Array(data))
+            guard !bytes.isEmpty else { throw members.fault("base64", "there are no bytes in it") }
+            source = .bytes(bytes)
         case (nil, let text?):
             guard let digest = ImageDigest(text) else {
                 throw members.fault("sha256", "64 hexadecimal digits are expected")
@@ -211,40 +252,71 @@ private struct DecodedSettings: Decodable {
     }
 }
 
+/// A prompt, or what is wrong with it, which is no fault of the line's other prompts.
+private struct AttemptedPrompt: Decodable {
+    var prompt = Prompt()
+    var fault: JobLineError?
+
+    init(from decoder: any Decoder) throws {
+        do {
+            prompt = try DecodedPrompt(from: decoder).prompt
+        } catch let error as JobLineError {
+            fault = error
+        } catch let error as DecodingError {
+            fault = JobLineError(line: nil, error)
+        }
+    }
+}
+
+extension JobLineError {
+    /// The fault of a part, with its place in that part.
+    fileprivate func description(below place: String) -> String {
+        let rest = field.hasPrefix(place) ? field.dropFirst(place.count).drop { $0 == "." } : field[...]
+        return rest.isEmpty ? reason : "\(rest): \(reason)"
+    }
+}
+
 private struct DecodedPrompt: Decodable {
     static let names: Set<String> = ["points", "labels", "box", "mask", "text"]
     let prompt: Prompt
 
     init(from decoder: any Decoder) throws {
         let members = try decoder.container(keyedBy: MemberName.self)
+        func fault(_ reason: String) -> JobLineError {
+            JobLineError(line: nil, field: JobLineError.field(decoder.codingPath), reason: reason)
+        }
+        // A prompt that its submitter found wrong travels as that.
+        if let reason = try members.optional(String.self, "error") { throw fault(reason) }
         try members.onlyHolds(Self.names)
-        var prompt = Prompt()
         let points = try members.optional([[Double]].self, "points") ?? []
         let labels = try members.optional([Int].self, "labels")
         if let labels, labels.count != points.count {
             throw members.fault("labels", "\(labels.count) labels for \(points.count) points: give one for each")
         }
-        for (index, point) in points.enumerated() {
-            guard point.count == 2 else { throw members.fault("points[\(index)]", "x and y are expected") }
-            guard let label = PointLabel(rawValue: labels?[index] ?? 1) else {
-                throw members.fault("labels[\(index)]", "1 (the object) or 0 (what is not the object) is expected")
-            }
-            prompt.points.append(LabeledPoint(x: point[0], y: point[1], label: label))
+        for (index, point) in points.enumerated() where point.count != 2 {
+            throw members.fault("points[\(index)]", "x and y are expected")
         }
-        if let box = try members.optional([Double].self, "box") {
-            guard box.count == 4, box[0] < box[2], box[1] < box[3] else {
+        var box: BoundingBox?
+        if let corners = try members.optional([Double].self, "box") {
+            guard corners.count == 4, corners[0] < corners[2], corners[1] < corners[3] else {
                 throw members.fault("box", "x0, y0, x1, y1 with x0 < x1 and y0 < y1 are expected")
             }
-            prompt.box = BoundingBox(x0: box[0], y0: box[1], x1: box[2], y1: box[3])
+            box = BoundingBox(x0: corners[0], y0: corners[1], x1: corners[2], y1: corners[3])
         }
-        prompt.mask = try members.optional(DecodedMask.self, "mask")?.logits
-        prompt.text = try members.optional(String.self, "text")
-        if prompt.points.isEmpty, prompt.box == nil, prompt.mask == nil, prompt.text == nil {
-            throw JobLineError(
-                line: nil, field: JobLineError.field(decoder.codingPath),
-                reason: "the prompt is empty: give points or a box")
+        let mask = try members.optional(DecodedMask.self, "mask")?.logits
+        let text = try members.optional(String.self, "text")
+        do throws(PromptError) {
+            prompt = try Prompt(
+                labelled: points.enumerated().map { ($1[0], $1[1], labels?[$0] ?? 1) }, box: box, mask: mask, text: text
+            )
+        } catch {
+            let isNoClick: (Int) -> Bool = {
+                if case .label = error { !(-1...3).contains($0) } else { $0 == 2 || $0 == 3 }
+            }
+            throw members.fault(labels?.firstIndex(where: isNoClick).map { "labels[\($0)]" } ?? "labels", "\(error)")
         }
-        self.prompt = prompt
+        if prompt == Prompt() { throw fault("\(PromptError.empty)") }
+        if let box = prompt.box, !(box.x0 < box.x1 && box.y0 < box.y1) { throw fault("\(PromptError.emptyBox(box))") }
     }
 }
 
@@ -257,12 +329,15 @@ private struct DecodedMask: Decodable {
         try members.onlyHolds(Self.names)
         let side = try members.optional(Int.self, "side") ?? 256
         guard (1...1024).contains(side) else { throw members.fault("side", "1 to 1024 is expected") }
-        guard let text = try members.optional(String.self, "logits"), let data = Data(base64Encoded: text),
-            data.count == side * side * 4
-        else {
-            throw members.fault("logits", "base64 of \(side) x \(side) little-endian 32-bit floats is expected")
+        let expected = "base64 of \(side) x \(side) little-endian 32-bit floats is expected"
+        guard let text = try members.optional(String.self, "logits") else { throw members.fault("logits", expected) }
+        let bytes: [UInt8]
+        do throws(Base64Text.Fault) { bytes = try Base64Text.decode(text) } catch {
+            throw members.fault("logits", "\(expected): \(error.reason)")
         }
-        let bytes = Array(data)
+        guard bytes.count == side * side * 4 else {
+            throw members.fault("logits", "\(expected), not of \(bytes.count) bytes")
+        }
         let values = (0..<side * side).map { index in
             Float(bitPattern: (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[index * 4 + $1]) << (8 * UInt32($1)) })
         }
@@ -284,6 +359,7 @@ private struct EncodedLine: Encodable {
         var box: [Double]?
         var mask: Mask?
         var text: String?
+        var error: String?
     }
 
     let id: String?
@@ -296,7 +372,8 @@ private struct EncodedLine: Encodable {
     init(_ line: JobLine, _ image: ImageDigest) {
         id = line.id
         self.image = Source(sha256: image.hexadecimal)
-        prompts = line.prompts.map { prompt in
+        prompts = line.prompts.enumerated().map { index, prompt in
+            if let fault = line.faults[index] { return Cut(error: fault) }
             var cut = Cut(text: prompt.text)
             if !prompt.points.isEmpty {
                 cut.points = prompt.points.map { [$0.x, $0.y] }

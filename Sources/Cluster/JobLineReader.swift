@@ -1,3 +1,4 @@
+import Files
 import Glibc
 
 /// Reads the lines of a jobs file or pipe, some at a time, in bounded memory.
@@ -42,7 +43,7 @@ public actor JobLineReader {
     /// Opens a file.
     ///
     /// - Parameters:
-    ///   - path: the file; `-` for standard input.
+    ///   - path: a regular file, or a pipe that a shell laid; `-` for standard input, whatever that is.
     ///   - limit: bytes of the longest line that is read.
     ///   - batchLines: how many lines ``next()`` returns at most.
     ///   - batchBytes: from how many bytes on it returns fewer.
@@ -51,20 +52,25 @@ public actor JobLineReader {
     ) throws(JobFileError) {
         name = path == "-" ? "standard input" : path
         closesDescriptor = path != "-"
-        descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
         self.limit = limit
         self.batchLines = max(1, batchLines)
         self.batchBytes = batchBytes
-        guard descriptor >= 0 else {
-            byteCount = nil
-            throw JobFileError(file: name, reason: "cannot be read: \(String(cString: strerror(errno)))")
+        if path == "-" {
+            descriptor = STDIN_FILENO
+        } else {
+            do throws(FileFault) { descriptor = try InputFile.open(path) } catch {
+                let remedy =
+                    if case .special = error.reason { "give it as standard input: --jobs - <\(path)" } else {
+                        error.remedy.prefix(1).lowercased() + error.remedy.dropFirst()
+                    }
+                throw JobFileError(file: path, reason: "\(error.clause): \(remedy)")
+            }
         }
         var status = stat()
         let isKnown = fstat(descriptor, &status) == 0
         byteCount = isKnown && status.st_mode & S_IFMT == S_IFREG ? Int(status.st_size) : nil
         if isKnown, status.st_mode & S_IFMT == S_IFDIR {
-            if closesDescriptor { close(descriptor) }
-            throw JobFileError(file: name, reason: "is a directory; a file of JSON Lines is expected")
+            throw JobFileError(file: name, reason: "is a directory; a file of lines is expected")
         }
     }
 

@@ -26,6 +26,10 @@ package struct JobLineScanner {
         var line = JobLine(image: .path(""))
         let isRead = object { scanner, name in
             switch name {
+            case "id":
+                guard let id = scanner.string(), JobIdentifier.fault(in: id) == nil else { return false }
+                line.id = id
+                return true
             case "image":
                 return scanner.object { scanner, name in
                     guard name == "sha256", let text = scanner.string() else { return false }

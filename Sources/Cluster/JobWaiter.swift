@@ -10,6 +10,8 @@ public struct JobEnding: Sendable {
     public let result: RedisBytes?
     /// Why it failed.
     public let error: String?
+    /// Where it came from, as far as the cluster says beside the result.
+    public var origin = JobOrigin()
 }
 
 /// Tells of some jobs as they end, by one ``JobFollower``.

@@ -1,6 +1,7 @@
 import Glibc
+import Imaging
 
-/// Labelled pictures: `images/NAME.jpg` (or .png) beside `masks/NAME.png`.
+/// Labelled pictures: `images/NAME.jpg` (or another ending, see `ImageDecoder`) beside `masks/NAME.png`.
 package struct DataSet: Sendable {
     package let name: String
     /// The files of each picture and its label map, by name.
@@ -31,17 +32,32 @@ package struct DataSet: Sendable {
 
     private static func set(at directory: String, named name: String) throws(DataSetError) -> DataSet? {
         guard isDirectory("\(directory)/images"), isDirectory("\(directory)/masks") else { return nil }
+        // Label maps by the name without its ending, whatever the case of that is.
+        let maps = Dictionary(
+            try entries(of: "\(directory)/masks").compactMap { file in
+                let (stem, ending) = parts(of: file)
+                return ending.lowercased() == "png" ? (stem, file) : nil
+            }, uniquingKeysWith: { first, _ in first })
         var pictures: [(String, String)] = []
-        for file in try entries(of: "\(directory)/images") {
-            guard let dot = file.lastIndex(of: "."), ["jpg", "jpeg", "png"].contains(file[dot...].dropFirst())
-            else { continue }
-            let labels = "\(directory)/masks/\(file[..<dot]).png"
-            guard access(labels, R_OK) == 0 else {
-                throw DataSetError(path: labels, reason: "is missing: every picture needs its label map")
+        for file in try entries(of: "\(directory)/images") where PictureFinder.isPicture(file) {
+            let stem = parts(of: file).stem
+            guard let map = maps[stem] else {
+                throw DataSetError(
+                    path: "\(directory)/masks/\(stem).png", reason: "is missing: every picture needs its label map")
             }
-            pictures.append(("\(directory)/images/\(file)", labels))
+            pictures.append(("\(directory)/images/\(file)", "\(directory)/masks/\(map)"))
+        }
+        guard !pictures.isEmpty else {
+            throw DataSetError(
+                path: "\(directory)/images",
+                reason: "holds no pictures: files that end in \(PictureFinder.kinds) were looked for")
         }
         return DataSet(name: name, pictures: pictures)
+    }
+
+    private static func parts(of file: String) -> (stem: String, ending: String) {
+        guard let dot = file.lastIndex(of: ".") else { return (file, "") }
+        return (String(file[..<dot]), String(file[dot...].dropFirst()))
     }
 
     private static func isDirectory(_ path: String) -> Bool {
@@ -51,18 +67,13 @@ package struct DataSet: Sendable {
 
     /// Names in a directory, sorted, without hidden ones.
     private static func entries(of directory: String) throws(DataSetError) -> [String] {
-        guard let handle = opendir(directory) else {
+        guard let names = PictureFinder.names(in: directory) else {
             throw DataSetError(path: directory, reason: "cannot be read: \(String(cString: strerror(errno)))")
         }
-        defer { closedir(handle) }
-        var names: [String] = []
-        while let entry = readdir(handle) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if !name.hasPrefix(".") { names.append(name) }
+        if let name = names.foreign.first {
+            throw DataSetError(path: "\(directory)/\(name)", reason: "has a name that is not UTF-8: rename it")
         }
-        return names.sorted()
+        return names.plain
     }
 }
 

@@ -1,21 +1,18 @@
+import Files
 import Glibc
 
 /// A picture's file as bytes: read whole, written whole or not at all.
 package enum EncodedFile {
     /// Reads the file at `path`.
     ///
-    /// Pipes are read to their end; a file or pipe of more than `limit` bytes is refused.
+    /// A pipe that a shell laid is read to its end. A named pipe, a socket, a device, and whatever has more than `limit`
+    /// bytes, is refused.
     package static func read(_ path: String, atMost limit: Int) throws(ImageError) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw unreadable(path, errno) }
+        let descriptor: Int32
+        do throws(FileFault) { descriptor = try InputFile.open(path) } catch { throw unreadable(error) }
         defer { close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw unreadable(path, errno) }
-        if status.st_mode & S_IFMT == S_IFDIR {
-            throw ImageError(
-                .unreadable, in: path, "it is a directory, not a picture", remedy: "Give the path of a PNG or JPEG file"
-            )
-        }
         let isRegular = status.st_mode & S_IFMT == S_IFREG
         if isRegular, status.st_size > limit { throw tooLarge(path, limit) }
 
@@ -66,33 +63,15 @@ package enum EncodedFile {
             if let failure = writeAll(bytes, to: descriptor) { throw unwritable(path, failure) }
             return
         }
-        let target = exists ? resolved(path) : path
-        if exists, access(target, W_OK) != 0 { throw unwritable(path, errno) }
-        let (temporary, descriptor) = try openTemporary(beside: target, for: path)
-        var failure = writeAll(bytes, to: descriptor)
-        // Some file systems report a full disk only here.
-        if close(descriptor) != 0, failure == nil { failure = errno }
-        if failure == nil, rename(temporary, target) != 0 { failure = errno }
-        if let failure {
-            unlink(temporary)
-            throw unwritable(path, failure)
+        if exists, access(path, W_OK) != 0 { throw unwritable(path, errno) }
+        do throws(FileFault) {
+            var file = try AtomicFile(replacing: path)
+            try file.write(bytes)
+            try file.commit()
+        } catch {
+            guard case .system(let code) = error.reason else { throw unwritable(path, EISDIR) }
+            throw unwritable(path, code)
         }
-    }
-
-    private static func openTemporary(beside target: String, for path: String) throws(ImageError) -> (String, Int32) {
-        for _ in 0..<16 {
-            let name = "\(target).\(String(UInt32.random(in: 0...UInt32.max), radix: 36)).partial"
-            let descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-            if descriptor >= 0 { return (name, descriptor) }
-            guard errno == EEXIST else { throw unwritable(path, errno) }
-        }
-        throw unwritable(path, EEXIST)
-    }
-
-    private static func resolved(_ path: String) -> String {
-        guard let real = realpath(path, nil) else { return path }
-        defer { free(real) }
-        return String(cString: real)
     }
 
     private static func writeAll(_ bytes: [UInt8], to descriptor: Int32) -> Int32? {
@@ -107,6 +86,15 @@ package enum EncodedFile {
                 }
             }
             return nil
+        }
+    }
+
+    private static func unreadable(_ fault: FileFault) -> ImageError {
+        switch fault.reason {
+        case .system(let code): unreadable(fault.path, code)
+        case .directory, .special:
+            ImageError(
+                .unreadable, in: fault.path, "it \(fault.clause)", remedy: "Give the path of a picture's file")
         }
     }
 
@@ -128,6 +116,7 @@ package enum EncodedFile {
             case EISDIR: "Give the path of a file, not of a directory"
             case EACCES, EPERM, EROFS: "Choose a place that you may write to"
             case ENOSPC, EDQUOT: "Make room on the disk"
+            case ENAMETOOLONG: "Give a shorter name"
             default: "Choose another place"
             }
         return ImageError(

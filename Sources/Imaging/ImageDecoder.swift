@@ -7,6 +7,11 @@
 /// `JPEGDecoder` list; the published preprocessing of Segment Anything starts from them.
 /// A decoder is a value without state: one serves any number of threads.
 public struct ImageDecoder: Sendable, Hashable {
+    /// How files of the formats that are read end, in lower case: what is looked for in folders.
+    ///
+    /// A file that is named by hand may be called anything.
+    public static let fileExtensions = ["jpg", "jpeg", "png"]
+
     /// The largest picture that is decoded.
     public var limit: PixelLimit
 

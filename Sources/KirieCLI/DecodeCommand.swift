@@ -45,41 +45,54 @@ struct DecodeCommand: ParsableCommand {
         if let logits { try StagedFiles.check(logits) }
         let (name, sam) = try model.open()
         let image = try watch.time("read") { try EmbeddingFile.read(embedding, model: sam) }
-        let prompts = try prompt.prompts(
-            of: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
+        let prompts = try prompt.fitted(
+            to: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
         let decoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
         let prepared = try watch.time("prepare") { try decoder.prepare(image, pool: pool) }
         let decoded = try watch.time("decode") {
             try decoder.decode(
-                prompts, on: prepared, selection: prompt.multimask ? .multiple : .single, pool: pool)
+                prompts.usable.map(\.prompt), on: prepared, selection: prompt.multimask ? .multiple : .single,
+                pool: pool)
         }
         let files = StagedFiles()
         if let logits {
-            try files.stage(logits) { try write(decoded, decoder: decoder, image: prepared, to: $0) }
+            try files.stage(logits) { try write(decoded, of: prompts, decoder: decoder, image: prepared, to: $0) }
         }
         let masks = watch.time("scale") { decoder.masks(decoded, on: prepared, pool: pool) }
         let answer = Answer(
             image: .init(width: image.originalWidth, height: image.originalHeight, sha256: nil), model: name,
             precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,
-            masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
+            masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
+            remarks: prompts)
         try output.write(answer, masks: masks, prompts: prompts, image: nil, files: files)
+        try output.end(prompts)
     }
 
+    /// Prompts keep their places: one that could not be answered has numbers that are none (NaN).
     private func write(
-        _ decoded: [DecodedMasks], decoder: SamDecoder, image: SamDecoder.PreparedImage, to path: String
+        _ answered: [DecodedMasks], of prompts: FittedPrompts, decoder: SamDecoder, image: SamDecoder.PreparedImage,
+        to path: String
     ) throws {
+        var decoded = [DecodedMasks?](repeating: nil, count: prompts.usable.count + prompts.faults.count)
+        for (place, masks) in zip(prompts.usable, answered) { decoded[place.index] = masks }
         let count = prompt.multimask ? 3 : 1
         let side = decoder.maskSide
+        func numbers(_ size: Int, _ read: (DecodedMasks) -> [Float]) -> [Float] {
+            decoded.flatMap { $0.map(read) ?? [Float](repeating: .nan, count: size) }
+        }
         var entries: [SafetensorsWriter.Entry] = [
             .init(
                 "low_res_logits",
                 Tensor(
-                    shape: [decoded.count, count, side, side], decoded.flatMap { $0.logits.flatMap(\.values) })),
-            .init("iou", Tensor(shape: [decoded.count, count], decoded.flatMap(\.predictedIoU))),
+                    shape: [decoded.count, count, side, side],
+                    numbers(count * side * side) { $0.logits.flatMap(\.values) })),
+            .init("iou", Tensor(shape: [decoded.count, count], numbers(count) { $0.predictedIoU })),
         ]
         if fullSize {
-            let all = decoded.flatMap { $0.logits.flatMap { decoder.fullSizeLogits($0, on: image) } }
+            let all = numbers(count * image.height * image.width) {
+                $0.logits.flatMap { decoder.fullSizeLogits($0, on: image) }
+            }
             entries.append(
                 .init("logits", Tensor(shape: [decoded.count, count, image.height, image.width], all)))
         }

@@ -47,14 +47,26 @@ struct OutputOptions: ParsableArguments {
         return (0..<count).map { "\(output.dropLast(4))-\($0 + 1).png" }
     }
 
+    /// What a command ends with whose answer is written: failure where a prompt could not be answered.
+    func end(_ prompts: FittedPrompts) throws {
+        if !prompts.faults.isEmpty { throw ExitCode(1) }
+    }
+
     /// Writes what was asked for and says where it is; masks in the order prompt, score.
     ///
+    /// Files are numbered by their prompts, whether all of those could be answered or not.
+    ///
+    /// - Parameter masks: of the prompts that could be used, in their order.
     /// - Parameter files: what the command has written so far; all of it gets its name here, after the answer went out.
     func write(
-        _ answer: Answer, masks: [[PredictedMask]], prompts: [Prompt], image: Image?, files: StagedFiles = StagedFiles()
+        _ answer: Answer, masks: [[PredictedMask]], prompts: FittedPrompts, image: Image?,
+        files: StagedFiles = StagedFiles()
     ) throws {
         let flat = masks.flatMap { $0 }
-        var written = names(flat.count)
+        let each = masks.first?.count ?? 1
+        let all = names((prompts.usable.count + prompts.faults.count) * each)
+        var written =
+            all.count > 1 ? prompts.usable.flatMap { all[$0.index * each..<($0.index + 1) * each] } : all
         if let output, output.hasSuffix(".json") {
             try files.stage(try answer.line, to: output)
         } else {
@@ -65,7 +77,8 @@ struct OutputOptions: ParsableArguments {
         if let overlay, let image {
             // The best mask of each prompt: three readings of one click on top of each other are no picture.
             let best = masks.compactMap(\.first)
-            let drawn = MaskOverlay(masks: best.map(\.mask.gray), markers: prompts.flatMap(\.markers)).drawn(on: image)
+            let drawn = MaskOverlay(masks: best.map(\.mask.gray), markers: prompts.usable.flatMap(\.prompt.markers))
+                .drawn(on: image)
             try files.stage(try PNGWriter.encode(drawn, named: overlay), to: overlay)
             written.append(overlay)
         }

@@ -8,14 +8,17 @@ import Tensors
 /// The prompts of one picture: all points belong to one prompt; several boxes are several prompts.
 struct PromptOptions: ParsableArguments, Sendable {
     @Option(
-        name: .customLong("point"), parsing: .singleValue,
+        name: .customLong("point"), parsing: .unconditionalSingleValue,
         help: ArgumentHelp(
-            "A click: label 1 on the object (default), 0 beside it. Repeat for more.", valueName: "x,y[,label]"))
+            "A click: label 1 on the object (default), 0 beside it; 2 and 3 are the corners of a box. Repeat for more.",
+            valueName: "x,y[,label]"),
+        transform: PointArgument.init(reading:))
     var points: [PointArgument] = []
 
     @Option(
-        name: .customLong("box"), parsing: .singleValue,
-        help: ArgumentHelp("A box around the object. Several boxes are several prompts.", valueName: "x0,y0,x1,y1"))
+        name: .customLong("box"), parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("A box around the object. Several boxes are several prompts.", valueName: "x0,y0,x1,y1"),
+        transform: BoxArgument.init(reading:))
     var boxes: [BoxArgument] = []
 
     @Option(
@@ -36,6 +39,13 @@ struct PromptOptions: ParsableArguments, Sendable {
             throw ValidationError(
                 "Points and a mask belong to one prompt, several boxes are several: give them with one box at most.")
         }
+        let clicks: Prompt
+        do throws(PromptError) { clicks = try Prompt(labelled: points.map(\.point), box: boxes.first?.box) } catch {
+            throw ValidationError("--point: \(error)")
+        }
+        if !points.isEmpty, clicks == Prompt(), mask == nil, text == nil {
+            throw ValidationError("--point: \(PromptError.empty)")
+        }
     }
 
     /// Whether there is a prompt.
@@ -49,52 +59,60 @@ struct PromptOptions: ParsableArguments, Sendable {
     /// The masks that answer the prompts.
     var maskCount: Int { max(1, boxes.count) * (multimask ? 3 : 1) }
 
-    /// The prompts, for the picture `file` of that size and a model that takes masks of that many rows.
-    func prompts(of file: String, width: Int, height: Int, maskSide: Int) throws -> [Prompt] {
+    /// The prompts as they were given, for the picture `file` of that size and a model that takes masks of that many rows.
+    func given(of file: String, width: Int, height: Int, maskSide: Int) throws -> [Prompt] {
         let logits = try mask.map {
             try MaskPrior.logits(file: $0, width: width, height: height, side: maskSide)
         }
         let clicks = points.map(\.point)
-        let prompts =
-            boxes.isEmpty
-            ? [Prompt(points: clicks, mask: logits, text: text)]
-            : boxes.map { Prompt(points: clicks, box: $0.box, mask: logits, text: text) }
-        for (index, prompt) in prompts.enumerated() {
-            do {
-                try prompt.validate(width: width, height: height, maskSide: maskSide)
-            } catch {
-                let place = prompts.count == 1 ? "" : "box \(index + 1): "
-                throw PromptMismatch(file: file, reason: "\(place)\(error)")
-            }
+        let boxes: [BoundingBox?] = boxes.isEmpty ? [nil] : boxes.map(\.box)
+        return try boxes.map { try Prompt(labelled: clicks, box: $0, mask: logits, text: text) }
+    }
+
+    /// The prompts as they can be used, each for itself; says what is wrong with the others and what was clipped.
+    ///
+    /// - Throws: ``PromptMismatch`` where none can be used.
+    func fitted(to file: String, width: Int, height: Int, maskSide: Int) throws -> FittedPrompts {
+        let given = try given(of: file, width: width, height: height, maskSide: maskSide)
+        let fitted = FittedPrompts(given, width: width, height: height, maskSide: maskSide)
+        func line(_ remark: FittedPrompts.Remark) -> String {
+            "\(given.count == 1 ? "" : "box \(remark.prompt + 1): ")\(remark.text)"
         }
-        return prompts
+        guard !fitted.isHopeless else {
+            throw PromptMismatch(file: file, reason: fitted.faults.map(line).joined(separator: "; "))
+        }
+        for remark in fitted.notes + fitted.faults { Terminal.complain("kirie: \(file): \(line(remark))") }
+        return fitted
     }
 }
 
 /// `x,y` or `x,y,label`.
-struct PointArgument: ExpressibleByArgument, Sendable {
-    let point: LabeledPoint
+struct PointArgument: Sendable {
+    let point: (x: Double, y: Double, label: Int)
 
-    init?(argument: String) {
-        let fields = argument.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-        guard fields.count == 2 || fields.count == 3, let x = Double(fields[0]), let y = Double(fields[1]) else {
-            return nil
+    @Sendable
+    init(reading argument: String) throws {
+        let fields = argument.split(separator: ",", omittingEmptySubsequences: false)
+        guard fields.count == 2 || fields.count == 3, let x = DecimalNumber.coordinate(fields[0]),
+            let y = DecimalNumber.coordinate(fields[1])
+        else { throw ValidationError("x,y or x,y,label in decimal numbers is expected") }
+        guard let label = fields.count == 3 ? DecimalNumber.readWhole(fields[2]) : 1, (-1...3).contains(label) else {
+            throw ValidationError("\(PromptError.label(part: "the point", found: String(fields[2])))")
         }
-        guard let label = PointLabel(rawValue: fields.count == 3 ? Int(fields[2]) ?? -1 : 1) else { return nil }
-        point = LabeledPoint(x: x, y: y, label: label)
+        point = (x, y, label)
     }
 }
 
 /// `x0,y0,x1,y1`.
-struct BoxArgument: ExpressibleByArgument, Sendable {
+struct BoxArgument: Sendable {
     let box: BoundingBox
 
-    init?(argument: String) {
-        let fields = argument.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
-        guard fields.count == 4, let x0 = fields[0], let y0 = fields[1], let x1 = fields[2], let y1 = fields[3] else {
-            return nil
+    @Sendable
+    init(reading argument: String) throws {
+        guard let corners = DecimalNumber.coordinates(argument), corners.count == 4 else {
+            throw ValidationError("x0,y0,x1,y1 in decimal numbers is expected")
         }
-        box = BoundingBox(x0: x0, y0: y0, x1: x1, y1: y1)
+        box = BoundingBox(x0: corners[0], y0: corners[1], x1: corners[2], y1: corners[3])
     }
 }
 

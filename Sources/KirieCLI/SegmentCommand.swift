@@ -32,21 +32,24 @@ struct SegmentCommand: ParsableCommand {
         try output.check(masks: prompt.maskCount)
         let (name, sam) = try model.open()
         // Everything that can be wrong with the prompt is found before the seconds of encoding.
-        let prompts = try prompt.prompts(
-            of: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
+        let prompts = try prompt.fitted(
+            to: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
         let pool = model.makePool()
         let encoder = try watch.time("load") { try sam.encoder(precision: model.precision(for: sam.geometry)) }
         let maskDecoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
         let embedding = watch.time("encode") { encoder.encode(picture, pool: pool) }
         let masks = try watch.time("decode") {
             try maskDecoder.predict(
-                prompts, on: try maskDecoder.prepare(embedding, pool: pool), multimask: prompt.multimask, pool: pool)
+                prompts.usable.map(\.prompt), on: try maskDecoder.prepare(embedding, pool: pool),
+                multimask: prompt.multimask, pool: pool)
         }
         let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal
         let answer = Answer(
             image: .init(width: picture.width, height: picture.height, sha256: digest), model: name,
             precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,
-            masks: masks.enumerated().flatMap { index, masks in masks.map { .init(prompt: index, $0) } })
+            masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
+            remarks: prompts)
         try output.write(answer, masks: masks, prompts: prompts, image: picture)
+        try output.end(prompts)
     }
 }

@@ -1,4 +1,5 @@
 import Checkpoints
+import Files
 import Glibc
 
 /// The files of one command, which appear together at its end or not at all.
@@ -27,14 +28,8 @@ final class StagedFiles {
     /// - Parameter write: is given the path to write to for now.
     func stage(_ path: String, write: (String) throws -> Void) throws {
         try Self.check(path)
-        var target = path
-        // A symbolic link stays; what it points to is replaced.
-        if let resolved = realpath(path, nil) {
-            target = String(cString: resolved)
-            free(resolved)
-        }
-        let number = UInt64.random(in: .min ... .max)
-        let temporary = "\(target).\(String(number, radix: 36)).staged"
+        let target = (try? AtomicFile.target(of: path)) ?? path
+        let temporary = TemporaryName.unique(beside: target, ending: "staged")
         files.append((temporary, target))
         try write(temporary)
     }

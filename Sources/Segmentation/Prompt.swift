@@ -68,6 +68,16 @@ public struct BoundingBox: Sendable, Hashable {
     }
 }
 
+extension BoundingBox: CustomStringConvertible {
+    /// `x0,y0,x1,y1`, whole numbers without a point.
+    public var description: String {
+        [x0, y0, x1, y1].map { number in
+            let text = "\(number)"
+            return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
+        }.joined(separator: ",")
+    }
+}
+
 /// A mask as the decoder writes it, before it is scaled to the picture and thresholded at 0.
 public struct LowResolutionLogits: Sendable, Hashable {
     /// Rows and columns: four times the embedding's grid (256 for the published models).

@@ -1,6 +1,7 @@
+public import Cluster
 import FoundationEssentials
 public import SegmentAnything
-import Segmentation
+public import Segmentation
 
 /// What is said of the masks of one picture: the object that `--json` prints and the result of a job.
 ///
@@ -10,6 +11,9 @@ import Segmentation
 ///  "masks":[{"prompt":0,"score":0.93,"stability_score":0.97,"area":40210,"bbox":[380,310,240,225],
 ///            "segmentation":{"size":[768,1024],"counts":"<COCO RLE>"}}]}
 /// ```
+/// Where there is something to say of prompts, also `"errors":[{"prompt":1,"error":"…"}]` for those that could not be
+/// answered and `"notes":[{"prompt":0,"note":"…"}]` for those that were clipped; the answer of a job begins with what is
+/// known of its origin.
 public struct Answer: Sendable, Codable {
     /// The picture.
     public struct Picture: Sendable, Codable {
@@ -56,6 +60,26 @@ public struct Answer: Sendable, Codable {
         public var png: String?
     }
 
+    /// Why a prompt has no masks.
+    public struct Fault: Sendable, Codable {
+        /// Which prompt, counted from 0.
+        public var prompt: Int
+        /// What is wrong with it.
+        public var error: String
+    }
+
+    /// What was changed about a prompt.
+    public struct Note: Sendable, Codable {
+        /// Which prompt, counted from 0.
+        public var prompt: Int
+        /// What was changed.
+        public var note: String
+    }
+
+    /// The prompts that could not be answered; nil where there are none.
+    public var errors: [Fault]?
+    /// The prompts that were changed before they were answered; nil where there are none.
+    public var notes: [Note]?
     /// The picture.
     public var image: Picture
     /// How people call the model.
@@ -69,26 +93,53 @@ public struct Answer: Sendable, Codable {
 
     /// An answer of its parts.
     public init(
-        image: Picture, model: String, precision: String, timings_ms: [String: Double], masks: [Cutout]
+        image: Picture, model: String, precision: String, timings_ms: [String: Double], masks: [Cutout],
+        remarks prompts: FittedPrompts? = nil
     ) {
         self.image = image
         self.model = model
         self.precision = precision
         self.timings_ms = timings_ms
         self.masks = masks
+        if let prompts, !prompts.faults.isEmpty {
+            errors = prompts.faults.map { Fault(prompt: $0.prompt, error: $0.text) }
+        }
+        if let prompts, !prompts.notes.isEmpty { notes = prompts.notes.map { Note(prompt: $0.prompt, note: $0.text) } }
     }
 
     /// One line of JSON, without its end.
     ///
     /// It is what `JSONEncoder` writes with sorted keys, in a tenth of the time: a click waits for it.
     ///
+    /// - Parameter origin: what the line begins with.
     /// - Throws: `EncodingError` where a score is no number.
-    public func encoded() throws -> [UInt8] {
+    public func encoded(origin: JobOrigin = JobOrigin()) throws -> [UInt8] {
         var line = JSONBytes()
         try line.object {
+            for (name, value) in origin.members { $0.member(name) { $0.written(value.bytes) } }
+            if let errors {
+                $0.member("errors") {
+                    $0.array(errors) { fault, line in
+                        line.object {
+                            $0.member("error") { $0.string(fault.error) }
+                            $0.member("prompt") { $0.integer(fault.prompt) }
+                        }
+                    }
+                }
+            }
             try $0.member("image") { try $0.object(image.write) }
             try $0.member("masks") { try $0.array(masks) { mask, line in try line.object(mask.write) } }
             $0.member("model") { $0.string(model) }
+            if let notes {
+                $0.member("notes") {
+                    $0.array(notes) { note, line in
+                        line.object {
+                            $0.member("note") { $0.string(note.note) }
+                            $0.member("prompt") { $0.integer(note.prompt) }
+                        }
+                    }
+                }
+            }
             $0.member("precision") { $0.string(precision) }
             try $0.member("timings_ms") {
                 try $0.object { line in

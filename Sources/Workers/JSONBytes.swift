@@ -42,6 +42,9 @@ struct JSONBytes {
         needsComma = true
     }
 
+    /// A value that is JSON already.
+    mutating func written(_ json: [UInt8]) { bytes.append(contentsOf: json) }
+
     /// A whole number.
     mutating func integer(_ value: Int) { bytes.append(contentsOf: value.description.utf8) }
 

@@ -112,18 +112,19 @@ public struct PromptDecoder: Sendable {
         let time = clock.now - start
         lanes.signal()
         guard let decoded else { return nil }
-        let count = jobs.reduce(0) { sum, job in sum + ((try? job.get())?.prompts.count ?? 0) }
+        let count = jobs.reduce(0) { sum, job in sum + ((try? job.get())?.prompts.usable.count ?? 0) }
         WorkerMetrics.decoded(jobs: jobs.count, prompts: count, in: time)
         let milliseconds = Double(time.nanoseconds / 1000) / 1000
         return zip(jobs, decoded).map { job, cuts in
             switch job {
             case .failure(let refusal): return .unusable(reason: refusal.reason)
             case .success(let job):
-                guard cuts.count >= job.prompts.count else { return .faulty(reason: "the decoder gave no mask") }
+                guard cuts.count >= job.prompts.usable.count else { return .faulty(reason: "the decoder gave no mask") }
                 let answer = Answer(
                     image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
-                    model: modelName, precision: precision.rawValue, timings_ms: ["decode": milliseconds], masks: cuts)
-                do { return .result(RedisBytes(try answer.encoded())) } catch {
+                    model: modelName, precision: precision.rawValue, timings_ms: ["decode": milliseconds], masks: cuts,
+                    remarks: job.prompts)
+                do { return .result(RedisBytes(try answer.encoded(origin: job.origin))) } catch {
                     return .faulty(reason: "the masks cannot be written as JSON")
                 }
             }
@@ -139,7 +140,7 @@ public struct PromptDecoder: Sendable {
             // All prompts that want the same number of masks, with the job and the place where they belong.
             let prompts = jobs.indices.flatMap { index -> [(job: Int, place: Int, prompt: Prompt)] in
                 guard case .success(let job) = jobs[index], job.multimask == multimask else { return [] }
-                return job.prompts.enumerated().map { (index, $0.offset, $0.element) }
+                return job.prompts.usable.map { (index, $0.index, $0.prompt) }
             }
             for chunk in prompts.chunks(of: chunkSize(image, multimask: multimask)) {
                 if Task.isCancelled { return nil }

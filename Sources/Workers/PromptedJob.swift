@@ -6,17 +6,19 @@ import SegmentAnything
 package import Segmentation
 import Tensors
 
-/// A job line as the decoder takes it: read, and checked against the picture.
+/// A job line as the decoder takes it: read, and each prompt checked against the picture for itself.
 struct PromptedJob: Sendable {
-    let prompts: [Prompt]
+    let prompts: FittedPrompts
     let multimask: Bool
     let output: JobLine.Output
+    let origin: JobOrigin
 
     /// Reads a line.
     ///
     /// - Parameters:
     ///   - width: columns of the picture; `height`: its rows.
     ///   - maskSide: rows and columns of a mask prompt.
+    /// - Throws: where the line is no job, or none of its prompts can be answered.
     init(_ line: RedisBytes, width: Int, height: Int, maskSide: Int) throws(PromptRefusal) {
         let job: JobLine
         do throws(JobLineError) { job = try JobLine(parsing: line.array) } catch {
@@ -25,14 +27,11 @@ struct PromptedJob: Sendable {
         guard job.everything == nil else {
             throw PromptRefusal(reason: "everything: this decoder answers prompts; it has no everything mode")
         }
-        for (index, prompt) in job.prompts.enumerated() {
-            do throws(PromptError) { try prompt.validate(width: width, height: height, maskSide: maskSide) } catch {
-                throw PromptRefusal(reason: "prompts[\(index)]: \(error)")
-            }
-        }
-        prompts = job.prompts
+        prompts = FittedPrompts(job.prompts, known: job.faults, width: width, height: height, maskSide: maskSide)
+        guard !prompts.isHopeless else { throw PromptRefusal(reason: prompts.summary) }
         multimask = job.multimask
         output = job.output
+        origin = job.origin
     }
 }
 

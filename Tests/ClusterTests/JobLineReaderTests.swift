@@ -39,12 +39,10 @@ import Testing
     }
 
     @Test func whatComesThroughAPipeIsHandedOnAtOnce() async throws {
-        let path = NSTemporaryDirectory() + UUID().uuidString
-        #expect(mkfifo(path, 0o600) == 0)
-        defer { unlink(path) }
-        let writer = open(path, O_RDWR)
-        defer { close(writer) }
-        let reader = try JobLineReader(path)
+        // As a shell lays it for `--jobs <(…)`.
+        let pipe = Pipe()
+        let writer = pipe.fileHandleForWriting.fileDescriptor
+        let reader = try JobLineReader("/dev/fd/\(pipe.fileHandleForReading.fileDescriptor)")
         #expect(reader.byteCount == nil)
         write(writer, "a\nb\nha", 6)
         #expect(try await reader.next() == [line(1, "a"), line(2, "b")])
@@ -53,5 +51,19 @@ import Testing
         let waiting = Task { try await reader.next() }
         waiting.cancel()
         await #expect(throws: JobFileError.self) { try await waiting.value }
+    }
+
+    @Test func whatIsNoFileIsRefusedWithoutWaiting() throws {
+        let path = NSTemporaryDirectory() + UUID().uuidString
+        #expect(mkfifo(path, 0o600) == 0)
+        defer { unlink(path) }
+        for (path, words) in [
+            (path, "is a named pipe, not a regular file: give it as standard input: --jobs - <"),
+            ("/dev/zero", "a device"),
+            ("/tmp", "is a directory"), ("/nowhere", "No such file"),
+        ] {
+            let error = #expect(throws: JobFileError.self) { try JobLineReader(path) }
+            #expect(error?.file == path && error?.reason.contains(words) == true, "\(error.map { "\($0)" } ?? "")")
+        }
     }
 }

@@ -74,6 +74,23 @@ import Testing
         #expect(line.asksForEmbeddingOnly)
     }
 
+    /// What is wrong with one prompt is its own affair, on its way to the decoder too.
+    @Test func oneWrongPromptLeavesTheOthers() throws {
+        let line = try parse(
+            """
+            {"image":"p.jpg","prompts":[{"points":[[1,2]]},{"box":[3,2,1,4]},{"points":[["x",1]]},{},{"bix":[1,2,3,4]},
+             7,{"box":[1,1,9,9]},{"points":[[5,5],[1,1],[9,9]],"labels":[0,2,3]}]}
+            """)
+        #expect(line.prompts.count == 8 && line.faults.keys.sorted() == [1, 2, 3, 4, 5])
+        #expect(line.faults[1]?.hasPrefix("box: x0, y0, x1, y1") == true)
+        #expect(line.faults[2]?.hasPrefix("points[0][0]: a number") == true)
+        #expect(line.faults[4]?.hasPrefix("bix: there is no such field; there are box, labels, mask") == true)
+        #expect(line.prompts[7].box == BoundingBox(x0: 1, y0: 1, x1: 9, y1: 9) && line.prompts[7].points.count == 1)
+        let digest = ImageDigest(bytes: (0..<32).map { UInt8($0) })
+        let back = try JobLine(parsing: line.encoded(for: digest))
+        #expect(back.faults == line.faults && back.prompts == line.prompts)
+    }
+
     @Test func aLineTravelsWithTheDigestOfItsImage() throws {
         var line = JobLine(image: .path("p.jpg"), prompts: [Prompt(points: [LabeledPoint(x: 500, y: 0.25)])])
         line.prompts[0].mask = LowResolutionLogits(side: 2, values: [-1, 0.5, 3e-9, 42])
@@ -88,16 +105,23 @@ import Testing
     @Test(arguments: [
         ("", "", "JSON"), ("{", "", "JSON"), ("[1]", "", "object"), ("{}", "image", "missing"),
         (#"{"image":5}"#, "image", "a path"), (#"{"image":""}"#, "image", "empty"),
-        (#"{"image":{"base64":"%%"}}"#, "image.base64", "base64"),
+        (#"{"image":{"base64":"%%"}}"#, "image.base64", "character 1, \"%\" (U+0025), is no sign of base64"),
+        (#"{"image":{"base64":""}}"#, "image.base64", "no bytes"),
         (#"{"image":{"sha256":"12"}}"#, "image.sha256", "64 hexadecimal"),
         (#"{"image":{"url":"x"}}"#, "image.url", "no such field"),
         (#"{"image":"a","promts":[]}"#, "promts", "no such field"),
         (#"{"image":"a","id":"a b"}"#, "id", "1 to 128"), (#"{"image":"a","id":5}"#, "id", "a string"),
+        (#"{"image":"a","id":"my photo é.jpg"}"#, "id", "character 3, a space (U+0020), is not allowed"),
+        (#"{"image":"a","id":"é"}"#, "id", "character 1, \"é\" (U+00E9), is not allowed"),
+        (#"{"image":"a","id":""}"#, "id", "empty"),
+        (#"{"image":"a","id":"\#(String(repeating: "x", count: 129))"}"#, "id", "129 characters"),
         (#"{"image":"a","prompts":{}}"#, "prompts", "an array"),
         (#"{"image":"a","prompts":[{}]}"#, "prompts[0]", "empty"),
         (#"{"image":"a","prompts":[{"points":[[1]]}]}"#, "prompts[0].points[0]", "x and y"),
         (#"{"image":"a","prompts":[{"points":[[1,"2"]]}]}"#, "prompts[0].points[0][1]", "a number"),
         (#"{"image":"a","prompts":[{"points":[[1,2]],"labels":[2]}]}"#, "prompts[0].labels[0]", "1 (the object)"),
+        (#"{"image":"a","prompts":[{"points":[[1,2]],"labels":[7]}]}"#, "prompts[0].labels[0]", "the label 7"),
+        (#"{"image":"a","prompts":[{"points":[[1,2]],"labels":[-1]}]}"#, "prompts[0]", "padding"),
         (#"{"image":"a","prompts":[{"points":[[1,2]],"labels":[]}]}"#, "prompts[0].labels", "0 labels for 1"),
         (#"{"image":"a","prompts":[{"box":[3,2,1,4]}]}"#, "prompts[0].box", "x0 < x1"),
         (#"{"image":"a","prompts":[{"mask":{"side":2,"logits":"AA=="}}]}"#, "prompts[0].mask.logits", "2 x 2"),

@@ -52,9 +52,10 @@ import Testing
         let cases: [([String], [String])] = [
             (["--point", "302,5"], [KirieProcess.landscape, "point 1", "outside the picture of 301 x 227"]),
             (["--point", "5,5", "--point", "5,-1"], ["point 2"]),
-            (["--point", "nan,5"], ["point 1", "finite"]),
+            (["--point", "nan,5"], ["point 1", "finite"]), (["--box", "0,0,inf,5"], ["the box", "finite"]),
+            (["--box", "400,0,900,90", "--box", "9,9,5,20"], ["box 1: ", "wholly outside", "box 2: ", "inverted"]),
             (["--box", "50,50,10,90"], ["empty or inverted"]), (["--box", "50,50,50,90"], ["empty or inverted"]),
-            (["--box", "0,0,900,90"], ["lower right corner", "outside"]), (["--text", "a dog"], ["text"]),
+            (["--box", "400,0,900,90"], ["wholly outside the picture of 301 x 227"]), (["--text", "a dog"], ["text"]),
             (["--point", "5,5", "--mask", small], [small, "4 x 4", "301 x 227"]),
             (["--point", "5,5", "--mask", directory.file("none.png")], [directory.file("none.png")]),
         ]

@@ -46,7 +46,42 @@ import Testing
         }
         #expect(cluster.encodes.value == 40)
         let nothing = try await cluster.kirie(["cache", "warm", "/nowhere", "/nowhere/*.jpg"])
-        #expect(nothing.status == 1 && nothing.complaint.contains("/nowhere/*.jpg: there are no PNG or JPEG files"))
+        #expect(
+            nothing.status == 1
+                && nothing.complaint.contains(
+                    "/nowhere/*.jpg: there are no pictures: files that end in .jpg, .jpeg, .png")
+        )
+    }
+
+    @Test func linksInACircleEndAndPipesAreNotWaitedFor() async throws {
+        let cluster = try await ClientCluster.start()
+        let directory = try TemporaryDirectory()
+        try dataSet(directory, count: 3)
+        let folder = directory.file("set")
+        for link in ["latest", "current", "below/up"] {
+            try FileManager.default.createSymbolicLink(
+                atPath: "\(folder)/\(link)", withDestinationPath: link.contains("/") ? ".." : ".")
+        }
+        try FileManager.default.createSymbolicLink(atPath: "\(folder)/again.jpg", withDestinationPath: "p1.JPG")
+        let pipe = "\(folder)/x.jpg"
+        #expect(mkfifo(pipe, 0o600) == 0)
+        try await cluster.working {
+            let run = try await cluster.kirie(["cache", "warm", folder, "\(folder)/p*.JPG", "--json"])
+            #expect(run.status == 0, "\(run)")
+            #expect(
+                run.objects.first?["pictures"] as? Int == 3 && run.complaint.contains("skipped: it is a named pipe"))
+            // Named itself it is no picture, and nobody waits for a writer.
+            let list = try directory.write(Array("\(pipe)\n".utf8), to: "list.txt")
+            for source in [pipe, "\(folder)/x.*", list] {
+                let run = try await cluster.kirie(["cache", "warm", source, "--json"])
+                #expect(run.status == 1 && run.complaint.contains("is a named pipe"), "\(run)")
+            }
+        }
+        #expect(cluster.encodes.value == 3)
+        let empty = try await cluster.kirie([
+            "cache", "warm", directory.path + "/set/below/..", "/tmp/nothing-\(UUID())",
+        ])
+        #expect(empty.status == 1 && empty.complaint.contains("No such file"), "\(empty)")
     }
 
     @Test func warmIsStoppedAndGoesOn() async throws {

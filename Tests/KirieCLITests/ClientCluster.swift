@@ -32,22 +32,25 @@ final class ClientRun: Sendable {
 
     /// - Parameters:
     ///   - input: a file for standard input; nil for none.
-    ///   - shell: what stands between the command and its standard output, such as `| head -1`; needs no quotes.
+    ///   - program: what is run instead of `kirie`.
+    ///   - path: the folder that comes first among those of programs.
     init(
         _ arguments: [String], redis: RedisURL?, input: String? = nil, environment: [String: String] = [:],
-        workingDirectory: String = "/tmp", closesOutput: Bool = false
+        workingDirectory: String = "/tmp", closesOutput: Bool = false, program: String = KirieProcess.executable.path,
+        path: String? = nil
     ) throws {
         directory = NSTemporaryDirectory() + "kirie-run-\(UUID().uuidString)"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         var variables = environment
         if let redis { variables["KIRIE_REDIS"] = redis.textWithPassword }
+        if let path { variables["PATH"] = "\(path):/usr/local/bin:/usr/bin:/bin" }
         let words = variables.map { "\($0.key)=\($0.value)" }
         let output = closesOutput ? ">&-" : ">\"$OUT/output\""
         child = try ChildProcess.start(
             "/usr/bin/env",
             ["-u", "KIRIE_REDIS", "-u", "KIRIE_MODEL", "OUT=\(directory)", "IN=\(input ?? "/dev/null")"] + words + [
                 "sh", "-c", "cd '\(workingDirectory)' && exec \"$0\" \"$@\" \(output) 2>\"$OUT/complaint\" <\"$IN\"",
-                KirieProcess.executable.path,
+                program,
             ] + arguments, ChildProcess.Options(output: .file("\(directory)/shell")))
     }
 

@@ -43,21 +43,26 @@ import Testing
         let cluster = try await ClientCluster.start()
         let directory = try TemporaryDirectory()
         let folder = directory.file("new/masks")
-        let other = directory.file("landscape.png")
-        try FileManager.default.copyItem(atPath: KirieProcess.portrait, toPath: other)
+        for name in ["d1", "d2"] {
+            try FileManager.default.createDirectory(
+                atPath: directory.file(name), withIntermediateDirectories: true)
+        }
+        let pictures = ["d1/landscape.jpg", "d2/landscape.png"].map { directory.file($0) }
+        try FileManager.default.copyItem(atPath: photo, toPath: pictures[0])
+        try FileManager.default.copyItem(atPath: KirieProcess.portrait, toPath: pictures[1])
         try await cluster.working {
-            let run = try await cluster.kirie([
-                "submit", photo, other, "--box", "1,1,9,9", "--box", "2,2,8,8", "--wait", "-o", folder,
-            ])
+            let run = try await cluster.kirie(
+                ["submit"] + pictures + ["--box", "1,1,9,9", "--box", "2,2,8,8", "--wait", "-o", folder])
             #expect(run.status == 0, "\(run)")
             let objects = run.objects
             #expect(objects.count == 2 && objects.allSatisfy { $0["state"] as? String == "done" })
             let files = objects.flatMap { $0["files"] as? [String] ?? [] }.sorted()
-            #expect(files == (1...4).map { "\(folder)/landscape-\($0).png" })
+            #expect(files == [1, 2].flatMap { set in (1...2).map { "\(folder)/d\(set)/landscape-\($0).png" } })
+            #expect(Set(objects.compactMap { $0["path"] as? String }) == Set(pictures))
             #expect(run.complaint.contains("2 submitted, 2 done, 4 mask files"))
         }
-        for (index, prompt) in [0, 1, 0, 1].enumerated() {
-            let picture = try ImageDecoder().decode(file: "\(folder)/landscape-\(index + 1).png").luminance
+        for (set, prompt) in [(1, 0), (1, 1), (2, 0), (2, 1)] {
+            let picture = try ImageDecoder().decode(file: "\(folder)/d\(set)/landscape-\(prompt + 1).png").luminance
             #expect(picture.pixels == ClientCluster.mask(prompt).pixels.map { $0 * 255 })
         }
         let lanes = try await cluster.broker.statistics()
@@ -104,7 +109,7 @@ import Testing
                 ["submit", "--jobs", "jobs.jsonl", "--wait"], workingDirectory: path)
             #expect(run.status == 1, "\(run.complaint)")
             let objects = run.objects
-            let faults = objects.filter { $0["line"] != nil }
+            let faults = objects.filter { $0["field"] != nil }
             var found: [Int: [String: Any]] = [:]
             for fault in faults { found[try #require(fault["line"] as? Int)] = fault }
             for (index, line) in lines.enumerated() {
@@ -126,6 +131,8 @@ import Testing
             #expect(states == ["a": "done", "e": "done", "f": "done", "g": "failed"])
             let failure = objects.first { $0["id"] as? String == "g" }
             #expect(failure?["error"] as? String == "thirteen is no place")
+            #expect(failure?["path"] as? String == "a.jpg" && failure?["line"] as? Int == lines.count)
+            #expect(objects.allSatisfy { $0["line"] is Int }, "every line of output says to which line it belongs")
             #expect(objects.first { $0["id"] as? String == "f" }?["embedding"] is String)
         }
         #expect(cluster.encodes.value == 1, "the picture came by path and in base64 and is one")

@@ -1,4 +1,6 @@
+import Cluster
 import FoundationEssentials
+import Segmentation
 import Testing
 import Workers
 
@@ -28,6 +30,12 @@ import Workers
             Answer(
                 image: .init(width: 1, height: 1, sha256: nil), model: "切り絵 \(controls)/\u{7f}\u{2028}\\\"é😀",
                 precision: "", timings_ms: [:], masks: []),
+            Answer(
+                image: .init(width: 9, height: 9, sha256: nil), model: "m", precision: "fp32", timings_ms: [:],
+                masks: [],
+                remarks: FittedPrompts(
+                    [Prompt(), Prompt(box: BoundingBox(x0: -1, y0: 0, x1: 5, y1: 5))], known: [0: "why \"not\""],
+                    width: 9, height: 9, maskSide: 4)),
         ]
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -35,6 +43,17 @@ import Workers
             let plain = String(decoding: try encoder.encode(answer), as: UTF8.self)
             #expect(String(decoding: try answer.encoded(), as: UTF8.self) == plain)
         }
+    }
+
+    @Test func beginsWithItsOrigin() throws {
+        let answer = Answer(
+            image: .init(width: 1, height: 1, sha256: nil), model: "m", precision: "fp32", timings_ms: [:], masks: [])
+        let meta = try #require(JSONText(Array("{ \"a\":1.0 }".utf8)))
+        let origin = JobOrigin(path: "d/\"x\".jpg", line: 7, meta: meta)
+        let line = String(decoding: try answer.encoded(origin: origin), as: UTF8.self)
+        #expect(line.hasPrefix(#"{"path":"d/\"x\".jpg","line":7,"meta":{ "a":1.0 },"image":{"#), "\(line)")
+        let members = try #require(JSONText.members(of: line.utf8))
+        #expect(members.map(\.name) == ["path", "line", "meta", "image", "masks", "model", "precision", "timings_ms"])
     }
 
     @Test(arguments: [Float.nan, .infinity]) func aScoreThatIsNoNumberIsAnError(score: Float) throws {

@@ -90,7 +90,7 @@ KEYS, each behind the prefix
   image:<sha>                    the file's bytes; has a TTL only while no unfinished job needs it, nor did just now
   embedding:<key>                the record, with a TTL: what may be evicted. Without one while it is pinned
   job:<id>                       hash: state, lane, image, model, attempts, submitted, started, finished, error, …
-  line:<id>                      the job line (JSON), until the job ended
+  line:<id>                      the job line (JSON) and the note behind it, until the job ended
   result:<id>, done:<id>         the result; the list to block on
   reply:<client>                 list, the last 100,000 endings of that client's jobs
   waiting:<key>                  zset of the jobs parked until that embedding is there, in the order in which they came
@@ -143,6 +143,8 @@ local BELL = {
 local SEARCH = 64               -- tickets one take looks at
 local BATCH = 1024              -- jobs one call may name
 local LINE_BYTES = 8388608      -- of one job
+local SEPARATOR = '\30'         -- between a job line and the note behind it
+local NOTE_BYTES = 49152        -- the longest note that is kept
 local PUSHED = 32768            -- bytes of a result that goes along with the news of it
 local KEPT = 512                -- what an ended job takes beside its result, and a dead letter beside its line
 local MARK = 64                 -- a shorter record is a mark: the embedding lies in another Redis
@@ -537,11 +539,27 @@ local function trim_dead(c, limit)
     return removed
 end
 
+-- Behind a job line, after the separator 0x1E, a note may stand: one JSON object that says where the job came from. It
+-- comes back with the answer (decoders put it there) or stays with a job that ended without one; it says nothing of what
+-- is to be done, so it does not count where lines are compared.
+local function without_note(line)
+    local at = string.find(line, SEPARATOR, 1, true)
+    return at and string.sub(line, 1, at - 1) or line
+end
+
+local function note_of(c, id, job)
+    if job.bytes == '0' then return nil end
+    local tail = redis.call('GETRANGE', c.k .. 'line:' .. id, -NOTE_BYTES, -1)
+    return string.match(tail, SEPARATOR .. '({.*})$')
+end
+
 local function finish(c, id, job, state, why, result)
     out_of_place(c, id, job, true)
     local key = c.k .. 'job:' .. id
     local bytes = tonumber(job.bytes) or 0
-    local kept = KEPT + (result and #result or 0)
+    local note = state ~= 'done' and state ~= 'dead' and note_of(c, id, job) or nil
+    if note then redis.call('HSET', key, 'note', note) end
+    local kept = KEPT + (result and #result or 0) + (note and #note or 0)
     if why then
         redis.call('HSET', key, 'state', state, 'finished', c.now, 'kept', micros(kept), 'error', why)
     else
@@ -583,11 +601,14 @@ local function finish(c, id, job, state, why, result)
     count(c, 'out:' .. job.lane)
 end
 
--- A job of an empty line asks only for the embedding.
-local function encode_only(job) return job.bytes == '0' end
+-- A job of an empty line asks only for the embedding; "empty" where a note stands behind it.
+local function encode_only(job) return job.bytes == '0' or job.empty end
 
 local function embedded(c, id, job)
-    finish(c, id, job, 'done', nil, cjson.encode({ embedding = key_of(job) }))
+    local result = cjson.encode({ embedding = key_of(job) })
+    local note = note_of(c, id, job)
+    if note and note ~= '{}' then result = string.sub(note, 1, -2) .. ',' .. string.sub(result, 2) end
+    finish(c, id, job, 'done', nil, result)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------------
@@ -1037,7 +1058,9 @@ end)
 --[[ kirie_submit       FCALL kirie_submit 1 <prefix> <client> (<id> <lane> <image sha256> <model> <ttl ms> <line>)…
   1 to 1024 jobs of one partition, six arguments each. client: who is told of the ends ("" nobody in particular). id: ""
   lets the function choose. ttl: the job expires so many ms from now ("0" never). line: the job line as JSON, without the
-  image's bytes; an empty line asks only for the embedding.
+  image's bytes; an empty line asks only for the embedding. Behind the line a note may stand: the separator 0x1E and one
+  JSON object such as {"path":"a.jpg","line":12,"meta":…}, which comes back with the answer, and with a failure in the
+  field "note" of kirie_status.
   A known id of the same image, model and line changes nothing and returns that job's state, so a submit may be repeated.
   One that ended without a result (failed, dead, cancelled, expired) is submitted anew, unless the client is the one that
   had submitted it, which repeats itself and learns the end. Another image, model or line under a known id: CONFLICT.
@@ -1111,7 +1134,8 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     if id == '' then
         id = string.format('%s-%x-%x', c.p, c.ms, redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
     end
-    local sum = string.sub(redis.sha1hex(line), 1, 16)
+    local bare = without_note(line)
+    local sum = string.sub(redis.sha1hex(bare), 1, 16)
     local known, former = known_job(c, client, id, sha, model, sum)
     if known then return known end
     local key = sha .. ':' .. model
@@ -1135,6 +1159,10 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         'lane', lane, 'image', sha, 'model', model, 'attempts', '0', 'submitted', c.now, 'bytes', micros(#line),
         'sum', sum, 'state', c.there[key] and 'queued' or 'waiting_embedding',
     }
+    if #bare == 0 and #line > 0 then
+        job.empty = '1'
+        fields[#fields + 1] = 'empty'; fields[#fields + 1] = '1'
+    end
     if client ~= '' then
         job.client = client
         fields[#fields + 1] = 'client'; fields[#fields + 1] = client
@@ -1149,7 +1177,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         fields[#fields + 1] = 'pinned'; fields[#fields + 1] = 1
         pin(c, key)
     end
-    if c.there[key] and #line > 0 then
+    if c.there[key] and #bare > 0 then
         fields[#fields + 1] = 'ticket'; fields[#fields + 1] = enter(c, id, job)
     end
     redis.call('HSET', c.k .. 'job:' .. id, unpack(fields))
@@ -1174,7 +1202,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
             c.asked[key] = lane
         end
         return { id, 'waiting_embedding', 1 }
-    elseif #line == 0 then
+    elseif #bare == 0 then
         embedded(c, id, job)
         c.held['jobs:' .. lane] = c.held['jobs:' .. lane] - 1
         return { id, 'done', 1 }
@@ -1762,7 +1790,7 @@ end, { 'allow-oom' })
   started, finished, error, worker, misses, deadline, … Errors: BADCALL. ]]
 local HIDDEN = {
     token = true, ticket = true, aside = true, client = true, sum = true, lapsed = true, pinned = true, letter = true,
-    kept = true,
+    kept = true, empty = true,
 }
 
 local function read_only(name, body)

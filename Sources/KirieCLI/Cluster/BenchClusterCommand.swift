@@ -31,7 +31,9 @@ extension BenchCommand {
         @Option(name: .long, help: "Clicks to measure.")
         var clicks = 1000
 
-        @Option(name: .long, help: "The share of their time that decoders are busy with the clicks.")
+        @Option(
+            name: .long, help: "The share of their time that decoders are busy with the clicks.",
+            transform: DecimalNumber.argument)
         var load = 0.2
 
         @Option(name: .customLong("queue-length"), help: "Jobs in the long queue.")

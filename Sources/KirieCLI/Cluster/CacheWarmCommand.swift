@@ -1,6 +1,7 @@
 import ArgumentParser
 import Cluster
 import Glibc
+import Imaging
 import Redis
 import Segmentation
 import Synchronization
@@ -16,9 +17,9 @@ extension CacheCommand {
                 kirie cache warm 'photos/2026-*.jpg'
                 kirie cache warm pictures.txt
 
-                A folder is searched for PNG and JPEG files, those below it too; a text file names a picture a line. What the
-                cache has already is left alone, so a run that was stopped goes on where it was. The work is done by the
-                cluster's encoders in the bulk lane.
+                A folder is searched for pictures by how their files end, those below it too, each once whatever links lead
+                to it; a text file names a picture a line. What the cache has already is left alone, so a run that was
+                stopped goes on where it was. The work is done by the cluster's encoders in the bulk lane.
                 Exit status: 0 every picture is in the cache, 1 some could not be encoded.
                 """)
 
@@ -63,56 +64,36 @@ extension CacheCommand {
     }
 }
 
-/// The pictures that folders, patterns and text files lead to.
-private actor PictureFinder {
+/// Looks for pictures outside the cooperative pool.
+private actor PictureSearch {
     private let thread = BlockingExecutor()
     nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+    private var finder = PictureFinder()
 
-    private static let endings = [".jpg", ".jpeg", ".png"]
+    /// Those of the paths that were not found before.
+    func named(_ paths: [String]) -> [String] { paths.flatMap { finder.picture(at: $0).paths } }
 
-    func paths(of source: String) throws -> [String] {
+    /// The pictures that a folder, a pattern or a path leads to.
+    func pictures(of source: String) -> PictureFinder.Findings {
         var status = stat()
-        if stat(source, &status) == 0 {
-            if status.st_mode & S_IFMT == S_IFDIR { return pictures(below: source, depth: 0).sorted() }
-            return [source]
+        var sources = [source]
+        if stat(source, &status) != 0, source.contains(where: { "*?[{~".contains($0) }) {
+            var matches = glob_t()
+            defer { globfree(&matches) }
+            guard glob(source, GLOB_TILDE | GLOB_BRACE, nil, &matches) == 0 else { return .init() }
+            sources = (0..<Int(matches.gl_pathc)).compactMap { matches.gl_pathv[$0].map { String(cString: $0) } }
         }
-        var matches = glob_t()
-        defer { globfree(&matches) }
-        guard source.contains(where: { "*?[".contains($0) }),
-            glob(source, GLOB_TILDE | GLOB_BRACE, nil, &matches) == 0
-        else { return [] }
-        var paths: [String] = []
-        for index in 0..<Int(matches.gl_pathc) {
-            guard let path = matches.gl_pathv[index].map({ String(cString: $0) }) else { continue }
+        var all = PictureFinder.Findings()
+        for path in sources {
             if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-                paths += pictures(below: path, depth: 0).sorted()
+                do throws(ImageError) { all.append(try finder.pictures(below: path)) } catch {
+                    all.faults.append("\(error)")
+                }
             } else {
-                paths.append(path)
+                all.append(finder.picture(at: path))
             }
         }
-        return paths
-    }
-
-    /// Links to folders are followed, but not for ever.
-    private func pictures(below folder: String, depth: Int) -> [String] {
-        guard depth < 64, let directory = opendir(folder) else { return [] }
-        defer { closedir(directory) }
-        var paths: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name.hasPrefix(".") { continue }
-            let path = folder.hasSuffix("/") ? "\(folder)\(name)" : "\(folder)/\(name)"
-            var status = stat()
-            guard stat(path, &status) == 0 else { continue }
-            if status.st_mode & S_IFMT == S_IFDIR {
-                paths += pictures(below: path, depth: depth + 1)
-            } else if Self.endings.contains(where: { name.lowercased().hasSuffix($0) }) {
-                paths.append(path)
-            }
-        }
-        return paths
+        return all
     }
 }
 
@@ -122,20 +103,27 @@ private struct PictureList {
     private(set) var hasProblems = false
 
     init(_ sources: [String]) async throws {
-        var seen: Set<String> = []
+        let search = PictureSearch()
         for source in sources {
-            let found: [String]
             if source == "-" || source.lowercased().hasSuffix(".txt") {
-                found = try await Self.names(in: source)
-            } else {
-                found = try await PictureFinder().paths(of: source)
+                let names = try await Self.names(in: source)
+                if names.isEmpty { complain("\(source) names no pictures") }
+                paths += await search.named(names)
+                continue
             }
+            let found = await search.pictures(of: source)
+            for note in found.notes { Terminal.complain("kirie: \(note)") }
+            for fault in found.faults { complain(fault) }
             if found.isEmpty {
-                Terminal.complain("kirie: \(source): there are no PNG or JPEG files")
-                hasProblems = true
+                complain("\(source): there are no pictures: files that end in \(PictureFinder.kinds) were looked for")
             }
-            paths += found.filter { seen.insert($0).inserted }
+            paths += found.paths
         }
+    }
+
+    private mutating func complain(_ text: String) {
+        Terminal.complain("kirie: \(text)")
+        hasProblems = true
     }
 
     private static func names(in file: String) async throws -> [String] {

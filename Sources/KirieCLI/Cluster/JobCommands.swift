@@ -115,12 +115,14 @@ struct WaitCommand: AsyncParsableCommand {
         discussion: """
             kirie wait a1 a2 --timeout 60
             kirie submit --jobs jobs.jsonl | jq -r .id | kirie wait -
-            Exit status: 0 all are done, 1 some failed, are unknown, or did not end in time.
+            Exit status: 0 all are done, 1 some failed or have prompts with errors, are unknown, or did not end in time.
             """)
 
     @OptionGroup var jobs: JobArguments
 
-    @Option(name: .long, help: ArgumentHelp("Give up after so many seconds.", valueName: "seconds"))
+    @Option(
+        name: .long, help: ArgumentHelp("Give up after so many seconds.", valueName: "seconds"),
+        transform: DecimalNumber.argument)
     var timeout: Double?
 
     @OptionGroup var redis: RedisOptions
@@ -152,18 +154,23 @@ struct WaitCommand: AsyncParsableCommand {
             try await Interruption.handling {
                 try await Self.bounded(by: limit) {
                     try await follower.run { endings in
-                        for ending in endings { await tally.note(isGood: ending.state == .done) }
-                        try await output.write(endings.map { JobReports.ended($0) })
+                        var lines: [JSONLine] = []
+                        for ending in endings {
+                            let answer = ending.result.map { JobAnswer($0) }
+                            await tally.note(isGood: ending.state == .done && answer?.hasErrors != true)
+                            lines.append(JobReports.ended(ending, answer))
+                        }
+                        try await output.write(lines)
                     }
                 }
             }
         } catch let interruption as Interruption {
-            try await output.write(follower.open.map(JobReports.open))
+            try await output.write(follower.open.map { JobReports.open($0) })
             Terminal.complain("kirie: interrupted; the jobs whose lines say \"open\" go on without you")
             throw ExitCode(interruption.exitCode)
         } catch is TimeIsOver {
             let open = follower.open
-            try await output.write(open.map(JobReports.open))
+            try await output.write(open.map { JobReports.open($0) })
             let time = Figures.duration(limit.map { .seconds($0) })
             Terminal.complain("kirie: \(Figures.count(open.count)) jobs did not end within \(time)")
             throw ExitCode(1)

@@ -5,54 +5,73 @@ import Segmentation
 /// The JSON lines that speak of jobs.
 enum JobReports {
     /// A job that was submitted and is not waited for.
-    static func submitted(_ reference: JobReference, _ state: JobState, isNew: Bool) -> JSONLine {
-        .object(
+    ///
+    /// - Parameter faults: why some of its prompts will have no masks.
+    static func submitted(
+        _ reference: JobReference, _ state: JobState, isNew: Bool, _ origin: JobOrigin, faults: [FittedPrompts.Remark]
+    ) -> JSONLine {
+        let errors = faults.map { JSONLine.object([("prompt", .whole($0.prompt)), ("error", .text($0.text))]) }
+        return .object(
             [
                 ("id", .text(reference.id)), ("state", .text(state.rawValue)),
                 ("partition", .whole(reference.partition.index)),
-            ] + (isNew ? [] : [("known", true)]))
+            ] + (isNew ? [] : [("known", true)]) + origin.lines + (errors.isEmpty ? [] : [("errors", .list(errors))]))
     }
 
     /// A job that the cluster had no room for.
-    static func refused(_ id: String?, _ place: JobPlace, _ reason: String, retryAfter: Duration) -> JSONLine {
+    static func refused(
+        _ id: String?, _ place: JobPlace, _ origin: JobOrigin, _ reason: String, retryAfter: Duration
+    ) -> JSONLine {
         .object(
-            [("id", JSONLine(id)), ("state", "refused")] + place.members + [
+            [("id", JSONLine(id)), ("state", "refused")] + place.members + origin.lines + [
                 ("error", .text(reason)), ("retry_after_ms", .whole(Int((retryAfter / .milliseconds(1)).rounded(.up)))),
             ])
     }
 
-    /// A line or picture that is no job.
-    static func unusable(_ place: JobPlace, field: String?, _ reason: String) -> JSONLine {
-        .object(place.members + (field.map { [("field", .text($0))] } ?? []) + [("error", .text(reason))])
+    /// A line or picture that is no job, or one that the cluster did not take.
+    static func unusable(
+        _ id: String?, _ place: JobPlace, _ origin: JobOrigin, field: String?, _ reason: String
+    ) -> JSONLine {
+        .object(
+            (id.map { [("id", .text($0))] } ?? []) + place.members + origin.lines
+                + (field.map { [("field", .text($0))] } ?? []) + [("error", .text(reason))])
     }
 
     /// A job that is still on its way.
-    static func open(_ reference: JobReference) -> JSONLine {
-        .object([
-            ("id", .text(reference.id)), ("state", "open"), ("partition", .whole(reference.partition.index)),
-        ])
+    static func open(_ reference: JobReference, _ origin: JobOrigin = JobOrigin()) -> JSONLine {
+        .object(
+            [("id", .text(reference.id)), ("state", "open"), ("partition", .whole(reference.partition.index))]
+                + origin.lines)
     }
 
     /// An id that nobody knows, or no longer.
-    static func unknown(_ id: String) -> JSONLine {
-        .object([("id", .text(id)), ("state", "unknown"), ("error", "there is no such job, or no longer")])
+    static func unknown(_ id: String, _ origin: JobOrigin = JobOrigin()) -> JSONLine {
+        .object(
+            [("id", .text(id)), ("state", "unknown")] + origin.lines
+                + [("error", "there is no such job, or no longer")])
     }
 
     /// How a job ended, with its answer.
-    static func ended(_ ending: JobEnding, files: [String]? = nil, fileError: String? = nil) -> JSONLine {
-        guard let state = ending.state else { return unknown(ending.reference.id) }
+    ///
+    /// - Parameters:
+    ///   - answer: its result, taken apart.
+    ///   - origin: what whoever waits knows himself; beyond it, what the cluster says.
+    static func ended(
+        _ ending: JobEnding, _ answer: JobAnswer?, origin: JobOrigin = JobOrigin(), files: [String]? = nil,
+        fileError: String? = nil
+    ) -> JSONLine {
+        guard let state = ending.state else { return unknown(ending.reference.id, origin) }
+        let origin = origin.or(ending.origin).or(answer?.origin)
         var members: [(String, JSONLine)] = [("id", .text(ending.reference.id)), ("state", .text(state.rawValue))]
+        members += origin.lines
         if let files { members.append(("files", .list(files.map(JSONLine.text)))) }
         if let fileError { members.append(("file_error", .text(fileError))) }
         if state == .done {
-            guard let result = ending.result else {
-                // The result has its time, and this job was done before somebody asked.
-                members.append(("error", "the result is no longer there"))
-                return .object(members)
-            }
-            return spliced(members, result)
+            // The result has its time, and this job may have been done before somebody asked.
+            members += answer?.lines ?? [("error", "the result is no longer there")]
+        } else {
+            members.append(("error", .text(ending.error ?? defaultReason(state))))
         }
-        members.append(("error", .text(ending.error ?? defaultReason(state))))
         return .object(members)
     }
 
@@ -74,6 +93,7 @@ enum JobReports {
         }
         if let worker = status.worker { members.append(("worker", .text(worker))) }
         if let error = status.error { members.append(("error", .text(error))) }
+        members += status.origin.lines
         return .object(members)
     }
 
@@ -84,23 +104,38 @@ enum JobReports {
         default: "no reason was given"
         }
     }
+}
 
-    /// The members, and those of the answer's object behind them.
-    private static func spliced(_ members: [(String, JSONLine)], _ result: RedisBytes) -> JSONLine {
-        let isBlank: (UInt8) -> Bool = { $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }
-        // A line end inside JSON is white space between tokens: workers of others may write it.
-        var json = result.array.map { $0 == 0x0A || $0 == 0x0D ? 0x20 : $0 }[...]
-        while let first = json.first, isBlank(first) { json.removeFirst() }
-        while let last = json.last, isBlank(last) { json.removeLast() }
-        guard json.first == UInt8(ascii: "{"), json.last == UInt8(ascii: "}") else {
-            return .object(members + [("result", .text(result.string))])
+/// The result of a job, taken apart at its outermost members.
+struct JobAnswer {
+    /// Where the job came from, as the worker says.
+    let origin: JobOrigin
+    /// Whether some of the job's prompts could not be answered.
+    let hasErrors: Bool
+    /// The members to be shown, the origin aside.
+    let lines: [(String, JSONLine)]
+
+    init(_ result: RedisBytes) {
+        guard let members = JSONText.members(of: result.array) else {
+            origin = JobOrigin()
+            hasErrors = false
+            lines = [("result", .text(result.string))]
+            return
         }
-        let inner = json.dropFirst().dropLast()
-        var head = JSONLine.object(members).line
-        head.removeLast(2)  // the brace and the end of line
-        if inner.contains(where: { !isBlank($0) }) { head.append(UInt8(ascii: ",")) }
-        return .written(head + inner + [UInt8(ascii: "}")])
+        origin = JobOrigin(members: members)
+        hasErrors = members.contains { $0.name == "errors" && $0.value.bytes != Array("[]".utf8) }
+        lines = members.filter { !JobOrigin.names.contains($0.name) }.map { ($0.name, $0.value.line) }
     }
+}
+
+extension JobOrigin {
+    /// What is known, as members of a line.
+    var lines: [(String, JSONLine)] { members.map { ($0.name, $0.value.line) } }
+}
+
+extension JSONText {
+    /// On one line: an end of line inside JSON is white space between tokens, which others may write.
+    fileprivate var line: JSONLine { .written(bytes.map { $0 == 0x0A || $0 == 0x0D ? 0x20 : $0 }) }
 }
 
 /// Where a job came from, in the words of whoever submitted it.
@@ -110,12 +145,16 @@ enum JobPlace: Sendable {
     /// A picture that was named on the command line.
     case image(String)
 
+    /// What an origin does not say.
     fileprivate var members: [(String, JSONLine)] {
         switch self {
-        case .line(let number, _): [("line", .whole(number))]
+        case .line: []
         case .image(let path): [("image", .text(path))]
         }
     }
+
+    /// The line's number.
+    var number: Int? { if case .line(let number, _) = self { number } else { nil } }
 
     /// What a complaint begins with.
     var prefix: String {

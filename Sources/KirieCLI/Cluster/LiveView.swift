@@ -11,7 +11,9 @@ struct WatchOptions: ParsableArguments {
     @Flag(name: .long, help: "Print one JSON object; with --watch one each time.")
     var json = false
 
-    @Option(name: .long, help: ArgumentHelp("With --watch: between two looks.", valueName: "seconds"))
+    @Option(
+        name: .long, help: ArgumentHelp("With --watch: between two looks.", valueName: "seconds"),
+        transform: DecimalNumber.argument)
     var interval = 1.0
 
     func validate() throws {

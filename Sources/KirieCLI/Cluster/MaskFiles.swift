@@ -1,24 +1,100 @@
 import Checkpoints
 import Cluster
+import Files
 import FoundationEssentials
+import Glibc
 import Imaging
 import Redis
 import Segmentation
 import Workers
 
-/// How the files of a job's masks are called.
-struct MaskName: Sendable {
-    /// What stands before the number.
+/// How the files of a job's masks are called: by the picture, and numbered by its prompts.
+struct MaskName: Sendable, Hashable {
+    /// What stands before the number, with the folders below that of the masks.
     let prefix: String
-    /// The number of the job's first mask.
-    let first: Int
+    /// Masks a prompt.
+    let each: Int
+
+    /// The file of a mask.
+    ///
+    /// - Parameters:
+    ///   - prompt: counted from 0, whether the ones before it could be answered or not.
+    ///   - rank: among the prompt's masks, counted from 0.
+    func file(prompt: Int, rank: Int, in folder: String) -> String {
+        "\(folder)/\(prefix)-\(prompt * each + rank + 1).png"
+    }
 
     /// `truck` for `photos/truck.jpg`; the head of the digest for a picture without a file.
     static func stem(of image: JobLine.Source, digest: ImageDigest) -> String {
         guard case .path(let path) = image else { return String(digest.hexadecimal.prefix(12)) }
-        let name = path.split(separator: "/").last.map(String.init) ?? "image"
+        return stem(of: path.split(separator: "/").last.map(String.init) ?? "image")
+    }
+
+    static func stem(of name: String) -> String {
         guard let dot = name.lastIndex(of: "."), dot > name.startIndex else { return name }
         return String(name[..<dot])
+    }
+}
+
+/// What the masks of pictures that were named together are called.
+///
+/// A picture's folders below the one that all share are kept, so that `d1/x.jpg` and `d2/x.jpg` become `d1/x-1.png` and
+/// `d2/x-1.png`; of pictures that differ by their ending alone the ending is kept. So a name depends on the command alone,
+/// not on what came of the other pictures.
+struct MaskNames: Sendable {
+    private var prefixes: [String: String] = [:]
+
+    /// - Parameter pictures: their paths as they were given.
+    init(of pictures: [String], workingDirectory: String = MaskNames.workingDirectory) {
+        let parts = pictures.map { Self.parts(of: $0, workingDirectory) }
+        var shared = parts.first.map { Array($0.dropLast()) } ?? []
+        for path in parts {
+            shared = zip(shared, path.dropLast()).prefix { $0 == $1 }.map(\.0)
+        }
+        let below = parts.map { Array($0.dropFirst(shared.count)) }
+        var names = below.map { Self.joined($0, MaskName.stem(of: $0.last ?? "image")) }
+        // Whole names are different where paths are; a stem may be the whole name of another.
+        while true {
+            let users = Dictionary(grouping: names.indices) { names[$0] }
+            let mixed = users.values.filter { Set($0.map { below[$0] }).count > 1 }.flatMap(\.self)
+            let changed = mixed.filter { names[$0] != Self.joined(below[$0], below[$0].last ?? "image") }
+            if changed.isEmpty { break }
+            for index in changed { names[index] = Self.joined(below[index], below[index].last ?? "image") }
+        }
+        for (picture, name) in zip(pictures, names) { prefixes[picture] = name }
+    }
+
+    /// What stands before the number in the names of a picture's masks.
+    func prefix(of picture: String) -> String { prefixes[picture] ?? MaskName.stem(of: picture) }
+
+    /// Folders and name; a name that leaves no room for a number is cut, and told from others that begin alike.
+    private static func joined(_ path: [String], _ name: String) -> String {
+        let room = "-999999.png"
+        var name = name
+        if name.utf8.count + room.utf8.count > 255 {
+            let mark = "~" + String(TemporaryName.hash(of: path.last ?? name), radix: 36)
+            name = TemporaryName.cut(name, before: mark + room) + mark
+        }
+        return (path.dropLast() + [name]).joined(separator: "/")
+    }
+
+    /// The parts of the absolute path, without `.` and `..`.
+    private static func parts(of path: String, _ workingDirectory: String) -> [String] {
+        var parts: [String] = []
+        for part in (path.hasPrefix("/") ? path : "\(workingDirectory)/\(path)").split(separator: "/") {
+            switch part {
+            case ".": continue
+            case "..": _ = parts.popLast()
+            default: parts.append(String(part))
+            }
+        }
+        return parts
+    }
+
+    static var workingDirectory: String {
+        guard let path = getcwd(nil, 0) else { return "/" }
+        defer { free(path) }
+        return String(cString: path)
     }
 }
 
@@ -41,8 +117,14 @@ actor MaskFiles {
             throw MaskFileError(reason: "the answer holds no masks that can be written as files")
         }
         var files: [String] = []
-        for (index, cutout) in answer.masks.enumerated() {
-            let path = "\(folder)/\(name.prefix)-\(name.first + index).png"
+        var ranks: [Int: Int] = [:]
+        if let slash = name.prefix.lastIndex(of: "/") {
+            try OutputFile.makeDirectory("\(folder)/\(name.prefix[..<slash])")
+        }
+        for cutout in answer.masks {
+            let rank = ranks[cutout.prompt, default: 0]
+            ranks[cutout.prompt] = rank + 1
+            let path = name.file(prompt: max(0, cutout.prompt), rank: rank, in: folder)
             try FileOutput.write(try Self.picture(cutout, path), to: path)
             files.append(path)
         }

@@ -1,4 +1,5 @@
 import Cluster
+import Files
 import Redis
 import Segmentation
 import Synchronization
@@ -35,14 +36,21 @@ final class Submissions: Sendable {
         var submitted = 0
         var ended = 0
         var failed = 0
+        /// Jobs some of whose prompts could not be answered.
+        var partial = 0
         var unusable = 0
         var refused = 0
         var files = 0
         var part: Double?
-        var names: [JobReference: MaskName] = [:]
-        var stems: [String: Int] = [:]
+        var open: [JobReference: Open] = [:]
         var ids: [String: Int] = [:]
         var idOrder: [String] = []
+    }
+
+    /// What is known of a job that is waited for.
+    private struct Open: Sendable {
+        let origin: JobOrigin
+        let name: MaskName?
     }
 
     /// A job of the batch at hand.
@@ -51,11 +59,14 @@ final class Submissions: Sendable {
         let line: JobLine
         let picture: Picture?
         let job: Job
+        /// What is wrong with some of its prompts.
+        let faults: [FittedPrompts.Remark]
     }
 
     private let broker: Broker
     private let settings: Settings
     private let masks: MaskFiles?
+    private let names: MaskNames
     private let files = PictureFiles()
     private let submitter: JobSubmitter
     private let follower: JobFollower
@@ -64,11 +75,13 @@ final class Submissions: Sendable {
     /// Guards the counts and the names of mask files.
     private let tally = Mutex(Tally())
 
-    init(_ broker: Broker, settings: Settings, masks: MaskFiles?) {
+    /// - Parameter images: the pictures that were named by hand.
+    init(_ broker: Broker, settings: Settings, masks: MaskFiles?, images: [String]) {
         let status = StatusLine()
         self.broker = broker
         self.settings = settings
         self.masks = masks
+        names = MaskNames(of: images)
         self.status = status
         output = StandardOutput(status: status)
         submitter = JobSubmitter(broker, whenFull: settings.whenFull) { reason, time in
@@ -79,7 +92,7 @@ final class Submissions: Sendable {
 
     /// 0 all is well, 1 something failed, 75 jobs were refused because the cluster is full.
     var exitCode: Int32 {
-        tally.withLock { $0.refused > 0 ? 75 : $0.failed + $0.unusable > 0 ? 1 : 0 }
+        tally.withLock { $0.refused > 0 ? 75 : $0.failed + $0.unusable + $0.partial > 0 ? 1 : 0 }
     }
 
     func run(_ source: JobSource, prompts: @escaping Prompts) async throws {
@@ -155,17 +168,22 @@ final class Submissions: Sendable {
         switch entry {
         case .tooLong(let number, let bytes):
             let reason = "a line of \(bytes) bytes; at most \(JobLineReader.longestLine) are read"
-            try await complain(.line(number, file: name), field: "", reason)
+            try await complain(nil, .line(number, file: name), JobOrigin(line: number), field: "", reason)
             return nil
         case .line(let number, let text):
             let place = JobPlace.line(number, file: name)
-            let line: JobLine
+            var line: JobLine
             do throws(JobLineError) { line = try JobLine(parsing: text, number: number) } catch {
-                try await complain(place, field: error.field, error.reason)
+                let (id, origin) = JobLine.labels(of: text)
+                try await complain(
+                    id, place, JobOrigin(line: number).or(origin), field: error.field, error.reason)
                 return nil
             }
+            let path: String? = if case .path(let path) = line.image { path } else { nil }
+            line.origin = JobOrigin(path: path, line: number, meta: line.origin.meta)
             if let id = line.id, let earlier = remember(id, number) {
-                try await complain(place, field: "id", "the id \(id) is that of line \(earlier) too")
+                try await complain(
+                    id, place, line.origin, field: "id", "the id \(id) is that of line \(earlier) too")
                 return nil
             }
             return (place, line)
@@ -182,41 +200,46 @@ final class Submissions: Sendable {
             case .digest: picture = nil
             }
         } catch {
-            try await complain(place, field: "image", "\(error)")
+            try await complain(line.id, place, line.origin, field: "image", "\(error)")
             return nil
         }
-        if let picture {
-            for (index, prompt) in line.prompts.enumerated() where prompt.text == nil {
-                do throws(PromptError) {
-                    // The mask's size is the model's business, and the model is where the workers are.
-                    try prompt.validate(
-                        width: picture.width, height: picture.height, maskSide: prompt.mask?.side ?? 1)
-                } catch {
-                    try await complain(place, field: "prompts[\(index)]", "\(error)")
-                    return nil
-                }
-            }
-        }
-        return request(place, line, picture)
+        return try await request(place, line, picture)
     }
 
     private func request(_ path: String, _ prompts: Prompts) async throws -> Request? {
+        let place = JobPlace.image(path)
+        let (line, picture): (JobLine, Picture)
         do {
-            let picture = try await files.picture(at: path)
-            return request(.image(path), try prompts(path, picture.width, picture.height), picture)
+            picture = try await files.picture(at: path)
+            line = try prompts(path, picture.width, picture.height)
         } catch {
-            try await complain(.image(path), field: nil, "\(error)")
+            try await complain(nil, place, JobOrigin(path: path), field: nil, "\(error)")
             return nil
         }
+        return try await request(place, line, picture)
     }
 
-    private func request(_ place: JobPlace, _ line: JobLine, _ picture: Picture?) -> Request? {
+    /// A job, unless nothing can be done for any of its prompts; what is wrong with some of them is told.
+    private func request(_ place: JobPlace, _ line: JobLine, _ picture: Picture?) async throws -> Request? {
+        var faults = line.faults.sorted { $0.key < $1.key }.map { FittedPrompts.Remark(prompt: $0.key, text: $0.value) }
+        if let picture {
+            // The mask's size and words are the model's business, and the model is where the workers are.
+            let fitted = FittedPrompts(
+                line.prompts, known: line.faults, width: picture.width, height: picture.height, maskSide: nil,
+                takesText: true)
+            if fitted.isHopeless, line.everything == nil, let first = fitted.faults.first {
+                try await complain(line.id, place, line.origin, field: "prompts[\(first.prompt)]", first.text)
+                return nil
+            }
+            faults = fitted.faults
+        }
+        for fault in faults { status.say("kirie: \(place.prefix)prompts[\(fault.prompt)]: \(fault.text)") }
         guard let digest = picture?.digest ?? line.digest else { return nil }
         let job = Job(
             id: line.id ?? Job.makeIdentifier(), lane: line.lane ?? settings.lane, image: digest, model: settings.model,
             timeToLive: line.timeToLive ?? settings.timeToLive,
-            line: line.asksForEmbeddingOnly ? RedisBytes([]) : RedisBytes(line.encoded(for: digest)))
-        return Request(place: place, line: line, picture: picture, job: job)
+            line: RedisBytes(line.encoded(for: digest)))
+        return Request(place: place, line: line, picture: picture, job: job, faults: faults)
     }
 
     private func send(_ requests: [Request]) async throws {
@@ -233,36 +256,52 @@ final class Submissions: Sendable {
         }
         var lines: [JSONLine] = []
         var followed: [JobReference] = []
+        var partial = 0
         for (request, outcome) in zip(requests, outcomes) {
             switch outcome {
             case .accepted(let reference, let state), .known(let reference, let state):
                 let isNew = if case .accepted = outcome { true } else { false }
-                if masks != nil { name(request, reference) }
                 if settings.waits {
+                    remember(request, reference)
                     followed.append(reference)
                 } else {
-                    lines.append(JobReports.submitted(reference, state, isNew: isNew))
+                    if !request.faults.isEmpty { partial += 1 }
+                    lines.append(
+                        JobReports.submitted(
+                            reference, state, isNew: isNew, request.line.origin, faults: request.faults))
                 }
             case .refused(_, .backpressure(let reason, let time)):
                 refuse(request, reason, time)
-                lines.append(JobReports.refused(request.job.id, request.place, reason, retryAfter: time))
+                lines.append(
+                    JobReports.refused(
+                        request.job.id, request.place, request.line.origin, reason, retryAfter: time))
             case .refused(_, let error):
-                try await complain(request.place, field: Self.field(error), Self.reason(error))
+                try await complain(
+                    request.line.id, request.place, request.line.origin, field: Self.field(error),
+                    Self.reason(error))
             }
         }
-        tally.withLock { $0.submitted += followed.count + lines.count }
+        let partly = partial
+        tally.withLock { tally in
+            tally.submitted += followed.count + lines.count
+            tally.partial += partly
+        }
         follower.add(followed)
         if !lines.isEmpty { try await output.write(lines) }
         draw()
     }
 
     private static func field(_ error: ClusterError) -> String? {
-        if case .noImage = error { "image" } else { nil }
+        switch error {
+        case .noImage: "image"
+        case .conflict: "id"
+        default: nil
+        }
     }
 
     private static func reason(_ error: ClusterError) -> String {
         switch error {
-        case .noImage(let reason), .badJob(let reason): reason
+        case .noImage(let reason), .badJob(let reason), .conflict(let reason): reason
         default: "\(error)"
         }
     }
@@ -280,11 +319,13 @@ final class Submissions: Sendable {
         }
     }
 
-    private func complain(_ place: JobPlace, field: String?, _ reason: String) async throws {
+    private func complain(
+        _ id: String?, _ place: JobPlace, _ origin: JobOrigin, field: String?, _ reason: String
+    ) async throws {
         tally.withLock { $0.unusable += 1 }
         let where_ = (field ?? "").isEmpty ? "" : "\(field ?? ""): "
         status.say("kirie: \(place.prefix)\(where_)\(reason)")
-        try await output.write(JobReports.unusable(place, field: field, reason))
+        try await output.write(JobReports.unusable(id, place, origin, field: field, reason))
     }
 
     /// Notes an id; returns the line on which it was before.
@@ -301,19 +342,23 @@ final class Submissions: Sendable {
         }
     }
 
-    /// By hand the masks of all pictures of a name are numbered through; in a jobs file the line's number stands between.
-    private func name(_ request: Request, _ reference: JobReference) {
-        let stem = MaskName.stem(of: request.line.image, digest: request.job.image)
-        tally.withLock { tally in
+    /// Notes what an answer is told by.
+    ///
+    /// In a jobs file the line's number tells masks of equal names apart.
+    private func remember(_ request: Request, _ reference: JobReference) {
+        var name: MaskName?
+        if masks != nil {
+            let prefix: String
             switch request.place {
             case .line(let number, _):
-                tally.names[reference] = MaskName(prefix: "\(stem)-\(number)", first: 1)
-            case .image:
-                let first = tally.stems[stem] ?? 1
-                tally.stems[stem] = first + request.line.prompts.count * (request.line.multimask ? 3 : 1)
-                tally.names[reference] = MaskName(prefix: stem, first: first)
+                let stem = MaskName.stem(of: request.line.image, digest: request.job.image)
+                prefix = "\(TemporaryName.cut(stem, before: "-\(number)-999999.png"))-\(number)"
+            case .image(let path): prefix = names.prefix(of: path)
             }
+            name = MaskName(prefix: prefix, each: request.line.multimask ? 3 : 1)
         }
+        let open = Open(origin: request.line.origin, name: name)
+        tally.withLock { $0.open[reference] = open }
     }
 
     // MARK: Telling
@@ -321,12 +366,11 @@ final class Submissions: Sendable {
     private func tell(_ endings: [JobEnding]) async throws {
         var lines: [JSONLine] = []
         for ending in endings {
-            let (name, isByHand) = tally.withLock { tally in
-                (tally.names.removeValue(forKey: ending.reference), !tally.stems.isEmpty)
-            }
+            let known = tally.withLock { $0.open.removeValue(forKey: ending.reference) }
+            let origin = known?.origin ?? JobOrigin()
             var written: [String]?
             var fault: String?
-            if let masks, let name, let result = ending.result {
+            if let masks, let name = known?.name, let result = ending.result {
                 do { written = try await masks.write(result, as: name) } catch {
                     fault = "\(error)"
                     status.say("kirie: \(ending.reference.id): \(error)")
@@ -334,13 +378,16 @@ final class Submissions: Sendable {
             }
             let isGood = ending.state == .done && fault == nil
             let count = written?.count ?? 0
-            if isByHand { for file in written ?? [] { status.say("wrote \(file)") } }
+            let answer = ending.result.map { JobAnswer($0) }
+            let isPartial = isGood && answer?.hasErrors == true
+            if origin.line == nil { for file in written ?? [] { status.say("wrote \(file)") } }
             tally.withLock { tally in
                 tally.ended += 1
                 tally.files += count
                 if !isGood { tally.failed += 1 }
+                if isPartial { tally.partial += 1 }
             }
-            lines.append(JobReports.ended(ending, files: written, fileError: fault))
+            lines.append(JobReports.ended(ending, answer, origin: origin, files: written, fileError: fault))
         }
         try await output.write(lines)
         draw()
@@ -377,6 +424,7 @@ final class Submissions: Sendable {
         var parts = ["\(Figures.count(sum.submitted)) submitted"]
         if settings.waits { parts.append("\(Figures.count(sum.ended - sum.failed)) done") }
         if sum.failed > 0 { parts.append("\(Figures.count(sum.failed)) failed") }
+        if sum.partial > 0 { parts.append("\(Figures.count(sum.partial)) with prompts that have errors") }
         if sum.unusable > 0 { parts.append("\(Figures.count(sum.unusable)) not usable") }
         if sum.refused > 0 { parts.append("\(Figures.count(sum.refused)) refused") }
         if sum.files > 0 { parts.append("\(Figures.count(sum.files)) mask files") }
@@ -400,7 +448,8 @@ final class Submissions: Sendable {
                 "kirie: \(what); \(Figures.count(open.count)) jobs go on without you: their lines say \"open\". "
                     + "Give their ids to: kirie wait -   (or run the same command again, if the jobs have ids)")
         }
-        try await output.write(open.map(JobReports.open))
+        let origins = tally.withLock { tally in open.map { tally.open[$0]?.origin ?? JobOrigin() } }
+        try await output.write(zip(open, origins).map { JobReports.open($0, $1) })
     }
 }
 

@@ -12,19 +12,28 @@ struct SubmitCommand: AsyncParsableCommand {
             kirie submit --jobs jobs.jsonl --wait -o masks > answers.jsonl
 
             A jobs file holds a JSON object a line:
-              {"id":"a1","image":"photos/a.jpg","prompts":[{"points":[[500,375]],"labels":[1]}]}
-              {"id":"a2","image":"photos/a.jpg","prompts":[{"box":[10,20,300,400]}],"multimask":true,"lane":"interactive"}
+              {"id":"a1","image":"photos/a.jpg","prompts":[{"points":[[500,375]]}]}
+              {"id":"a2","image":"b.jpg","prompts":[{"box":[9,9,99,99]}],"meta":{"n":4}}
             From Python:
+              import glob, json
               for f in sorted(glob.glob("photos/*.jpg")):
-                  print(json.dumps({"id": f, "image": f, "prompts": [{"points": [[500, 375]]}]}))
+                  prompts = [{"points": [[500, 375]], "labels": [1]}]
+                  print(json.dumps({"image": f, "prompts": prompts}))
             From a shell:
-              for f in photos/*.jpg; do printf '{"image":"%s","prompts":[{"box":[9,9,200,200]}]}\\n' "$f"; done |
-                  kirie submit --jobs - --wait
+              for f in photos/*.jpg; do
+                jq -nc --arg f "$f" '{image: $f, prompts: [{box: [9, 9, 200, 200]}]}'
+              done | kirie submit --jobs - --wait
 
             One JSON line a job goes to standard output: {"id":…,"state":"queued"} at once, or with --wait the answer
-            when it is there. A job with an id may be submitted again: it is waited for and not done twice.
-            Exit status: 0 all is well, 1 a line or a job failed, 2 usage, 75 the cluster was full: submit the jobs whose
-            state is "refused" again later, or use --when-full wait.
+            when it is there. Each says where its job came from, as "path" and "line", and gives back the line's own
+            "meta", any JSON of up to 16 KiB. A job with an id may be submitted again: it is waited for and not done
+            twice. An id is 1 to 128 of A-Z a-z 0-9 . _ : @ / + -, so the name of a file is none in general.
+            A box is clipped to the picture. A prompt that makes no sense is answered with an error in its place, among
+            the answer's "errors", and the others of its job with masks.
+            -o DIR names masks by their pictures: DIR/a-1.png; d1/x.jpg and d2/x.jpg make DIR/d1/x-1.png and
+            DIR/d2/x-1.png; in a jobs file the number of the line stands between, DIR/a-LINE-1.png.
+            Exit status: 0 all is well, 1 a line, a job or a prompt failed, 2 usage, 75 the cluster was full: submit the
+            jobs whose state is "refused" again later, or use --when-full wait.
             """)
 
     enum LaneArgument: String, ExpressibleByArgument, CaseIterable {
@@ -72,7 +81,9 @@ struct SubmitCommand: AsyncParsableCommand {
 
     @OptionGroup var model: ModelChoice
 
-    @Option(name: .long, help: ArgumentHelp("The jobs expire so many seconds from now.", valueName: "seconds"))
+    @Option(
+        name: .long, help: ArgumentHelp("The jobs expire so many seconds from now.", valueName: "seconds"),
+        transform: DecimalNumber.argument)
     var ttl: Double?
 
     @Option(name: .long, help: ArgumentHelp("How answers give masks.", valueName: "rle|polygon|png"))
@@ -125,7 +136,7 @@ struct SubmitCommand: AsyncParsableCommand {
                 lane: lane?.lane ?? (jobs == nil && images.count == 1 ? .interactive : .bulk),
                 timeToLive: ttl.map { .milliseconds(Int64(max(1, ($0 * 1000).rounded()))) }, waits: wait,
                 whenFull: whenFull == .wait ? .wait : .refuse),
-            masks: masks)
+            masks: masks, images: images)
         do {
             try await Interruption.handling { try await submission.run(source, prompts: prompts) }
         } catch let interruption as Interruption {
@@ -143,9 +154,10 @@ struct SubmitCommand: AsyncParsableCommand {
     /// The job line of a picture that was named on the command line.
     @Sendable
     private func prompts(_ path: String, _ width: Int, _ height: Int) throws -> JobLine {
-        JobLine(
-            image: .path(path),
-            prompts: try prompt.prompts(of: path, width: width, height: height, maskSide: maskSide),
+        var line = JobLine(
+            image: .path(path), prompts: try prompt.given(of: path, width: width, height: height, maskSide: maskSide),
             multimask: prompt.multimask, output: output.output)
+        line.origin.path = path
+        return line
     }
 }

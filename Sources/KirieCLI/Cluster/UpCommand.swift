@@ -48,7 +48,9 @@ struct UpCommand: AsyncParsableCommand {
         name: .customLong("cache-bytes"), help: ArgumentHelp("Of each decoder; see `kirie decoder`.", valueName: "n"))
     var cacheBytes = 1 << 30
 
-    @Option(name: .long, help: ArgumentHelp("Of each worker; see `kirie encoder`.", valueName: "seconds"))
+    @Option(
+        name: .long, help: ArgumentHelp("Of each worker; see `kirie encoder`.", valueName: "seconds"),
+        transform: DecimalNumber.argument)
     var lease = 15.0
 
     @Option(

@@ -33,13 +33,15 @@ struct WorkerOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "How long work stays with a worker that is not heard of, before another takes it.", valueName: "seconds"))
+            "How long work stays with a worker that is not heard of, before another takes it.", valueName: "seconds"),
+        transform: DecimalNumber.argument)
     var lease = 15.0
 
     @Option(
         name: .customLong("drain-limit"),
         help: ArgumentHelp(
-            "How long SIGTERM waits for what is being done before it is handed back.", valueName: "seconds"))
+            "How long SIGTERM waits for what is being done before it is handed back.", valueName: "seconds"),
+        transform: DecimalNumber.argument)
     var drainLimit = 20.0
 
     @Option(
