@@ -31,7 +31,8 @@ package final class CheckpointFile: @unchecked Sendable {
         func unreadable(_ reason: String) -> CheckpointError {
             CheckpointError(.unreadable, file: path, reason, remedy: "Check the path and its permissions")
         }
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        // What is no file must not keep whoever opens it waiting, as a FIFO without a writer would.
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else { throw unreadable("cannot be opened: \(CheckpointError.text(of: errno))") }
         guard let identity = Self.identity(of: descriptor) else {
             close(descriptor)
