@@ -1,5 +1,5 @@
-import Hashing
 import Dispatch
+import Hashing
 import Synchronization
 
 /// The SHA-256 of what a checkpoint holds, whatever its file format: names, element types, shapes and numbers.

@@ -1,5 +1,5 @@
-import Hashing
 import Glibc
+import Hashing
 
 extension ModelCatalog.Model {
     /// What a download tells about itself.
