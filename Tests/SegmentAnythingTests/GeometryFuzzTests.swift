@@ -64,8 +64,8 @@ import Testing
     static func tolerance(_ precision: Precision) -> Double {
         switch precision {
         case .float32: 1e-4
-        case .bfloat16: 0.15
-        case .int8: 0.25
+        case .bfloat16: 0.05
+        case .int8: 0.1
         }
     }
 
