@@ -46,10 +46,15 @@ class Bench:
         isa: the most that it may use of the processor.
         """
         if model:
-            flags += ("--model", self.work / model / "sam.pth")
+            flags += self.weights(model)
         found = self.bench(part, *flags, runs=runs, threads=threads, isa=isa)
         self.memory[part, found["precision"]] = found["peak_rss_mb"]
         return found["median_ms"]
+
+    def weights(self, model):
+        """How the peers' weights of a model are named; a TinyViT's file does not tell the size of its pictures."""
+        size = ("--image-size", 1024) if model == "mobile" else ()
+        return ("--model", self.work / model / "sam.pth", *size)
 
     def rate(self, part, *flags, runs):
         """Calls a second of all streams together."""
@@ -200,7 +205,7 @@ def quality(bench):
             embeddings = {}
             for precision in ("fp32", "bf16", "int8"):
                 file = f"{folder}/{precision}.safetensors"
-                flags = ("--model", bench.work / model / "sam.pth", "--precision", precision, "-o", file)
+                flags = (*bench.weights(model), "--precision", precision, "-o", file)
                 encode = (bench.kirie_path, "encode", "deploy/sample.jpg", *flags)
                 if said(f"{precision} embedding of {model}", lambda: output(*encode)) is None:
                     continue

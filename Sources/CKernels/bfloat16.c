@@ -8,6 +8,8 @@
 
 #include "bfloat16_numbers.h"
 
+#define PLAIN_HEAD 512  // numbers of a head that are summed together
+
 // MARK: plain twins
 
 void kirie_plain_bf16_layer_norm_rows(
@@ -131,19 +133,24 @@ void kirie_plain_bf16_attention_tile(
 #define SCORE(row, column) \
     score( \
         shape, query, place, scale, rel_h, rel_h_stride, rel_w, rel_w_stride, table, packed_k, row, column)
-        double peak = -INFINITY, total = 0, sums[512] = {0};
+        double peak = -INFINITY;
         for (size_t row = 0; row < shape->key_rows; row++)
             for (size_t column = 0; column < shape->key_columns; column++) peak = fmax(peak, SCORE(row, column));
-        for (size_t row = 0; row < shape->key_rows; row++)
-            for (size_t column = 0; column < shape->key_columns; column++) {
-                const double weight = exp(SCORE(row, column) - peak);
-                const size_t lane = row * shape->key_columns_padded + column;
-                total += weight;
-                for (size_t d = 0; d < shape->head_size; d++)
-                    sums[d] += weight * widen(packed_v[(lane / 2 * shape->head_padded + d) * 2 + lane % 2]);
-            }
-        for (size_t d = 0; d < shape->head_size; d++)
-            out[(size_t)query_tokens[i] * out_stride + d] = narrow((float)(sums[d] / total));
+        // Some numbers of the head at a time, whatever its size, each time with the weights computed anew.
+        for (size_t first = 0; first < shape->head_size; first += PLAIN_HEAD) {
+            const size_t count = shape->head_size - first < PLAIN_HEAD ? shape->head_size - first : PLAIN_HEAD;
+            double total = 0, sums[PLAIN_HEAD] = {0};
+            for (size_t row = 0; row < shape->key_rows; row++)
+                for (size_t column = 0; column < shape->key_columns; column++) {
+                    const double weight = exp(SCORE(row, column) - peak);
+                    const size_t lane = row * shape->key_columns_padded + column;
+                    total += weight;
+                    for (size_t d = 0; d < count; d++)
+                        sums[d] += weight * widen(packed_v[(lane / 2 * shape->head_padded + first + d) * 2 + lane % 2]);
+                }
+            for (size_t d = 0; d < count; d++)
+                out[(size_t)query_tokens[i] * out_stride + first + d] = narrow((float)(sums[d] / total));
+        }
 #undef SCORE
     }
 }

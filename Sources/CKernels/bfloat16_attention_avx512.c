@@ -198,6 +198,9 @@ void kirie_avx512_bf16_attention_tile(
     const size_t q_size = pairs * GROUP, h_size = GROUP * row_lanes, w_size = GROUP * columns, o_size = GROUP * width;
     const size_t group_size = q_size + h_size + w_size + o_size + GROUP * 16 + 16;
     float *scores = scratch + groups * group_size;
+    // One query by itself, an odd head filled up with a zero.
+    uint16_t *query = (uint16_t *)(scores + GROUP * BLOCK);
+    query[2 * pairs - 1] = 0;
 #define MEMORY(g) \
     float *start = scratch + (g) * group_size; \
     const group_memory m = { \
@@ -211,7 +214,6 @@ void kirie_avx512_bf16_attention_tile(
             m.maximum[r] = -3e38f;
             const size_t index = g * GROUP + r;
             if (index >= queries) continue;
-            uint16_t query[512] = {0};
             memcpy(query, q + (size_t)query_tokens[index] * q_stride, depth * sizeof *query);
             for (size_t d = 0; d < pairs; d++) memcpy(m.queries + (d * GROUP + r) * 2, query + 2 * d, 4);
             float *bias = m.column_bias + r * columns;

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#define PLAIN_HEAD 512  // numbers of a head that are summed together
+
 static float gelu_of(float x) { return 0.5f * x * (1 + (float)erf(x * 0.70710678118654752)); }
 
 static void layer_norm(
@@ -165,18 +167,22 @@ static void attention_tile(
 #define SCORE(row, column) \
     score( \
         shape, query, place, scale, rel_h, rel_h_stride, rel_w, rel_w_stride, table, packed_k, row, column)
-        double peak = -INFINITY, total = 0;
+        double peak = -INFINITY;
         for (size_t row = 0; row < shape->key_rows; row++)
             for (size_t column = 0; column < shape->key_columns; column++) peak = fmax(peak, SCORE(row, column));
-        double sums[512] = {0};
-        for (size_t row = 0; row < shape->key_rows; row++)
-            for (size_t column = 0; column < shape->key_columns; column++) {
-                const double weight = exp(SCORE(row, column) - peak);
-                total += weight;
-                const float *value = packed_v + (row * shape->key_columns_padded + column) * shape->head_padded;
-                for (size_t d = 0; d < shape->head_size; d++) sums[d] += weight * value[d];
-            }
-        for (size_t d = 0; d < shape->head_size; d++) line[d] = (float)(sums[d] / total);
+        // Some numbers of the head at a time, whatever its size, each time with the weights computed anew.
+        for (size_t first = 0; first < shape->head_size; first += PLAIN_HEAD) {
+            const size_t count = shape->head_size - first < PLAIN_HEAD ? shape->head_size - first : PLAIN_HEAD;
+            double total = 0, sums[PLAIN_HEAD] = {0};
+            for (size_t row = 0; row < shape->key_rows; row++)
+                for (size_t column = 0; column < shape->key_columns; column++) {
+                    const double weight = exp(SCORE(row, column) - peak);
+                    const float *value = packed_v + (row * shape->key_columns_padded + column) * shape->head_padded;
+                    total += weight;
+                    for (size_t d = 0; d < count; d++) sums[d] += weight * value[first + d];
+                }
+            for (size_t d = 0; d < count; d++) line[first + d] = (float)(sums[d] / total);
+        }
 #undef SCORE
     }
 }

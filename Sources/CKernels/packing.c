@@ -11,8 +11,9 @@ size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t querie
     const size_t rows_of_positions = (2 * shape->key_rows + 14) / 16 * 16 + 16;
     const size_t columns_of_positions = (2 * shape->key_columns_padded + 14) / 16 * 16 + 16;
     const size_t per_row = shape->head_size + rows_of_positions + columns_of_positions + shape->head_padded;
-    // The bf16 kernels keep their totals in whole vectors. Then a block of scores: 14 lines of 512, or 32 of 528.
-    return rows * (per_row + 16) + rows / 6 * 32 + 32 * 528;
+    // The bf16 kernels keep their totals in whole vectors. Then a block of scores: 14 lines of 512, or 32 of 528; and one
+    // query by itself.
+    return rows * (per_row + 16) + rows / 6 * 32 + 32 * 528 + shape->head_size;
 }
 
 void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride, void *y, size_t y_stride) {

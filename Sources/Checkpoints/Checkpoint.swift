@@ -1,8 +1,9 @@
 public import Tensors
 
-/// A file of named tensors: `.safetensors`, or PyTorch's `.pth`/`.pt` as torch.save writes it.
+/// Named tensors: a `.safetensors` file, PyTorch's `.pth`/`.pt` as torch.save writes it, a folder that holds one of these as
+/// Hugging Face's libraries save it, or an index and the shards that it names.
 ///
-/// The file is mapped; opening it reads names and shapes only, and a tensor's bytes are touched when it is asked for.
+/// Files are mapped; opening it reads names and shapes only, and a tensor's bytes are touched when it is asked for.
 /// The format is told by the content, not by the extension. Reading executes nothing: see ``PickleMachine``.
 ///
 ///     let checkpoint = try Checkpoint(path: "sam_vit_b_01ec64.pth")
@@ -16,30 +17,35 @@ public struct Checkpoint: Sendable {
         case torch = "PyTorch"
     }
 
-    /// The file's format.
+    /// The format of the file, or of all shards.
     public let format: Format
-    /// The tensors in the order of the file, integer buffers included.
+    /// The tensors in the order of the file, integer buffers included; of several files, one after the other.
     public let tensors: [StoredTensor]
     /// The strings of safetensors' `__metadata__`; empty for other formats.
     public let metadata: [String: String]
-    /// The file.
-    package let file: CheckpointFile
+    /// The file that was opened: for a folder the one in it, for shards their index.
+    public let path: String
+    /// The files that hold the tensors.
+    package let files: [CheckpointFile]
     /// The names under which tensors are found: those of the file, or others after ``renamed(_:)``.
     package let names: [String]
     private let places: [String: Int]
 
-    /// The path as it was given.
-    public var path: String { file.path }
-    /// The file's size in bytes.
-    public var byteCount: Int { file.bytes.count }
+    /// The files' size in bytes.
+    public var byteCount: Int { files.reduce(0) { $0 + $1.bytes.count } }
     /// The number of elements of all tensors that hold weights (not integers).
     public var parameterCount: Int { tensors.reduce(0) { $0 + ($1.elementType == nil ? 0 : $1.count) } }
 
-    /// Opens and maps a file.
+    /// Opens and maps a file, the one checkpoint in a folder, or all shards of an index.
     ///
     /// - Throws: an error that names the file, the place in it, and what to do.
     public init(path: String) throws(CheckpointError) {
-        try self.init(try CheckpointFile(path: path))
+        let path = try ModelFolder.checkpoint(at: path)
+        if ShardIndex.isIndex(path) {
+            self = try ShardIndex(path: path).checkpoint()
+        } else {
+            try self.init(try CheckpointFile(path: path))
+        }
     }
 
     /// Reads a checkpoint from memory.
@@ -48,6 +54,9 @@ public struct Checkpoint: Sendable {
     ) throws(CheckpointError) {
         try self.init(CheckpointFile(bytes: bytes, named: name), limits: limits)
     }
+
+    /// Reads one file, which is no index.
+    init(file: CheckpointFile) throws(CheckpointError) { try self.init(file) }
 
     private init(_ file: CheckpointFile, limits: PickleLimits = PickleLimits()) throws(CheckpointError) {
         if TorchArchive.isZip(file.bytes) {
@@ -61,10 +70,18 @@ public struct Checkpoint: Sendable {
     }
 
     private init(_ format: Format, _ tensors: [StoredTensor], _ metadata: [String: String], _ file: CheckpointFile) {
+        self.init(format: format, tensors: tensors, metadata: metadata, path: file.path, files: [file])
+    }
+
+    /// Puts together what one or several files hold; names are those of the tensors, each once.
+    init(
+        format: Format, tensors: [StoredTensor], metadata: [String: String], path: String, files: [CheckpointFile]
+    ) {
         self.format = format
         self.tensors = tensors
         self.metadata = metadata
-        self.file = file
+        self.path = path
+        self.files = files
         self.names = tensors.map(\.name)
         self.places = Dictionary(zip(names, tensors.indices)) { first, _ in first }
     }
@@ -73,7 +90,8 @@ public struct Checkpoint: Sendable {
         self.format = checkpoint.format
         self.tensors = checkpoint.tensors
         self.metadata = checkpoint.metadata
-        self.file = checkpoint.file
+        self.path = checkpoint.path
+        self.files = checkpoint.files
         self.names = names.map(\.name)
         self.places = Dictionary(names.map { ($0.name, $0.place) }) { first, _ in first }
     }
@@ -142,8 +160,8 @@ public struct Checkpoint: Sendable {
         if bytes.isEmpty { return error("is empty", "Fetch or copy the checkpoint again") }
         if TorchArchive.isBarePickle(bytes) {
             return error(
-                "is a bare pickle, as PyTorch wrote before version 1.6",
-                "If you trust the file, load it in PyTorch and save it again with torch.save")
+                "is a bare pickle, as PyTorch wrote before version 1.6 or with _use_new_zipfile_serialization=False",
+                "If you trust the file, load it in PyTorch and save torch.save(model.state_dict(), path)")
         }
         let start = String(decoding: bytes.prefix(64), as: UTF8.self).lowercased()
         if start.hasPrefix("version https://git-lfs") {
@@ -151,6 +169,11 @@ public struct Checkpoint: Sendable {
         }
         if start.hasPrefix("<!doctype") || start.hasPrefix("<html") {
             return error("is a web page, not a checkpoint", "Check the address and fetch it again")
+        }
+        if start.hasPrefix("{") {
+            return error(
+                "is JSON, not a checkpoint",
+                "Give a .safetensors, .pth or .pt file, the folder that holds it, or a …safetensors.index.json")
         }
         return error(
             "is neither safetensors nor a PyTorch checkpoint: it begins with \(hexadecimal(bytes.prefix(8)))",

@@ -34,6 +34,10 @@ public struct CheckpointError: Error, Hashable, Sendable, CustomStringConvertibl
         public static let elementType = Code("element type")
         /// The tensors are those of no known model.
         public static let unknownLayout = Code("unknown layout")
+        /// The tensors are those of a known model that is not read.
+        public static let unsupportedModel = Code("unsupported model")
+        /// The file does not say on pictures of what size its model works, or they cannot be of the size that was asked for.
+        public static let imageSize = Code("image size")
         /// The output cannot be written.
         public static let unwritable = Code("unwritable")
         /// A download failed; what has arrived is kept and the next attempt goes on from there.

@@ -1,5 +1,5 @@
-import Hashing
 import Dispatch
+import Hashing
 import Synchronization
 
 /// The SHA-256 of what a checkpoint holds, whatever its file format: names, element types, shapes and numbers.
@@ -26,25 +26,49 @@ public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
     }
 
     init(_ digest: SHA256.Digest) { bytes = digest.bytes }
+
+    /// The fingerprint of these weights in a model of which something is not said by them.
+    ///
+    /// - Parameter detail: what that is; another text gives another fingerprint.
+    package func combined(with detail: String) -> Fingerprint {
+        Fingerprint(SHA256.hash(Array("kirie model 1\n".utf8) + bytes + Array(detail.utf8)))
+    }
 }
 
 extension Checkpoint {
-    /// The fingerprint of the file's content.
+    /// The fingerprint of the content of the file, or of all shards: how a model is cut into files does not count.
     ///
-    /// Reads the whole file once, in pieces of 1 MiB that leave nothing resident; with a cache, a file that did not
-    /// change since is not read at all. Cost without it: one SHA-256 of the file, shared by `threads`.
+    /// Reads all of it once, in pieces of 1 MiB that leave nothing resident; with a cache, files that did
+    /// not change since are not read at all. Cost without it: one SHA-256 of the content, shared by `threads`.
     ///
     /// - Parameters:
     ///   - cache: where fingerprints are kept between runs, or nil to compute it now.
     ///   - threads: how many threads share the work; at least 1.
     public func fingerprint(cache: FingerprintCache? = nil, threads: Int = 2) throws(CheckpointError) -> Fingerprint {
-        let identity = file.currentIdentity
-        if let identity, let known = cache?.fingerprint(of: identity) { return known }
+        let identities = files.compactMap(\.currentIdentity)
+        let isCached = identities.count == files.count
+        if isCached, let known = cache?.fingerprint(of: identities) { return known }
         let fingerprint = try computeFingerprint(threads: max(threads, 1))
-        if let identity, identity == file.identity, identity == file.currentIdentity {
-            cache?.store(fingerprint, of: identity)
+        if isCached, identities == files.map(\.identity), identities == files.map(\.currentIdentity) {
+            cache?.store(fingerprint, of: identities)
         }
         return fingerprint
+    }
+
+    /// The SHA-256 of the bytes of the file, or of all shards, in hexadecimal digits.
+    package func contentDigest() throws(CheckpointError) -> String {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
+        defer { buffer.deallocate() }
+        var hash = SHA256()
+        for file in files {
+            for start in stride(from: 0, to: file.bytes.count, by: buffer.count) {
+                let piece = UnsafeMutableRawBufferPointer(
+                    rebasing: buffer[..<min(buffer.count, file.bytes.count - start)])
+                try file.read(at: start, into: piece)
+                hash.update(UnsafeRawBufferPointer(piece))
+            }
+        }
+        return Hexadecimal.text(of: hash.finalize().bytes)
     }
 
     private func computeFingerprint(threads: Int) throws(CheckpointError) -> Fingerprint {

@@ -1,6 +1,8 @@
 import Glibc
+import Hashing
 
-/// Fingerprints of files that were read before, one small file each, found by device, inode, size and time of change.
+/// Fingerprints of files that were read before, one small file each, found by device, inode, size and time of
+/// change.
 ///
 /// A cache is a convenience: what cannot be read, is damaged or cannot be written is passed over in silence.
 public struct FingerprintCache: Sendable {
@@ -25,12 +27,19 @@ public struct FingerprintCache: Sendable {
 
     private static let heading = "kirie fingerprint 1"
 
-    private func path(of identity: CheckpointFile.Identity) -> String {
-        "\(directory)/\(identity.device)-\(identity.inode)-\(identity.size)-\(identity.modified).fingerprint"
+    /// One file's identity is the name; those of several files make one by their hash.
+    private func path(of identities: [CheckpointFile.Identity]) -> String {
+        let names = identities.map { "\($0.device)-\($0.inode)-\($0.size)-\($0.modified)" }
+        let name =
+            names.count == 1
+            ? names[0]
+            : "\(names.count)-files-"
+                + Hexadecimal.text(of: SHA256.hash(names.joined(separator: " ").utf8).bytes)
+        return "\(directory)/\(name).fingerprint"
     }
 
-    func fingerprint(of identity: CheckpointFile.Identity) -> Fingerprint? {
-        let descriptor = open(path(of: identity), O_RDONLY | O_CLOEXEC)
+    func fingerprint(of identities: [CheckpointFile.Identity]) -> Fingerprint? {
+        let descriptor = open(path(of: identities), O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         var bytes = [UInt8](repeating: 0, count: 256)
@@ -41,10 +50,10 @@ public struct FingerprintCache: Sendable {
         return Fingerprint(hexadecimal: lines[1])
     }
 
-    func store(_ fingerprint: Fingerprint, of identity: CheckpointFile.Identity) {
+    func store(_ fingerprint: Fingerprint, of identities: [CheckpointFile.Identity]) {
         do throws(CheckpointError) {
             try OutputFile.makeDirectory(directory)
-            var output = try OutputFile(replacing: path(of: identity))
+            var output = try OutputFile(replacing: path(of: identities))
             try output.write(Array("\(Self.heading)\n\(fingerprint)\n".utf8))
             try output.commit(isDurable: false)
         } catch {}

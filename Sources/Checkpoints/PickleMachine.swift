@@ -129,7 +129,10 @@ struct PickleMachine {
         case .build:
             // The state of an OrderedDict is its attributes, such as a state_dict's _metadata: not weights.
             _ = try pop()
-            guard case .dictionary = try top() else { throw corrupt("sets the state of \(try top().kind)") }
+            switch try top() {
+            case .dictionary, .object, .tensor: break
+            default: throw corrupt("sets the state of \(try top().kind)")
+            }
         }
     }
 }
@@ -250,7 +253,7 @@ extension PickleMachine {
 extension PickleMachine {
     private mutating func pushGlobal(_ module: String, _ name: String) throws(CheckpointError) {
         guard let global = PickleGlobal(module: module, name: name) else {
-            throw refused(global: "\(module).\(name)")
+            throw refused(module: module, name: name)
         }
         try push(.global(global))
     }
@@ -261,7 +264,12 @@ extension PickleMachine {
     ) throws(CheckpointError) -> PickleValue {
         guard case .global(let global) = callable else { throw corrupt("calls \(callable.kind)") }
         guard case .tuple(let index) = arguments else { throw corrupt("calls with \(arguments.kind)") }
-        let arguments = heap.sequences[index]
+        return try reduce(global, heap.sequences[index])
+    }
+
+    private mutating func reduce(
+        _ global: PickleGlobal, _ arguments: [PickleValue]
+    ) throws(CheckpointError) -> PickleValue {
         switch global {
         case .orderedDictionary:
             let dictionary = PickleValue.dictionary(try makeDictionary())
@@ -280,9 +288,17 @@ extension PickleMachine {
             }
             return dictionary
         case .rebuildTensor: return .tensor(try tensor(arguments))
-        case .rebuildParameter:
-            guard case .tensor(let index)? = arguments.first else { throw corrupt("makes a parameter of no tensor") }
+        case .dictionary: return .dictionary(try makeDictionary())
+        case .rebuildParameter, .rebuildFromProcessor:
+            guard case .tensor(let index)? = arguments.first else { throw corrupt("makes a tensor of no tensor") }
             return .tensor(index)
+        case .rebuildFromType:
+            // The function is one of those above, so that this does not go on.
+            guard arguments.count >= 3, case .global(let function) = arguments[0], function != .rebuildFromType,
+                case .tuple(let inner) = arguments[2]
+            else { throw corrupt("makes a tensor of a type by the wrong arguments") }
+            return try reduce(function, heap.sequences[inner])
+        case .harmless: return .object
         case .storage: throw corrupt("calls a storage class")
         }
     }
@@ -347,18 +363,24 @@ extension PickleMachine {
             remedy: "Save the weights alone: torch.save(model.state_dict(), path)")
     }
 
-    private func refused(global name: String) -> CheckpointError {
-        CheckpointError(
+    private func refused(module: String, name: String) -> CheckpointError {
+        let quoted = CheckpointError.quoted("\(module).\(name)")
+        if let (reason, remedy) = PickleGlobal.explanation(module: module, name: name) {
+            return CheckpointError(
+                .refused, file: file, at: place, "the file \(reason): its pickle names \(quoted); nothing was run",
+                remedy: remedy)
+        }
+        return CheckpointError(
             .refused, file: file, at: place,
-            "the pickle names \(CheckpointError.quoted(name)), which reading weights does not need; nothing was run",
+            "the pickle names \(quoted), which reading weights does not need; nothing was run",
             remedy: "If you trust the file, load it in PyTorch and save torch.save(model.state_dict(), path)")
     }
 
     /// The error for an opcode off the list; the old ways to name a global are told by that name.
     private mutating func unknown(opcode: UInt8) throws(CheckpointError) -> CheckpointError {
         if opcode == UInt8(ascii: "i"), let module = cursor.line(limit: 256), let name = cursor.line(limit: 256) {
-            let name = "\(String(decoding: module, as: UTF8.self)).\(String(decoding: name, as: UTF8.self))"
-            return refused(global: name)
+            return refused(
+                module: String(decoding: module, as: UTF8.self), name: String(decoding: name, as: UTF8.self))
         }
         return CheckpointError(
             .refused, file: file, at: place,

@@ -19,6 +19,8 @@ enum PickleValue {
     case storage(Int)
     /// An index into ``PickleHeap/tensors``.
     case tensor(Int)
+    /// A harmless object that is no weight, and of which nothing is kept.
+    case object
 
     /// What the value is, for messages.
     var kind: String {
@@ -35,28 +37,119 @@ enum PickleValue {
         case .global: "a global"
         case .storage: "a storage"
         case .tensor: "a tensor"
+        case .object: "an object"
         }
     }
 }
 
-/// The globals that a pickled state_dict needs, and the only ones that are known here.
+/// The globals that a pickled state_dict needs, and the few that training programs write beside it; others are refused.
 ///
-/// None of them is ever called: the machine does itself what each of them stands for.
+/// None of them is ever called: the machine does itself what each of them stands for, and makes nothing of the rest.
 enum PickleGlobal: Hashable {
     case orderedDictionary
+    /// A dictionary of another name, which is made of arguments that do not matter and filled afterwards.
+    case dictionary
     case rebuildTensor
     case rebuildParameter
+    /// `torch._tensor._rebuild_from_type_v2(function, type, arguments, state)`: a tensor with attributes.
+    case rebuildFromType
+    /// `torch._utils._rebuild_device_tensor_from_cpu_tensor(tensor, …)`: a tensor that lived on a device.
+    case rebuildFromProcessor
     case storage(StoredElementType)
+    /// A type or a function that makes values that are no weights, such as the program's own arguments.
+    case harmless
 
     init?(module: String, name: String) {
         switch (module, name) {
         case ("collections", "OrderedDict"): self = .orderedDictionary
+        case ("collections", "defaultdict"), ("collections", "Counter"): self = .dictionary
+        case (_, "AttributeDict") where Self.lightning.contains(module): self = .dictionary
         case ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor"): self = .rebuildTensor
-        case ("torch._utils", "_rebuild_parameter"): self = .rebuildParameter
-        case ("torch", _):
-            guard let type = StoredElementType(torchStorage: name) else { return nil }
-            self = .storage(type)
-        default: return nil
+        case ("torch._utils", "_rebuild_parameter"), ("torch._utils", "_rebuild_parameter_with_state"):
+            self = .rebuildParameter
+        case ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): self = .rebuildFromProcessor
+        case ("torch._tensor", "_rebuild_from_type_v2"): self = .rebuildFromType
+        default:
+            if module == "torch", let type = StoredElementType(torchStorage: name) {
+                self = .storage(type)
+            } else if Self.harmlessNames[module]?.contains(name) == true {
+                self = .harmless
+            } else {
+                return nil
+            }
+        }
+    }
+
+    /// Where Lightning keeps the dictionary of a module's own arguments.
+    private static let lightning: Set = [
+        "lightning.fabric.utilities.data", "lightning_fabric.utilities.data", "pytorch_lightning.utilities.parsing",
+        "lightning.pytorch.utilities.parsing",
+    ]
+
+    /// By module, what makes values that hold no weights.
+    private static let harmlessNames: [String: Set<String>] = [
+        "argparse": ["Namespace"],
+        "__builtin__": builtins, "builtins": builtins,
+        "_codecs": ["encode"],
+        "datetime": ["date", "datetime", "time", "timedelta", "timezone"],
+        "numpy": ["dtype", "ndarray"],
+        "numpy.core.multiarray": ["_reconstruct", "scalar"], "numpy._core.multiarray": ["_reconstruct", "scalar"],
+        "pathlib": ["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"],
+        "pathlib._local": ["Path", "PosixPath", "PurePath", "PurePosixPath", "PureWindowsPath", "WindowsPath"],
+        "torch": [
+            "Size", "Tensor", "bfloat16", "bool", "device", "float16", "float32", "float64", "int16", "int32", "int64",
+            "int8", "uint8",
+        ],
+        "torch.nn.parameter": ["Buffer", "Parameter"],
+        "torch.serialization": ["_get_layout"],
+    ]
+    private static let builtins: Set = [
+        "bool", "bytearray", "bytes", "complex", "float", "frozenset", "int", "list", "set", "slice", "str", "tuple",
+    ]
+}
+
+extension PickleGlobal {
+    /// What is known of a global that is refused: what the file holds, and what to do; nil for any other.
+    static func explanation(module: String, name: String) -> (reason: String, remedy: String)? {
+        switch (module, name) {
+        case ("torch._utils", "_rebuild_qtensor"):
+            return ("holds quantized tensors", "Save the weights as they were before: F32, F16 or BF16")
+        case ("torch._utils", "_rebuild_sparse_tensor"), ("torch._utils", "_rebuild_sparse_csr_tensor"):
+            return ("holds sparse tensors", "Make them dense with to_dense() and save them again")
+        case ("torch._utils", "_rebuild_meta_tensor_no_storage"):
+            return (
+                "holds tensors of the meta device, which have no numbers",
+                "Save the model after its weights are loaded"
+            )
+        case ("torch._utils", "_rebuild_device_tensor_from_numpy"), ("torch._utils", "_rebuild_xla_tensor"):
+            return (
+                "holds tensors of another device as arrays",
+                "Move the model to the processor first: torch.save(model.cpu().state_dict(), path)"
+            )
+        case ("torch._utils", "_rebuild_tensor_v3"):
+            return ("holds tensors of a type that is not read", "Save the weights as F32, F16 or BF16")
+        case ("torch.distributed.tensor", _), ("torch.distributed._tensor.api", _),
+            ("torch.distributed._shard.sharded_tensor.api", _):
+            return (
+                "holds one process's share of tensors that several processes keep together",
+                "Gather the full state_dict before it is saved"
+            )
+        case ("torch._C", _), ("torch.jit", _):
+            return ("holds a TorchScript program", "Save the weights alone: torch.save(model.state_dict(), path)")
+        default:
+            if module.hasPrefix("ultralytics.") {
+                return (
+                    "is a model of Ultralytics (YOLO, FastSAM), saved as a program",
+                    "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H) and MobileSAM; kirie model list names them"
+                )
+            }
+            if module.hasPrefix("segment_anything.") || module.hasPrefix("mobile_sam.") {
+                return (
+                    "is a whole model, saved as a program",
+                    "If you trust the file, load it in PyTorch and save torch.save(model.state_dict(), path)"
+                )
+            }
+            return nil
         }
     }
 }

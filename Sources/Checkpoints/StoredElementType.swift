@@ -41,6 +41,14 @@ public enum StoredElementType: String, Sendable, Hashable, CaseIterable {
         }
     }
 
+    /// Whether the numbers have fractions: weights, in whatever width, and not counters or indices.
+    var isFloatingPoint: Bool {
+        switch self {
+        case .float64, .float32, .float16, .bfloat16: true
+        default: false
+        }
+    }
+
     /// The type that arithmetic knows, or nil for numbers that are carried but never computed with.
     public var elementType: ElementType? {
         switch self {

@@ -28,9 +28,7 @@ enum TorchArchive {
         }
         let root = pickle.dropLast("data.pkl".count)
         guard archive.entries["\(root)constants.pkl"] == nil else {
-            throw CheckpointError(
-                .unsupportedFormat, file: file.path, "is a TorchScript program, not a state_dict",
-                remedy: "Save the weights alone: torch.save(model.state_dict(), path)")
+            throw programError(file)
         }
         if let order = archive.entries["\(root)byteorder"], !file.bytes[order.data].elementsEqual("little".utf8) {
             throw CheckpointError(
@@ -55,6 +53,13 @@ enum TorchArchive {
         return tensors
     }
 
+    /// The error for what torch.jit.save writes, which is such an archive too.
+    static func programError(_ file: CheckpointFile) -> CheckpointError {
+        CheckpointError(
+            .unsupportedFormat, file: file.path, "is a TorchScript program, not a state_dict",
+            remedy: "Save the weights alone: torch.save(model.state_dict(), path)")
+    }
+
     /// The bytes of a storage, checked against the archive's record.
     private static func region(
         of storage: PickledStorage, key: String, in archive: ZipArchive, file: CheckpointFile
@@ -72,71 +77,5 @@ enum TorchArchive {
             throw corrupt("has \(entry.data.count) bytes, and the pickle claims \(storage.count) elements")
         }
         return entry.data.lowerBound..<entry.data.lowerBound + byteCount
-    }
-}
-
-/// Finds the one dictionary of tensors in what a checkpoint holds.
-enum StateDictionary {
-    /// Dictionaries inside each other that are looked into.
-    private static let depthLimit = 4
-
-    /// The names and tensors of the state_dict: the pickled value itself, or the only dictionary of tensors inside it.
-    ///
-    /// - Returns: names in the order of the file, each once, with indices into ``PickleHeap/tensors``.
-    static func find(
-        in root: PickleValue, heap: PickleHeap, file: String
-    ) throws(CheckpointError) -> [(name: String, tensor: Int)] {
-        guard case .dictionary(let index) = root else {
-            throw CheckpointError(
-                .unsupportedFormat, file: file, "holds \(root.kind), not a state_dict",
-                remedy: "Save the weights alone: torch.save(model.state_dict(), path)")
-        }
-        var candidates: [(path: String, dictionary: Int)] = []
-        var level = [(path: "", dictionary: index)]
-        var seen: Set<Int> = [index]
-        for _ in 0..<depthLimit {
-            var next: [(path: String, dictionary: Int)] = []
-            for (path, dictionary) in level {
-                let items = heap.dictionaries[dictionary]
-                if items.contains(where: Self.isNamedTensor) {
-                    candidates.append((path, dictionary))
-                    continue
-                }
-                for (key, value) in items {
-                    guard case .string(let name) = key, case .dictionary(let inner) = value,
-                        seen.insert(inner).inserted
-                    else { continue }
-                    next.append((path.isEmpty ? name : "\(path).\(name)", inner))
-                }
-            }
-            level = next
-        }
-        guard candidates.count <= 1 else {
-            let names = candidates.prefix(4).map { CheckpointError.quoted($0.path) }.joined(separator: ", ")
-            throw CheckpointError(
-                .unsupportedFormat, file: file, "holds several state_dicts: \(names)",
-                remedy: "Save the one that is meant alone: torch.save(model.state_dict(), path)")
-        }
-        guard let found = candidates.first else {
-            throw CheckpointError(
-                .unsupportedFormat, file: file, "holds a dictionary without tensors",
-                remedy: "Save the weights: torch.save(model.state_dict(), path)")
-        }
-        var order: [(name: String, tensor: Int)] = []
-        var places: [String: Int] = [:]
-        for (key, value) in heap.dictionaries[found.dictionary] {
-            guard case .string(let name) = key, case .tensor(let tensor) = value else { continue }
-            if let place = places[name] {
-                order[place].tensor = tensor
-            } else {
-                places[name] = order.count
-                order.append((name, tensor))
-            }
-        }
-        return order
-    }
-
-    private static func isNamedTensor(_ item: (key: PickleValue, value: PickleValue)) -> Bool {
-        if case .string = item.key, case .tensor = item.value { true } else { false }
     }
 }

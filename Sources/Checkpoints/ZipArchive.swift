@@ -111,6 +111,7 @@ struct ZipArchive {
         let place = "entry \(CheckpointError.quoted(record.name))"
         guard record.flags & 0x2041 == 0 else { throw corrupt(file, place, "is encrypted") }
         guard record.method == 0, record.storedSize == record.size else {
+            guard !record.name.contains("/code/__torch__") else { throw TorchArchive.programError(file) }
             throw CheckpointError(
                 .unsupportedFormat, file: file.path, at: place,
                 "is compressed (method \(record.method)); torch.save stores its entries uncompressed",

@@ -105,7 +105,7 @@ enum EmbeddingFile {
 extension SamModel {
     /// The hash of the weights, from the cache where it is known.
     func fingerprint() throws -> Fingerprint {
-        try checkpoint.fingerprint(
+        try fingerprint(
             cache: FingerprintCache(environment: Environment.all), threads: ThreadPool.availableProcessors)
     }
 }

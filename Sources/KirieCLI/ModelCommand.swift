@@ -69,11 +69,13 @@ struct ModelCommand: ParsableCommand {
             abstract: "A checkpoint's geometry, size and fingerprint.",
             discussion: "kirie model info sam_vit_b_01ec64.pth")
 
-        @Argument(help: "A checkpoint file or a model's name.")
+        @Argument(help: "A checkpoint file, a folder that holds one, an index of shards, or a model's name.")
         var file: String
 
+        @OptionGroup var imageSize: ImageSizeOption
+
         func run() throws {
-            let sam = try SamModel(path: try ModelLocation.path(of: file))
+            let sam = try SamModel(path: try ModelLocation.path(of: file), imageSize: imageSize.pixels)
             let checkpoint = sam.checkpoint
             let text = """
                 file: \(checkpoint.path)
@@ -81,6 +83,7 @@ struct ModelCommand: ParsableCommand {
                 size: \(checkpoint.byteCount) bytes
                 parameters: \(checkpoint.parameterCount)
                 \(sam.geometry)
+                image size: \(sam.geometry.imageSize), \(sam.imageSizeSource.rawValue)
                 fingerprint: \(try sam.fingerprint())
 
                 """
@@ -100,8 +103,10 @@ struct ModelCommand: ParsableCommand {
             var elementType: ElementType { self == .fp32 ? .float32 : .float16 }
         }
 
-        @Argument(help: "A checkpoint file or a model's name.")
+        @Argument(help: "A checkpoint file, a folder that holds one, an index of shards, or a model's name.")
         var file: String
+
+        @OptionGroup var imageSize: ImageSizeOption
 
         @Option(name: .shortAndLong, help: ArgumentHelp("The new file.", valueName: "out.safetensors"))
         var output: String
@@ -116,14 +121,14 @@ struct ModelCommand: ParsableCommand {
         }
 
         func run() throws {
-            let sam = try SamModel(path: try ModelLocation.path(of: file))
+            let sam = try SamModel(path: try ModelLocation.path(of: file), imageSize: imageSize.pixels)
             try StagedFiles.check(output)
             let checkpoint = sam.checkpoint
             var entries: [SafetensorsWriter.Entry] = []
             for name in checkpoint.names {
                 entries.append(.init(try checkpoint.stored(name), named: name, as: type.elementType))
             }
-            try SafetensorsWriter.write(entries, metadata: checkpoint.metadata, to: output)
+            try SafetensorsWriter.write(entries, metadata: sam.metadata, to: output)
             Terminal.complain("wrote \(output)")
         }
     }

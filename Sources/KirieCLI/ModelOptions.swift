@@ -11,6 +11,8 @@ struct ModelOptions: ParsableArguments {
         help: "A checkpoint file, or a model's name (see `kirie model list`). Default: $KIRIE_MODEL, else kirie-tiny.")
     var model: String?
 
+    @OptionGroup var imageSize: ImageSizeOption
+
     @Option(
         name: .long,
         help:
@@ -42,7 +44,18 @@ struct ModelOptions: ParsableArguments {
 
     /// Opens the model.
     func open() throws -> (name: String, model: SamModel) {
-        (ModelLocation.displayName(name), try SamModel(path: try ModelLocation.path(of: name)))
+        (
+            ModelLocation.displayName(name),
+            try SamModel(path: try ModelLocation.path(of: name), imageSize: imageSize.pixels)
+        )
+    }
+
+    /// How a worker of this process's own is told which model to serve.
+    var workerArguments: [String] {
+        var words: [String] = []
+        if let name = model ?? Environment["KIRIE_MODEL"] { words += ["--model", name] }
+        if let pixels = imageSize.pixels { words += ["--image-size", "\(pixels)"] }
+        return words + ["--precision", precision.rawValue]
     }
 
     /// The precision in which a model of that geometry computes.
@@ -51,6 +64,16 @@ struct ModelOptions: ParsableArguments {
     func makePool() -> ThreadPool {
         ThreadPool(threadCount: threads ?? ThreadPool.availableProcessors, isPinned: pin)
     }
+}
+
+/// On pictures of what size a model works that does not say it.
+struct ImageSizeOption: ParsableArguments {
+    @Option(
+        name: .customLong("image-size"),
+        help: ArgumentHelp(
+            "The size of the pictures that the model was trained on; asked for where its file does not tell.",
+            valueName: "pixels"))
+    var pixels: Int?
 }
 
 /// What `--precision` takes.

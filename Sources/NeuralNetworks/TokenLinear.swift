@@ -63,6 +63,7 @@ package struct TokenLinear: Sendable {
         rows: Int, x: UnsafePointer<Float>, xStride: Int, y: UnsafeMutablePointer<Float>, yStride: Int,
         accumulate: Bool = false, pool: ThreadPool
     ) {
+        precondition(yStride >= outputStride, "rows of \(yStride) numbers for answers of \(outputStride)")
         weight.withUnsafeBufferPointer { weight in
             bias.withUnsafeBufferPointer { bias in
                 guard let weight = weight.baseAddress, let bias = bias.baseAddress else { return }

@@ -38,6 +38,8 @@ package struct WindowAttention: Sendable {
 
     /// Queries that one task of a large window takes: a multiple of every group of queries the kernels work on.
     private static let largeTile = 96
+    /// Queries of a smaller window that go together at most: scratch memory grows with them times the window's own size.
+    private static let queriesAtOnce = 672
 
     private let shape: kirie_attention_shape
     private let headCount: Int
@@ -149,9 +151,12 @@ package struct WindowAttention: Sendable {
     private func attendSmall(_ window: Window, head: Int, projected: Features, out: Features) {
         withPacked(heads: 1, of: projected) { packed in
             pack(window, head: head, rows: 0..<shape.key_rows, projected: projected, into: packed(0))
-            attend(
-                window, head: head, queries: 0..<window.queryTokens.count, projected: projected, packed: packed(0),
-                out: out)
+            let count = window.queryTokens.count
+            for first in stride(from: 0, to: count, by: Self.queriesAtOnce) {
+                attend(
+                    window, head: head, queries: first..<min(count, first + Self.queriesAtOnce), projected: projected,
+                    packed: packed(0), out: out)
+            }
         }
     }
 

@@ -11,9 +11,15 @@ public enum CheckpointLayout: String, Sendable, Hashable {
 
     /// Tells the layout by the names of the tensors.
     ///
-    /// - Throws: `.unknownLayout`, naming what was found and what was expected.
-    init(_ checkpoint: Checkpoint) throws(CheckpointError) {
-        let roots = Set(checkpoint.names.map { String($0.prefix { $0 != "." }) })
+    /// - Parameter wrapping: what a training framework put before the names.
+    /// - Throws: `.unsupportedModel` for a model that is known and not read; `.unknownLayout`, naming what was found and what
+    ///   was expected.
+    init(_ checkpoint: Checkpoint, in wrapping: CheckpointWrapping) throws(CheckpointError) {
+        let names = checkpoint.names.compactMap(wrapping.inner)
+        try RelatedModel.refuse(names, file: checkpoint.path)
+        // Another model's parts may have what is taken for a Segment Anything among them.
+        try RelatedModel.refuse(checkpoint.names.map(CheckpointWrapping.withoutWrappers), file: checkpoint.path)
+        let roots = Set(names.map { String($0.prefix { $0 != "." }) })
         if roots.contains("image_encoder") {
             self = .published
         } else if roots.contains("vision_encoder") {
@@ -30,12 +36,13 @@ public enum CheckpointLayout: String, Sendable, Hashable {
     }
 
     /// The checkpoint with its tensors under the published names.
-    func published(_ checkpoint: Checkpoint) throws(CheckpointError) -> Checkpoint {
+    func published(_ checkpoint: Checkpoint, in wrapping: CheckpointWrapping) throws(CheckpointError) -> Checkpoint {
         switch self {
-        case .published: return try checkpoint.renamed { Self.isIgnored($0) ? nil : $0 }
+        case .published:
+            return try checkpoint.renamed { wrapping.inner($0).flatMap { Self.isIgnored($0) ? nil : $0 } }
         case .huggingFace:
-            let names = HuggingFaceNames(checkpoint.names)
-            return try checkpoint.renamed { names.published($0) }
+            let names = HuggingFaceNames(checkpoint.names.compactMap(wrapping.inner))
+            return try checkpoint.renamed { wrapping.inner($0).flatMap { names.published($0) } }
         }
     }
 

@@ -4,23 +4,34 @@ import Checkpoints
 ///
 /// What tensors cannot say about a TinyViT comes from the safetensors metadata:
 ///
-///     kirie.image_size    rows and columns of the model's input, a decimal number; else 1024
+///     kirie.image_size    rows and columns of the model's input, a decimal number
 ///     kirie.strides       the stride of the merging after each stage but the last, a JSON list such as [2, 2, 1];
 ///                         else 1 into the widths 320, 448 and 576, and 2 into others, as in the published code
+///
+/// A TinyViT fits pictures of any size that its strides divide, so the size is that which the caller asks for, that of the
+/// metadata, or 1024 in MobileSAM's file as published; without any of these it is not guessed.
 ///
 /// Its heads and windows are read from `attention_biases`, (heads, window²). A ViT needs no metadata: its patch and
 /// width are those of `patch_embed`, its image size is that of `pos_embed`, its head size and windows those of
 /// `rel_pos_h`, (2·size − 1, head size).
 struct GeometryReader {
     let checkpoint: Checkpoint
+    /// The image size that the caller asks for.
+    let asked: Int?
 
-    func geometry() throws(CheckpointError) -> SamGeometry {
+    func geometry() throws(CheckpointError) -> (SamGeometry, ImageSizeSource) {
         if checkpoint.contains("image_encoder.patch_embed.seq.0.c.weight") {
-            let (tiny, grid) = try tinyViT()
-            return try geometry(.tinyViT(tiny), grid: grid, channels: tiny.outChannels)
+            let (tiny, grid, source) = try tinyViT()
+            return (try geometry(.tinyViT(tiny), grid: grid, channels: tiny.outChannels), source)
         }
         let (vit, grid) = try vit()
-        return try geometry(.vit(vit), grid: grid, channels: vit.outChannels)
+        let geometry = try geometry(.vit(vit), grid: grid, channels: vit.outChannels)
+        guard asked == nil || asked == vit.imageSize else {
+            throw imageSizeError(
+                "works on pictures of \(vit.imageSize), as its tensors tell, and not of \(asked ?? 0)",
+                remedy: "Leave the image size out")
+        }
+        return (geometry, .tensors)
     }
 
     private func geometry(
@@ -32,8 +43,31 @@ struct GeometryReader {
                 "mask_decoder.iou_token.weight",
                 "has \(decoder.channels) channels and the image encoder's neck \(channels)")
         }
-        let mask = try shape("prompt_encoder.mask_downscaling.3.weight", rank: 4)
-        return SamGeometry(encoder: encoder, decoder: decoder, maskChannels: mask[0])
+        let mask = "prompt_encoder.mask_downscaling.3.weight"
+        let geometry = SamGeometry(
+            encoder: encoder, decoder: decoder,
+            maskChannels: try bounded(
+                try shape(mask, rank: 4)[0], GeometryBounds.maskChannels, "channels for mask prompts", mask))
+        try checkMemory(of: geometry)
+        return geometry
+    }
+
+    /// Sizes that are each within their bounds may still ask for too much together.
+    private func checkMemory(of geometry: SamGeometry) throws(CheckpointError) {
+        let largest = geometry.largestFeatureMap
+        guard largest <= GeometryBounds.features else {
+            throw overLimit(
+                "image_encoder.neck.0.weight",
+                "belongs to an image encoder whose largest feature map has \(largest) numbers for a picture of "
+                    + "\(geometry.imageSize); at most \(GeometryBounds.features) are allowed")
+        }
+        let prepared = geometry.preparedImageNumbers
+        guard prepared <= GeometryBounds.preparedImage else {
+            throw overLimit(
+                "mask_decoder.iou_token.weight",
+                "belongs to a mask decoder that keeps \(prepared) numbers of an image of \(geometry.grid) by "
+                    + "\(geometry.grid) tokens; at most \(GeometryBounds.preparedImage) are allowed")
+        }
     }
 
     // MARK: - Image encoders
@@ -41,12 +75,15 @@ struct GeometryReader {
     private func vit() throws(CheckpointError) -> (ImageEncoderViT.Configuration, grid: Int) {
         let patches = try shape("image_encoder.patch_embed.proj.weight", rank: 4)
         let positions = try shape("image_encoder.pos_embed", rank: 4)
-        let (dim, patch, grid) = (patches[0], patches[2], positions[1])
-        let (size, overflow) = grid.multipliedReportingOverflow(by: patch)
-        guard !overflow, Self.imageSizes.contains(size) else {
-            throw contradiction("image_encoder.pos_embed", "stands for a picture of \(grid) patches of \(patch) pixels")
-        }
-        let depth = try indices(below: "image_encoder.blocks")
+        let dim = try bounded(
+            patches[0], GeometryBounds.width, "features per token", "image_encoder.patch_embed.proj.weight")
+        let patch = try bounded(
+            patches[2], GeometryBounds.patchSize, "pixels along a patch", "image_encoder.patch_embed.proj.weight")
+        let grid = try bounded(positions[1], GeometryBounds.grid, "tokens along a side", "image_encoder.pos_embed")
+        let size = try bounded(
+            grid * patch, GeometryBounds.imageSize, "pixels along the picture's side", "image_encoder.pos_embed")
+        let depth = try bounded(
+            try indices(below: "image_encoder.blocks"), GeometryBounds.depth, "blocks", "image_encoder.blocks.0.…")
         var globalBlocks: Set<Int> = []
         var windows: [(size: Int, block: Int)] = []
         for block in 0..<depth {
@@ -68,19 +105,22 @@ struct GeometryReader {
                 "stands for windows of \(other.size), where block \(windows[0].block) has \(window)")
         }
         let headSize = try shape("image_encoder.blocks.0.attn.rel_pos_h", rank: 2)[1]
-        guard headSize <= Self.headSizeLimit, dim.isMultiple(of: headSize) else {
+        _ = try bounded(
+            headSize, GeometryBounds.headSize, "numbers per head", "image_encoder.blocks.0.attn.rel_pos_h")
+        guard dim.isMultiple(of: headSize) else {
             throw contradiction(
                 "image_encoder.blocks.0.attn.rel_pos_h", "has heads of \(headSize), of which \(dim) is no multiple")
         }
         let configuration = ImageEncoderViT.Configuration(
             imageSize: size, patchSize: patch, embedDim: dim, depth: depth, headCount: dim / headSize,
-            mlpDim: try shape("image_encoder.blocks.0.mlp.lin1.weight", rank: 2)[0], windowSize: window,
+            mlpDim: try hidden("image_encoder.blocks.0.mlp.lin1.weight", rank: 2), windowSize: window,
             globalBlocks: globalBlocks, outChannels: try shape("image_encoder.neck.0.weight", rank: 4)[0])
         return (configuration, grid)
     }
 
-    private func tinyViT() throws(CheckpointError) -> (TinyViT.Configuration, grid: Int) {
-        let stages = try indices(below: "image_encoder.layers")
+    private func tinyViT() throws(CheckpointError) -> (TinyViT.Configuration, grid: Int, ImageSizeSource) {
+        let stages = try bounded(
+            try indices(below: "image_encoder.layers"), GeometryBounds.stages, "stages", "image_encoder.layers.0.…")
         var dims: [Int] = []
         var depths: [Int] = []
         var hidden: [Int] = []
@@ -88,59 +128,92 @@ struct GeometryReader {
         var windows: [Int] = []
         for stage in 0..<stages {
             let name = "image_encoder.layers.\(stage)"
-            depths.append(try indices(below: "\(name).blocks"))
+            depths.append(
+                try bounded(
+                    try indices(below: "\(name).blocks"), GeometryBounds.depth, "blocks", "\(name).blocks.0.…"))
             if stage == 0 {
-                let widen = try shape("\(name).blocks.0.conv1.c.weight", rank: 4)
-                dims.append(widen[1])
-                hidden.append(widen[0])
+                let widen = "\(name).blocks.0.conv1.c.weight"
+                dims.append(
+                    try bounded(try shape(widen, rank: 4)[1], GeometryBounds.width, "features per token", widen))
+                hidden.append(try self.hidden(widen, rank: 4))
                 heads.append(0)
                 windows.append(0)
             } else {
-                let expand = try shape("\(name).blocks.0.mlp.fc1.weight", rank: 2)
-                dims.append(expand[1])
-                hidden.append(expand[0])
+                let expand = "\(name).blocks.0.mlp.fc1.weight"
+                dims.append(
+                    try bounded(try shape(expand, rank: 2)[1], GeometryBounds.width, "features per token", expand))
+                hidden.append(try self.hidden(expand, rank: 2))
                 let biases = "\(name).blocks.0.attn.attention_biases"
                 let table = try shape(biases, rank: 2)
                 let window = Int(Double(table[1]).squareRoot())
-                guard dims[stage].isMultiple(of: table[0]), Self.windows.contains(window),
-                    window * window == table[1]
-                else {
+                guard dims[stage].isMultiple(of: table[0]), window * window == table[1] else {
                     throw contradiction(
                         biases, "is \(table), where (heads, window²) with heads that divide \(dims[stage]) is expected")
                 }
                 heads.append(table[0])
-                windows.append(window)
+                windows.append(
+                    try bounded(window, GeometryBounds.window, "tokens along an attention window", biases))
+                _ = try bounded(dims[stage] / table[0], GeometryBounds.headSize, "numbers per head", biases)
+                let numbers = table[0] * table[1] * table[1]
+                guard numbers <= GeometryBounds.attentionBiases else {
+                    throw overLimit(
+                        biases,
+                        "is \(table), which stands for \(numbers) biases of pairs of tokens; at most "
+                            + "\(GeometryBounds.attentionBiases) are allowed")
+                }
             }
         }
         guard dims[0].isMultiple(of: 2) else {
             throw contradiction("image_encoder.patch_embed.seq.2.c.weight", "has an odd number of channels")
         }
         let strides = try strides(between: dims)
-        let size = try imageSize()
+        // At most 4 · 2⁷: the number of stages is bounded.
         let step = strides.reduce(4, *)
-        guard size.isMultiple(of: step) else {
-            throw metadataError("kirie.image_size", "\(size) is no multiple of \(step), the product of the strides")
-        }
+        let (size, source) = try imageSize(step: step)
         let configuration = TinyViT.Configuration(
             imageSize: size, embedDims: dims, depths: depths, headCounts: heads, windowSizes: windows,
             strides: strides, hiddenDims: hidden, outChannels: try shape("image_encoder.neck.0.weight", rank: 4)[0])
-        return (configuration, size / step)
+        let grid = try bounded(
+            size / step, GeometryBounds.grid, "tokens along a side", "image_encoder.neck.0.weight")
+        return (configuration, grid, source)
     }
 
-    private func imageSize() throws(CheckpointError) -> Int {
-        guard let text = checkpoint.metadata["kirie.image_size"] else { return Self.publishedImageSize }
-        guard let size = Int(text), Self.imageSizes.contains(size) else {
+    /// The image size that was asked for, else that of the metadata, else that of the file as it was published.
+    ///
+    /// - Parameter step: pixels along a side of one cell of the embedding.
+    private func imageSize(step: Int) throws(CheckpointError) -> (Int, ImageSizeSource) {
+        let bounds = GeometryBounds.imageSize
+        if let asked {
+            guard bounds.contains(asked), asked.isMultiple(of: step) else {
+                throw imageSizeError(
+                    "cannot work on pictures of \(asked): the size is a multiple of \(step) from \(bounds.lowerBound) to "
+                        + "\(bounds.upperBound)", remedy: "Give the size that the model was trained on")
+            }
+            return (asked, .asked)
+        }
+        guard let text = checkpoint.metadata["kirie.image_size"] else {
+            if try PublishedMobileSAM.isFile(of: checkpoint) { return (PublishedMobileSAM.imageSize, .published) }
+            throw imageSizeError(
+                "does not say on pictures of what size it works: its tensors are those of a TinyViT and fit every "
+                    + "multiple of \(step), and no metadata says more",
+                remedy: "Give the size that the model was trained on, such as 1024 for what comes from MobileSAM or "
+                    + "256 for LiteMedSAM: --image-size 1024, or once and for all kirie model convert "
+                    + "\(checkpoint.path) --image-size 1024 -o model.safetensors")
+        }
+        guard let size = Int(text), bounds.contains(size) else {
             throw metadataError(
                 "kirie.image_size",
-                "\(CheckpointError.quoted(text)) is no number from \(Self.imageSizes.lowerBound) to "
-                    + "\(Self.imageSizes.upperBound)")
+                "\(CheckpointError.quoted(text)) is no number from \(bounds.lowerBound) to \(bounds.upperBound)")
         }
-        return size
+        guard size.isMultiple(of: step) else {
+            throw metadataError("kirie.image_size", "\(size) is no multiple of \(step), the product of the strides")
+        }
+        return (size, .metadata)
     }
 
     private func strides(between dims: [Int]) throws(CheckpointError) -> [Int] {
         guard let text = checkpoint.metadata["kirie.strides"] else {
-            return dims.dropFirst().map { Self.widthsThatKeepResolution.contains($0) ? 1 : 2 }
+            return TinyViT.Configuration.publishedStrides(between: dims)
         }
         let bytes = Array(text.utf8)
         let list = bytes.withUnsafeBytes { try? JSONValue($0) }?.elements ?? []
@@ -155,47 +228,40 @@ struct GeometryReader {
     // MARK: - Decoder
 
     private func decoder(grid: Int) throws(CheckpointError) -> MaskDecoder.Configuration {
-        let channels = try shape("mask_decoder.iou_token.weight", rank: 2)[1]
+        let iouToken = "mask_decoder.iou_token.weight"
+        let channels = try bounded(
+            try shape(iouToken, rank: 2)[1], GeometryBounds.channels, "channels", iouToken)
+        guard channels.isMultiple(of: GeometryBounds.channelStep) else {
+            throw contradiction(
+                iouToken, "has \(channels) channels, which is no multiple of \(GeometryBounds.channelStep)")
+        }
         let layer = "mask_decoder.transformer.layers.0"
-        let inner = try shape("\(layer).cross_attn_token_to_image.q_proj.weight", rank: 2)[0]
-        guard channels.isMultiple(of: 32) else {
-            throw contradiction("mask_decoder.iou_token.weight", "has \(channels) channels, which is no multiple of 32")
-        }
-        guard inner.isMultiple(of: 16) else {
+        let projection = "\(layer).cross_attn_token_to_image.q_proj.weight"
+        let inner = try bounded(
+            try shape(projection, rank: 2)[0], GeometryBounds.crossAttention, "features of its attention", projection)
+        guard inner.isMultiple(of: GeometryBounds.crossAttentionStep) else {
             throw contradiction(
-                "\(layer).cross_attn_token_to_image.q_proj.weight", "projects to \(inner), which is no multiple of 16")
+                projection, "projects to \(inner), which is no multiple of \(GeometryBounds.crossAttentionStep)")
         }
-        let maskTokenCount = try shape("mask_decoder.mask_tokens.weight", rank: 2)[0]
-        guard maskTokenCount == Self.maskTokenCount else {
-            throw contradiction(
-                "mask_decoder.mask_tokens.weight",
-                "stands for \(maskTokenCount) masks, where \(Self.maskTokenCount) are expected")
-        }
+        let maskTokens = "mask_decoder.mask_tokens.weight"
+        let iouHead = "mask_decoder.iou_prediction_head.layers"
         return MaskDecoder.Configuration(
             channels: channels, grid: grid, crossAttentionDim: inner,
-            mlpDim: try shape("\(layer).mlp.lin1.weight", rank: 2)[0],
-            depth: try indices(below: "mask_decoder.transformer.layers"),
-            maskTokenCount: maskTokenCount,
-            iouHeadDepth: try indices(below: "mask_decoder.iou_prediction_head.layers"),
-            iouHeadHidden: try shape("mask_decoder.iou_prediction_head.layers.0.weight", rank: 2)[0])
+            mlpDim: try hidden("\(layer).mlp.lin1.weight", rank: 2),
+            depth: try bounded(
+                try indices(below: "mask_decoder.transformer.layers"), GeometryBounds.decoderDepth, "layers",
+                "mask_decoder.transformer.layers.0.…"),
+            maskTokenCount: try bounded(
+                try shape(maskTokens, rank: 2)[0], GeometryBounds.maskTokens, "masks", maskTokens),
+            iouHeadDepth: try bounded(
+                try indices(below: iouHead), GeometryBounds.iouHeadDepth, "layers", "\(iouHead).0.…"),
+            iouHeadHidden: try hidden("\(iouHead).0.weight", rank: 2))
     }
 
     // MARK: - Names and shapes
 
-    /// Sizes of pictures that an image encoder may see.
-    private static let imageSizes = 32...8192
     /// Extents of the tensors that sizes are read from: none is zero, and sums and small multiples do not overflow.
     private static let extents = 1...1 << 24
-    /// Sides of TinyViT's attention windows.
-    private static let windows = 1...128
-    /// Channels of an attention head in the image encoder.
-    private static let headSizeLimit = 512
-    /// One mask for a clear prompt, three for an ambiguous one.
-    private static let maskTokenCount = 4
-    /// Widths into which TinyViT's published code merges with stride 1.
-    private static let widthsThatKeepResolution: Set = [320, 448, 576]
-    /// The image size that MobileSAM was published with.
-    private static let publishedImageSize = 1024
 
     private func shape(_ name: String, rank: Int) throws(CheckpointError) -> [Int] {
         let stored = try checkpoint.stored(name)
@@ -206,6 +272,21 @@ struct GeometryReader {
             throw contradiction(name, "has the shape \(stored.shape), and an axis without elements or with too many")
         }
         return stored.shape
+    }
+
+    /// The outputs of the first layer of a perceptron or bottleneck.
+    private func hidden(_ name: String, rank: Int) throws(CheckpointError) -> Int {
+        try bounded(try shape(name, rank: rank)[0], GeometryBounds.hidden, "hidden features", name)
+    }
+
+    /// A number that is within its bounds.
+    private func bounded(
+        _ value: Int, _ allowed: ClosedRange<Int>, _ what: String, _ name: String
+    ) throws(CheckpointError) -> Int {
+        guard !allowed.contains(value) else { return value }
+        let range =
+            allowed.count == 1 ? "\(allowed.lowerBound)" : "\(allowed.lowerBound) to \(allowed.upperBound)"
+        throw overLimit(name, "stands for \(value) \(what), where \(range) are allowed")
     }
 
     /// How many numbered parts there are below `prefix`: the largest number and one.
@@ -231,6 +312,17 @@ struct GeometryReader {
             .misshapenTensor, file: checkpoint.path,
             at: "tensor \(CheckpointError.quoted(checkpoint[name]?.name ?? name))", reason,
             remedy: "The checkpoint is not of a Segment Anything model, or damaged: fetch or save it again")
+    }
+
+    private func imageSizeError(_ reason: String, remedy: String) -> CheckpointError {
+        CheckpointError(.imageSize, file: checkpoint.path, reason, remedy: remedy)
+    }
+
+    private func overLimit(_ name: String, _ reason: String) -> CheckpointError {
+        CheckpointError(
+            .overLimit, file: checkpoint.path,
+            at: "tensor \(CheckpointError.quoted(checkpoint[name]?.name ?? name))", reason,
+            remedy: "Kirie computes no model of that size: use a smaller one")
     }
 
     private func metadataError(_ key: String, _ reason: String) -> CheckpointError {

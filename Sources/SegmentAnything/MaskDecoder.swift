@@ -57,6 +57,20 @@ package struct MaskDecoder: Sendable {
         package var maskTokenCount: Int
         package var iouHeadDepth: Int
         package var iouHeadHidden: Int
+
+        package init(
+            channels: Int, grid: Int, crossAttentionDim: Int, mlpDim: Int, depth: Int, maskTokenCount: Int,
+            iouHeadDepth: Int, iouHeadHidden: Int
+        ) {
+            self.channels = channels
+            self.grid = grid
+            self.crossAttentionDim = crossAttentionDim
+            self.mlpDim = mlpDim
+            self.depth = depth
+            self.maskTokenCount = maskTokenCount
+            self.iouHeadDepth = iouHeadDepth
+            self.iouHeadHidden = iouHeadHidden
+        }
     }
 
     /// - Parameters:

@@ -11,17 +11,24 @@ public struct SamCheckpoint: Sendable {
     public let layout: CheckpointLayout
     /// The model's sizes.
     public let geometry: SamGeometry
+    /// What tells the image size.
+    public let imageSizeSource: ImageSizeSource
 
     /// Tells the layout, reads the geometry, and checks that the model is complete.
     ///
-    /// Every tensor of a model of that geometry must be there in its shape, and no other. Reads names and shapes only.
+    /// Every tensor of a model of that geometry must be there in its shape, and no other. Reads names and shapes only, unless
+    /// the file has the size of MobileSAM's.
     ///
-    /// - Throws: `.unknownLayout`; `.missingTensor`, `.extraTensor`, `.misshapenTensor`, each naming the tensor;
-    ///   `.corrupt` for metadata that contradicts the tensors.
-    public init(_ checkpoint: Checkpoint) throws(CheckpointError) {
-        layout = try CheckpointLayout(checkpoint)
-        self.checkpoint = try layout.published(checkpoint)
-        geometry = try GeometryReader(checkpoint: self.checkpoint).geometry()
+    /// - Parameter imageSize: rows and columns of the pictures, for a TinyViT, whose tensors fit many sizes; nil for what the
+    ///   file says.
+    /// - Throws: `.unknownLayout`; `.unsupportedModel`; `.missingTensor`, `.extraTensor`, `.misshapenTensor`, `.overLimit`,
+    ///   each naming the tensor; `.corrupt` for metadata that contradicts the tensors; `.imageSize` where nothing says it, or
+    ///   it does not fit.
+    public init(_ checkpoint: Checkpoint, imageSize: Int? = nil) throws(CheckpointError) {
+        let wrapping = try CheckpointWrapping(checkpoint)
+        layout = try CheckpointLayout(checkpoint, in: wrapping)
+        self.checkpoint = try layout.published(checkpoint, in: wrapping)
+        (geometry, imageSizeSource) = try GeometryReader(checkpoint: self.checkpoint, asked: imageSize).geometry()
         try Self.check(self.checkpoint, against: SamTensors(geometry))
     }
 

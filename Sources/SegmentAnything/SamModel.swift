@@ -16,17 +16,42 @@ public struct SamModel: Sendable {
     public let layout: CheckpointLayout
     /// The sizes that its tensors tell.
     public let geometry: SamGeometry
+    /// What tells the image size.
+    public let imageSizeSource: ImageSizeSource
     private let weights: CheckpointWeights
 
     /// Opens a checkpoint and reads its geometry; no weights are read yet.
     ///
+    /// - Parameters:
+    ///   - path: a checkpoint, a folder that holds one, or an index of shards.
+    ///   - imageSize: rows and columns of the pictures; see ``SamCheckpoint/init(_:imageSize:)``.
     /// - Throws: an error that names the file and the tensor.
-    public init(path: String) throws(CheckpointError) {
-        let sam = try SamCheckpoint(try Checkpoint(path: path))
+    public init(path: String, imageSize: Int? = nil) throws(CheckpointError) {
+        let sam = try SamCheckpoint(try Checkpoint(path: path), imageSize: imageSize)
         checkpoint = sam.checkpoint
         layout = sam.layout
         geometry = sam.geometry
+        imageSizeSource = sam.imageSizeSource
         weights = CheckpointWeights(sam.checkpoint)
+    }
+
+    /// What tells this model's embeddings from another's: the hash of the weights, and with it what they do not say.
+    ///
+    /// The same weights at another image size, or with other strides, are another model.
+    ///
+    /// - Parameters:
+    ///   - cache: where fingerprints of files are kept between runs.
+    ///   - threads: how many threads share the work.
+    public func fingerprint(
+        cache: FingerprintCache? = nil, threads: Int = 2
+    ) throws(CheckpointError) -> Fingerprint {
+        let weights = try checkpoint.fingerprint(cache: cache, threads: threads)
+        return geometry.unspoken.map { weights.combined(with: $0) } ?? weights
+    }
+
+    /// What a file of these weights should say of them in its metadata, so that nobody has to be asked.
+    public var metadata: [String: String] {
+        checkpoint.metadata.merging(geometry.metadata) { _, geometry in geometry }
     }
 
     /// Loads the image encoder, packing its weights.

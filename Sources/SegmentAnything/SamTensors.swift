@@ -1,8 +1,8 @@
 /// The names and shapes of every tensor that a model of a geometry has, under the published names.
-struct SamTensors {
-    private(set) var shapes: [(name: String, shape: [Int])] = []
+package struct SamTensors {
+    package private(set) var shapes: [(name: String, shape: [Int])] = []
 
-    init(_ geometry: SamGeometry) {
+    package init(_ geometry: SamGeometry) {
         switch geometry.encoder {
         case .vit(let vit): add(vit)
         case .tinyViT(let tiny): add(tiny)

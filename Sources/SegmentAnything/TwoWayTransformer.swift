@@ -21,7 +21,6 @@ struct TwoWayTransformer: Sendable {
     /// How the passes over the image go.
     let plan: ImagePassPlan
     private let channels: Int
-    private let mlpDim: Int
     private let layers: [Layer]
     /// The attentions by which tokens look at y_0 … y_L.
     private let readers: [TokenToImageAttention]
@@ -37,7 +36,6 @@ struct TwoWayTransformer: Sendable {
         upscaling: MaskUpscaling, mask: ImageProjections.MaskPrompt, arithmetic: TileArithmetic
     ) throws {
         self.channels = channels
-        self.mlpDim = mlpDim
         self.positions = positions
         let name = "mask_decoder.transformer"
         func norm(_ name: String) throws -> LayerNorm {
@@ -161,11 +159,13 @@ struct TwoWayTransformer: Sendable {
                 place()
                 look(index)
                 normalize(layer.norm2)
-                Scratch.withFloats(count * mlpDim) { hidden in
+                // A row of answers takes whole vectors, whatever the number of hidden features.
+                let stride = layer.expand.outputStride
+                Scratch.withFloats(count * stride) { hidden in
                     layer.expand(
-                        rows: count, x: tokens, xStride: channels, y: hidden, yStride: mlpDim, pool: pool)
+                        rows: count, x: tokens, xStride: channels, y: hidden, yStride: stride, pool: pool)
                     layer.contract(
-                        rows: count, x: hidden, xStride: mlpDim, y: tokens, yStride: channels, accumulate: true,
+                        rows: count, x: hidden, xStride: stride, y: tokens, yStride: channels, accumulate: true,
                         pool: pool)
                 }
                 normalize(layer.norm3)

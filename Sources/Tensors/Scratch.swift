@@ -9,9 +9,18 @@ public enum Scratch {
     public static func withFloats<Result, Failure: Error>(
         _ count: Int, _ body: (UnsafeMutablePointer<Float>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        let stack = ScratchStack.current
-        let memory = stack.push(byteCount: count * MemoryLayout<Float>.stride)
-        defer { stack.pop() }
+        #if GUARDED_SCRATCH
+            // For AddressSanitizer: each call has memory of its own and of exactly its size, full of NaN, so that a kernel
+            // that leaves it, or reads what nobody wrote, is seen.
+            let memory = UnsafeMutableRawPointer.allocate(
+                byteCount: count * MemoryLayout<Float>.stride, alignment: 64)
+            memset(memory, 0xff, count * MemoryLayout<Float>.stride)
+            defer { memory.deallocate() }
+        #else
+            let stack = ScratchStack.current
+            let memory = stack.push(byteCount: count * MemoryLayout<Float>.stride)
+            defer { stack.pop() }
+        #endif
         return try body(memory.bindMemory(to: Float.self, capacity: count))
     }
 

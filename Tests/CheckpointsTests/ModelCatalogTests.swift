@@ -1,6 +1,6 @@
 import Checkpoints
-import Hashing
 import Foundation
+import Hashing
 import Synchronization
 import Testing
 

@@ -16,7 +16,7 @@ struct InProcessMasks: Sendable {
 
     init() throws {
         let sam = try SamModel(path: LiveCluster.nano)
-        fingerprint = try sam.checkpoint.fingerprint().bytes
+        fingerprint = try sam.fingerprint().bytes
         model = ModelIdentifier(fingerprint: fingerprint, precision: .fp16)
         encoder = try sam.encoder()
         decoder = try sam.decoder()

@@ -35,7 +35,11 @@ struct BFloat16KernelTests {
         [("AVX-512", kirie_avx512_bf16_attention_tile)]
         + (kirie_has_amx_bf16() != 0 ? [("AMX", kirie_amx_bf16_attention_tile)] : [])
 
-    @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80), (1, 49, 32), (4, 4, 48)])
+    /// Among them heads wider than any array of fixed size.
+    @Test(arguments: [
+        (7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80), (1, 49, 32), (4, 4, 48), (3, 5, 514),
+        (2, 3, 640), (2, 2, 9002),
+    ])
     func attention(rows: Int, columns: Int, headSize: Int) {
         var given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 3)
         let (projected, padding) = (narrowed(given.projected), narrowed(given.padding))

@@ -209,7 +209,7 @@ import Testing
     }
 
     /// Windows with and without padding, head sizes that are and are not whole vectors, and one grid of several blocks.
-    @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80)])
+    @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80), (3, 5, 513), (2, 3, 640)])
     func attention(rows: Int, columns: Int, headSize: Int) {
         var given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 5)
         let count = given.queries.count

@@ -54,8 +54,7 @@ final class BenchBed: Sendable {
     /// Starts workers, and returns when all have announced themselves.
     func start(_ role: String, count: Int, threads: Int?, more: [String] = []) async throws -> [ChildProcess] {
         var arguments = [role, "--redis", "\(url)"] + more
-        if let name = model.model ?? Environment["KIRIE_MODEL"] { arguments += ["--model", name] }
-        arguments += ["--precision", model.precision.rawValue]
+        arguments += model.workerArguments
         if let threads { arguments += ["--threads", "\(threads)"] }
         let before = try await WorkerRegistry(broker).workers().count
         let children = try (0..<count).map { _ in

@@ -151,8 +151,7 @@ struct UpCommand: AsyncParsableCommand {
 
     private func arguments(_ role: String, _ folder: ClusterFolder, _ index: Int) -> [String] {
         var words = [role, "--redis", "unix://\(folder.socket)", "--lease", "\(lease)"]
-        if let name = model.model ?? Environment["KIRIE_MODEL"] { words += ["--model", name] }
-        words += ["--precision", model.precision.rawValue]
+        words += model.workerArguments
         if let threads = model.threads { words += ["--threads", "\(threads)"] }
         if let metricsPort { words += ["--metrics-port", "\(metricsPort + index)"] }
         if role == "decoder" { words += ["--cache-bytes", "\(cacheBytes)"] }

@@ -1,0 +1,54 @@
+import Checkpoints
+
+/// What tells on pictures of what size a model works.
+public enum ImageSizeSource: String, Sendable, Hashable {
+    /// A ViT's position embedding.
+    case tensors = "from the tensors"
+    /// The metadata of the file.
+    case metadata = "from the file's metadata"
+    /// The file is one that was published, with that size.
+    case published = "as MobileSAM was published"
+    /// The caller.
+    case asked = "as asked for"
+}
+
+/// MobileSAM's own file, whose image size is known and stands nowhere in it
+/// (<https://github.com/ChaoningZhang/MobileSAM>, weights/mobile_sam.pt).
+enum PublishedMobileSAM {
+    static let imageSize = 1024
+    private static let byteCount = 40_728_226
+    private static let sha256 = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"
+
+    /// Whether a checkpoint is that file, byte for byte; one of another size is not read.
+    static func isFile(of checkpoint: Checkpoint) throws(CheckpointError) -> Bool {
+        guard checkpoint.byteCount == byteCount else { return false }
+        return try checkpoint.contentDigest() == sha256
+    }
+}
+
+extension TinyViT.Configuration {
+    /// Widths into which TinyViT's published code merges with stride 1.
+    private static let widthsThatKeepResolution: Set = [320, 448, 576]
+
+    /// The stride of the merging after each stage but the last, as the published code has it.
+    static func publishedStrides(between dims: [Int]) -> [Int] {
+        dims.dropFirst().map { widthsThatKeepResolution.contains($0) ? 1 : 2 }
+    }
+}
+
+extension SamGeometry {
+    /// What no tensor tells of this model, as metadata.
+    var metadata: [String: String] {
+        guard case .tinyViT(let tiny) = encoder else { return [:] }
+        return ["kirie.image_size": "\(tiny.imageSize)", "kirie.strides": "\(tiny.strides)"]
+    }
+
+    /// What no tensor tells of this model and tells it from MobileSAM as published; nil where nothing does.
+    var unspoken: String? {
+        guard case .tinyViT(let tiny) = encoder else { return nil }
+        let isPublished =
+            tiny.imageSize == PublishedMobileSAM.imageSize
+            && tiny.strides == TinyViT.Configuration.publishedStrides(between: tiny.embedDims)
+        return isPublished ? nil : "image size \(tiny.imageSize), strides \(tiny.strides)"
+    }
+}

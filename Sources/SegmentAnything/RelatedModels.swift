@@ -1,0 +1,55 @@
+import Checkpoints
+
+/// Models that are taken for Segment Anything and are none, told by the names of their tensors, so that a file is called what
+/// it is and not an incomplete checkpoint.
+struct RelatedModel {
+    /// What it is called.
+    let name: String
+    /// Beginnings of names: each stands for at least one tensor.
+    let marks: [String]
+
+    /// In the order in which they are tried: a name that is part of another's comes after it.
+    private static let all = [
+        RelatedModel(name: "SAM 3", marks: ["detector.", "tracker."]),
+        RelatedModel(name: "SAM 3", marks: ["detector_model.", "tracker_model."]),
+        RelatedModel(name: "SAM 3", marks: ["detector.backbone.vision_backbone."]),
+        RelatedModel(name: "EdgeTAM", marks: ["spatial_perceiver."]),
+        RelatedModel(name: "EdgeTAM", marks: ["image_encoder.trunk.body."]),
+        RelatedModel(name: "SAM 2.1", marks: ["image_encoder.trunk.", "no_obj_embed_spatial"]),
+        RelatedModel(name: "SAM 2.1", marks: ["image_encoder.trunk.", "obj_ptr_tpos_proj."]),
+        RelatedModel(name: "SAM 2.1", marks: ["vision_encoder.backbone.", "occlusion_spatial_embedding_parameter"]),
+        RelatedModel(name: "SAM 2", marks: ["image_encoder.trunk."]),
+        RelatedModel(name: "SAM 2", marks: ["sam_mask_decoder."]),
+        RelatedModel(name: "SAM 2 or 2.1, in Hugging Face's layout", marks: ["vision_encoder.backbone.blocks."]),
+        RelatedModel(name: "SAM-HQ", marks: ["mask_decoder.hf_token."]),
+        RelatedModel(name: "SAM-HQ, in Hugging Face's layout", marks: ["mask_decoder.hq_token."]),
+        RelatedModel(name: "EfficientSAM", marks: ["mask_decoder.final_output_upscaling_layers."]),
+        RelatedModel(name: "EfficientViT-SAM", marks: ["image_encoder.backbone."]),
+        RelatedModel(name: "RepViT-SAM or EdgeSAM", marks: ["image_encoder.features."]),
+        RelatedModel(name: "SAM with adapters (SAM-Med2D)", marks: ["image_encoder.blocks.0.Adapter."]),
+        RelatedModel(name: "a YOLO model", marks: ["0.conv.weight", "1.conv.weight"]),
+    ]
+
+    /// Modules that often hold such a model.
+    private static let holders: Set<Substring> = ["model", "net", "network", "sam"]
+
+    /// Refuses a checkpoint of one of these models.
+    ///
+    /// - Parameter names: of the tensors, whatever stands before them.
+    /// - Throws: `.unsupportedModel`.
+    static func refuse(_ names: [String], file: String) throws(CheckpointError) {
+        let names = names.map { name in
+            name.split(separator: ".", omittingEmptySubsequences: false).drop(while: holders.contains)
+                .joined(separator: ".")
+        }
+        for model in all {
+            let found = model.marks.compactMap { mark in names.first { $0.hasPrefix(mark) } }
+            guard found.count == model.marks.count, let sign = found.last else { continue }
+            throw CheckpointError(
+                .unsupportedModel, file: file,
+                "is \(model.name), as its tensor \(CheckpointError.quoted(sign)) tells, and cannot be read yet",
+                remedy: "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H; Hugging Face's layout too) and MobileSAM: "
+                    + "kirie model list names the published ones")
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import Checkpoints
+import Foundation
+import NeuralNetworks
+import SegmentAnything
+
+/// A repeatable source of randomness: SplitMix64.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var bits = (state ^ (state >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        bits = (bits ^ (bits >> 27)) &* 0x94d0_49bb_1331_11eb
+        return bits ^ (bits >> 31)
+    }
+}
+
+/// Draws the sizes of small models: odd ones, one of each, and now and then one that is wide in a single place.
+struct RandomGeometry {
+    private var generator: SeededGenerator
+
+    init(seed: UInt64) { generator = SeededGenerator(seed: seed) }
+
+    private mutating func number(_ range: ClosedRange<Int>) -> Int { Int.random(in: range, using: &generator) }
+
+    private mutating func one<Element>(of elements: [Element]) -> Element { elements[number(0...elements.count - 1)] }
+
+    private mutating func happens(oneIn count: Int) -> Bool { number(1...count) == 1 }
+
+    /// A head, whole vectors or not; rarely one wider than 512.
+    private mutating func headSize() -> Int {
+        happens(oneIn: 8)
+            ? one(of: [511, 513, 520, 640, 1024])
+            : one(of: [1, 2, 3, 5, 7, 8, 12, 16, 17, 20, 24, 31, 32, 33, 48, 64, 80, 96])
+    }
+
+    /// So many that there are eight features at least: a norm over fewer leaves signs of them, which tell nothing of what
+    /// was lost.
+    private mutating func headCount(of headSize: Int) -> Int {
+        headSize > 100 ? 1 : max(number(1...5), (8 + headSize - 1) / headSize)
+    }
+
+    /// A ViT or a TinyViT with its decoder.
+    mutating func next() -> SamGeometry {
+        let channels = happens(oneIn: 6) ? 256 : 32 * number(1...4)
+        let encoder = happens(oneIn: 2) ? vit(channels) : tinyViT(channels)
+        let (kind, grid) = encoder
+        let decoder = MaskDecoder.Configuration(
+            channels: channels, grid: grid, crossAttentionDim: 16 * number(1...9), mlpDim: number(1...150),
+            depth: one(of: [1, 1, 2, 2, 2, 3, 4]), maskTokenCount: 4, iouHeadDepth: number(1...4),
+            iouHeadHidden: number(1...70))
+        return SamGeometry(encoder: kind, decoder: decoder, maskChannels: number(4...21))
+    }
+
+    private mutating func vit(_ channels: Int) -> (SamGeometry.Encoder, grid: Int) {
+        var (grid, patch) = (0, 0)
+        while !(32...130).contains(grid * patch) {
+            (grid, patch) = (number(1...20), one(of: [1, 2, 3, 4, 5, 7, 8, 13, 16, 32]))
+        }
+        let headSize = headSize()
+        let headCount = headCount(of: headSize)
+        let depth = number(1...3)
+        let window = number(1...grid)
+        return (
+            .vit(
+                ImageEncoderViT.Configuration(
+                    imageSize: grid * patch, patchSize: patch, embedDim: headSize * headCount, depth: depth,
+                    headCount: headCount, mlpDim: number(1...200), windowSize: window,
+                    globalBlocks: Set((0..<depth).filter { _ in happens(oneIn: 2) }), outChannels: channels)), grid
+        )
+    }
+
+    private mutating func tinyViT(_ channels: Int) -> (SamGeometry.Encoder, grid: Int) {
+        let stages = number(2...4)
+        var dims = [2 * number(4...40)]
+        var heads = [0]
+        var windows = [0]
+        for _ in 1..<stages {
+            let headSize = headSize()
+            let headCount = headCount(of: headSize)
+            dims.append(headSize * headCount)
+            heads.append(headCount)
+            windows.append(number(1...9))
+        }
+        let strides = (1..<stages).map { _ in number(1...2) }
+        let step = strides.reduce(4, *)
+        let grid = number((32 + step - 1) / step...max((32 + step - 1) / step, 112 / step))
+        return (
+            .tinyViT(
+                TinyViT.Configuration(
+                    imageSize: grid * step, embedDims: dims, depths: (0..<stages).map { _ in number(1...2) },
+                    headCounts: heads, windowSizes: windows, strides: strides,
+                    hiddenDims: (0..<stages).map { _ in number(1...130) }, outChannels: channels)), grid
+        )
+    }
+
+    /// The same with one number that no model may have, and what it is called.
+    mutating func spoiled(_ geometry: SamGeometry) -> SamGeometry {
+        var geometry = geometry
+        switch number(0...7) {
+        case 0: geometry.maskChannels = number(0...3)
+        case 1: geometry.decoder.depth = 9
+        case 2: geometry.decoder.iouHeadDepth = 17
+        case 3: geometry.decoder.maskTokenCount = one(of: [1, 3, 5, 16])
+        case 4: geometry.decoder.crossAttentionDim += number(1...15)
+        default:
+            switch geometry.encoder {
+            case .vit(var vit):
+                (vit.embedDim, vit.headCount) = one(of: [(1025, 1), (2050, 2), (16_384, 1), (8200, 100)])
+                geometry.encoder = .vit(vit)
+            case .tinyViT(var tiny):
+                let last = tiny.embedDims.count - 1
+                switch number(0...3) {
+                case 0: tiny.windowSizes[last] = one(of: [65, 128])
+                case 1: (tiny.embedDims[last], tiny.headCounts[last]) = (1025, 1)
+                case 2: tiny.imageSize += 1
+                default: tiny.embedDims[0] -= 1
+                }
+                geometry.encoder = .tinyViT(tiny)
+            }
+        }
+        return geometry
+    }
+}
+
+/// Files of models with drawn weights.
+enum RandomCheckpoint {
+    /// Writes a model; drawn numbers, or zeros, which compress to nothing on most disks.
+    static func write(_ geometry: SamGeometry, seed: UInt64, to path: String) throws {
+        let weights = RandomWeights(seed: seed)
+        let entries = SamTensors(geometry).shapes.map { name, shape in
+            SafetensorsWriter.Entry(name, weights.tensor(name, shape: shape))
+        }
+        try SafetensorsWriter.write(entries, metadata: metadata(of: geometry), to: path)
+    }
+
+    /// What the tensors of that model do not say.
+    static func metadata(of geometry: SamGeometry) -> [String: String] {
+        guard case .tinyViT(let tiny) = geometry.encoder else { return [:] }
+        return ["kirie.image_size": "\(tiny.imageSize)", "kirie.strides": "\(tiny.strides)"]
+    }
+}

@@ -1,0 +1,106 @@
+import Checkpoints
+import Foundation
+import SegmentAnything
+import Testing
+
+/// Names that training frameworks put around a model's, and models that are taken for Segment Anything.
+@Suite struct WrappingTests {
+    private static func failure(
+        _ shapes: GeometryTests.Shapes, _ code: CheckpointError.Code, _ texts: String...,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let checkpoint = try GeometryTests.checkpoint(shapes)
+        let error = #expect(throws: CheckpointError.self, sourceLocation: sourceLocation) {
+            try SamCheckpoint(checkpoint)
+        }
+        #expect(error?.code == code, "\(error as Any)", sourceLocation: sourceLocation)
+        for text in texts {
+            #expect(
+                error?.description.contains(text) == true, "\(error as Any)", sourceLocation: sourceLocation)
+        }
+    }
+
+    private static func prefixed(_ model: String, _ prefix: String) throws -> GeometryTests.Shapes {
+        Dictionary(uniqueKeysWithValues: try GeometryTests.shapes(model).map { (prefix + $0.key, $0.value) })
+    }
+
+    @Test(arguments: [
+        "module.", "model.", "sam.", "net.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model.sam.",
+        "net.module.", "module.model._orig_mod.sam.", "student.", "lightning_module.model.module.",
+    ])
+    func whatStandsBeforeTheNamesIsTakenOff(prefix: String) throws {
+        for model in ["small", "hugging_face"] {
+            let plain = try SamCheckpoint(GeometryTests.checkpoint(GeometryTests.shapes(model)))
+            let wrapped = try SamCheckpoint(GeometryTests.checkpoint(Self.prefixed(model, prefix)))
+            #expect(wrapped.layout == plain.layout)
+            #expect(wrapped.geometry.description == plain.geometry.description)
+            #expect(wrapped.checkpoint.names.sorted() == plain.checkpoint.names.sorted())
+        }
+    }
+
+    @Test func wrappersInTheMiddleAreTakenOff() throws {
+        var shapes: GeometryTests.Shapes = [:]
+        for (name, shape) in try GeometryTests.shapes("small") {
+            // Only the encoder was compiled, and one block of it is recomputed in training.
+            let compiled = name.replacingOccurrences(of: "image_encoder.", with: "image_encoder._orig_mod.")
+            shapes[compiled.replacingOccurrences(of: "blocks.1.", with: "blocks.1._checkpoint_wrapped_module.")] = shape
+        }
+        #expect(throws: Never.self) { try SamCheckpoint(GeometryTests.checkpoint(shapes)) }
+    }
+
+    @Test func whatStandsBesideAWrappedModelIsLeftOut() throws {
+        var shapes = try Self.prefixed("small", "model.")
+        shapes["criterion.weight"] = [7]
+        shapes["metric.total"] = [1]
+        #expect(throws: Never.self) { try SamCheckpoint(GeometryTests.checkpoint(shapes)) }
+        // Not what stands inside it.
+        shapes["model.adapter.weight"] = [7]
+        try Self.failure(shapes, .extraTensor, "‘model.adapter.weight’", "no place in this model")
+    }
+
+    @Test func severalModelsAreAskedFor() throws {
+        let student = try Self.prefixed("small", "student.")
+        let shapes = try student.merging(Self.prefixed("small", "teacher.")) { first, _ in first }
+        try Self.failure(shapes, .unknownLayout, "several models: ‘student.…’, ‘teacher.…’", "alone")
+        let both = try Self.prefixed("small", "").merging(Self.prefixed("small", "ema.")) { first, _ in first }
+        try Self.failure(both, .unknownLayout, "several models: ‘…’, ‘ema.…’")
+        // An image encoder alone, such as a teacher's, is no model beside one.
+        var distilled = try Self.prefixed("small", "student.")
+        distilled["teacher.image_encoder.pos_embed"] = [1, 8, 8, 24]
+        #expect(throws: Never.self) { try SamCheckpoint(GeometryTests.checkpoint(distilled)) }
+    }
+
+    @Test func aMissingTensorIsMissedBehindAPrefixToo() throws {
+        var shapes = try Self.prefixed("small", "module.")
+        shapes["module.image_encoder.neck.3.bias"] = nil
+        try Self.failure(shapes, .missingTensor, "‘image_encoder.neck.3.bias’")
+        shapes["module.image_encoder.neck.3.bias"] = [31]
+        try Self.failure(shapes, .misshapenTensor, "‘module.image_encoder.neck.3.bias’")
+        let parts: GeometryTests.Shapes = ["sam.image_encoder.pos_embed": [1, 4, 4, 8], "sam.mask_decoder.x": [1]]
+        try Self.failure(parts, .missingTensor, "image_encoder.patch_embed.proj.weight")
+    }
+
+    @Test(arguments: [
+        ("SAM 2", ["image_encoder.trunk.patch_embed.proj.weight", "sam_mask_decoder.iou_token.weight"]),
+        (
+            "SAM 2.1",
+            ["image_encoder.trunk.patch_embed.proj.weight", "obj_ptr_tpos_proj.weight", "sam_mask_decoder.x.weight"]
+        ),
+        ("SAM 2.1", ["image_encoder.trunk.pos_embed", "no_obj_embed_spatial", "memory_attention.norm.weight"]),
+        ("SAM 2 or 2.1", ["vision_encoder.backbone.blocks.0.attn.qkv.weight", "mask_decoder.iou_token.weight"]),
+        ("SAM-HQ", ["image_encoder.pos_embed", "mask_decoder.hf_token.weight", "mask_decoder.iou_token.weight"]),
+        ("SAM-HQ", ["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"]),
+        ("EdgeTAM", ["image_encoder.trunk.body.stem.0.weight", "spatial_perceiver.latents"]),
+        ("SAM 3", ["detector.backbone.vision_backbone.trunk.pos_embed", "tracker.sam_mask_decoder.x.weight"]),
+        ("SAM 3", ["detector_model.vision_encoder.backbone.x.weight", "tracker_model.mask_decoder.x.weight"]),
+        ("a YOLO model", ["model.0.conv.weight", "model.1.conv.weight", "model.22.cv2.0.0.conv.weight"]),
+        ("EfficientSAM", ["image_encoder.pos_embed", "mask_decoder.final_output_upscaling_layers.0.0.weight"]),
+        ("SAM with adapters", ["image_encoder.pos_embed", "image_encoder.blocks.0.Adapter.channel.0.weight"]),
+    ])
+    func otherModelsAreCalledWhatTheyAre(name: String, tensors: [String]) throws {
+        for prefix in ["", "module.", "model.module."] {
+            let shapes = Dictionary(uniqueKeysWithValues: tensors.map { (prefix + $0, [2]) })
+            try Self.failure(shapes, .unsupportedModel, "is \(name)", "cannot be read yet", "Kirie reads", "MobileSAM")
+        }
+    }
+}
