@@ -107,8 +107,9 @@ extension Broker {
         return removed
     }
 
-    /// How much the workers of a stage and model have to do: encodes, or jobs, that wait (in line, set aside, or in a pause)
-    /// or are in work, in both lanes. The number to scale by; O(partitions), and true when jobs are cancelled or expire.
+    /// How much the workers of a stage and model have to do.
+    ///
+    /// Encodes, or jobs, that wait (in line, set aside, or in a pause) or are in work, in both lanes. The number to scale by; O(partitions), and true when jobs are cancelled or expire.
     public func demand(_ stage: Stage, model: ModelIdentifier) async throws(ClusterError) -> Int {
         let replies = try await callAll(
             partitions.map {

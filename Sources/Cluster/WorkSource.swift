@@ -189,7 +189,8 @@ public struct DecodeSource: WorkSource {
             left = zip(left, outcomes).filter { $0.1 == .full }.map(\.0)
             if !left.isEmpty {
                 throw ClusterError.backpressure(
-                    reason: "there is no room for the results of \(left.count) jobs (result_bytes)", retryAfter: .seconds(1))
+                    reason: "there is no room for the results of \(left.count) jobs (result_bytes)",
+                    retryAfter: .seconds(1))
             }
         }
     }

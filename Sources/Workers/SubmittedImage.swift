@@ -1,7 +1,7 @@
 import Cluster
-import Hashing
 import Embeddings
 import Glibc
+import Hashing
 import Imaging
 import Redis
 import Segmentation

@@ -69,7 +69,8 @@ import Testing
             Issue.record("\(again)")
             return
         }
-        guard case .accepted = try await submit(TestCluster.job("a", image, line: "two"), broker, client: "second") else {
+        guard case .accepted = try await submit(TestCluster.job("a", image, line: "two"), broker, client: "second")
+        else {
             Issue.record("not accepted anew")
             return
         }
@@ -114,7 +115,8 @@ import Testing
         try await cluster.encode(image)
         try await broker.set(["result_bytes": 0])
         #expect(try await cluster.takePrompts(image) == nil)
-        guard case .refused(_, .backpressure(let reason, _)) = try await submit(TestCluster.job("c", image), broker) else {
+        guard case .refused(_, .backpressure(let reason, _)) = try await submit(TestCluster.job("c", image), broker)
+        else {
             Issue.record("accepted")
             return
         }

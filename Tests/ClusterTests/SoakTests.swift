@@ -6,8 +6,10 @@ import RedisTesting
 import Segmentation
 import Testing
 
-/// Memory stays flat while jobs come that nobody does: decoders are down, times to live are short, jobs are tiny and many,
-/// and one of the models has no workers any more. `deploy/soak` runs more rounds.
+/// Memory stays flat while jobs come that nobody does.
+///
+/// Decoders are down, times to live are short, jobs are tiny and many, and one of the models has no workers any more.
+/// `deploy/soak` runs more rounds.
 @Suite struct SoakTests {
     private let retired = TestCluster.model("retired:fp16")
 
@@ -50,7 +52,8 @@ import Testing
             }
         }
         // Half of the pictures are encoded, so that jobs stand in the decode lines; nobody decodes.
-        try await cluster.accept(images.enumerated().map { TestCluster.job("warm-\(round)-\($0.offset)", $0.element, line: "") })
+        try await cluster.accept(
+            images.enumerated().map { TestCluster.job("warm-\(round)-\($0.offset)", $0.element, line: "") })
         for image in images[..<4] {
             while let lease = try await cluster.takeEncode(image) {
                 guard images[..<4].contains(lease.key.image) else {
@@ -68,7 +71,9 @@ import Testing
         let unwanted = try await broker.submit(jobs("unwanted", TestCluster.model, ttl: nil)).compactMap(\.reference)
         let tiny = try await broker.submit(jobs("tiny", retired, ttl: nil)).compactMap(\.reference)
         _ = try await broker.cancel(unwanted.reversed() + tiny.shuffled())
-        let embeddings = images.map { broker.keys.embedding(EmbeddingKey(image: $0, model: TestCluster.model), in: broker.partition(of: $0)) }
+        let embeddings = images.map {
+            broker.keys.embedding(EmbeddingKey(image: $0, model: TestCluster.model), in: broker.partition(of: $0))
+        }
         _ = try await broker.redis.remove(embeddings)
         try await broker.purge(try await broker.deadLetters())
     }

@@ -1,8 +1,8 @@
 import Cluster
 import ClusterTesting
-import Hashing
 import Embeddings
 import Foundation
+import Hashing
 import Processes
 import Redis
 import RedisTesting

@@ -74,7 +74,9 @@ import Testing
         }
     }
 
-    /// Redis is full of what nobody may drop. The work that is there is done all the same, as its end makes room.
+    /// Redis is full of what nobody may drop.
+    ///
+    /// The work that is there is done all the same, as its end makes room.
     @Test(.timeLimit(.minutes(30)))
     func aFullRedisTakesWhatEndsJobs() async throws {
         try await withWorkInHand(.init()) { cluster, release, references in

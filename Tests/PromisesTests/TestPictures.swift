@@ -1,6 +1,6 @@
 import ClusterTesting
-import Hashing
 import Foundation
+import Hashing
 import Imaging
 import Segmentation
 

@@ -239,7 +239,8 @@ struct QueueReport {
                 .list(
                     demands.map {
                         .object([
-                            ("stage", .text($0.stage.rawValue)), ("model", .text($0.model)), ("waiting_or_in_work", .whole($0.amount)),
+                            ("stage", .text($0.stage.rawValue)), ("model", .text($0.model)),
+                            ("waiting_or_in_work", .whole($0.amount)),
                         ])
                     })
             ),
