@@ -109,15 +109,10 @@ import Testing
         let place = try #require(try await Self.listener("wake", cluster.nodes))
         let others = [0, 1, 2].filter { $0 != place }
         let count = HashSlot.count
-        // The node itself hears of it, and may have become a replica of who has its slots by then.
-        for index in others {
-            let slots = (place * count / 3)...((place + 1) * count / 3 - 1)
-            try await RedisClusterProcess.ask(
-                cluster.nodes[index],
-                slots.map {
-                    RedisCommand("CLUSTER", "SETSLOT", .integer($0), "NODE", .string(cluster.identifiers[others[0]]))
-                })
-        }
+        // The node itself hears of it, and may become a replica of who has its slots then.
+        try await RedisClusterProcess.move(
+            (place * count / 3)...((place + 1) * count / 3 - 1), of: cluster.identifiers[place],
+            to: cluster.nodes[others[0]], cluster.identifiers[others[0]], telling: [cluster.nodes[others[1]]])
         let forget = RedisCommand("CLUSTER", "FORGET", .string(cluster.identifiers[place]))
         for index in others { try await RedisClusterProcess.ask(cluster.nodes[index], [forget]) }
         try await RedisClusterProcess.ask(cluster.nodes[place], [RedisCommand("CLUSTER", "RESET", "HARD")])
@@ -138,10 +133,8 @@ import Testing
         try await redis.loadFunctions(Self.library)
         let (node, identifier) = try await cluster.addNode()
         let slot = HashSlot.of("{moving}")
-        for server in [node] + cluster.nodes {
-            let move = RedisCommand("CLUSTER", "SETSLOT", .integer(slot), "NODE", .string(identifier))
-            try await RedisClusterProcess.ask(server, [move])
-        }
+        try await RedisClusterProcess.move(
+            [slot], of: cluster.identifiers[slot * 2 / HashSlot.count], to: node, identifier, telling: cluster.nodes)
         let tags = ["{moving}", "{1}", "{2}", "{3}"]
         let replies = try await redis.pipeline(tags.map { .call("demo_put", keys: [$0], ["v"]) })
         #expect(replies.map(\.string) == tags.map { _ in "OK" })
