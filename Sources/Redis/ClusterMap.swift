@@ -22,6 +22,9 @@ struct ClusterMap: Sendable {
     private(set) var replicas: [Address] = []
     private var owners: [Int16]
 
+    /// How many slots have an owner: all 16384 unless the cluster, or what a node knows of it, is in pieces.
+    var coverage: Int { owners.count { $0 >= 0 } }
+
     init() { owners = Array(repeating: -1, count: HashSlot.count) }
 
     /// Reads the answer to CLUSTER SLOTS; nil where it is none.

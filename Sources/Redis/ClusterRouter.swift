@@ -94,10 +94,11 @@ final class ClusterRouter: Sendable {
     /// Sends a command that waits in the server to the owner of its key, and after it where it goes.
     func block(_ command: RedisCommand, for wait: Duration) async throws(RedisError) -> RedisValue {
         let patience = Monotonic.now &+ Monotonic.nanoseconds(configuration.patience)
-        var target = try home(of: command).address
+        var elsewhere: Address?
         var round = 0
         while true {
             do throws(RedisError) {
+                let target = if let elsewhere { elsewhere } else { try home(of: command).address }
                 let reply = try await node(target).blocking.run(command, wait: wait)
                 guard let error = reply.error, let redirection = ClusterMap.redirection(error, from: target) else {
                     return reply
@@ -105,25 +106,25 @@ final class ClusterRouter: Sendable {
                 guard Monotonic.now < patience else { return reply }
                 try? await refresh()
                 if case .moved(let address) = redirection {
-                    target = address
+                    elsewhere = address
                 } else {
                     // A slot on its way is waited for: a list that is not there yet may come to be at either end.
                     try await pause(round)
-                    target = try home(of: command).address
+                    elsewhere = nil
                 }
             } catch {
-                guard error.isConnectionFailure else { throw error }
+                if case .clusterUnavailable = error {} else if !error.isConnectionFailure { throw error }
                 // Whether or not it may be sent again: the next command must not go to a node that is gone.
                 try? await refresh()
                 guard command.repetition == .safe || !error.mayHaveRun, Monotonic.now < patience else { throw error }
                 try await pause(round)
-                target = try home(of: command).address
+                elsewhere = nil
             }
             round += 1
         }
     }
 
-    /// Reads the map from the first node that gives it; callers that meet share one reading.
+    /// Reads the map from the first node that knows all of it, or most; callers that meet share one reading.
     func refresh() async throws(RedisError) {
         let task = state.withLock { state in
             if let running = state.refresh { return running }
@@ -158,14 +159,21 @@ final class ClusterRouter: Sendable {
                 throw .clusterUnavailable(reason: "\(round) redirections and retries without an end")
             }
             var groups: [Target: [Int]] = [:]
+            var homeless: [Int] = []
             for index in waiting {
-                let target = if let other = sentElsewhere[index] { other } else { try home(of: commands[index]) }
-                groups[target, default: []].append(index)
+                do throws(RedisError) {
+                    let target = if let other = sentElsewhere[index] { other } else { try home(of: commands[index]) }
+                    groups[target, default: []].append(index)
+                } catch {
+                    // While a cluster rearranges itself a slot may have no owner for a moment.
+                    guard Monotonic.now < patience else { throw error }
+                    homeless.append(index)
+                }
             }
             let results = await run(groups, commands)
-            waiting = []
-            var mustRefresh = false
-            var mustPause = false
+            waiting = homeless
+            var mustRefresh = !homeless.isEmpty
+            var mustPause = !homeless.isEmpty
             for (target, indices, result) in results {
                 switch result {
                 case .failure(let error):
@@ -269,6 +277,7 @@ final class ClusterRouter: Sendable {
 
     private func readMap() async -> Result<Void, RedisError> {
         var last = RedisError.clusterUnavailable(reason: "no node is known")
+        var best: ClusterMap?
         for node in informants() {
             do throws(RedisError) {
                 let reply = try await node.probe(RedisCommand("CLUSTER", "SLOTS"))
@@ -279,13 +288,16 @@ final class ClusterRouter: Sendable {
                     throw .unexpectedReply(command: "CLUSTER SLOTS", expected: "ranges of slots", found: reply.kind)
                 }
                 guard !map.primaries.isEmpty else { throw .clusterUnavailable(reason: "no slot has an owner") }
-                adopt(map)
-                return .success(())
+                // A node that has just come may not know of all others yet.
+                if map.coverage > best?.coverage ?? 0 { best = map }
+                if map.coverage == HashSlot.count { break }
             } catch {
                 last = error
             }
         }
-        return .failure(last)
+        guard let best else { return .failure(last) }
+        adopt(best)
+        return .success(())
     }
 
     /// Whom to ask for the map: the nodes that own slots, beginning with another each time, as one may know no better; then

@@ -77,6 +77,22 @@ public final class RedisClusterProcess: Sendable {
         return (node, identifier)
     }
 
+    /// Gives slots without keys to a node, and tells others so.
+    ///
+    /// - Parameter owner: the identifier of who has them.
+    public static func move(
+        _ slots: some Sequence<Int>, of owner: String, to node: RedisServerProcess, _ identifier: String,
+        telling others: [RedisServerProcess]
+    ) async throws {
+        let slots = Array(slots)
+        func assign(_ word: RedisArgument, _ who: String) -> [RedisCommand] {
+            slots.map { RedisCommand("CLUSTER", "SETSLOT", .integer($0), word, .string(who)) }
+        }
+        // Who imported a slot gets a new epoch with it, without which the old owner's word would go for more.
+        try await ask(node, assign("IMPORTING", owner))
+        for server in [node] + others { try await ask(server, assign("NODE", identifier)) }
+    }
+
     /// Makes a replica the primary at once, without asking the others.
     public func promoteReplica(of index: Int) async throws {
         try await Self.ask(replicas[index], [RedisCommand("CLUSTER", "FAILOVER", "TAKEOVER")])
