@@ -47,6 +47,7 @@ let package = Package(
         .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
         .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
         .systemLibrary(name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
+        .systemLibrary(name: "CTIFF"),
         .systemLibrary(name: "CCurl"),
         .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
@@ -58,7 +59,7 @@ let package = Package(
         room("Processes", ["CLinux"]),
         room("Hashing", ["CCrypto"]),
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
-        room("Imaging", ["CPNG", "CTurboJPEG", "Files"]),
+        room("Imaging", ["CPNG", "CTurboJPEG", "CTIFF", "Files"]),
         room("Segmentation"),
         room("Redis", ["CHiredis", "Processes"]),
         // 2: files of weights
@@ -75,13 +76,13 @@ let package = Package(
         // 5: what services say of themselves
         room("Telemetry", [logging, coreMetrics, lifecycle, hummingbird]),
         // 5: measuring a model on labelled pictures
-        room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors"]),
+        room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors", "Files"]),
         // 6: the long-running roles
         room(
             "Workers",
             [
                 "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
-                "Redis", "Processes", "Hashing", logging, coreMetrics, lifecycle,
+                "Redis", "Processes", "Files", "Hashing", logging, coreMetrics, lifecycle,
             ]),
         // 7: the command line
         .executableTarget(

@@ -9,7 +9,7 @@ public import Tensors
 ///      0      4  "KEMB"
 ///      4      2  version: 1
 ///      6      1  element type: 1 fp16, 2 fp32, 3 int8 per channel
-///      7      1  preprocessing version: 1
+///      7      1  preprocessing version, see ModelIdentifier
 ///      8      4  channels C
 ///     12      4  grid rows R
 ///     16      4  grid columns S

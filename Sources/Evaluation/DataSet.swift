@@ -1,3 +1,4 @@
+import Files
 import Glibc
 import Imaging
 
@@ -70,10 +71,7 @@ package struct DataSet: Sendable {
         guard let names = PictureFinder.names(in: directory) else {
             throw DataSetError(path: directory, reason: "cannot be read: \(String(cString: strerror(errno)))")
         }
-        if let name = names.foreign.first {
-            throw DataSetError(path: "\(directory)/\(name)", reason: "has a name that is not UTF-8: rename it")
-        }
-        return names.plain
+        return names
     }
 }
 

@@ -19,7 +19,7 @@ package struct AtomicFile: ~Copyable {
     package init(replacing path: String) throws(FileFault) {
         let target = try Self.target(of: path)
         let temporary = TemporaryName.unique(beside: target, ending: "partial")
-        let descriptor = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        let descriptor = Files.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else { throw FileFault(path: path, reason: .system(errno)) }
         self.path = path
         self.target = target
@@ -41,9 +41,7 @@ package struct AtomicFile: ~Copyable {
         default:
             throw FileFault(path: path, reason: .special(FileFault.kind(of: status.st_mode) ?? "no regular file"))
         }
-        guard let resolved = realpath(path, nil) else { return path }
-        defer { free(resolved) }
-        return String(cString: resolved)
+        return resolvedPath(path) ?? path
     }
 
     deinit {

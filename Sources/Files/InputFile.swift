@@ -9,7 +9,7 @@ package enum InputFile {
     ///
     /// - Throws: ``FileFault``: it cannot be opened, or is a directory, a named pipe, a socket or a device.
     package static func open(_ path: String) throws(FileFault) -> Int32 {
-        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+        let descriptor = Files.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
         guard descriptor >= 0 else { throw FileFault(path: path, reason: reason(path, errno)) }
         if let reason = refusal(of: descriptor) {
             close(descriptor)

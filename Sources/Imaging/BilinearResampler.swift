@@ -1,9 +1,13 @@
-/// Pillow's `Image.resize(size, Resampling.BILINEAR)` of 8-bit pictures, to the bit.
+/// `Image.resize(size, Resampling.BILINEAR)` of Pillow 13 on 8-bit pictures, to the bit.
 ///
 /// A triangle filter whose support grows with the factor of reduction, so that nothing aliases. Each output value is a
-/// sum over a run of input pixels with coefficients of 22 fraction bits, rounded to 8 bits. The rows are resampled
-/// first and rounded, then the columns; a direction whose size does not change is left out. Coordinates are those of
+/// sum over a run of input pixels with coefficients of 22 fraction bits, rounded to 8 bits. One direction is resampled
+/// first and rounded, then the other; a direction whose size does not change is left out. Coordinates are those of
 /// pixel areas (half-pixel centres).
+///
+/// The rows come first, unless more than twice as many rows as columns fall away: then the columns do. Found by
+/// experiment on 3,746 sizes; up to Pillow 12 the rows always came first, so of tall pictures that shrink some levels
+/// are 1 off from those.
 struct BilinearResampler {
     /// The fraction bits of a coefficient: 32, less 8 for the pixel and 2 for the sum.
     static let fractionBits = 22
@@ -52,6 +56,13 @@ struct BilinearResampler {
         }
     }
 
+    /// Whether more than twice as many rows as columns fall away.
+    private static func columnsComeFirst(
+        from size: (width: Int, height: Int), to target: (width: Int, height: Int)
+    ) -> Bool {
+        size.height - target.height > 2 * (size.width - target.width)
+    }
+
     /// Resamples rows of 1 or of 3 interleaved channels.
     static func resample(
         _ pixels: [UInt8], from size: (width: Int, height: Int), to target: (width: Int, height: Int), channels: Int
@@ -59,14 +70,20 @@ struct BilinearResampler {
         precondition(target.width > 0 && target.height > 0, "a picture cannot be \(target.width) x \(target.height)")
         precondition(size.width > 0 && size.height > 0, "an empty picture cannot be resized")
         var pixels = pixels
+        var height = size.height
+        func resampleColumns(ofWidth width: Int) {
+            guard target.height != size.height else { return }
+            let filter = Filter(from: size.height, to: target.height)
+            pixels = pixels.resampledColumns(filter, rowBytes: width * channels)
+            height = target.height
+        }
+        let columnsFirst = target.height < size.height && columnsComeFirst(from: size, to: target)
+        if columnsFirst { resampleColumns(ofWidth: size.width) }
         if target.width != size.width {
             let filter = Filter(from: size.width, to: target.width)
-            pixels = pixels.resampledRows(filter, width: size.width, height: size.height, channels: channels)
+            pixels = pixels.resampledRows(filter, width: size.width, height: height, channels: channels)
         }
-        if target.height != size.height {
-            let filter = Filter(from: size.height, to: target.height)
-            pixels = pixels.resampledColumns(filter, rowBytes: target.width * channels)
-        }
+        if !columnsFirst { resampleColumns(ofWidth: target.width) }
         return pixels
     }
 }

@@ -43,7 +43,7 @@ package enum EncodedFile {
             capacity = min(max(bytes.count, 1 << 16), 1 << 26)
         }
         guard !bytes.isEmpty else {
-            throw ImageError(.empty, in: path, "the file is empty", remedy: "Give a PNG or JPEG picture")
+            throw ImageError(.empty, in: path, "the file is empty", remedy: "Give a PNG, JPEG, WebP or TIFF picture")
         }
         return bytes
     }
@@ -126,6 +126,6 @@ package enum EncodedFile {
     private static func tooLarge(_ path: String, _ limit: Int) -> ImageError {
         ImageError(
             .tooLarge, in: path, "the file is larger than \(limit) bytes, more than a picture within the limit takes",
-            remedy: "Scale the picture down, or raise the limit if you trust where it comes from")
+            remedy: PixelLimit.remedy)
     }
 }

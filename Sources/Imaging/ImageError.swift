@@ -11,7 +11,7 @@ public struct ImageError: Error, Sendable, Hashable {
         public static let unreadable = Code("unreadable")
         /// There are no bytes at all.
         public static let empty = Code("empty")
-        /// Neither a PNG nor a JPEG, or a variant of them that is not decoded.
+        /// None of the formats that are read, a variant of one that is not decoded, or one whose library is not there.
         public static let unsupported = Code("unsupported")
         /// The bytes end before the picture does.
         public static let truncated = Code("truncated")
@@ -67,6 +67,8 @@ extension ImageError {
     static func unsupported(in source: String, at place: String?, _ reason: String) -> ImageError {
         ImageError(
             .unsupported, in: source, at: place, reason,
-            remedy: "Supported are PNG and baseline or progressive 8-bit JPEG: convert the picture to one of them")
+            remedy:
+                "Supported are PNG, baseline or progressive 8-bit JPEG, WebP and TIFF: convert the picture to one of them"
+        )
     }
 }

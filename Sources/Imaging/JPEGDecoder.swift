@@ -4,13 +4,16 @@ import CTurboJPEG
 ///
 /// Baseline and progressive, grey, YCbCr, RGB, CMYK and YCCK; accurate inverse DCT and smooth ("fancy") upsampling of
 /// the chroma, which is libjpeg's and therefore Pillow's default. CMYK is taken to be stored inverted, as Adobe
-/// writes it and Pillow reads it. The EXIF orientation is applied.
+/// writes it and Pillow reads it. The orientation in EXIF or XMP is applied.
 ///
-/// What is cut short or contradicts itself is an error where Pillow may show a half-grey picture. One fault is read
-/// over, as other programs do: a few stray bytes between the last scan and the end marker, which some cameras leave.
+/// What lacks pixels or contradicts itself is an error where Pillow may show a half-grey picture. Faults that touch no
+/// pixel are read over, with a note: stray bytes before a marker, which some cameras leave; an end mark that is missing
+/// behind the last pixel; a JFIF version or an Adobe colour transform that does not exist. TurboJPEG tells of the first
+/// warning only and may be made to stop there, so each is taken out of a copy of the file until nothing is left to warn
+/// of: whatever then decodes has had no other fault.
 struct JPEGDecoder {
-    /// The most stray bytes before the end marker that are read over.
-    private static let strayBytes = 64
+    /// The most decodes that are spent on one file: a progressive one may have stray bytes behind each of its scans.
+    private static let mostAttempts = 48
 
     private let bytes: UnsafeRawBufferPointer
     private let source: String
@@ -30,18 +33,15 @@ struct JPEGDecoder {
             format: .jpeg, width: swap ? header.height : header.width, height: swap ? header.width : header.height)
     }
 
-    func decode() throws(ImageError) -> Image {
-        let pixels: [UInt8]
-        if header.components == 4 {
-            let samples = try samples(TJPF_CMYK, perPixel: 4)
-            pixels = Self.rgb(fromInvertedCMYK: samples, count: header.width * header.height)
-        } else {
-            pixels = try samples(TJPF_RGB, perPixel: 3)
-        }
-        return Image(width: header.width, height: header.height, pixels: pixels).oriented(header.orientation)
+    func decode() throws(ImageError) -> DecodedImage {
+        let (format, channels) = header.components == 4 ? (TJPF_CMYK, 4) : (TJPF_RGB, 3)
+        var (pixels, notes) = try samples(format, perPixel: channels)
+        if channels == 4 { pixels = Self.rgb(fromInvertedCMYK: pixels, count: header.width * header.height) }
+        let image = Image(width: header.width, height: header.height, pixels: pixels).oriented(header.orientation)
+        return DecodedImage(image: image, notes: notes)
     }
 
-    private func samples(_ format: TJPF, perPixel: Int) throws(ImageError) -> [UInt8] {
+    private func samples(_ format: TJPF, perPixel: Int) throws(ImageError) -> ([UInt8], [ImageNote]) {
         let (count, overflow) = (header.width * header.height).multipliedReportingOverflow(by: perPixel)
         guard !overflow else {
             throw .unsupported(in: source, at: header.place, "a picture of this size cannot be addressed")
@@ -50,42 +50,46 @@ struct JPEGDecoder {
             throw .corrupt(in: source, at: nil, "TurboJPEG cannot be started, probably for want of memory")
         }
         defer { tjDestroy(decoder) }
-        var failure: String?
-        func decompress(_ flags: Int32) -> [UInt8] {
+        var warning: String?
+        func decompress(_ file: UnsafeRawBufferPointer) -> [UInt8] {
             [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
-                failure = nil
+                warning = nil
                 let status = tjDecompress2(
-                    decoder, bytes.bindMemory(to: UInt8.self).baseAddress, UInt(bytes.count), buffer.baseAddress,
+                    decoder, file.bindMemory(to: UInt8.self).baseAddress, UInt(file.count), buffer.baseAddress,
                     Int32(header.width), Int32(header.width * perPixel), Int32(header.height), format.rawValueAsInt32,
-                    TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS | flags)
+                    TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS | TJFLAG_STOPONWARNING)
                 if status != 0 {
-                    failure = tjGetErrorStr2(decoder).map { String(cString: $0) } ?? "unknown fault"
-                    // A mere warning leaves all pixels written.
-                    guard tjGetErrorCode(decoder) == TJERR_WARNING.rawValueAsInt32, flags == 0 else { return }
+                    warning = tjGetErrorStr2(decoder).map { String(cString: $0) } ?? "unknown fault"
+                    return
                 }
                 initialized = count
             }
         }
-        var pixels = decompress(TJFLAG_STOPONWARNING)
-        if let warning = failure, Self.isHarmless(warning) {
-            pixels = decompress(0)
-            if let again = failure, Self.isHarmless(again) { failure = nil }
+        var repair = JPEGRepair(bytes, header)
+        var pixels = repair.isNeeded ? repair.file.withUnsafeBytes(decompress) : decompress(bytes)
+        var attempts = 1
+        repairing: while let fault = warning {
+            // Of several scans before such a marker, the first that does not need those bytes has them to spare.
+            for place in repair.places(of: fault) where attempts < Self.mostAttempts {
+                attempts += 1
+                let candidate = repair.without(place)
+                pixels = candidate.file.withUnsafeBytes(decompress)
+                if warning.map({ JPEGRepair.strayBytes(in: $0) != nil }) ?? true {
+                    repair = candidate
+                    continue repairing
+                }
+            }
+            throw diagnosis(fault, hasEnd: repair.hadEnd)
         }
-        if let failure { throw diagnosis(failure) }
-        return pixels
+        guard repair.hasEveryScan else {
+            throw .truncated(
+                in: source, at: "byte \(bytes.count)", "the file ends before the scans that were to refine the picture")
+        }
+        return (pixels, repair.notes)
     }
 
-    /// Whether the warning speaks of a few stray bytes before the end of the picture.
-    private static func isHarmless(_ warning: String) -> Bool {
-        let words = warning.split(separator: " ")
-        guard warning.hasSuffix("extraneous bytes before marker 0xd9"),
-            let count = words.lazy.compactMap({ Int($0) }).first
-        else { return false }
-        return count <= strayBytes
-    }
-
-    private func diagnosis(_ message: String) -> ImageError {
-        if message.contains("remature end") {
+    private func diagnosis(_ message: String, hasEnd: Bool) -> ImageError {
+        if !hasEnd || message.contains("remature end") {
             return .truncated(
                 in: source, at: "byte \(bytes.count)", "the file ends before the picture does (\(message))")
         }
@@ -93,7 +97,7 @@ struct JPEGDecoder {
     }
 
     /// RGB from CMYK bytes that count down from full ink, in Pillow's 8-bit arithmetic.
-    private static func rgb(fromInvertedCMYK samples: [UInt8], count: Int) -> [UInt8] {
+    static func rgb(fromInvertedCMYK samples: [UInt8], count: Int) -> [UInt8] {
         samples.withUnsafeBufferPointer { cmyk in
             [UInt8](unsafeUninitializedCapacity: 3 * count) { rgb, initialized in
                 for index in 0..<count {

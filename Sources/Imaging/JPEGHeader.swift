@@ -12,14 +12,27 @@ struct JPEGHeader {
     let orientation: Orientation
     /// Where the frame header stands, for messages.
     let place: String
+    /// Whether scans refine each other (SOF2).
+    let isProgressive: Bool
+    /// Where the first scan's marker stands.
+    let firstScan: Int
+    /// Bytes among the segments that belong to none.
+    let stray: [Range<Int>]
+    /// Fields of the metadata that libjpeg frowns at, and what stands there in files that it likes.
+    let patches: [(offset: Int, value: UInt8)]
 
     /// Reads the segments up to the first scan; `bytes` begin with SOI.
     init(_ bytes: UnsafeRawBufferPointer, named source: String) throws(ImageError) {
         var frame: (width: Int, height: Int, components: Int, place: String)?
-        var orientation: Orientation?
+        var frameMarker: UInt8 = 0
+        var metadata = ImageMetadata()
+        var stray: [Range<Int>] = []
+        var patches: [(offset: Int, value: UInt8)] = []
+        var transform: (offset: Int, value: UInt8)?
         var offset = 2
         while true {
             let (marker, start) = try Self.marker(in: bytes, at: offset, named: source)
+            if start > offset, bytes[offset..<start].contains(where: { $0 != 0xFF }) { stray.append(offset..<start) }
             let place = "marker FF \(String(marker, radix: 16, uppercase: true)) at byte \(start)"
             offset = start + 2
             // TEM and the restart markers stand alone.
@@ -42,17 +55,33 @@ struct JPEGHeader {
             case 0xC0, 0xC1, 0xC2:
                 guard frame == nil else { throw .corrupt(in: source, at: place, "a second frame header") }
                 frame = try Self.frame(data, in: source, at: place)
+                frameMarker = marker
             case 0xC3, 0xC5...0xC7, 0xC9...0xCB, 0xCD...0xCF:
                 throw .unsupported(in: source, at: place, "the frame is lossless, hierarchical or arithmetic-coded")
-            case 0xE1 where orientation == nil && data.starts(with: Array("Exif\0".utf8)) && data.count > 6:
-                orientation = Orientation(tiff: UnsafeRawBufferPointer(rebasing: data[6...]))
+            case 0xE0 where data.count >= 14 && data.starts(with: Array("JFIF\0".utf8)) && data[5] != 1:
+                patches.append((start + 9, 1))
+            case 0xE1 where data.starts(with: Array("Exif\0\0".utf8)):
+                metadata.appendExif(data.dropFirst(6))
+            case 0xE1 where data.starts(with: Self.xmpName):
+                metadata.setXMP(data.dropFirst(Self.xmpName.count))
+            case 0xEE where data.count >= 12 && data.starts(with: Array("Adobe".utf8)):
+                transform = (start + 15, data[11])
             case 0xDA:
                 guard let frame else {
                     throw .corrupt(in: source, at: place, "a scan begins, and no frame header came before it")
                 }
                 (width, height, components) = (frame.width, frame.height, frame.components)
                 self.place = frame.place
-                self.orientation = orientation ?? .upright
+                isProgressive = frameMarker == 0xC2
+                orientation = metadata.orientation
+                firstScan = start
+                // Of three components 1 is YCbCr, of four 2 is YCCK, and libjpeg takes what it does not know for that.
+                let usual: UInt8 = components == 3 ? 1 : 2
+                if let transform, components > 1, ![0, usual].contains(transform.value) {
+                    patches.append((transform.offset, usual))
+                }
+                self.stray = stray
+                self.patches = patches
                 return
             default:
                 break
@@ -60,21 +89,24 @@ struct JPEGHeader {
         }
     }
 
-    /// The marker at or after `offset`, past fill bytes, and where its FF stands.
-    private static func marker(in bytes: UnsafeRawBufferPointer, at offset: Int, named source: String)
+    private static let xmpName = Array("http://ns.adobe.com/xap/1.0/\0".utf8)
+
+    /// The marker at or after `offset`, past fill bytes and whatever else stands there, and where its FF stands.
+    static func marker(in bytes: UnsafeRawBufferPointer, at offset: Int, named source: String)
         throws(ImageError) -> (UInt8, Int)
     {
         guard offset < bytes.count else {
             throw .truncated(in: source, at: "byte \(offset)", "the file ends where a marker was to follow")
         }
-        guard bytes[offset] == 0xFF else {
-            throw .corrupt(in: source, at: "byte \(offset)", "a marker was to follow here")
+        var place = offset
+        while place + 1 < bytes.count {
+            if bytes[place] == 0xFF, bytes[place + 1] != 0, bytes[place + 1] != 0xFF {
+                return (bytes[place + 1], place)
+            }
+            place += 1
         }
-        guard let code = bytes[offset...].firstIndex(where: { $0 != 0xFF }) else {
-            throw .truncated(in: source, at: "byte \(offset)", "the file ends inside a marker")
-        }
-        guard bytes[code] != 0 else { throw .corrupt(in: source, at: "byte \(code)", "a marker was to follow here") }
-        return (bytes[code], code - 1)
+        throw .truncated(
+            in: source, at: "byte \(offset)", "the file ends after \(bytes.count) bytes, and no marker follows here")
     }
 
     private static func frame(_ data: UnsafeRawBufferPointer, in source: String, at place: String) throws(ImageError)

@@ -17,19 +17,18 @@ public struct LabelMap: Sendable, Hashable {
         self.labels = labels
     }
 
-    /// Reads the PNG file at `path`: grey of 8 or 16 bits, or the indices of a palette of 8.
+    /// Reads the picture in the file at `path`: grey of 1 to 16 bits, whose levels are the labels, or the indices of a
+    /// palette.
+    ///
+    /// The numbers are those of the file: white of a 1-bit picture is object 1.
     public init(file path: String, limit: PixelLimit = .standard) throws(ImageError) {
-        let bytes = try ImageDecoder(limit: limit).contents(ofFile: path)
-        var result: Result<LabelMap, ImageError> = .failure(
-            .unsupported(in: path, at: nil, "a label map is a PNG file"))
-        bytes.withUnsafeBytes { bytes in
-            guard bytes.starts(with: PNGDecoder.signature) else { return }
-            do throws(ImageError) {
-                result = .success(try PNGDecoder(bytes, named: path, limit: limit).labels())
-            } catch {
-                result = .failure(error)
-            }
+        let decoder = ImageDecoder(limit: limit)
+        let map = try decoder.values(decoder.contents(ofFile: path), named: path)
+        guard map.kind != .color else {
+            throw ImageError(
+                .unsupported, in: path, "it is a picture in colours, and a label map has a number for each pixel",
+                remedy: "Save it with a palette, or as grey of 8 or 16 bits: 0 void, 1…N the objects")
         }
-        self = try result.get()
+        self.init(width: map.width, height: map.height, labels: map.values.map { UInt16(truncatingIfNeeded: $0) })
     }
 }

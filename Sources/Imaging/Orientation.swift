@@ -14,10 +14,15 @@ enum Orientation: UInt16, CaseIterable {
     /// Whether the picture's width is the stored height.
     var swapsAxes: Bool { rawValue >= 5 }
 
-    /// Reads the orientation from the first directory of a TIFF structure, in either byte order.
+    /// The number in the tag of the first directory of a TIFF structure, in either byte order, which `Exif\0\0` may
+    /// precede once or twice.
     ///
-    /// Nil where there is none, or the structure is broken: metadata that cannot be read does not spoil a picture.
-    init?(tiff: UnsafeRawBufferPointer) {
+    /// Nil where there is no such tag, or the structure is broken.
+    static func number(inTIFF bytes: UnsafeRawBufferPointer) -> Int? {
+        var tiff = bytes
+        for _ in 0..<2 where tiff.starts(with: Array("Exif\0\0".utf8)) {
+            tiff = UnsafeRawBufferPointer(rebasing: tiff.dropFirst(6))
+        }
         let little: Bool
         if tiff.starts(with: [0x49, 0x49, 0x2A, 0x00]) {
             little = true
@@ -36,23 +41,23 @@ enum Orientation: UInt16, CaseIterable {
             let offset = directory + 2 + 12 * entry
             guard let tag = number(offset, 2), let type = number(offset + 2, 2) else { return nil }
             guard tag == 0x0112 else { continue }
-            // BYTE, SHORT, LONG; the value stands left-justified in its four bytes.
-            guard let length = [1: 1, 3: 2, 4: 4][type], let value = number(offset + 8, length) else { return nil }
-            self.init(rawValue: UInt16(clamping: value))
-            return
+            // SHORT, LONG and the types with a sign; the value stands left-justified in its four bytes. In any other type
+            // the tag is there and says nothing, as in Pillow.
+            guard let length = [3: 2, 4: 4, 6: 1, 8: 2, 9: 4][type] else { return 0 }
+            return number(offset + 8, length)
         }
         return nil
     }
 }
 
-extension Image {
-    /// The picture turned as its orientation asks.
-    func oriented(_ orientation: Orientation) -> Image {
-        guard orientation != .upright else { return self }
-        // Pixel (x, y) of the result is stored at origin + x * right + y * down, in pixels.
+extension Orientation {
+    /// How a stored picture is walked through to be seen as it should be.
+    ///
+    /// Pixel (x, y) of the result, which is `width` x `height`, is stored at origin + x * right + y * down, in pixels.
+    func walk(width: Int, height: Int) -> (width: Int, height: Int, origin: Int, right: Int, down: Int) {
         let (last, bottom) = (width - 1, (height - 1) * width)
         let (origin, right, down) =
-            switch orientation {
+            switch self {
             case .upright: (0, 1, width)
             case .mirrored: (last, -1, width)
             case .upsideDown: (bottom + last, -1, -width)
@@ -62,8 +67,15 @@ extension Image {
             case .transverse: (bottom + last, -width, -1)
             case .quarterTurnCounterclockwise: (last, width, -1)
             }
-        let newWidth = orientation.swapsAxes ? height : width
-        let newHeight = orientation.swapsAxes ? width : height
+        return swapsAxes ? (height, width, origin, right, down) : (width, height, origin, right, down)
+    }
+}
+
+extension Image {
+    /// The picture turned as its orientation asks.
+    func oriented(_ orientation: Orientation) -> Image {
+        guard orientation != .upright else { return self }
+        let (newWidth, newHeight, origin, right, down) = orientation.walk(width: width, height: height)
         let turned = pixels.withUnsafeBufferPointer { from in
             [UInt8](unsafeUninitializedCapacity: from.count) { to, initialized in
                 // Squares of 32 pixels keep both sides of a turn in the cache.

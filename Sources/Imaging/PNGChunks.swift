@@ -10,30 +10,63 @@ struct PNGChunks {
         /// Where the chunk's length field stands in the file.
         let offset: Int
         let data: Range<Int>
+        /// Whether the file ends before the chunk does.
+        var isCut = false
 
         var place: String { "\(type) chunk at byte \(offset)" }
         var whole: Range<Int> { offset..<(data.upperBound + 4) }
     }
 
     /// Every chunk from IHDR to IEND, in the order of the file.
+    ///
+    /// Where the end is missing, every chunk there is; the last may be an IDAT chunk whose data is cut short and that has
+    /// no checksum.
     let chunks: [Chunk]
+    /// What stands where the IEND chunk was to follow, after at least one IDAT chunk; nil for a file as it should be.
+    ///
+    /// Whether all pixels are there only decoding them tells. Where they are not, this is what is wrong with the file.
+    let fault: ImageError?
 
     /// Walks the chunks from `start`; lengths are checked against the file, checksums are not.
     init(_ bytes: UnsafeRawBufferPointer, from start: Int, named source: String) throws(ImageError) {
         var chunks: [Chunk] = []
+        var fault: ImageError?
         var offset = start
-        while true {
-            let chunk = try Self.chunk(in: bytes, at: offset, named: source)
-            guard chunk.whole.upperBound <= bytes.count else {
-                throw .truncated(
-                    in: source, at: chunk.place,
-                    "the chunk holds \(chunk.data.count) bytes, and the file ends after \(bytes.count)")
+        var hasPixels = false
+        while fault == nil {
+            do throws(ImageError) {
+                let chunk = try Self.chunk(in: bytes, at: offset, named: source)
+                guard chunk.whole.upperBound <= bytes.count else {
+                    if chunk.type == "IDAT" {
+                        let data = chunk.data.lowerBound..<min(chunk.data.upperBound, bytes.count)
+                        chunks.append(Chunk(type: chunk.type, offset: offset, data: data, isCut: true))
+                        hasPixels = true
+                    }
+                    throw .truncated(
+                        in: source, at: chunk.place,
+                        "the chunk holds \(chunk.data.count) bytes, and the file ends after \(bytes.count)")
+                }
+                chunks.append(chunk)
+                hasPixels = hasPixels || chunk.type == "IDAT"
+                if chunk.type == "IEND" { break }
+                offset = chunk.whole.upperBound
+            } catch {
+                guard hasPixels else { throw error }
+                fault = error
             }
-            chunks.append(chunk)
-            if chunk.type == "IEND" { break }
-            offset = chunk.whole.upperBound
         }
         self.chunks = chunks
+        self.fault = fault
+    }
+
+    /// What is to be said of a picture that was read though its end is missing.
+    var note: ImageNote? {
+        guard let fault else { return nil }
+        let place = fault.place.map { "\($0): " } ?? ""
+        return fault.code == .truncated
+            ? ImageNote(.missingEnd, "\(place)the file ends before its IEND chunk; every pixel is there")
+            : ImageNote(
+                .strayBytes, "\(place)what follows the pixels is no chunk, and was left out; every pixel is there")
     }
 
     /// The chunk whose length field stands at `offset`; it may reach past the end of the file.
@@ -54,6 +87,7 @@ struct PNGChunks {
 
     /// Whether the checksum at the end of `chunk` is that of its type and data.
     static func checksumHolds(of chunk: Chunk, in bytes: UnsafeRawBufferPointer) -> Bool {
+        if chunk.isCut { return true }
         let covered = UnsafeRawBufferPointer(rebasing: bytes[(chunk.offset + 4)..<chunk.data.upperBound])
         return CyclicRedundancyCheck.value(of: covered) == bytes.bigEndian32(at: chunk.data.upperBound)
     }

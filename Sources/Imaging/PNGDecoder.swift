@@ -5,11 +5,13 @@ import CPNG
 /// - Grey of 1, 2 and 4 bits is stretched to 0…255; palettes are looked up, an index past the palette's end is black.
 /// - Alpha and transparent colours are dropped: the colour below full transparency shows, as in Pillow.
 /// - `gAMA`, `cHRM`, `sRGB`, `iCCP` and all other colour metadata is ignored, as in Pillow.
-/// - 16-bit samples give their upper byte. There are two departures from Pillow. It clips 16-bit grey at 255, which
-///   turns nearly every such picture white, so the upper byte is taken here too. And 16-bit colour with alpha comes from
-///   libpng multiplied by alpha; it is divided again, which is exact where the picture is opaque, at most 1 off where it
-///   is not, and black where it is fully transparent or nearly so (less than 1/256 opaque).
-/// - An `eXIf` orientation is applied, as in `ImageOps.exif_transpose`.
+/// - 16-bit samples give their upper byte, or what ``Levels`` makes of them. There are two departures from Pillow. It
+///   clips 16-bit grey at 255, which turns nearly every such picture white, so the upper byte is taken here too. And
+///   16-bit colour with alpha comes from libpng multiplied by alpha; it is divided again, which is exact where the
+///   picture is opaque, at most 1 off where it is not, and black where it is fully transparent or nearly so (less than
+///   1/256 opaque).
+/// - An orientation in EXIF or XMP is applied, as in `ImageOps.exif_transpose`.
+/// - A file that ends before its IEND chunk, or in which something else stands there, is read if every pixel is there.
 ///
 /// libpng converts colours by the metadata it meets, and blends alpha over a background. Both are kept out by what it
 /// is shown: a copy of the file with nothing but IHDR, PLTE, IDAT and IEND, in which 16-bit grey is declared as what
@@ -38,6 +40,8 @@ struct PNGDecoder {
     private let bytes: UnsafeRawBufferPointer
     private let source: String
     private let chunks: [PNGChunks.Chunk]
+    private let fault: ImageError?
+    private let note: ImageNote?
     private var headPlace: String { chunks[0].place }
     private let width: Int
     private let height: Int
@@ -51,6 +55,7 @@ struct PNGDecoder {
         self.bytes = bytes
         self.source = source
         let head = try PNGChunks.chunk(in: bytes, at: Self.signature.count, named: source)
+        guard head.type != "CgBI" else { throw Self.appleVariant(in: source, at: head.place) }
         guard head.type == "IHDR", head.data.count == 13 else {
             throw .corrupt(in: source, at: head.place, "a PNG begins with an IHDR chunk of 13 bytes")
         }
@@ -75,43 +80,47 @@ struct PNGDecoder {
         }
         self.colorType = colorType
         try limit.check(width: width, height: height, in: source, at: head.place)
-        chunks = try PNGChunks(bytes, from: Self.signature.count, named: source).chunks
-        orientation =
-            chunks.first { $0.type == "eXIf" }
-            .flatMap { Orientation(tiff: UnsafeRawBufferPointer(rebasing: bytes[$0.data])) } ?? .upright
+        let walk = try PNGChunks(bytes, from: Self.signature.count, named: source)
+        (chunks, fault, note) = (walk.chunks, walk.fault, walk.note)
+        var metadata = ImageMetadata()
+        for chunk in chunks {
+            let data = UnsafeRawBufferPointer(rebasing: bytes[chunk.data])
+            if chunk.type == "eXIf" { metadata.setExif(data) }
+            if let text = PNGText(type: chunk.type, data: data) { metadata.setText(text.text, keyword: text.keyword) }
+        }
+        orientation = metadata.orientation
+    }
+
+    /// iOS cannot show what others can: its PNGs have other channels and no zlib header.
+    private static func appleVariant(in source: String, at place: String) -> ImageError {
+        ImageError(
+            .unsupported, in: source, at: place,
+            "this is Apple's variant of PNG (CgBI), which Xcode packs into apps and only Apple's programs show",
+            remedy:
+                "Take the picture from before it was packed, or turn it back: `pngcrush -revert-iphone-optimizations`")
     }
 
     var imageHeader: ImageHeader {
         ImageHeader(
             format: .png, width: orientation.swapsAxes ? height : width,
-            height: orientation.swapsAxes ? width : height)
+            height: orientation.swapsAxes ? width : height, isDeep: bitDepth == 16)
     }
 
-    func decode() throws(ImageError) -> Image {
+    func decode(_ levels: Levels) throws(ImageError) -> DecodedImage {
+        var notes = note.map { [$0] } ?? []
         let pixels: [UInt8]
         switch (colorType, bitDepth) {
-        case (.gray, 16):
-            pixels = try samples(.grayAlpha, declaredAs: .grayAlpha).mapPixels(width * height) { from, to in
-                for index in 0..<to.count { to[index] = from[2 * (index / 3)] }
-            }
-        case (.grayAlpha, 16):
-            pixels = try samples(.rgbAlpha, declaredAs: .rgbAlpha).mapPixels(width * height) { from, to in
-                for index in 0..<to.count { to[index] = from[4 * (index / 3)] }
-            }
-        case (.rgb, 16):
-            pixels = try samples(.linearRGB).mapPixels(width * height) { from, to in
-                // libpng gives 16-bit samples in the machine's byte order, which is little-endian on x86-64 and arm64.
-                for index in 0..<to.count { to[index] = from[2 * index + 1] }
-            }
-        case (.rgbAlpha, 16):
-            pixels = try samples(.linearRGBAlpha).mapPixels(width * height) { from, to in
-                func sample(_ index: Int) -> UInt32 { UInt32(from[2 * index]) | UInt32(from[2 * index + 1]) << 8 }
-                for index in 0..<(to.count / 3) {
-                    let alpha = sample(4 * index + 3)
-                    for channel in 0..<3 {
-                        let color = alpha == 0 ? 0 : (sample(4 * index + channel) * 65535 + alpha / 2) / alpha
-                        to[3 * index + channel] = UInt8(min(color, 65535) >> 8)
+        case (_, 16):
+            let (samples, channels) = try deepSamples()
+            let table = LevelTable(levels, largest: samples.max() ?? 0)
+            if let note = table.note { notes.append(note) }
+            let count = width * height
+            pixels = samples.withUnsafeBufferPointer { samples in
+                [UInt8](unsafeUninitializedCapacity: 3 * count) { pixels, initialized in
+                    for index in 0..<(3 * count) {
+                        pixels[index] = table[samples[channels == 3 ? index : index / 3]]
                     }
+                    initialized = 3 * count
                 }
             }
         case (.grayAlpha, _), (.rgbAlpha, _):
@@ -123,24 +132,62 @@ struct PNGDecoder {
         case (.gray, _), (.palette, _), (.rgb, _):
             pixels = try samples(.rgb)
         }
-        return Image(width: width, height: height, pixels: pixels).oriented(orientation)
+        let image = Image(width: width, height: height, pixels: pixels).oriented(orientation)
+        return DecodedImage(image: image, notes: notes)
     }
 
-    /// The numbers of a label map as they stand in the file: grey of 8 or 16 bits, or indices into a palette of 8.
-    func labels() throws(ImageError) -> LabelMap {
+    /// 16-bit samples without their alpha, of one channel or of three.
+    private func deepSamples() throws(ImageError) -> (samples: [UInt16], channels: Int) {
         let count = width * height
+        switch colorType {
+        case .gray, .grayAlpha:
+            // Declared as 8-bit pixels of as many bytes, the upper byte of the grey level first.
+            let stride = colorType == .gray ? 2 : 4
+            let bytes =
+                colorType == .gray
+                ? try samples(.grayAlpha, declaredAs: (.grayAlpha, 8))
+                : try samples(.rgbAlpha, declaredAs: (.rgbAlpha, 8))
+            return (
+                (0..<count).map { UInt16(bytes[stride * $0]) << 8 | UInt16(bytes[stride * $0 + 1]) }, 1
+            )
+        case .rgb, .palette:
+            // libpng gives 16-bit samples in the machine's byte order, which is little-endian on x86-64 and arm64.
+            let bytes = try samples(.linearRGB)
+            return ((0..<(3 * count)).map { UInt16(bytes[2 * $0]) | UInt16(bytes[2 * $0 + 1]) << 8 }, 3)
+        case .rgbAlpha:
+            let bytes = try samples(.linearRGBAlpha)
+            func sample(_ index: Int) -> UInt32 { UInt32(bytes[2 * index]) | UInt32(bytes[2 * index + 1]) << 8 }
+            var colors: [UInt16] = []
+            colors.reserveCapacity(3 * count)
+            for index in 0..<count {
+                let alpha = sample(4 * index + 3)
+                for channel in 0..<3 {
+                    let color = alpha == 0 ? 0 : (sample(4 * index + channel) * 65535 + alpha / 2) / alpha
+                    colors.append(UInt16(min(color, 65535)))
+                }
+            }
+            return (colors, 3)
+        }
+    }
+
+    /// The numbers as they stand in the file; of colours that have 16 bits the upper bytes.
+    func values() throws(ImageError) -> ValueMap {
+        let count = width * height
+        func map(_ kind: ValueMap.Kind, _ values: [UInt32]) -> ValueMap {
+            ValueMap(width: width, height: height, kind: kind, values: values).oriented(orientation)
+        }
         switch (colorType, bitDepth) {
-        case (.gray, 16):
-            let bytes = try samples(.grayAlpha, declaredAs: .grayAlpha)
-            return LabelMap(
-                width: width, height: height,
-                labels: (0..<count).map { UInt16(bytes[2 * $0]) << 8 | UInt16(bytes[2 * $0 + 1]) })
-        case (.gray, 8), (.palette, 8):
-            let bytes = try samples(.rgb, declaredAs: .gray)
-            return LabelMap(width: width, height: height, labels: (0..<count).map { UInt16(bytes[3 * $0]) })
-        default:
-            throw .unsupported(
-                in: source, at: headPlace, "a label map is a PNG of 8 or 16 bits of grey, or of 8 with a palette")
+        case (.gray, 16), (.grayAlpha, 16):
+            return map(.gray(white: 65535), try deepSamples().samples.map { UInt32($0) })
+        case (.gray, _), (.palette, _):
+            // libpng stretches grey to 8 bits, which divides again without a rest.
+            let white = UInt8((1 << Int(bitDepth)) - 1)
+            let bytes = try samples(.rgb, declaredAs: (.gray, bitDepth))
+            return map(
+                colorType == .gray ? .gray(white: UInt32(white)) : .palette,
+                (0..<count).map { UInt32(bytes[3 * $0] / (255 / white)) })
+        case (.grayAlpha, _), (.rgb, _), (.rgbAlpha, _):
+            return ValueMap(try decode(.full).image)
         }
     }
 
@@ -175,7 +222,9 @@ struct PNGDecoder {
         }
     }
 
-    private func samples(_ layout: Layout, declaredAs declared: ColorType? = nil) throws(ImageError) -> [UInt8] {
+    private func samples(_ layout: Layout, declaredAs declared: (color: ColorType, bits: UInt8)? = nil)
+        throws(ImageError) -> [UInt8]
+    {
         let (count, overflow) = (width * height).multipliedReportingOverflow(by: layout.bytesPerPixel)
         // libpng counts a row in samples, in 32 bits.
         let samplesPerPixel =
@@ -213,13 +262,13 @@ struct PNGDecoder {
     }
 
     /// The file as libpng is shown it.
-    private func essentialChunks(declaredAs declared: ColorType?) throws(ImageError) -> [UInt8] {
+    private func essentialChunks(declaredAs declared: (color: ColorType, bits: UInt8)?) throws(ImageError) -> [UInt8] {
         var stream = Self.signature
         let header = bytes[chunks[0].data]
         if let declared {
             var fields = Array(header)
-            fields[8] = 8
-            fields[9] = declared.rawValue
+            fields[8] = declared.bits
+            fields[9] = declared.color.rawValue
             stream += PNGChunks.encoded(type: "IHDR", data: fields)
         } else {
             stream += bytes[chunks[0].whole]
@@ -231,8 +280,12 @@ struct PNGDecoder {
                 guard colorType == .palette, declared == nil, !hasPalette else { continue }
                 hasPalette = true
                 stream += bytes[chunk.whole]
+            case "IDAT" where chunk.isCut:
+                stream += PNGChunks.encoded(type: chunk.type, data: Array(bytes[chunk.data]))
             case "IDAT", "IEND":
                 stream += bytes[chunk.whole]
+            case "CgBI":
+                throw Self.appleVariant(in: source, at: chunk.place)
             default:
                 // Bit 5 of the first letter is clear in chunks that a decoder must understand.
                 guard chunk.type.utf8.first.map({ $0 & 0x20 != 0 }) ?? false else {
@@ -246,6 +299,7 @@ struct PNGDecoder {
         guard chunks.contains(where: { $0.type == "IDAT" }) else {
             throw .corrupt(in: source, at: nil, "no IDAT chunk holds pixels")
         }
+        if fault != nil { stream += PNGChunks.encoded(type: "IEND", data: []) }
         return stream
     }
 
@@ -257,6 +311,8 @@ struct PNGDecoder {
         if let damaged {
             return .corrupt(in: source, at: damaged.place, "the chunk does not match its checksum")
         }
+        // Pixels are missing, and where the file stops being one is known.
+        if let fault { return fault }
         let first = chunks.first { $0.type == "IDAT" }
         return .corrupt(in: source, at: first?.place, "libpng cannot decode the pixels: \(message)")
     }

@@ -91,11 +91,8 @@ package struct PictureFinder {
         return Findings(repeated: 1)
     }
 
-    private mutating func search(_ folder: String, _ names: Names, depth: Int, into findings: inout Findings) {
-        for name in names.foreign {
-            findings.faults.append("\(Self.path(name, in: folder)): skipped: its name is not UTF-8; rename it")
-        }
-        for name in names.plain {
+    private mutating func search(_ folder: String, _ names: [String], depth: Int, into findings: inout Findings) {
+        for name in names {
             let path = Self.path(name, in: folder)
             var status = stat()
             guard stat(path, &status) == 0 else {
@@ -132,32 +129,19 @@ package struct PictureFinder {
         search(folder, names, depth: depth, into: &findings)
     }
 
-    /// The names in a folder.
-    package struct Names: Sendable {
-        /// Sorted, without hidden ones.
-        package var plain: [String] = []
-        /// Those that are not UTF-8, as they are shown.
-        package var foreign: [String] = []
-    }
-
-    /// The names in a folder; nil with `errno` where it cannot be read.
-    package static func names(in folder: String) -> Names? {
+    /// The names in a folder, sorted, without hidden ones; nil with `errno` where it cannot be read.
+    package static func names(in folder: String) -> [String]? {
         guard let directory = opendir(folder) else { return nil }
         defer { closedir(directory) }
-        var names = Names()
+        var names: [String] = []
         while let entry = readdir(directory) {
             withUnsafeBytes(of: entry.pointee.d_name) { bytes in
                 let name = bytes.prefix { $0 != 0 }
                 guard name.first != UInt8(ascii: ".") else { return }
-                if let text = String(validating: name, as: UTF8.self) {
-                    names.plain.append(text)
-                } else {
-                    names.foreign.append(String(decoding: name, as: UTF8.self))
-                }
+                names.append(FileName.text(of: name))
             }
         }
-        names.plain.sort()
-        return names
+        return names.sorted()
     }
 
     private static func path(_ name: String, in folder: String) -> String {

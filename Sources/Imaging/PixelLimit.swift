@@ -13,6 +13,13 @@ public struct PixelLimit: Sendable, Hashable {
         self.pixels = pixels
     }
 
+    /// What to do about a picture over the limit.
+    static let remedy =
+        "Scale the picture down, or raise the limit (--max-pixels, KIRIE_MAX_PIXELS) if you trust where it comes from"
+
+    /// The limits that users may set: from a pixel to two gigapixels, which are 6 GB once decoded.
+    public static let range = 1...2_000_000_000
+
     /// 100 million pixels: 300 MB once decoded.
     public static let standard = PixelLimit(pixels: 100_000_000)
 
@@ -34,7 +41,7 @@ public struct PixelLimit: Sendable, Hashable {
             throw ImageError(
                 .tooLarge, in: source, at: place,
                 "the header claims \(width) x \(height) pixels, more than the limit of \(pixels)",
-                remedy: "Scale the picture down, or raise the limit if you trust where it comes from")
+                remedy: Self.remedy)
         }
     }
 }
@@ -47,12 +54,25 @@ public struct ImageHeader: Sendable, Hashable {
         case png
         /// JPEG in JFIF or EXIF.
         case jpeg
+        /// WebP, lossy or lossless.
+        case webp
+        /// Tag Image File Format, plain or big.
+        case tiff
     }
 
     /// The format, told by the content and not by a name.
     public let format: Format
-    /// Columns of the decoded picture, after the EXIF orientation was applied.
+    /// Columns of the decoded picture, after its orientation was applied.
     public let width: Int
-    /// Rows of the decoded picture, after the EXIF orientation was applied.
+    /// Rows of the decoded picture, after its orientation was applied.
     public let height: Int
+    /// Whether samples have more than 8 bits, so that ``Levels`` matter.
+    public let isDeep: Bool
+
+    init(format: Format, width: Int, height: Int, isDeep: Bool = false) {
+        self.format = format
+        self.width = width
+        self.height = height
+        self.isDeep = isDeep
+    }
 }

@@ -49,14 +49,12 @@ public struct Polygon: Sendable, Hashable {
         return sum / 2
     }
 
-    /// The rings as COCO's `segmentation` lists them: `[x0, y0, x1, y1, …]` for each ring, the exterior first.
+    /// The region as COCO's `segmentation` lists it: `[x0, y0, x1, y1, …]` of one ring, ``joined``.
     ///
-    /// COCO's polygons know no holes: every list is taken as filled. Where ``holes`` is not empty, export run-length
-    /// encoding instead, or accept that the holes are filled by dropping all lists but the first. COCO's coordinates
-    /// are those of ``VertexConvention/pixelEdges``: pixel (0, 0) is the square from (0, 0) to (1, 1).
-    public var cocoSegmentation: [[Int]] {
-        rings.map { ring in ring.flatMap { [$0.x, $0.y] } }
-    }
+    /// COCO's polygons know no holes: every list is filled, and lists are laid over each other. The joined ring has the
+    /// right area in readers that fill by the even-odd or the winding rule, pycocotools and OpenCV among them. COCO's
+    /// coordinates are those of ``VertexConvention/pixelEdges``: pixel (0, 0) is the square from (0, 0) to (1, 1).
+    public var cocoSegmentation: [[Int]] { [joined.flatMap { [$0.x, $0.y] }] }
 
     /// The polygon with fewer vertices: no dropped vertex is farther than `tolerance` pixels from what remains.
     ///

@@ -11,11 +11,14 @@ public enum EmbeddingPrecision: String, Sendable, Hashable, CaseIterable {
 /// What made an embedding: weights, preprocessing and the precision it is stored in.
 ///
 /// The text form is `<first 32 hexadecimal digits of the fingerprint>:<preprocessing version>:<precision>`, such as
-/// `3d84…9a01:1:fp16`. Others may use any text of 1 to 64 of `A-Z a-z 0-9 . _ : -`. New weights have a new identifier,
+/// `3d84…9a01:2:fp16`. Others may use any text of 1 to 64 of `A-Z a-z 0-9 . _ : -`. New weights have a new identifier,
 /// so nothing that old ones made is ever taken for theirs.
 public struct ModelIdentifier: Sendable, Hashable, CustomStringConvertible {
     /// The version of the preprocessing of Segment Anything as published: longest side, bilinear, normalise, pad.
-    public static let currentPreprocessing: UInt8 = 1
+    ///
+    /// 2: tall pictures are resized as Pillow 13 does, and 16-bit samples with empty upper bits are shown by the bits in
+    /// use. 1: rows before columns, the upper byte.
+    public static let currentPreprocessing: UInt8 = 2
 
     /// The text form.
     public let text: String

@@ -17,7 +17,7 @@ import Testing
         #expect(read.image == Sample.image(1))
         #expect(read.encodeTime == .milliseconds(1234))
         #expect(read.key == record.key)
-        #expect(read.model.text == "000102030405060708090a0b0c0d0e0f:1:\(precision.rawValue)")
+        #expect(read.model.text == "000102030405060708090a0b0c0d0e0f:2:\(precision.rawValue)")
         let (before, after) = (features.elements, read.tensor().elements)
         #expect(record.tensor().elements == after)
         #expect(read.tensor().shape == [1, 6, 5, 5])
@@ -40,7 +40,7 @@ import Testing
         let record = try Sample.record(Sample.features(channels: 2, grid: 3, seed: 2), precision: .int8)
         let bytes = record.withUnsafeBytes { Array($0) }
         #expect(bytes.count == 128 + 64 + 18)
-        #expect(Array(bytes[0..<8]) == [0x4b, 0x45, 0x4d, 0x42, 1, 0, 3, 1])
+        #expect(Array(bytes[0..<8]) == [0x4b, 0x45, 0x4d, 0x42, 1, 0, 3, 2])
         func number(_ offset: Int) -> Int { (0..<4).reduce(0) { $0 | Int(bytes[offset + $1]) << (8 * $1) } }
         #expect(
             [8, 12, 16, 20, 24, 28, 32, 36, 40, 44].map(number) == [2, 3, 3, 1500, 1000, 1024, 683, 1_234_000, 82, 0])

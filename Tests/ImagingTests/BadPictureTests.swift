@@ -25,7 +25,10 @@ struct BadPictureTests {
         #expect(gif?.code == .unsupported)
         #expect(gif?.description.contains("47 49 46 38") == true && gif?.description.contains("GIF") == true)
         #expect(gif?.remedy.contains("PNG") == true)
-        #expect(refusal(Array("RIFF\u{1}\u{2}\u{3}\u{4}WEBPVP8 ".utf8))?.reason.contains("WebP") == true)
+        #expect(refusal(Array("RIFF\u{1}\u{2}\u{3}\u{4}WEBPVP8 ".utf8))?.code == .truncated)
+        #expect(refusal(Array("RIFF\u{20}\0\0\0AVI LIST".utf8))?.code == .unsupported)
+        #expect(refusal(Array("II*".utf8))?.code == .truncated)
+        #expect(refusal(Array("II*\0".utf8))?.code == .corrupt)
         #expect(refusal(Array("hello".utf8))?.code == .unsupported)
         #expect(refusal([0x89, 0x50, 0x4E])?.code == .truncated)
         #expect(refusal([0xFF, 0xD8])?.code == .truncated)
@@ -38,11 +41,102 @@ struct BadPictureTests {
         ])
     func cut(name: String) throws {
         let bytes = try Fixtures.bytes(name)
+        let whole = try ImageDecoder().decode(bytes)
+        var complete: [Int] = []
         for length in 8..<bytes.count {
-            let error = refusal(Array(bytes.prefix(length)))
-            #expect(error?.code == .truncated, "\(name) cut to \(length): \(error?.description ?? "-")")
-            #expect(error?.place != nil)
+            do throws(ImageError) {
+                // Nothing but the end is missing, or there is no picture: half of one is none.
+                let read = try ImageDecoder().read(Array(bytes.prefix(length)), named: "bad.png")
+                #expect(read.image == whole, "\(name) cut to \(length)")
+                #expect(read.notes.map(\.code) == [.missingEnd])
+                complete.append(length)
+            } catch {
+                #expect(error.code == .truncated, "\(name) cut to \(length): \(error)")
+                #expect(error.place != nil)
+            }
         }
+        #expect(complete.contains(bytes.count - 1) && complete.contains(bytes.count - 2))
+        // 20 bytes of a PNG hold no pixel: the stream's checksum, the chunk's, and IEND.
+        #expect((complete.first ?? 0) >= bytes.count - 24)
+    }
+
+    @Test(
+        "a WebP or TIFF cut anywhere is refused",
+        arguments: [
+            "lossy.webp", "lossless-alpha.webp", "animated.webp",
+            "rgb8.tif", "lzw.tif", "rgb8-bigtiff.tif", "jpeg.tif",
+        ])
+    func cutForeign(name: String) throws {
+        let bytes = try Fixtures.bytes(name)
+        let whole = try ImageDecoder().decode(bytes)
+        for length in 4..<bytes.count {
+            do throws(ImageError) {
+                // TIFF keeps its pixels anywhere: what is cut off may be of no concern.
+                let image = try ImageDecoder().decode(Array(bytes.prefix(length)))
+                #expect(name.hasSuffix(".tif") && image == whole, "\(name) cut to \(length)")
+            } catch {
+                #expect([.truncated, .corrupt].contains(error.code), "\(name) cut to \(length): \(error)")
+            }
+        }
+    }
+
+    @Test("WebP and TIFF that claim too much are refused before memory is taken")
+    func foreignBombs() throws {
+        for name in ["lossy.webp", "lossless.webp", "animated.webp", "rgb8.tif", "rgb8-tiles.tif"] {
+            let bytes = try Fixtures.bytes(name)
+            let header = try ImageDecoder().header(of: bytes)
+            let error = refusal(bytes, limit: PixelLimit(pixels: header.width * header.height - 1))
+            #expect(error?.code == .tooLarge && error?.remedy.contains("--max-pixels") == true, "\(name)")
+        }
+        // The canvas of an extended WebP is 24 bits wide, a TIFF's sides are 32.
+        var webp = try Fixtures.bytes("animated.webp")
+        webp.replaceSubrange(24..<30, with: [UInt8](repeating: 0xFF, count: 6))
+        #expect(refusal(webp)?.code == .tooLarge)
+        var tiff = try Fixtures.bytes("rgb8.tif")
+        for entry in [10, 22] { tiff.replaceSubrange((entry + 8)..<(entry + 12), with: [0x60, 0xEA, 0, 0]) }
+        #expect(refusal(tiff)?.code == .tooLarge)
+        // A tile of 16 gigapixels for a picture of 273.
+        var tiles = try Fixtures.bytes("rgb8-tiles.tif")
+        let entries = (0..<16).map { index in 10 + 12 * index }
+        let entry = try #require(entries.first { place in tiles[place] == 0x42 && tiles[place + 1] == 1 })
+        tiles.replaceSubrange((entry + 8)..<(entry + 12), with: [0, 0, 2, 0])
+        tiles.replaceSubrange((entry + 20)..<(entry + 24), with: [0, 0, 2, 0])
+        #expect([.tooLarge, .corrupt].contains(refusal(tiles)?.code))
+    }
+
+    @Test("what libraries are missing for is said")
+    func missingLibraries() throws {
+        let webp = try Fixtures.bytes("lossy.webp")
+        #expect(WebPDecoder.Library(named: "libwebp.so.none") == nil)
+        let error = webp.withUnsafeBytes { bytes in
+            #expect(throws: ImageError.self) {
+                try WebPDecoder(bytes, named: "a.webp", limit: .standard).decode(with: nil)
+            }
+        }
+        #expect(error?.remedy.contains("apt-get install libwebp7") == true)
+        let tiff = try Fixtures.bytes("rgb8.tif")
+        #expect(TIFFLibrary(named: "libtiff.so.none") == nil)
+        let other = tiff.withUnsafeBytes { bytes in
+            #expect(throws: ImageError.self) {
+                try TIFFDecoder(bytes, named: "a.tif", limit: .standard, library: nil)
+            }
+        }
+        #expect(other?.remedy.contains("apt-get install libtiff6") == true)
+    }
+
+    @Test("kinds of TIFF that are not read are named")
+    func foreignTIFF() throws {
+        func changed(_ tag: Int, _ value: UInt8) throws -> [UInt8] {
+            var bytes = try Fixtures.bytes("rgb8.tif")
+            let entries = (0..<20).map { index in 10 + 12 * index }
+            let entry = try #require(
+                entries.first { place in Int(bytes[place]) | Int(bytes[place + 1]) << 8 == tag })
+            bytes[entry + 8] = value
+            return bytes
+        }
+        #expect(refusal(try changed(262, 8))?.reason.contains("of kind 8") == true)
+        #expect(refusal(try changed(262, 6))?.code == .unsupported)
+        #expect(refusal(try changed(277, 2)) != nil)
     }
 
     @Test("headers that claim too much are refused before memory is taken")
@@ -123,13 +217,21 @@ struct BadPictureTests {
             + PNGForge.pixels([0, 1, 2, 3]) + PNGForge.end
         let critical = refusal(unknown)
         #expect(critical?.code == .unsupported && critical?.place == "CgBI chunk at byte 33")
+        let apple = refusal(PNGForge.signature + PNGForge.chunk("CgBI", [0x50, 0, 0x20, 2]) + PNGForge.header(1, 1))
+        #expect(apple?.code == .unsupported && apple?.place == "CgBI chunk at byte 8")
+        #expect(apple?.reason.contains("Apple") == true && apple?.remedy.contains("pngcrush") == true)
+        let critical2 = refusal(
+            PNGForge.signature + PNGForge.header(1, 1) + PNGForge.chunk("ABCD", []) + PNGForge.pixels([0, 1, 2, 3])
+                + PNGForge.end)
+        #expect(critical2?.place == "ABCD chunk at byte 33")
         let notAChunk = PNGForge.signature + PNGForge.header(1, 1) + [UInt8](repeating: 0, count: 40)
         #expect(refusal(notAChunk)?.place == "byte 33")
 
         var jpeg = try Fixtures.bytes("baseline420.jpg")
         let table = try #require(jpeg.indices.first { jpeg[$0] == 0xFF && jpeg[$0 + 1] == 0xDB })
+        // The table is taken for stray bytes, and then it is missing.
         jpeg[table] = 0x12
-        #expect(refusal(jpeg)?.place == "byte \(table)")
+        #expect(refusal(jpeg)?.code == .corrupt)
         jpeg = try Fixtures.bytes("baseline420.jpg")
         let huffman = try #require(jpeg.indices.first { jpeg[$0] == 0xFF && jpeg[$0 + 1] == 0xC4 })
         jpeg.replaceSubrange((huffman + 5)..<(huffman + 21), with: [UInt8](repeating: 0xFF, count: 16))

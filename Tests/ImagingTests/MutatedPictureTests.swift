@@ -4,10 +4,16 @@ import Testing
 @Suite("Mutated pictures end in pixels or in an error")
 struct MutatedPictureTests {
     @Test(
-        "8,000 mutations",
+        "16,000 mutations",
         arguments: [
             ["rgb8.png", "palette4i.png", "gray16i.png", "rgba16.png", "turned.png"],
             ["baseline420.jpg", "progressive444.jpg", "cmyk.jpg", "orientation6.jpg", "restarts.jpg"],
+            ["lossy-alpha.webp", "lossless.webp", "animated.webp", "offset-frame.webp", "xmp8.webp"],
+            [
+                "palette4.tif", "gray12.tif", "rgb8-tiles.tif", "rgb8-planes.tif", "rgba16-associated.tif", "lzw.tif",
+                "jpeg.tif", "group4.tif", "pages.tif", "packbits.tif", "rgb8-bigtiff.tif", "xmp-itxt-packed.png",
+                "profile-packed.png",
+            ],
         ])
     func mutations(names: [String]) throws {
         let seed: UInt64 = 20_260_501

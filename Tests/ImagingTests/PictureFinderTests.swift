@@ -75,7 +75,7 @@ struct PictureFinderTests {
         }
     }
 
-    @Test("a name that is not UTF-8 is told of")
+    @Test("a name that is not UTF-8 is found, and its file opened")
     func foreignNames() throws {
         try Fixtures.withDirectory { directory in
             var path = Array("\(directory)/p".utf8).map { CChar(bitPattern: $0) }
@@ -85,7 +85,12 @@ struct PictureFinderTests {
             close(descriptor)
             var finder = PictureFinder()
             let found = try finder.pictures(below: directory)
-            #expect(found.paths.isEmpty && found.faults.count == 1 && found.faults[0].contains("not UTF-8"))
+            #expect(found.paths.count == 1 && found.faults.isEmpty)
+            // It is there, with nothing in it.
+            let error = #expect(throws: ImageError.self) {
+                try ImageDecoder().decode(file: try #require(found.paths.first))
+            }
+            #expect(error?.code == .empty)
         }
     }
 }

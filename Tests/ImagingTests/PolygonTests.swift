@@ -66,7 +66,11 @@ struct PolygonTests {
                 #expect(polygon.area > 0)
                 // Nothing is dropped that does not lie on a straight line.
                 #expect(polygon.simplified(tolerance: 0)?.area == polygon.area)
+                #expect(Polygon(exterior: polygon.joined).area == polygon.area)
             }
+            // Joined to one ring each, as COCO has them, they fill the same pixels.
+            let joined = polygons.map { Polygon(exterior: $0.joined) }
+            #expect(GrayImage(covering: joined, width: width, height: height) == mask)
         }
     }
 
@@ -78,7 +82,10 @@ struct PolygonTests {
         #expect(polygons.count == 2)
         #expect(polygons.map(\.holes.count) == [1, 1])
         #expect(polygons.map(\.area) == [24, 8])
-        #expect(polygons[1].cocoSegmentation == [[5, 2, 5, 5, 2, 5, 2, 2], [3, 3, 3, 4, 4, 4, 4, 3]])
+        #expect(polygons[1].holes == [[[3, 3], [3, 4], [4, 4], [4, 3]].map { PixelVertex(x: $0[0], y: $0[1]) }])
+        // One list for each region, the hole hung on it.
+        #expect(polygons.map(\.cocoSegmentation.count) == [1, 1])
+        #expect(Polygon(exterior: polygons[1].joined).area == 8)
         #expect(Polygon.tracing(GrayImage(width: 3, height: 3, pixels: [UInt8](repeating: 0, count: 9))).isEmpty)
     }
 
@@ -101,6 +108,33 @@ struct PolygonTests {
         #expect(
             Polygon(exterior: [.init(x: 0, y: 0), .init(x: 9, y: 1), .init(x: 20, y: 0)]).simplified(tolerance: 2)
                 == nil)
+    }
+
+    @Test("a budget of points is kept, and what it costs is little")
+    func budget() {
+        let size = 120
+        let rings = (0..<(size * size)).map { index in
+            let (x, y) = (index % size - 60, index / size - 60)
+            let square = x * x + y * y
+            return square < 55 * 55 && square >= 25 * 25 || square < 9 * 9 ? UInt8(1) : 0
+        }
+        let mask = GrayImage(width: size, height: size, pixels: rings)
+        let polygons = Polygon.tracing(mask)
+        for budget in [4, 8, 12, 30, 60, 100, 1000] {
+            let simple = Polygon.simplified(polygons, tolerance: 0, mostPoints: budget)
+            #expect(!simple.isEmpty && simple.reduce(0) { $0 + $1.vertexCount } <= budget, "budget \(budget)")
+            guard budget >= 60 else { continue }
+            let back = GrayImage(covering: simple, width: size, height: size)
+            let differing = zip(back.pixels, rings).count { $0 != $1 }
+            #expect(differing < 400, "\(differing) of \(size * size) pixels differ at \(budget) points")
+        }
+        // Of a thousand equal dots as many stay as fit.
+        let dots = GrayImage(
+            width: 99, height: 99, pixels: (0..<9801).map { $0 / 99 % 3 == 1 && $0 % 99 % 3 == 1 ? 1 : 0 })
+        let kept = Polygon.simplified(Polygon.tracing(dots), tolerance: 0, mostPoints: 101)
+        #expect(kept.count == 25 && kept.allSatisfy { $0.vertexCount == 4 })
+        #expect(Polygon.simplified(polygons, tolerance: 0) == polygons)
+        #expect(Polygon.simplified([], tolerance: 1, mostPoints: 4).isEmpty)
     }
 
     @Test("polygons that leave the picture are cut off")
