@@ -12,7 +12,8 @@ public import Segmentation
 ///   embedding alone. A prompt that is wrong is answered with an error in its place, and the others with masks.
 /// - `everything`: the settings of everything mode by segment-anything's names, such as `{"points_per_side":32}`.
 /// - `multimask`: whether three masks are wanted a prompt. `lane`: `interactive` or `bulk`. `output`: `rle`, `polygon` or
-///   `png`. `ttl_ms`: the job expires so many milliseconds after it was submitted.
+///   `png`. `polygon`: how exact outlines are, such as `{"tolerance":1.5,"max_points":200}`; both may be left out.
+///   `ttl_ms`: the job expires so many milliseconds after it was submitted.
 /// - `meta`: any JSON value of at most 16 KiB; it comes back with the answer as it was written.
 ///
 /// As it travels, the separator 0x1E and a note may stand behind the line: see ``JobOrigin``.
@@ -37,6 +38,25 @@ public struct JobLine: Sendable, Hashable {
         case png
     }
 
+    /// How exact outlines are.
+    public struct Outlines: Sendable, Hashable {
+        /// The points that an outline may be asked to have at most.
+        public static let mostPoints = 4...1_000_000
+        /// The tolerances that may be asked for, in pixels.
+        public static let tolerances = 0.0...10_000
+
+        /// Pixels that a point which was left out may be away from what remains; 0 keeps every corner of every pixel.
+        public var tolerance = 0.0
+        /// The most points of a mask's outlines together, for which the tolerance grows; nil for any number.
+        public var mostPoints: Int?
+
+        /// Outlines of that tolerance and that many points.
+        public init(tolerance: Double = 0, mostPoints: Int? = nil) {
+            self.tolerance = tolerance
+            self.mostPoints = mostPoints
+        }
+    }
+
     /// The job's id; nil lets the submitter make one.
     public var id: String?
     /// The picture.
@@ -53,6 +73,8 @@ public struct JobLine: Sendable, Hashable {
     public var lane: Lane?
     /// How masks are written.
     public var output: Output
+    /// How exact outlines are, where they are asked for.
+    public var outlines: Outlines
     /// After which the job expires.
     public var timeToLive: Duration?
     /// Where it comes from, and the user's own value.
@@ -61,7 +83,8 @@ public struct JobLine: Sendable, Hashable {
     /// A line of its parts.
     public init(
         id: String? = nil, image: Source, prompts: [Prompt] = [], everything: [String: Double]? = nil,
-        multimask: Bool = false, lane: Lane? = nil, output: Output = .runLengths, timeToLive: Duration? = nil
+        multimask: Bool = false, lane: Lane? = nil, output: Output = .runLengths, outlines: Outlines = Outlines(),
+        timeToLive: Duration? = nil
     ) {
         self.id = id
         self.image = image
@@ -70,6 +93,7 @@ public struct JobLine: Sendable, Hashable {
         self.multimask = multimask
         self.lane = lane
         self.output = output
+        self.outlines = outlines
         self.timeToLive = timeToLive
     }
 

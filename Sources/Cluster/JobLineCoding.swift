@@ -155,9 +155,30 @@ extension KeyedDecodingContainer<MemberName> {
     }
 }
 
+private struct DecodedOutlines: Decodable {
+    let outlines: JobLine.Outlines
+
+    init(from decoder: any Decoder) throws {
+        let members = try decoder.container(keyedBy: MemberName.self)
+        try members.onlyHolds(["tolerance", "max_points"])
+        let (tolerances, points) = (JobLine.Outlines.tolerances, JobLine.Outlines.mostPoints)
+        let tolerance = try members.optional(Double.self, "tolerance") ?? 0
+        guard tolerances.contains(tolerance) else {
+            throw members.fault("tolerance", "a number of pixels from 0 to \(Int(tolerances.upperBound)) is expected")
+        }
+        let number = try members.optional(Double.self, "max_points")
+        let most = number.flatMap { Int(exactly: $0) }
+        guard number == nil || most.map(points.contains) ?? false else {
+            throw members.fault(
+                "max_points", "a whole number from \(points.lowerBound) to \(points.upperBound) is expected")
+        }
+        outlines = JobLine.Outlines(tolerance: tolerance, mostPoints: most)
+    }
+}
+
 private struct DecodedLine: Decodable {
     static let names: Set<String> = [
-        "id", "image", "prompts", "everything", "multimask", "lane", "output", "ttl_ms", "meta",
+        "id", "image", "prompts", "everything", "multimask", "lane", "output", "polygon", "ttl_ms", "meta",
     ]
     let line: JobLine
     let hasMeta: Bool
@@ -182,6 +203,7 @@ private struct DecodedLine: Decodable {
         line.multimask = try members.optional(Bool.self, "multimask") ?? false
         line.lane = try members.word(Lane.self, "lane")
         line.output = try members.word(JobLine.Output.self, "output") ?? .runLengths
+        line.outlines = try members.optional(DecodedOutlines.self, "polygon")?.outlines ?? JobLine.Outlines()
         if let milliseconds = try members.optional(Int.self, "ttl_ms") {
             guard (1...1_000_000_000_000).contains(milliseconds) else {
                 throw members.fault("ttl_ms", "a number of milliseconds from 1 to 10^12 is expected")
@@ -353,6 +375,10 @@ private struct EncodedLine: Encodable {
         let side: Int
         let logits: String
     }
+    struct Outlines: Encodable {
+        let tolerance: Double
+        let max_points: Int?
+    }
     struct Cut: Encodable {
         var points: [[Double]]?
         var labels: [Int]?
@@ -368,6 +394,7 @@ private struct EncodedLine: Encodable {
     let everything: [String: Double]?
     let multimask: Bool?
     let output: String
+    let polygon: Outlines?
 
     init(_ line: JobLine, _ image: ImageDigest) {
         id = line.id
@@ -391,5 +418,8 @@ private struct EncodedLine: Encodable {
         everything = line.everything
         multimask = line.multimask ? true : nil
         output = line.output.rawValue
+        polygon =
+            line.outlines == JobLine.Outlines()
+            ? nil : Outlines(tolerance: line.outlines.tolerance, max_points: line.outlines.mostPoints)
     }
 }

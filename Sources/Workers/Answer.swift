@@ -23,12 +23,15 @@ public struct Answer: Sendable, Codable {
         public var height: Int
         /// Of the file; nil where only an embedding was given.
         public var sha256: String?
+        /// What is odd about its file and cost no pixel; nil for nothing.
+        public var notes: [String]?
 
         /// A picture of that size.
-        public init(width: Int, height: Int, sha256: String?) {
+        public init(width: Int, height: Int, sha256: String?, notes: [String] = []) {
             self.width = width
             self.height = height
             self.sha256 = sha256
+            self.notes = notes.isEmpty ? nil : notes
         }
     }
 
@@ -38,6 +41,14 @@ public struct Answer: Sendable, Codable {
         public var size: [Int]
         /// COCO's compressed string.
         public var counts: String
+    }
+
+    /// A connected region of a mask.
+    public struct Region: Sendable, Codable {
+        /// Its outer boundary, clockwise on the screen: x and y in turn.
+        public var exterior: [Int]
+        /// The boundaries of what is cut out of it, counterclockwise.
+        public var holes: [[Int]]
     }
 
     /// One mask.
@@ -54,8 +65,13 @@ public struct Answer: Sendable, Codable {
         public var bbox: [Int]
         /// As run lengths; where outlines or a PNG file were asked for, nil.
         public var segmentation: RunLengths?
-        /// Outlines as COCO has them: x and y in turn, one list a ring.
+        /// Outlines as COCO has them: x and y in turn, one list for each connected region.
+        ///
+        /// Holes hang on their region's outline by bridges that are walked there and back, so that filling a list gives
+        /// the right pixels.
         public var polygons: [[Double]]?
+        /// The same regions with their holes told apart.
+        public var regions: [Region]?
         /// A PNG file in base64, 255 on the object.
         public var png: String?
     }
@@ -156,6 +172,7 @@ public struct Answer: Sendable, Codable {
 extension Answer.Picture {
     fileprivate func write(to line: inout JSONBytes) throws {
         line.member("height") { $0.integer(height) }
+        if let notes { line.member("notes") { $0.array(notes) { $1.string($0) } } }
         if let sha256 { line.member("sha256") { $0.string(sha256) } }
         line.member("width") { $0.integer(width) }
     }
@@ -172,6 +189,16 @@ extension Answer.Cutout {
             }
         }
         line.member("prompt") { $0.integer(prompt) }
+        if let regions {
+            line.member("regions") {
+                $0.array(regions) { region, line in
+                    line.object {
+                        $0.member("exterior") { $0.array(region.exterior) { $1.integer($0) } }
+                        $0.member("holes") { $0.array(region.holes) { $1.array($0) { $1.integer($0) } } }
+                    }
+                }
+            }
+        }
         try line.member("score") { try $0.number(score) }
         if let segmentation {
             line.member("segmentation") {

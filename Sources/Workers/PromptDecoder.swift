@@ -150,7 +150,10 @@ public struct PromptDecoder: Sendable {
                     let masks = try? decoder.predict(
                         chunk.map(\.prompt), on: image, multimask: multimask, pool: pool)
                 else { continue }
-                let outputs = chunk.map { prompt in (try? jobs[prompt.job].get())?.output ?? .runLengths }
+                let outputs = chunk.map { prompt in
+                    let job = try? jobs[prompt.job].get()
+                    return (job?.output ?? .runLengths, job?.outlines ?? JobLine.Outlines())
+                }
                 let written = Cutouts.written(masks, places: chunk.map(\.place), outputs: outputs, pool: pool)
                 for (prompt, cuts) in zip(chunk, written) { cutouts[prompt.job] += cuts }
             }

@@ -12,6 +12,7 @@ struct PromptedJob: Sendable {
     let multimask: Bool
     let output: JobLine.Output
     let origin: JobOrigin
+    let outlines: JobLine.Outlines
 
     /// Reads a line.
     ///
@@ -32,6 +33,7 @@ struct PromptedJob: Sendable {
         multimask = job.multimask
         output = job.output
         origin = job.origin
+        outlines = job.outlines
     }
 }
 
@@ -48,27 +50,31 @@ enum Cutouts {
     ///   - places: which prompt of its job each is.
     ///   - outputs: how each is to be written.
     static func written(
-        _ masks: [[PredictedMask]], places: [Int], outputs: [JobLine.Output], pool: ThreadPool
+        _ masks: [[PredictedMask]], places: [Int], outputs: [(JobLine.Output, JobLine.Outlines)], pool: ThreadPool
     ) -> [[Answer.Cutout]] {
         let flat = masks.indices.flatMap { index in masks[index].map { (prompt: index, mask: $0) } }
         let cutouts = pool.map(flat.count) { index in
             let (prompt, mask) = flat[index]
-            return cutout(mask, place: places[prompt], output: outputs[prompt])
+            return cutout(mask, place: places[prompt], output: outputs[prompt].0, outlines: outputs[prompt].1)
         }
         var written: [[Answer.Cutout]] = Array(repeating: [], count: masks.count)
         for (each, cutout) in zip(flat, cutouts) { written[each.prompt].append(cutout) }
         return written
     }
 
-    static func cutout(_ predicted: PredictedMask, place: Int, output: JobLine.Output) -> Answer.Cutout {
+    static func cutout(
+        _ predicted: PredictedMask, place: Int, output: JobLine.Output, outlines: JobLine.Outlines = JobLine.Outlines()
+    ) -> Answer.Cutout {
         var cutout = Answer.Cutout(prompt: place, predicted)
         switch output {
         case .runLengths: break
         case .polygons:
             cutout.segmentation = nil
-            cutout.polygons = Polygon.tracing(predicted.mask.gray).flatMap(\.cocoSegmentation).map {
-                $0.map(Double.init)
-            }
+            let regions = Polygon.simplified(
+                Polygon.tracing(predicted.mask.gray), tolerance: outlines.tolerance, mostPoints: outlines.mostPoints)
+            func flat(_ ring: [PixelVertex]) -> [Int] { ring.flatMap { [$0.x, $0.y] } }
+            cutout.polygons = regions.flatMap(\.cocoSegmentation).map { $0.map(Double.init) }
+            cutout.regions = regions.map { .init(exterior: flat($0.exterior), holes: $0.holes.map(flat)) }
         case .png:
             cutout.segmentation = nil
             cutout.png = png(predicted.mask)

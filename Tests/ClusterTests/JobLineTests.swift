@@ -102,6 +102,25 @@ import Testing
         #expect(back.multimask)
     }
 
+    @Test func outlinesHaveAToleranceAndABudget() throws {
+        let plain = try parse(#"{"image":"a.jpg","output":"polygon"}"#)
+        #expect(plain.outlines == JobLine.Outlines() && plain.output == .polygons)
+        let line = try parse(
+            #"{"image":"a.jpg","prompts":[{"box":[1,1,9,9]}],"output":"polygon","polygon":{"tolerance":1.5,"max_points":200}}"#
+        )
+        #expect(line.outlines == JobLine.Outlines(tolerance: 1.5, mostPoints: 200))
+        let digest = ImageDigest(bytes: (0..<32).map { UInt8($0) })
+        #expect(try JobLine(parsing: line.encoded(for: digest)).outlines == line.outlines)
+        for (text, field) in [
+            (#"{"tolerance":-1}"#, "polygon.tolerance"), (#"{"tolerance":1e9}"#, "polygon.tolerance"),
+            (#"{"max_points":3}"#, "polygon.max_points"), (#"{"max_points":1.5}"#, "polygon.max_points"),
+            (#"{"points":9}"#, "polygon.points"), ("[]", "polygon"),
+        ] {
+            let error = #expect(throws: JobLineError.self) { try parse(#"{"image":"a.jpg","polygon":\#(text)}"#) }
+            #expect(error?.field == field, "\(text)")
+        }
+    }
+
     @Test(arguments: [
         ("", "", "JSON"), ("{", "", "JSON"), ("[1]", "", "object"), ("{}", "image", "missing"),
         (#"{"image":5}"#, "image", "a path"), (#"{"image":""}"#, "image", "empty"),

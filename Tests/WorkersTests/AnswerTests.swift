@@ -17,6 +17,9 @@ import Workers
     @Test func isWrittenAsJSONEncoderWritesIt() throws {
         let runs = #"{"size":[768,1024],"counts":"Zab0\\o\"1"}"#
         let segmentation = try JSONDecoder().decode(Answer.RunLengths.self, from: Data(runs.utf8))
+        let regions = try JSONDecoder().decode(
+            [Answer.Region].self,
+            from: Data(#"[{"exterior":[0,0,9,0,9,9],"holes":[[1,1,1,2,2,2],[]]},{"exterior":[],"holes":[]}]"#.utf8))
         let controls = String(String.UnicodeScalarView((0..<0x21).compactMap(UnicodeScalar.init)))
         let answers = [
             Answer(
@@ -24,11 +27,15 @@ import Workers
                 timings_ms: ["decode": 2.6, "encode": 120, "a": 1e-7, "b": 1e21, "c": -0.0],
                 masks: [
                     try cutout(0.93) { $0.segmentation = segmentation },
-                    try cutout(1) { $0.polygons = [[0, 1.5, 3], [], [1e16, 123_456.789]] },
+                    try cutout(1) {
+                        $0.polygons = [[0, 1.5, 3], [], [1e16, 123_456.789]]
+                        $0.regions = [regions[0], regions[1]]
+                    },
                     try cutout(1.1920929e-07) { $0.png = "iVBORw0KGgo/+==" },
                 ]),
             Answer(
-                image: .init(width: 1, height: 1, sha256: nil), model: "切り絵 \(controls)/\u{7f}\u{2028}\\\"é😀",
+                image: .init(width: 1, height: 1, sha256: nil, notes: ["it \"ends\"", "é"]),
+                model: "切り絵 \(controls)/\u{7f}\u{2028}\\\"é😀",
                 precision: "", timings_ms: [:], masks: []),
             Answer(
                 image: .init(width: 9, height: 9, sha256: nil), model: "m", precision: "fp32", timings_ms: [:],
