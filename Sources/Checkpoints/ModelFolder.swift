@@ -1,3 +1,4 @@
+import Files
 import Glibc
 
 /// A folder that a library saved a model in, such as those of Hugging Face: `model.safetensors` beside files that say how the
@@ -53,7 +54,7 @@ enum ModelFolder {
             names.insert(
                 withUnsafePointer(to: &entry.pointee.d_name) { tuple in
                     tuple.withMemoryRebound(to: CChar.self, capacity: MemoryLayout.size(ofValue: tuple.pointee)) {
-                        String(cString: $0)
+                        FileName.text(of: $0)
                     }
                 })
         }

@@ -1,4 +1,4 @@
-import Imaging
+package import Imaging
 package import SegmentAnything
 import Segmentation
 import Synchronization
@@ -15,23 +15,33 @@ package struct Agreement: Sendable {
     private let exact: Side
     private let other: Side
     private let corrections: Int
+    private let pictures: ImageDecoder
     private let pool: ThreadPool
 
-    package init(exact: Side, other: Side, corrections: Int, pool: ThreadPool) {
+    package init(
+        exact: Side, other: Side, corrections: Int, pictures: ImageDecoder = ImageDecoder(), pool: ThreadPool
+    ) {
         self.exact = exact
         self.other = other
         self.corrections = corrections
+        self.pictures = pictures
         self.pool = pool
     }
 
     /// The mean IoU over the masks of a set, and how many there were.
     ///
-    /// - Parameter progress: called after each picture with how many are done.
-    package func measure(_ set: DataSet, progress: (Int) -> Void) throws -> (mean: Double, masks: Int) {
+    /// - Parameters:
+    ///   - notes: called with what is to be said of a picture, and its file.
+    ///   - progress: called after each picture with how many are done.
+    package func measure(
+        _ set: DataSet, notes: ([ImageNote], String) -> Void = { _, _ in }, progress: (Int) -> Void
+    ) throws -> (mean: Double, masks: Int) {
         var all: [Double] = []
         for (index, picture) in set.pictures.enumerated() {
-            let instances = Instance.all(in: try LabelMap(file: picture.labels))
-            let image = try ImageDecoder().decode(file: picture.image)
+            let instances = Instance.all(in: try LabelMap(file: picture.labels, limit: pictures.limit))
+            let read = try pictures.read(pictures.contents(ofFile: picture.image), named: picture.image)
+            notes(read.notes, picture.image)
+            let image = read.image
             let mine = try exact.decoder.prepare(exact.encoder.encode(image, pool: pool), pool: pool)
             let theirs = try other.decoder.prepare(other.encoder.encode(image, pool: pool), pool: pool)
             let found = Mutex<[Int: Result<[Double], any Error>]>([:])

@@ -1,4 +1,4 @@
-import Imaging
+package import Imaging
 package import SegmentAnything
 import Segmentation
 import Synchronization
@@ -50,24 +50,36 @@ package struct Evaluation: Sendable {
     private let encoder: SamEncoder
     private let decoder: SamDecoder
     private let clicks: Int
+    private let pictures: ImageDecoder
     private let pool: ThreadPool
 
-    /// - Parameter clicks: clicks for each object; 20 for the number of clicks to 90 %.
-    package init(encoder: SamEncoder, decoder: SamDecoder, clicks: Int, pool: ThreadPool) {
+    /// - Parameters:
+    ///   - clicks: clicks for each object; 20 for the number of clicks to 90 %.
+    ///   - pictures: reads them.
+    package init(
+        encoder: SamEncoder, decoder: SamDecoder, clicks: Int, pictures: ImageDecoder = ImageDecoder(), pool: ThreadPool
+    ) {
         self.encoder = encoder
         self.decoder = decoder
         self.clicks = clicks
+        self.pictures = pictures
         self.pool = pool
     }
 
     /// Measures one set.
     ///
-    /// - Parameter progress: called after each picture with how many are done.
-    package func measure(_ set: DataSet, progress: (Int) -> Void) throws -> Row {
+    /// - Parameters:
+    ///   - notes: called with what is to be said of a picture, and its file.
+    ///   - progress: called after each picture with how many are done.
+    package func measure(
+        _ set: DataSet, notes: ([ImageNote], String) -> Void = { _, _ in }, progress: (Int) -> Void
+    ) throws -> Row {
         var scores: [InstanceScores] = []
         for (index, picture) in set.pictures.enumerated() {
-            let labels = try LabelMap(file: picture.labels)
-            let image = try ImageDecoder().decode(file: picture.image)
+            let labels = try LabelMap(file: picture.labels, limit: pictures.limit)
+            let read = try pictures.read(pictures.contents(ofFile: picture.image), named: picture.image)
+            notes(read.notes, picture.image)
+            let image = read.image
             guard image.width == labels.width, image.height == labels.height else {
                 throw DataSetError(
                     path: picture.labels,

@@ -19,6 +19,7 @@ extension BenchCommand {
         @Argument(help: "A folder of images/ and masks/, or of such folders, as `kirie eval` takes it.")
         var directory: String
 
+        @OptionGroup var pictures: PictureOptions
         @OptionGroup var model: ModelOptions
 
         @Option(name: .long, help: "Correcting clicks after the first.")
@@ -38,11 +39,11 @@ extension BenchCommand {
             let agreement = Agreement(
                 exact: (try sam.encoder(precision: .float32), try sam.decoder(precision: .float32)),
                 other: (try sam.encoder(precision: precision), try sam.decoder(precision: precision)),
-                corrections: corrections, pool: model.makePool())
+                corrections: corrections, pictures: pictures.decoder, pool: model.makePool())
             var report = Report(model: name, precision: precision.rawValue)
             for set in sets {
                 var bar = ProgressBar(set.name, total: set.pictures.count)
-                let (mean, masks) = try agreement.measure(set) { bar.show($0) }
+                let (mean, masks) = try agreement.measure(set, notes: PictureOptions.complain) { bar.show($0) }
                 report.sets[set.name] = Report.Row(mean_iou: mean, masks: masks)
             }
             let masks = report.sets.values.reduce(0) { $0 + $1.masks }

@@ -15,6 +15,7 @@ struct DecodeCommand: ParsableCommand {
     var embedding: String
 
     @OptionGroup var prompt: PromptOptions
+    @OptionGroup var size: PictureLimitOptions
     @OptionGroup var model: ModelOptions
     @OptionGroup var output: OutputOptions
 
@@ -46,7 +47,8 @@ struct DecodeCommand: ParsableCommand {
         let (name, sam) = try model.open()
         let image = try watch.time("read") { try EmbeddingFile.read(embedding, model: sam) }
         let prompts = try prompt.fitted(
-            to: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide)
+            to: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide,
+            limit: size.limit)
         let pool = model.makePool()
         let decoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
         let prepared = try watch.time("prepare") { try decoder.prepare(image, pool: pool) }

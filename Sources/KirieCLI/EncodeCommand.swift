@@ -11,7 +11,7 @@ struct EncodeCommand: ParsableCommand {
         abstract: "Compute a picture's embedding once, to decode many prompts from it later.",
         discussion: "kirie encode photo.jpg -o photo.kemb && kirie decode photo.kemb --point 840,520 -o mask.png")
 
-    @Argument(help: "A PNG or JPEG file.")
+    @Argument(help: "A PNG, JPEG, WebP or TIFF file.")
     var image: String
 
     @Option(
@@ -36,6 +36,7 @@ struct EncodeCommand: ParsableCommand {
     @Flag(name: .long, help: "Also write input_image (1,3,S,S), the model's input; to .safetensors only.")
     var debug = false
 
+    @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
 
     func validate() throws {
@@ -48,8 +49,10 @@ struct EncodeCommand: ParsableCommand {
     }
 
     func run() throws {
-        let bytes = try ImageDecoder().contents(ofFile: image)
-        let picture = try ImageDecoder().decode(bytes, named: image)
+        let bytes = try pictures.decoder.contents(ofFile: image)
+        let read = try pictures.decoder.read(bytes, named: image)
+        let picture = read.image
+        PictureOptions.complain(of: read.notes, in: image)
         try StagedFiles.check(output)
         let sam = try model.open().model
         let pool = model.makePool()

@@ -19,6 +19,7 @@ struct EvalCommand: ParsableCommand {
     @Argument(help: "A directory of data sets, or one data set.")
     var directory: String
 
+    @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
 
     @Option(name: .long, help: "Clicks for each object; noc90 takes 20.")
@@ -37,11 +38,11 @@ struct EvalCommand: ParsableCommand {
         let evaluation = Evaluation(
             encoder: try sam.encoder(precision: model.precision(for: sam.geometry)),
             decoder: try sam.decoder(precision: model.precision(for: sam.geometry)), clicks: clicks,
-            pool: model.makePool())
+            pictures: pictures.decoder, pool: model.makePool())
         var rows: [(name: String, row: Evaluation.Row)] = []
         for set in sets {
             var bar = ProgressBar(set.name, total: set.pictures.count)
-            rows.append((set.name, try evaluation.measure(set) { bar.show($0) }))
+            rows.append((set.name, try evaluation.measure(set, notes: PictureOptions.complain) { bar.show($0) }))
         }
         let mean = Evaluation.Row(meanOf: rows.map(\.row))
         if json {

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Cluster
+import Files
 import Glibc
 import Tensors
 
@@ -27,10 +28,11 @@ struct Kirie: AsyncParsableCommand {
         // A reader that went away ends a write with an error, not the process with a signal.
         signal(SIGPIPE, SIG_IGN)
         StandardStreams.open()
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        let arguments = Array(FileName.arguments.dropFirst())
         CommandLineSecrets.hide()
         do {
             try checkEnvironment()
+            try PictureLimitOptions.checkEnvironment()
             var command = try parseAsRoot(arguments)
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import Files
 import Glibc
 import SegmentAnything
 import Tensors
@@ -130,7 +131,7 @@ struct MissingModel: Error, CustomStringConvertible {
 
 /// The process's environment variables.
 enum Environment {
-    static subscript(name: String) -> String? { getenv(name).map { String(cString: $0) } }
+    static subscript(name: String) -> String? { getenv(name).map { FileName.text(of: $0) } }
 
     static let all: [String: String] = {
         var variables: [String: String] = [:]

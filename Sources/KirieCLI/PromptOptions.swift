@@ -24,8 +24,9 @@ struct PromptOptions: ParsableArguments, Sendable {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "An earlier mask to refine: a PNG of the picture's size, white on the object, or the low_res_logits of "
-                + "`kirie decode --logits`.", valueName: "prior.png|.safetensors"))
+            "An earlier mask to refine: a picture of the same size with two values, the greater one on the object, or "
+                + "more values as a soft mask, or the low_res_logits of `kirie decode --logits`.",
+            valueName: "prior.png|.safetensors"))
     var mask: String?
 
     @Option(name: .long, help: ArgumentHelp("Words that name the object.", valueName: "words"))
@@ -60,9 +61,9 @@ struct PromptOptions: ParsableArguments, Sendable {
     var maskCount: Int { max(1, boxes.count) * (multimask ? 3 : 1) }
 
     /// The prompts as they were given, for the picture `file` of that size and a model that takes masks of that many rows.
-    func given(of file: String, width: Int, height: Int, maskSide: Int) throws -> [Prompt] {
+    func given(of file: String, width: Int, height: Int, maskSide: Int, limit: PixelLimit) throws -> [Prompt] {
         let logits = try mask.map {
-            try MaskPrior.logits(file: $0, width: width, height: height, side: maskSide)
+            try MaskPrior.logits(file: $0, width: width, height: height, side: maskSide, limit: limit)
         }
         let clicks = points.map(\.point)
         let boxes: [BoundingBox?] = boxes.isEmpty ? [nil] : boxes.map(\.box)
@@ -72,8 +73,8 @@ struct PromptOptions: ParsableArguments, Sendable {
     /// The prompts as they can be used, each for itself; says what is wrong with the others and what was clipped.
     ///
     /// - Throws: ``PromptMismatch`` where none can be used.
-    func fitted(to file: String, width: Int, height: Int, maskSide: Int) throws -> FittedPrompts {
-        let given = try given(of: file, width: width, height: height, maskSide: maskSide)
+    func fitted(to file: String, width: Int, height: Int, maskSide: Int, limit: PixelLimit) throws -> FittedPrompts {
+        let given = try given(of: file, width: width, height: height, maskSide: maskSide, limit: limit)
         let fitted = FittedPrompts(given, width: width, height: height, maskSide: maskSide)
         func line(_ remark: FittedPrompts.Remark) -> String {
             "\(given.count == 1 ? "" : "box \(remark.prompt + 1): ")\(remark.text)"
@@ -121,7 +122,9 @@ enum MaskPrior {
     /// How sure a white or black pixel is, in logits: about what the decoder writes itself.
     private static let certainty: Float = 10
 
-    static func logits(file: String, width: Int, height: Int, side: Int) throws -> LowResolutionLogits {
+    static func logits(file: String, width: Int, height: Int, side: Int, limit: PixelLimit) throws
+        -> LowResolutionLogits
+    {
         if file.hasSuffix(".safetensors") {
             let stored = try Checkpoint(path: file).stored("low_res_logits")
             guard let rows = stored.shape.last, stored.shape.suffix(2) == [rows, rows], stored.count == rows * rows
@@ -139,7 +142,9 @@ enum MaskPrior {
             }
             return LowResolutionLogits(side: rows, values: values)
         }
-        let prior = try ImageDecoder().decode(file: file).luminance
+        let mask = try MaskPicture(file: file, limit: limit)
+        PictureOptions.complain(of: mask.notes, in: file)
+        let prior = mask.levels
         guard prior.width == width, prior.height == height else {
             throw PriorError(
                 file: file,

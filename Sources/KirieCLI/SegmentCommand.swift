@@ -15,10 +15,11 @@ struct SegmentCommand: ParsableCommand {
             kirie segment photo.jpg --box 100,80,640,420 --overlay overlay.png --json
             """)
 
-    @Argument(help: "A PNG or JPEG file.")
+    @Argument(help: "A PNG, JPEG, WebP or TIFF file.")
     var image: String
 
     @OptionGroup var prompt: PromptOptions
+    @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
     @OptionGroup var output: OutputOptions
 
@@ -26,14 +27,16 @@ struct SegmentCommand: ParsableCommand {
 
     func run() throws {
         var watch = Stopwatch()
-        let decoder = ImageDecoder()
-        let bytes = try decoder.contents(ofFile: image)
-        let picture = try watch.time("read") { try decoder.decode(bytes, named: image) }
+        let bytes = try pictures.decoder.contents(ofFile: image)
+        let read = try watch.time("read") { try pictures.decoder.read(bytes, named: image) }
+        let picture = read.image
+        PictureOptions.complain(of: read.notes, in: image)
         try output.check(masks: prompt.maskCount)
         let (name, sam) = try model.open()
         // Everything that can be wrong with the prompt is found before the seconds of encoding.
         let prompts = try prompt.fitted(
-            to: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide)
+            to: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide,
+            limit: pictures.size.limit)
         let pool = model.makePool()
         let encoder = try watch.time("load") { try sam.encoder(precision: model.precision(for: sam.geometry)) }
         let maskDecoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
@@ -45,7 +48,9 @@ struct SegmentCommand: ParsableCommand {
         }
         let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal
         let answer = Answer(
-            image: .init(width: picture.width, height: picture.height, sha256: digest), model: name,
+            image: .init(
+                width: picture.width, height: picture.height, sha256: digest, notes: read.notes.map(\.description)),
+            model: name,
             precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,
             masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
             remarks: prompts)

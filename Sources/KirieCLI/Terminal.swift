@@ -1,3 +1,4 @@
+import Files
 import Glibc
 
 /// Standard error, where progress and complaints go, so that standard output holds the answer alone.
@@ -13,7 +14,8 @@ enum Terminal {
     static func complain(_ text: String) { write(text + "\n") }
 
     static func write(_ text: String) {
-        var bytes = Array(text.utf8)[...]
+        // A file is called what it was called by whoever named it.
+        var bytes = FileName.bytes(of: text)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
             guard count > 0 else { return }

@@ -1,6 +1,6 @@
 public import Cluster
 import Embeddings
-import Imaging
+public import Imaging
 import Redis
 public import SegmentAnything
 public import Segmentation
@@ -16,6 +16,8 @@ public struct PictureEncoder: Sendable {
     private let pool: ThreadPool
     private let threads: ComputeThreads
     private let sharedFolder: String?
+    private let limit: PixelLimit
+    private let notes: @Sendable (ImageDigest, [ImageNote]) -> Void
     private let outage: Outage
 
     /// An encoder of pictures.
@@ -26,11 +28,14 @@ public struct PictureEncoder: Sendable {
     ///   - pool: the threads that share one encode.
     ///   - concurrency: encodes at a time.
     ///   - sharedFolder: below which lie images that were submitted as `ref:` and a path.
+    ///   - limit: the largest picture that is decoded.
+    ///   - notes: told what is to be said of a picture, by its digest.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
         _ broker: Broker, encoder: SamEncoder, fingerprint: [UInt8], precision: EmbeddingPrecision,
         shelf: EmbeddingShelf,
-        pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil,
+        pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil, limit: PixelLimit = .standard,
+        notes: @escaping @Sendable (ImageDigest, [ImageNote]) -> Void = { _, _ in },
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }
     ) {
         self.broker = broker
@@ -40,6 +45,8 @@ public struct PictureEncoder: Sendable {
         self.shelf = shelf
         self.pool = pool
         self.sharedFolder = sharedFolder
+        self.limit = limit
+        self.notes = notes
         outage = Outage(onWait: onWait)
         threads = ComputeThreads(count: concurrency)
     }
@@ -81,7 +88,9 @@ public struct PictureEncoder: Sendable {
     }
 
     private func record(_ image: SubmittedImage) throws -> EmbeddingRecord {
-        let picture = try image.decoded(sharedFolder: sharedFolder)
+        let read = try image.decoded(sharedFolder: sharedFolder, limit: limit)
+        if !read.notes.isEmpty { notes(image.digest, read.notes) }
+        let picture = read.image
         let clock = ContinuousClock()
         let start = clock.now
         let embedding = encoder.encode(picture, pool: pool)

@@ -1,7 +1,8 @@
 import Cluster
 import Embeddings
+import Files
 import Glibc
-import Imaging
+package import Imaging
 package import Redis
 package import Segmentation
 
@@ -35,7 +36,13 @@ package struct PictureFiles: Sendable {
     private let readers: [PictureReader]
 
     /// So many files are read at a time.
-    package init(readers count: Int = 4) { readers = (0..<max(1, count)).map { _ in PictureReader() } }
+    ///
+    /// - Parameter decoder: looks at them. With other levels than ``Levels/auto`` a picture of 16 bits is submitted as the
+    ///   8-bit PNG that its window makes of it: another picture with a content hash of its own, so that its embedding is
+    ///   never taken for that of the file as it is.
+    package init(readers count: Int = 4, decoder: ImageDecoder = ImageDecoder()) {
+        readers = (0..<max(1, count)).map { _ in PictureReader(decoder) }
+    }
 
     /// The picture in a file.
     ///
@@ -85,7 +92,10 @@ private actor PictureReader {
 
     private let thread = BlockingExecutor()
     nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
+    private let decoder: ImageDecoder
     private var known = LeastRecentlyUsed<String, (Identity, Picture)>(limit: 4096)
+
+    init(_ decoder: ImageDecoder) { self.decoder = decoder }
 
     func picture(at path: String) throws -> Picture {
         var status = stat()
@@ -96,25 +106,32 @@ private actor PictureReader {
                 seconds: status.st_mtim.tv_sec, nanoseconds: status.st_mtim.tv_nsec)
             if let (before, picture) = known.value(for: path), before == identity { return picture }
         }
-        let bytes = try ImageDecoder().contents(ofFile: path)
-        let picture = try Self.picture(bytes, named: path, origin: .file(path))
+        let bytes = try windowed(decoder.contents(ofFile: path), named: path)
+        let picture = try picture(bytes, named: path, origin: .file(path))
         if let identity { known.insert((identity, picture), for: path, cost: 1) }
         return picture
     }
 
     func picture(in bytes: [UInt8], named name: String) throws -> Picture {
-        try Self.picture(bytes, named: name, origin: .memory(RedisBytes(bytes)))
+        let bytes = try windowed(bytes, named: name)
+        return try picture(bytes, named: name, origin: .memory(RedisBytes(bytes)))
     }
 
     func bytes(at path: String, expecting digest: ImageDigest) throws -> RedisBytes {
-        let bytes = try ImageDecoder().contents(ofFile: path)
+        let bytes = try windowed(decoder.contents(ofFile: path), named: path)
         guard bytes.withUnsafeBytes({ ImageDigest(ofFile: $0) }) == digest else { throw ChangedPicture(file: path) }
         return RedisBytes(bytes)
     }
 
-    private static func picture(_ bytes: [UInt8], named name: String, origin: Picture.Origin) throws -> Picture {
+    /// The file itself, or what a window makes of its 16 bits.
+    private func windowed(_ bytes: [UInt8], named name: String) throws -> [UInt8] {
+        guard decoder.levels != .auto, try decoder.header(of: bytes, named: name).isDeep else { return bytes }
+        return try PNGWriter.encode(try decoder.decode(bytes, named: name), named: name)
+    }
+
+    private func picture(_ bytes: [UInt8], named name: String, origin: Picture.Origin) throws -> Picture {
         guard bytes.count < PictureFiles.largestFile else { throw OversizedPicture(file: name, bytes: bytes.count) }
-        let header = try ImageDecoder().header(of: bytes, named: name)
+        let header = try decoder.header(of: bytes, named: name)
         let digest = bytes.withUnsafeBytes { ImageDigest(ofFile: $0) }
         return Picture(digest: digest, width: header.width, height: header.height, origin: origin)
     }

@@ -1,5 +1,6 @@
 import Cluster
 import Embeddings
+import Files
 import Glibc
 import Hashing
 import Imaging
@@ -13,18 +14,23 @@ struct SubmittedImage: Sendable {
 
     /// The picture.
     ///
-    /// - Parameter sharedFolder: below which `ref:` paths lie; nil where there is none.
+    /// Samples of 16 bits are always shown as ``Levels/auto`` has it: an embedding's key says what the picture is and what
+    /// made it, and nothing of a window. Whoever wants another one submits the picture that it makes.
+    ///
+    /// - Parameters:
+    ///   - sharedFolder: below which `ref:` paths lie; nil where there is none.
+    ///   - limit: the largest picture that is decoded.
     /// - Throws: ``UnusableImage`` or `ImageError`: what is wrong with the picture, for whoever submitted it.
-    func decoded(sharedFolder: String?) throws -> Image {
-        let decoder = ImageDecoder()
+    func decoded(sharedFolder: String?, limit: PixelLimit) throws -> DecodedImage {
+        let decoder = ImageDecoder(limit: limit)
         if let path = try reference(below: sharedFolder) {
             let file = try decoder.contents(ofFile: path)
             try file.withUnsafeBytes { try check($0) }
-            return try decoder.decode(file, named: "the picture")
+            return try decoder.read(file, named: "the picture")
         }
         return try bytes.withUnsafeBytes { file in
             try check(file)
-            return try decoder.decode(file, named: "the picture")
+            return try decoder.read(file, named: "the picture")
         }
     }
 
@@ -51,9 +57,7 @@ struct SubmittedImage: Sendable {
     }
 
     private static func resolved(_ path: String) -> String? {
-        guard let resolved = realpath(path, nil) else { return nil }
-        defer { free(resolved) }
-        return String(cString: resolved)
+        resolvedPath(path)
     }
 }
 

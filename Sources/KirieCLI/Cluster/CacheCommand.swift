@@ -208,7 +208,12 @@ extension CacheCommand {
                 } else if let digest = ImageDigest(name) {
                     images.insert(digest)
                 } else {
-                    do { images.insert(try await PictureFiles(readers: 1).picture(at: name).digest) } catch {
+                    do {
+                        images.insert(
+                            try await PictureFiles(
+                                readers: 1, decoder: ImageDecoder(limit: PictureLimitOptions.usual)
+                            ).picture(at: name).digest)
+                    } catch {
                         Terminal.complain("kirie: \(error)")
                         isGood = false
                     }

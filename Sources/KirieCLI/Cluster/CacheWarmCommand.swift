@@ -1,5 +1,6 @@
 import ArgumentParser
 import Cluster
+import Files
 import Glibc
 import Imaging
 import Redis
@@ -38,6 +39,8 @@ extension CacheCommand {
             help: ArgumentHelp("Pictures that are on their way at a time.", valueName: "n"))
         var inFlight = 64
 
+        @OptionGroup var pictures: PictureOptions
+
         @OptionGroup var options: CacheOptions
 
         func validate() throws {
@@ -50,7 +53,8 @@ extension CacheCommand {
             let broker = try await options.redis.submitter()
             let identifier = try await model.resolve(broker)
             let warming = Warming(
-                ClusterCache(broker, other: try await options.otherRedis()), model: identifier, inFlight: inFlight)
+                ClusterCache(broker, other: try await options.otherRedis()), model: identifier, inFlight: inFlight,
+                pictures: pictures.decoder)
             do {
                 try await Interruption.handling { try await warming.run(list.paths) }
             } catch let interruption as Interruption {
@@ -80,8 +84,10 @@ private actor PictureSearch {
         if stat(source, &status) != 0, source.contains(where: { "*?[{~".contains($0) }) {
             var matches = glob_t()
             defer { globfree(&matches) }
-            guard glob(source, GLOB_TILDE | GLOB_BRACE, nil, &matches) == 0 else { return .init() }
-            sources = (0..<Int(matches.gl_pathc)).compactMap { matches.gl_pathv[$0].map { String(cString: $0) } }
+            guard FileName.withBytes(of: source, { glob($0, GLOB_TILDE | GLOB_BRACE, nil, &matches) }) == 0 else {
+                return .init()
+            }
+            sources = (0..<Int(matches.gl_pathc)).compactMap { matches.gl_pathv[$0].map { FileName.text(of: $0) } }
         }
         var all = PictureFinder.Findings()
         for path in sources {
@@ -132,7 +138,7 @@ private struct PictureList {
         while let entries = try await reader.next() {
             for entry in entries {
                 guard case .line(_, let text) = entry else { continue }
-                var name = String(decoding: text, as: UTF8.self)
+                var name = FileName.text(of: text)
                 while let last = name.last, last.isWhitespace { name.removeLast() }
                 if !name.isEmpty { names.append(name) }
             }
@@ -156,7 +162,7 @@ private final class Warming: Sendable {
     private let cache: ClusterCache
     private let model: ModelIdentifier
     private let inFlight: Int
-    private let files = PictureFiles()
+    private let files: PictureFiles
     private let submitter: JobSubmitter
     private let follower: JobFollower
     private let status: StatusLine
@@ -164,11 +170,12 @@ private final class Warming: Sendable {
     private let tally = Mutex(Tally())
     private let start = ContinuousClock.now
 
-    init(_ cache: ClusterCache, model: ModelIdentifier, inFlight: Int) {
+    init(_ cache: ClusterCache, model: ModelIdentifier, inFlight: Int, pictures: ImageDecoder) {
         let status = StatusLine()
         self.cache = cache
         self.model = model
         self.inFlight = inFlight
+        files = PictureFiles(decoder: pictures)
         self.status = status
         submitter = JobSubmitter(cache.broker, whenFull: .wait)
         follower = JobFollower(cache.broker)

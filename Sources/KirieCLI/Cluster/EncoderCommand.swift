@@ -2,6 +2,7 @@ import ArgumentParser
 import Checkpoints
 import Cluster
 import CoreMetrics
+import Logging
 import SegmentAnything
 import Segmentation
 import Telemetry
@@ -20,6 +21,7 @@ struct EncoderCommand: AsyncParsableCommand {
 
     @OptionGroup var worker: WorkerOptions
     @OptionGroup var model: ModelOptions
+    @OptionGroup var size: PictureLimitOptions
 
     @Option(
         name: .customLong("shared-images"),
@@ -51,7 +53,9 @@ struct EncoderCommand: AsyncParsableCommand {
         let waiting = WaitLog(logger).note
         let pictures = PictureEncoder(
             broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, shelf: shelf, pool: pool,
-            concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages, onWait: waiting)
+            concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages, limit: size.limit,
+            notes: { image, notes in for note in notes { logger.warning("picture \(image): \(note)") } },
+            onWait: waiting)
         let heartbeat = worker.heartbeat(
             .encoder, model: pictures.model, modelName: name, threads: pool.threadCount)
         let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, onWait: waiting) {

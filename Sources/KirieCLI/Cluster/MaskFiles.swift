@@ -94,7 +94,7 @@ struct MaskNames: Sendable {
     static var workingDirectory: String {
         guard let path = getcwd(nil, 0) else { return "/" }
         defer { free(path) }
-        return String(cString: path)
+        return FileName.text(of: path)
     }
 }
 
@@ -103,9 +103,11 @@ actor MaskFiles {
     private let thread = BlockingExecutor()
     nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
     private let folder: String
+    private let limit: PixelLimit
 
-    /// Makes the folder where it is missing.
-    init(folder: String) throws {
+    /// Makes the folder where it is missing; masks that are larger than `limit` are not written.
+    init(folder: String, limit: PixelLimit = .standard) throws {
+        self.limit = limit
         self.folder = folder
         try OutputFile.makeDirectory(folder)
     }
@@ -125,19 +127,19 @@ actor MaskFiles {
             let rank = ranks[cutout.prompt, default: 0]
             ranks[cutout.prompt] = rank + 1
             let path = name.file(prompt: max(0, cutout.prompt), rank: rank, in: folder)
-            try FileOutput.write(try Self.picture(cutout, path), to: path)
+            try FileOutput.write(try picture(cutout, path), to: path)
             files.append(path)
         }
         return files
     }
 
-    private static func picture(_ cutout: Answer.Cutout, _ path: String) throws -> [UInt8] {
+    private func picture(_ cutout: Answer.Cutout, _ path: String) throws -> [UInt8] {
         if let png = cutout.png, let data = Data(base64Encoded: png) { return Array(data) }
         guard let run = cutout.segmentation, run.size.count == 2 else {
             throw MaskFileError(reason: "outlines are not written as PNG files: ask for --output rle or png")
         }
         let (pixels, overflow) = run.size[0].multipliedReportingOverflow(by: run.size[1])
-        guard !overflow, pixels <= PixelLimit.standard.pixels else {
+        guard !overflow, pixels <= limit.pixels else {
             throw MaskFileError(reason: "a mask of \(run.size[1]) x \(run.size[0]) pixels is larger than any picture")
         }
         let encoding = try RunLengthEncoding(compressed: run.counts, height: run.size[0], width: run.size[1])

@@ -1,5 +1,6 @@
 import Cluster
 import Files
+import Imaging
 import Redis
 import Segmentation
 import Synchronization
@@ -67,7 +68,7 @@ final class Submissions: Sendable {
     private let settings: Settings
     private let masks: MaskFiles?
     private let names: MaskNames
-    private let files = PictureFiles()
+    private let files: PictureFiles
     private let submitter: JobSubmitter
     private let follower: JobFollower
     private let status: StatusLine
@@ -75,13 +76,16 @@ final class Submissions: Sendable {
     /// Guards the counts and the names of mask files.
     private let tally = Mutex(Tally())
 
-    /// - Parameter images: the pictures that were named by hand.
-    init(_ broker: Broker, settings: Settings, masks: MaskFiles?, images: [String]) {
+    /// - Parameters:
+    ///   - images: the pictures that were named by hand.
+    ///   - pictures: looks at pictures.
+    init(_ broker: Broker, settings: Settings, masks: MaskFiles?, images: [String], pictures: ImageDecoder) {
         let status = StatusLine()
         self.broker = broker
         self.settings = settings
         self.masks = masks
         names = MaskNames(of: images)
+        files = PictureFiles(decoder: pictures)
         self.status = status
         output = StandardOutput(status: status)
         submitter = JobSubmitter(broker, whenFull: settings.whenFull) { reason, time in

@@ -56,7 +56,7 @@ struct SubmitCommand: AsyncParsableCommand {
         case refuse, wait
     }
 
-    @Argument(help: "PNG or JPEG files; the prompts are the same for each.")
+    @Argument(help: "PNG, JPEG, WebP or TIFF files; the prompts are the same for each.")
     var images: [String] = []
 
     @Option(name: .long, help: ArgumentHelp("A file of job lines, - for standard input.", valueName: "file.jsonl|-"))
@@ -79,6 +79,8 @@ struct SubmitCommand: AsyncParsableCommand {
             valueName: "interactive|bulk"))
     var lane: LaneArgument?
 
+    @OptionGroup var pictures: PictureOptions
+
     @OptionGroup var model: ModelChoice
 
     @Option(
@@ -88,6 +90,19 @@ struct SubmitCommand: AsyncParsableCommand {
 
     @Option(name: .long, help: ArgumentHelp("How answers give masks.", valueName: "rle|polygon|png"))
     var output: OutputArgument = .rle
+
+    @Option(
+        name: .customLong("polygon-tolerance"),
+        help: ArgumentHelp(
+            "With --output polygon: how far a point that is left out may be from the outline.", valueName: "pixels"))
+    var tolerance: Double?
+
+    @Option(
+        name: .customLong("polygon-points"),
+        help: ArgumentHelp(
+            "With --output polygon: the most points of a mask's outlines; the tolerance grows until it is kept.",
+            valueName: "n"))
+    var mostPoints: Int?
 
     @Option(
         name: .customShort("o"),
@@ -106,6 +121,15 @@ struct SubmitCommand: AsyncParsableCommand {
         if folder != nil, !wait { throw ValidationError("-o writes answers, which only --wait brings: add --wait.") }
         if folder != nil, output == .polygon {
             throw ValidationError("-o writes masks, and --output polygon asks for outlines: use rle or png.")
+        }
+        if tolerance != nil || mostPoints != nil, output != .polygon {
+            throw ValidationError("--polygon-tolerance and --polygon-points go with --output polygon.")
+        }
+        if let tolerance, !JobLine.Outlines.tolerances.contains(tolerance) {
+            throw ValidationError("--polygon-tolerance takes pixels, from 0 to 10000.")
+        }
+        if let mostPoints, !JobLine.Outlines.mostPoints.contains(mostPoints) {
+            throw ValidationError("--polygon-points takes a number from 4 to 1000000.")
         }
         guard (1...1024).contains(maskSide) else { throw ValidationError("--mask-side takes 1 to 1024.") }
         if jobs != nil {
@@ -127,7 +151,7 @@ struct SubmitCommand: AsyncParsableCommand {
             } else {
                 .images(images)
             }
-        let masks = try folder.map { try MaskFiles(folder: $0) }
+        let masks = try folder.map { try MaskFiles(folder: $0, limit: pictures.size.limit) }
         let broker = try await redis.submitter()
         let submission = Submissions(
             broker,
@@ -136,7 +160,7 @@ struct SubmitCommand: AsyncParsableCommand {
                 lane: lane?.lane ?? (jobs == nil && images.count == 1 ? .interactive : .bulk),
                 timeToLive: ttl.map { .milliseconds(Int64(max(1, ($0 * 1000).rounded()))) }, waits: wait,
                 whenFull: whenFull == .wait ? .wait : .refuse),
-            masks: masks, images: images)
+            masks: masks, images: images, pictures: pictures.decoder)
         do {
             try await Interruption.handling { try await submission.run(source, prompts: prompts) }
         } catch let interruption as Interruption {
@@ -155,8 +179,11 @@ struct SubmitCommand: AsyncParsableCommand {
     @Sendable
     private func prompts(_ path: String, _ width: Int, _ height: Int) throws -> JobLine {
         var line = JobLine(
-            image: .path(path), prompts: try prompt.given(of: path, width: width, height: height, maskSide: maskSide),
-            multimask: prompt.multimask, output: output.output)
+            image: .path(path),
+            prompts: try prompt.given(
+                of: path, width: width, height: height, maskSide: maskSide, limit: pictures.size.limit),
+            multimask: prompt.multimask, output: output.output,
+            outlines: JobLine.Outlines(tolerance: tolerance ?? 0, mostPoints: mostPoints))
         line.origin.path = path
         return line
     }
