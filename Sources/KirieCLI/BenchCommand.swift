@@ -67,13 +67,13 @@ struct BenchCommand: ParsableCommand {
 
         @OptionGroup var options: Options
 
-        @Option(name: .long, help: "With --random: the model's size, a multiple of 64 instead of 1024.")
-        var imageSize: Int?
+        /// With --random: the model's size instead of 1024.
+        private var imageSize: Int? { options.model.imageSize.pixels }
 
         func validate() throws {
-            guard let imageSize else { return }
-            guard let random = options.random?.published, imageSize % 64 == 0, random.resized(to: imageSize) != nil
-            else { throw ValidationError("--image-size takes a multiple of 64 and goes with --random.") }
+            guard let imageSize, let random = options.random?.published else { return }
+            guard imageSize % 64 == 0, random.resized(to: imageSize) != nil
+            else { throw ValidationError("with --random, --image-size takes a multiple of 64") }
         }
 
         func run() throws {

@@ -164,8 +164,10 @@ public struct ClusterAudit: Sendable {
             findings.append("\(prefix)counters: image_bytes is \(fields["image_bytes"] ?? 0), \(imageBytes) are held")
         }
         let sizes = try await ask(results.map { RedisCommand("STRLEN", "\(prefix)result:\($0)") })
-        // 512 beside each result, and in the place of one.
-        let bytes = sizes.reduce(0) { $0 + ($1.integer ?? 0) } + 512 * jobs.values.count(where: \.isTerminal)
+        // 512 beside each result, and in the place of one; and the notes of those that have none.
+        let ended = jobs.filter(\.value.isTerminal).map(\.key)
+        let notes = try await ask(ended.map { RedisCommand("HSTRLEN", "\(prefix)job:\($0)", "note") })
+        let bytes = (sizes + notes).reduce(0) { $0 + ($1.integer ?? 0) } + 512 * ended.count
         if bytes != fields["result_bytes"] ?? 0 {
             findings.append("\(prefix)counters: result_bytes is \(fields["result_bytes"] ?? 0), \(bytes) are kept")
         }
@@ -177,9 +179,9 @@ public struct ClusterAudit: Sendable {
             findings.append("\(prefix)counters: dead_bytes is \(fields["dead_bytes"] ?? 0), \(deadBytes) are kept")
         }
         func total(_ name: String) -> Int { lanes.reduce(0) { $0 + (fields["\(name):\($1)"] ?? 0) } }
-        let ended = JobState.allCases.filter(\.isTerminal).reduce(0) { $0 + total($1.rawValue) }
-        if total("in") != total("out") || ended != total("out") {
-            findings.append("\(prefix)counters: \(total("in")) in, \(total("out")) out, \(ended) ended")
+        let endings = JobState.allCases.filter(\.isTerminal).reduce(0) { $0 + total($1.rawValue) }
+        if total("in") != total("out") || endings != total("out") {
+            findings.append("\(prefix)counters: \(total("in")) in, \(total("out")) out, \(endings) ended")
         }
         if total("in") - (fields["revived"] ?? 0) != jobs.count {
             findings.append("\(prefix)counters: \(total("in")) accepted, \(jobs.count) known")

@@ -142,9 +142,14 @@ import Testing
         #expect(waiting == 200)
         // What is still there is whole.
         let present = try await cache.contains(records.map(\.key))
+        var read = 0
         for (record, isPresent) in zip(records, present) where isPresent {
-            #expect(try await cache.record(for: record.key)?.image == record.image)
+            // To count the lookups takes memory too: one may go meanwhile.
+            guard let found = try await cache.record(for: record.key) else { continue }
+            #expect(found.image == record.image)
+            read += 1
         }
+        #expect(read > 0)
         #expect(try await cache.statistics().corrupt == 0)
     }
 
@@ -164,11 +169,12 @@ import Testing
     }
 
     @Test func aRedisWithoutRoomForOneEmbeddingSaysSo() async throws {
-        let server = try await RedisServerProcess.start(.init(maximumMemory: 4 << 20))
+        let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let cache = RedisEmbeddingCache(redis)
         try await redis.set("jobs", .string(String(repeating: "x", count: 4 << 20)))
+        _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "4mb"))
         let record = try Sample.record(Sample.features(channels: 256, grid: 32, seed: 12), image: 0)
         await #expect {
             try await cache.store(record, timeToLive: .seconds(6000))

@@ -170,6 +170,10 @@ struct WorkerOptions: ParsableArguments {
             logger: Logger(label: "kirie") { _ in SwiftLogNoOpLogHandler() })
         configuration.maximumGracefulShutdownDuration = .milliseconds(Int(drainLimit * 1000) + 10_000)
         try await ServiceGroup(configuration: configuration).run()
+        // An encode that was given up at the limit of the drain goes on to its end on its own thread: what libraries take
+        // down at a regular exit must not go from under it.
+        fflush(nil)
+        _exit(0)
     }
 
     static func isName(_ text: String) -> Bool {
