@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from tiny_vit import LayerNorm2d
+from model_parts import LayerNorm2d
 
 
 class PositionEmbedding(nn.Module):
