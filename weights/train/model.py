@@ -98,6 +98,12 @@ def tiny_vit(path):
     return model.eval().requires_grad_(False)
 
 
+def shaped(entries):
+    """The shape that a checkpoint names: its fields, lists as tuples."""
+    stages = tuple(tuple(stage) for stage in entries["stages"])
+    return Shape(**{**entries, "stages": stages})
+
+
 @torch.no_grad()
 def begin(model, teacher, trunk):
     """Begins a model with a teacher's decoder and the last norm of its neck, and a file of published trunk weights."""
