@@ -293,8 +293,8 @@ def curriculum(text):
 class Examples:
     """Draws training examples; an example depends on the seed and its number alone (and on the scenes at hand)."""
 
-    def __init__(self, cache, scenes, seed, sizes, prompts_per_image, batch, workers, scene_share):
-        self.corpus = Corpus(cache, validation=False)
+    def __init__(self, cache, scenes, seed, sizes, prompts_per_image, batch, workers, scene_share, validation=False):
+        self.corpus = Corpus(cache, validation)
         self.scenes = Scenes(scenes)
         self.seed, self.sizes, self.count, self.batch, self.workers = seed, sizes, prompts_per_image, batch, workers
         self.size = sizes[0][1]
@@ -344,7 +344,10 @@ class Examples:
         return 1 << 31
 
     def __getitem__(self, number):
-        """Batch `number`, that of one worker at one step: images (B, S, S, 3), targets (B, P, S/4, S/4) in 0…16, points (B, P, 2, 2), kinds (B, P, 2)."""
+        """Batch `number`, that of one worker at one step.
+
+        images (B, S, S, 3), targets (B, P, S/4, S/4) in 0…16, points (B, P, 2, 2), kinds (B, P, 2).
+        """
         rng = np.random.default_rng((self.seed, number))
         self.scenes.refresh()
         self.size = [size for first, size in self.sizes if first <= number // self.workers][-1]

@@ -46,7 +46,7 @@ def draw(rng, parts, wholes, count):
     kinds = np.zeros((count, 2), np.int64)
     pools = [[], []]
     for i in range(count):
-        k = 0 if rng.random() < 0.7 else 1
+        k = 0 if rng.random() < 0.8 else 1
         if not len(candidates[k][1]):
             k = 1 - k
         layer, ids = candidates[k]
