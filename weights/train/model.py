@@ -19,8 +19,8 @@ from tiny_vit import TinyViT
 class Shape:
     """What a model is made of; the image size is no part of it."""
 
-    stages: tuple = efficientnet_lite.LITE0
-    neck: int = 128
+    stages: tuple = efficientnet_lite.LITE2
+    neck: int = 192
     decoder_width: int = 128
     decoder_hidden: int = 512
 
