@@ -10,8 +10,9 @@ file named PAUSE in the run's folder or in the one above, for as long as it lies
 Each worker process has one thread and its share of the batch, and the gradients are averaged once a step: on a machine that
 others use too, threads that meet at every layer would mostly wait for one another.
 For the first steps the embedding is pulled towards the teacher's own, so that its decoder, with which the model begins, can
-read it. The learning rate is constant after its warm-up and falls as a cosine over the last `--cooldown` steps, so a run
-can be prolonged by giving a larger `--steps` to a checkpoint from before its cooldown. With `--cooldown-minutes` it falls
+read it. The learning rate is constant after its warm-up (with `--hold`, until that step; then it falls as 1/√step, which asks
+for no end) and falls as a cosine over the last `--cooldown` steps, so a run can be prolonged by giving a larger `--steps`
+to a checkpoint from before its cooldown. With `--cooldown-minutes` it falls
 from the first step of that run on, and the run ends when the time is over; what is over is kept in the checkpoint, so a
 cooldown may be stopped and go on, at another size too.
 """
@@ -60,11 +61,13 @@ class Average:
 
 
 def learning_rate(step, elapsed, arguments):
-    """Linear warm-up, a plateau, and a cosine to a hundredth over the last steps, or over the minutes given.
+    """Linear warm-up, a plateau, the inverse square root, and a cosine to a hundredth over the last steps or minutes.
 
     elapsed: the share of `--cooldown-minutes` that is over.
     """
     rate = arguments.rate * min(1.0, (step + 1) / arguments.warmup)
+    if arguments.hold:
+        rate *= min(1.0, (arguments.hold / (step + 1)) ** 0.5)
     begin = arguments.steps - arguments.cooldown
     progress = max(elapsed, (step - begin) / max(1, arguments.cooldown))
     if progress > 0:
@@ -313,6 +316,7 @@ def main():
     parser.add_argument("--prompts", type=int, default=8, help="prompts a picture")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--warmup", type=int, default=200)
+    parser.add_argument("--hold", type=int, default=0, help="the step from which on the rate falls as 1/√step; 0: never")
     parser.add_argument("--cooldown", type=int, default=0)
     parser.add_argument("--cooldown-minutes", type=float, help="let this run be a cooldown of that time, then end")
     parser.add_argument("--rate", type=float, default=8e-4)
