@@ -1,6 +1,10 @@
 """Labelled pictures: packing them into flat arrays, and drawing augmented training examples from them.
 
     python data.py pack --data DATA --cache CACHE
+    python data.py squeeze --cache CACHE --archive pictures.zip [--longest 384]
+    python data.py unsqueeze --archive pictures.zip --cache CACHE
+
+Squeezed, all pictures fit into a file of some 50 MB, which travels to a machine with an accelerator.
 
 A packed picture has two layers of labels: `parts` (a sleeve, a wheel, a coat) and `wholes` (a person, a car). Where a set
 has no such nesting the two are equal. 0 is void in both.
@@ -11,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import zipfile
 
 import cv2
 import numpy as np
@@ -96,38 +101,75 @@ def load(image, mask):
 
 def pack(data, cache):
     """Reads every training picture below `data` and writes flat arrays into `cache`."""
-    cache.mkdir(parents=True, exist_ok=True)
-    rows, pixels, labelled = [], 0, 0
-    with open(cache / "images.bin", "wb") as images, open(cache / "labels.bin", "wb") as labels:
+
+    def entries():
         for name in SETS:
             stuff = {}
             segments = data / name / "segments.json"
             if segments.exists():
-                for stem, entries in json.loads(segments.read_text()).items():
-                    stuff[stem] = [e["label"] for e in entries if not e["isthing"]]
+                for stem, labels in json.loads(segments.read_text()).items():
+                    stuff[stem] = [e["label"] for e in labels if not e["isthing"]]
             for path in sorted((data / name / "images").iterdir()):
-                image, parts = load(path, data / name / "masks" / (path.stem + ".png"))
-                layers = [parts, (parts > 0).astype(np.uint16)] if name == "ccp_clothing" else [parts]
-                image.tofile(images)
-                np.stack(layers).tofile(labels)
                 digest = int(hashlib.sha256(path.stem.encode()).hexdigest()[:8], 16)
-                rows.append(
-                    {
-                        "set": name,
-                        "stem": path.stem,
-                        "image": 3 * pixels,
-                        "labels": labelled,
-                        "layers": len(layers),
-                        "height": image.shape[0],
-                        "width": image.shape[1],
-                        "validation": digest % 100 < VALIDATION,
-                        "stuff": stuff.get(path.stem, []),
-                    }
-                )
-                pixels += parts.size
-                labelled += parts.size * len(layers)
+                row = {"set": name, "stem": path.stem, "stuff": stuff.get(path.stem, [])}
+                row["validation"] = digest % 100 < VALIDATION
+                yield row, *load(path, data / name / "masks" / (path.stem + ".png"))
+
+    return write(cache, entries())
+
+
+def write(cache, entries):
+    """Writes a cache of flat arrays: of rows (set, stem, stuff, validation) with a picture and its labels each."""
+    cache.mkdir(parents=True, exist_ok=True)
+    rows, pixels, labelled = [], 0, 0
+    with open(cache / "images.bin", "wb") as images, open(cache / "labels.bin", "wb") as labels:
+        for row, image, parts in entries:
+            layers = [parts, (parts > 0).astype(np.uint16)] if row["set"] == "ccp_clothing" else [parts]
+            image.tofile(images)
+            np.stack(layers).tofile(labels)
+            place = {"image": 3 * pixels, "labels": labelled, "layers": len(layers)}
+            rows.append({**row, **place, "height": image.shape[0], "width": image.shape[1]})
+            pixels += parts.size
+            labelled += parts.size * len(layers)
     (cache / "index.json").write_text(json.dumps(rows))
     return rows
+
+
+def squeeze(cache, archive, longest, quality):
+    """Writes a cache into one small file of smaller pictures, to be taken to another machine."""
+    rows = json.loads((cache / "index.json").read_text())
+    corpora = {split: Corpus(cache, split) for split in (False, True)}
+    index, counts = [], {False: 0, True: 0}
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, row in enumerate(rows):
+            split = row["validation"]
+            picture = corpora[split].picture(counts[split])
+            counts[split] += 1
+            shrink = min(1, longest / max(row["height"], row["width"]))
+            size = (round(row["width"] * shrink), round(row["height"] * shrink))
+            image = cv2.resize(np.asarray(picture.image), size, interpolation=cv2.INTER_AREA)
+            parts = cv2.resize(np.asarray(picture.parts), size, interpolation=cv2.INTER_NEAREST)
+            parts = parts if parts.max() > 255 else parts.astype(np.uint8)
+            coded = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+            file.writestr(f"{number}.webp", coded.tobytes())
+            file.writestr(f"{number}.png", cv2.imencode(".png", parts, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+            index.append({key: row[key] for key in ("set", "stem", "stuff", "validation")})
+        file.writestr("index.json", json.dumps(index), zipfile.ZIP_DEFLATED)
+    return rows
+
+
+def unsqueeze(archive, cache):
+    """Writes the cache that a small file was made of, with its smaller pictures."""
+
+    def entries():
+        with zipfile.ZipFile(archive) as file:
+            for number, row in enumerate(json.loads(file.read("index.json"))):
+                coded = np.frombuffer(file.read(f"{number}.webp"), np.uint8)
+                image = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+                labels = cv2.imdecode(np.frombuffer(file.read(f"{number}.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+                yield row, image, labels.astype(np.uint16)
+
+    return write(cache, entries())
 
 
 class Corpus:
@@ -357,11 +399,19 @@ class Examples:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["pack"])
-    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("command", choices=["pack", "squeeze", "unsqueeze"])
+    parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--cache", type=pathlib.Path, required=True)
+    parser.add_argument("--archive", type=pathlib.Path)
+    parser.add_argument("--longest", type=int, default=384, help="the longer side of squeezed pictures")
+    parser.add_argument("--quality", type=int, default=75)
     arguments = parser.parse_args()
-    rows = pack(arguments.data, arguments.cache)
+    if arguments.command == "pack":
+        rows = pack(arguments.data, arguments.cache)
+    elif arguments.command == "squeeze":
+        rows = squeeze(arguments.cache, arguments.archive, arguments.longest, arguments.quality)
+    else:
+        rows = unsqueeze(arguments.archive, arguments.cache)
     for name in SETS:
         chosen = [row for row in rows if row["set"] == name]
         print(f"{name}: {len(chosen)} pictures, {sum(row['validation'] for row in chosen)} for validation")

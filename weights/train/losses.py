@@ -20,11 +20,11 @@ class Losses:
     """Scalars of one pass: the sum to minimise, and parts of it for the log."""
 
     total: torch.Tensor
-    mask: float
-    iou: float
-    single: float
-    best: float
-    chosen: float
+    mask: torch.Tensor
+    iou: torch.Tensor
+    single: torch.Tensor
+    best: torch.Tensor
+    chosen: torch.Tensor
 
 
 def focal(logits, targets):
@@ -79,9 +79,9 @@ def measure(logits, predicted, targets, single_weight, multi_weight):
     chosen = actual[:, 1:].gather(1, predicted[:, 1:].argmax(dim=1, keepdim=True))
     return Losses(
         total=masks + IOU_WEIGHT * iou,
-        mask=float(masks.detach()),
-        iou=float(iou.detach()),
-        single=float(actual[:, 0].mean()),
-        best=float(actual[:, 1:].max(dim=1).values.mean()),
-        chosen=float(chosen.mean()),
+        mask=masks.detach(),
+        iou=iou.detach(),
+        single=actual[:, 0].mean(),
+        best=actual[:, 1:].max(dim=1).values.mean(),
+        chosen=chosen.mean(),
     )

@@ -79,8 +79,8 @@ class Sam(nn.Module):
 def normalise(pictures):
     """uint8 (B, H, W, 3) to normalised (B, 3, H, W) float, channels last in memory."""
     x = torch.as_tensor(pictures).permute(0, 3, 1, 2).float()
-    mean = torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(PIXEL_STD).view(1, 3, 1, 1)
+    mean = torch.tensor(PIXEL_MEAN, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(PIXEL_STD, device=x.device).view(1, 3, 1, 1)
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
 

@@ -3,7 +3,7 @@
     python train.py --cache CACHE --run RUN --trunk TRUNK.pth --teacher OLDER.safetensors --steps 20000 --sizes 0:192,6000:256
 
 The run's folder holds `checkpoint.pt` (resumed from when present, replaced as a whole; the one before it stays as
-`checkpoint.old.pt`), `log` lines go to standard output. A step's data, prompts and number of refinements depend on the seed
+`checkpoint.old.pt`) and `average.pt` (the averaged weights alone, in half precision); `log` lines go to standard output. A step's data, prompts and number of refinements depend on the seed
 and the step alone. SIGTERM ends the run after a checkpoint; a stopped main process (SIGSTOP) pauses all of it, and so does a
 file named PAUSE in the run's folder or in the one above, for as long as it lies there.
 
@@ -85,19 +85,28 @@ def pull(embeddings, wanted):
     return (embeddings.float() - wanted.float()).square().sum() / wanted.float().square().sum()
 
 
-def forward(model, batch, rng, rounds, teacher=None, strength=0.0):
+def correct(seed, logits, targets):
+    """A click per prompt where the mask is wrong, on the processor that the masks are on."""
+    if logits.device.type == "cpu":
+        return prompts.corrections(np.random.default_rng(seed), logits.numpy(), targets.numpy())
+    mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return prompts.corrections_at_once(torch.Generator(logits.device).manual_seed(mixed), logits, targets)
+
+
+def forward(model, batch, seed, rounds, teacher=None, strength=0.0):
     """The losses of one batch: those of the first pass of the decoder and, where there are more, of the last one.
 
     The passes between only make the masks that the next clicks correct. Also returns the pull towards the teacher.
     """
+    kind = batch[0].device.type
     images, targets, points, kinds = batch
     count = targets.shape[1]
     targets = targets.flatten(0, 1)
     points, kinds = points.flatten(0, 1), kinds.flatten(0, 1)
     clicked = (kinds[:, 0] == 1).float()
-    results, pulled = [], 0.0
+    results, pulled = [], torch.zeros((), device=kind)
     images = normalise(images)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(kind, dtype=torch.bfloat16):
         features = model.encode(images)
         if strength > 0:
             with torch.no_grad():
@@ -105,7 +114,7 @@ def forward(model, batch, rng, rounds, teacher=None, strength=0.0):
             pulled = strength * pull(features.embeddings, wanted)
     masks = None
     for i in range(rounds):
-        with torch.set_grad_enabled(i in (0, rounds - 1)), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.set_grad_enabled(i in (0, rounds - 1)), torch.autocast(kind, dtype=torch.bfloat16):
             logits, predicted = model.decode(features, points, kinds, masks, count)
         if i == 0:
             results.append(losses.measure(logits, predicted, targets, 1 - 0.5 * clicked, 0.5 + 0.5 * clicked))
@@ -116,8 +125,8 @@ def forward(model, batch, rng, rounds, teacher=None, strength=0.0):
         with torch.no_grad():
             # After a click the best scored of three goes on; after more, the single mask.
             chosen = torch.where((clicked > 0) & (i == 0), 1 + predicted[:, 1:].argmax(dim=1), 0)
-            masks = logits.detach()[torch.arange(len(logits)), chosen].unsqueeze(1).float()
-            more, more_kinds = prompts.corrections(rng, masks[:, 0].numpy(), (targets >= 8).numpy())
+            masks = logits.detach()[torch.arange(len(logits), device=kind), chosen].unsqueeze(1).float()
+            more, more_kinds = correct((*seed, i), masks[:, 0], targets >= 8)
             points = torch.cat([more, points], dim=1)
             kinds = torch.cat([more_kinds, kinds], dim=1)
     return results, pulled
@@ -197,6 +206,7 @@ def work(rank, arguments):
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.manual_seed(arguments.seed)
+    torch.backends.cudnn.benchmark = True
     workers = arguments.workers
     stopping = []
     if rank == 0:
@@ -211,10 +221,12 @@ def work(rank, arguments):
     path = arguments.run / "checkpoint.pt"
     model = Sam(Shape(stages=getattr(efficientnet_lite, arguments.stages), neck=arguments.neck))
     teacher = None
-    if not path.exists() or arguments.pull:
-        teacher = models.tiny_vit(arguments.teacher).to(memory_format=torch.channels_last)
+    if arguments.teacher and (not path.exists() or arguments.pull):
+        teacher = models.tiny_vit(arguments.teacher).to(arguments.device, memory_format=torch.channels_last)
         models.begin(model, teacher, arguments.trunk)
-    model = model.to(memory_format=torch.channels_last)
+    if arguments.begin and not path.exists():
+        model.load_state_dict(torch.load(arguments.begin, map_location="cpu", weights_only=True)["average"])
+    model = model.to(arguments.device, memory_format=torch.channels_last)
     average = Average(model, arguments.average)
     updates = optimizers(model, arguments)
     step, cooled = 0, 0.0
@@ -232,6 +244,8 @@ def work(rank, arguments):
         if rank == 0:
             parts = {"model": model.state_dict(), "average": average.model.state_dict()}
             parts["optimizers"] = [optimizer.state_dict() for optimizer in updates]
+            small = {name: t.half() if t.is_floating_point() else t for name, t in average.model.state_dict().items()}
+            torch.save({"step": step, "shape": dataclasses.asdict(model.shape), "average": small}, path.with_name("average.pt"))
             save(path, step=step, cooled=elapsed, shape=dataclasses.asdict(model.shape), **parts)
 
     share = arguments.batch // workers
@@ -242,7 +256,8 @@ def work(rank, arguments):
     numbers = range(step * workers + rank, arguments.steps * workers, workers)
     loader = iter(
         torch.utils.data.DataLoader(
-            examples, batch_size=None, sampler=numbers, num_workers=1, prefetch_factor=4, worker_init_fn=deaf
+            examples, batch_size=None, sampler=numbers, num_workers=arguments.loaders, prefetch_factor=4,
+            worker_init_fn=deaf, pin_memory=arguments.device != "cpu",
         )
     )
     saved = began = time.monotonic()
@@ -259,27 +274,28 @@ def work(rank, arguments):
         # The number of passes is the same for all workers, so that none waits for another.
         rounds = passes(np.random.default_rng((arguments.seed, step)))
         strength = max(0.0, arguments.pull_weight * (1 - step / arguments.pull)) if arguments.pull else 0.0
-        generator = np.random.default_rng((arguments.seed, step, rank))
-        results, pulled = forward(model, next(loader), generator, rounds, teacher, strength)
+        batch = [column.to(arguments.device, non_blocking=True) for column in next(loader)]
+        results, pulled = forward(model, batch, (arguments.seed, step, rank), rounds, teacher, strength)
         loss = sum(result.total for result in results) / len(results) + pulled
         model.zero_grad(set_to_none=True)
         loss.backward()
         if arguments.cooldown_minutes:
             elapsed = cooled + (time.monotonic() - beginning) / (60 * arguments.cooldown_minutes)
         stop, elapsed = average_gradients(model, bool(stopping) or elapsed >= 1, elapsed, workers)
-        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True))
-        if math.isfinite(norm):
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+        if math.isfinite(float(norm)):
             for optimizer in updates:
                 optimizer.step()
             if rank == 0:
                 average.update(model, step)
         step += 1
         first, last = results[0], results[-1]
-        corrected = last.single if rounds > 1 else math.nan
-        window.append([first.mask, first.iou, first.single, first.best, first.chosen, corrected, norm, float(pulled.detach()) if strength else 0.0])
+        corrected = last.single if rounds > 1 else torch.full_like(last.single, math.nan)
+        shown = [first.mask, first.iou, first.single, first.best, first.chosen, corrected, norm, pulled.detach()]
+        window.append(torch.stack(shown))
         if rank == 0 and step % 50 == 0:
             now = time.monotonic()
-            mean = np.nanmean(window, axis=0)
+            mean = torch.stack(window).nanmean(dim=0).tolist()
             print(
                 f"step {step} rate {rate:.2e} mask {mean[0]:.4f} iou {mean[1]:.4f} | IoU single {mean[2]:.3f} "
                 f"best {mean[3]:.3f} chosen {mean[4]:.3f} corrected {mean[5]:.3f} | norm {mean[6]:.2f} pull {mean[7]:.3f} "
@@ -310,6 +326,7 @@ def main():
     parser.add_argument("--teacher", type=pathlib.Path, help="an exported TinyViT model, to begin with")
     parser.add_argument("--pull", type=int, default=0, help="steps for which the embedding is pulled to the teacher's")
     parser.add_argument("--pull-weight", type=float, default=4.0)
+    parser.add_argument("--begin", type=pathlib.Path, help="a checkpoint whose averaged weights a new run begins with")
     parser.add_argument("--trunk-rate", type=float, default=0.3, help="the trunk's share of the rate")
     parser.add_argument("--sizes", type=data.curriculum, default="0:256", help="picture sizes, STEP:SIZE,STEP:SIZE…")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step, over all workers")
@@ -325,7 +342,9 @@ def main():
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--scene-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes that train; 1 on a GPU")
+    parser.add_argument("--loaders", type=int, default=1, help="processes that prepare pictures, for each of them")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--validate-every", type=int, default=0)
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     arguments = parser.parse_args()
