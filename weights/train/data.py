@@ -1,6 +1,10 @@
 """Labelled pictures: packing them into flat arrays, and drawing augmented training examples from them.
 
     python data.py pack --data DATA --cache CACHE
+    python data.py squeeze --cache CACHE --archive pictures.zip [--longest 384]
+    python data.py unsqueeze --archive pictures.zip --cache CACHE
+
+Squeezed, all pictures fit into a file of some 50 MB, which travels to a machine with an accelerator.
 
 A packed picture has two layers of labels: `parts` (a sleeve, a wheel, a coat) and `wholes` (a person, a car). Where a set
 has no such nesting the two are equal. 0 is void in both.
@@ -11,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import zipfile
 
 import cv2
 import numpy as np
@@ -18,19 +23,56 @@ from PIL import Image
 
 import prompts
 
-SETS = ("ccp_clothing", "coco_pan_ccby", "feral_cats", "nuclei_dsb2018", "staple_pantry")
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """How a set is used.
 
-# How often a training example comes from a set; the rest of the examples are drawn scenes.
-WEIGHTS = {
-    "ccp_clothing": 0.27,
-    "coco_pan_ccby": 0.22,
-    "feral_cats": 0.13,
-    "nuclei_dsb2018": 0.13,
-    "staple_pantry": 0.25,
+    share: how often an example comes from it (relative; by kind and by what its labels are worth rather than by its size).
+    donor: how often a pasted instance comes from it (relative). open: whether instances are pasted onto its pictures.
+    zoom: how much more its pictures are magnified, for sets of small things.
+    """
+
+    share: float
+    donor: float = 0.0
+    open: bool = True
+    zoom: float = 1.0
+
+
+SETS = {
+    # Everyday scenes, indoors and out.
+    "coco_inst_ccby": Use(0.115, donor=0.12),
+    "coco_pan_ccby": Use(0.10, donor=0.06),
+    "coco_val_ccby": Use(0.06, donor=0.12),
+    "coco128_ccby": Use(0.01, donor=0.01),
+    "campus_indoor": Use(0.05),
+    "campus_road": Use(0.02),
+    # People and what they wear; animals.
+    "ccp_clothing": Use(0.10, donor=0.10),
+    "feral_cats": Use(0.055, donor=0.08),
+    "oxford_pets": Use(0.065, donor=0.12),
+    "wild_animals": Use(0.075, donor=0.12),
+    # Things on tables and shelves.
+    "staple_pantry": Use(0.075, donor=0.09),
+    "fruit_own": Use(0.05, donor=0.06),
+    "circuit_boards": Use(0.035, donor=0.03),
+    "chicken_parts": Use(0.025, donor=0.01),
+    "book_shelves": Use(0.045, donor=0.03),
+    # Streets, cars, buildings; from above.
+    "facade_street": Use(0.06),
+    "street_trashbags": Use(0.035, donor=0.04),
+    "car_damage": Use(0.015),
+    "aerial_buildings": Use(0.03, zoom=1.2),
+    # Heaps and micrographs.
+    "granular_heap": Use(0.025, donor=0.01, zoom=1.1),
+    "nuclei_dsb2018": Use(0.05, open=False, zoom=1.2),
+    "microscope_flakes": Use(0.015, open=False),
 }
 
-# Sets whose instances may be cut out and pasted elsewhere.
-DONORS = {"ccp_clothing": 0.35, "coco_pan_ccby": 0.2, "feral_cats": 0.2, "staple_pantry": 0.25}
+# Share in percent of a set's training pictures that are kept for validation.
+VALIDATION = 3
+
+# Pictures with a longer side than this are packed smaller.
+LONGEST = 768
 
 # What the mean of the normalisation looks like as a pixel: the padding of the inference frame.
 PADDING = (124, 116, 104)
@@ -45,39 +87,89 @@ class Picture:
     wholes: np.ndarray
 
 
+def load(image, mask):
+    """A picture file and its label file as arrays, no larger than LONGEST."""
+    image = np.asarray(Image.open(image).convert("RGB"))
+    labels = np.asarray(Image.open(mask)).astype(np.uint16)
+    shrink = LONGEST / max(image.shape[:2])
+    if shrink < 1:
+        size = (round(image.shape[1] * shrink), round(image.shape[0] * shrink))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    return image, labels
+
+
 def pack(data, cache):
     """Reads every training picture below `data` and writes flat arrays into `cache`."""
-    cache.mkdir(parents=True, exist_ok=True)
-    rows, offset = [], 0
-    with open(cache / "images.bin", "wb") as images, open(cache / "labels.bin", "wb") as labels:
+
+    def entries():
         for name in SETS:
             stuff = {}
             segments = data / name / "segments.json"
             if segments.exists():
-                for stem, entries in json.loads(segments.read_text()).items():
-                    stuff[stem] = [e["label"] for e in entries if not e["isthing"]]
+                for stem, labels in json.loads(segments.read_text()).items():
+                    stuff[stem] = [e["label"] for e in labels if not e["isthing"]]
             for path in sorted((data / name / "images").iterdir()):
-                mask = data / name / "masks" / (path.stem + ".png")
-                image = np.asarray(Image.open(path).convert("RGB"))
-                parts = np.asarray(Image.open(mask)).astype(np.uint16)
-                wholes = (parts > 0).astype(np.uint16) if name == "ccp_clothing" else parts
-                image.tofile(images)
-                np.stack([parts, wholes]).tofile(labels)
                 digest = int(hashlib.sha256(path.stem.encode()).hexdigest()[:8], 16)
-                rows.append(
-                    {
-                        "set": name,
-                        "stem": path.stem,
-                        "offset": offset,
-                        "height": image.shape[0],
-                        "width": image.shape[1],
-                        "validation": digest % 100 < (12 if name == "coco_pan_ccby" else 6),
-                        "stuff": stuff.get(path.stem, []),
-                    }
-                )
-                offset += image.shape[0] * image.shape[1]
+                row = {"set": name, "stem": path.stem, "stuff": stuff.get(path.stem, [])}
+                row["validation"] = digest % 100 < VALIDATION
+                yield row, *load(path, data / name / "masks" / (path.stem + ".png"))
+
+    return write(cache, entries())
+
+
+def write(cache, entries):
+    """Writes a cache of flat arrays: of rows (set, stem, stuff, validation) with a picture and its labels each."""
+    cache.mkdir(parents=True, exist_ok=True)
+    rows, pixels, labelled = [], 0, 0
+    with open(cache / "images.bin", "wb") as images, open(cache / "labels.bin", "wb") as labels:
+        for row, image, parts in entries:
+            layers = [parts, (parts > 0).astype(np.uint16)] if row["set"] == "ccp_clothing" else [parts]
+            image.tofile(images)
+            np.stack(layers).tofile(labels)
+            place = {"image": 3 * pixels, "labels": labelled, "layers": len(layers)}
+            rows.append({**row, **place, "height": image.shape[0], "width": image.shape[1]})
+            pixels += parts.size
+            labelled += parts.size * len(layers)
     (cache / "index.json").write_text(json.dumps(rows))
     return rows
+
+
+def squeeze(cache, archive, longest, quality):
+    """Writes a cache into one small file of smaller pictures, to be taken to another machine."""
+    rows = json.loads((cache / "index.json").read_text())
+    corpora = {split: Corpus(cache, split) for split in (False, True)}
+    index, counts = [], {False: 0, True: 0}
+    with zipfile.ZipFile(archive, "w") as file:
+        for number, row in enumerate(rows):
+            split = row["validation"]
+            picture = corpora[split].picture(counts[split])
+            counts[split] += 1
+            shrink = min(1, longest / max(row["height"], row["width"]))
+            size = (round(row["width"] * shrink), round(row["height"] * shrink))
+            image = cv2.resize(np.asarray(picture.image), size, interpolation=cv2.INTER_AREA)
+            parts = cv2.resize(np.asarray(picture.parts), size, interpolation=cv2.INTER_NEAREST)
+            parts = parts if parts.max() > 255 else parts.astype(np.uint8)
+            coded = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+            file.writestr(f"{number}.webp", coded.tobytes())
+            file.writestr(f"{number}.png", cv2.imencode(".png", parts, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+            index.append({key: row[key] for key in ("set", "stem", "stuff", "validation")})
+        file.writestr("index.json", json.dumps(index), zipfile.ZIP_DEFLATED)
+    return rows
+
+
+def unsqueeze(archive, cache):
+    """Writes the cache that a small file was made of, with its smaller pictures."""
+
+    def entries():
+        with zipfile.ZipFile(archive) as file:
+            for number, row in enumerate(json.loads(file.read("index.json"))):
+                coded = np.frombuffer(file.read(f"{number}.webp"), np.uint8)
+                image = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+                labels = cv2.imdecode(np.frombuffer(file.read(f"{number}.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+                yield row, image, labels.astype(np.uint16)
+
+    return write(cache, entries())
 
 
 class Corpus:
@@ -93,21 +185,21 @@ class Corpus:
 
     def picture(self, index):
         row = self.rows[index]
-        height, width, start = row["height"], row["width"], row["offset"]
-        image = self.images[3 * start : 3 * (start + height * width)].reshape(height, width, 3)
-        layers = self.labels[2 * start : 2 * (start + height * width)].reshape(2, height, width)
-        return Picture(image, layers[0], layers[1])
+        height, width, layers = row["height"], row["width"], row["layers"]
+        image = self.images[row["image"] :][: 3 * height * width].reshape(height, width, 3)
+        labels = self.labels[row["labels"] :][: layers * height * width].reshape(layers, height, width)
+        return Picture(image, labels[0], labels[-1])
 
 
 class Scenes:
     """Drawn scenes, as shards that a generator may still be adding to."""
 
     def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
+        self.folder = folder and pathlib.Path(folder)
         self.shards = {}
 
     def refresh(self):
-        for path in sorted(self.folder.glob("shard-*.npy")):
+        for path in sorted(self.folder.glob("shard-*.npy")) if self.folder else ():
             if path.name not in self.shards:
                 self.shards[path.name] = np.load(path, mmap_mode="r")
         return bool(self.shards)
@@ -235,14 +327,23 @@ def paste(rng, picture, donor, chosen):
     return Picture(image, parts, wholes)
 
 
+def curriculum(text):
+    """`0:192,6000:256` as pairs of a first step and the picture size from there on."""
+    return [tuple(int(n) for n in part.split(":")) for part in text.split(",")]
+
+
 class Examples:
     """Draws training examples; an example depends on the seed and its number alone (and on the scenes at hand)."""
 
-    def __init__(self, cache, scenes, seed, size, prompts_per_image, batch, scene_share):
-        self.corpus = Corpus(cache, validation=False)
+    def __init__(self, cache, scenes, seed, sizes, prompts_per_image, batch, workers, scene_share, validation=False):
+        self.corpus = Corpus(cache, validation)
         self.scenes = Scenes(scenes)
-        self.seed, self.size, self.count, self.batch = seed, size, prompts_per_image, batch
+        self.seed, self.sizes, self.count, self.batch, self.workers = seed, sizes, prompts_per_image, batch, workers
+        self.size = sizes[0][1]
         self.scene_share = scene_share
+        self.names = [name for name in SETS if self.corpus.by_set[name]]
+        shares, donors = (np.array([getattr(SETS[n], key) for n in self.names]) for key in ("share", "donor"))
+        self.shares, self.donors = shares / shares.sum(), donors / donors.sum()
         cv2.setNumThreads(1)
 
     def source(self, rng):
@@ -250,25 +351,22 @@ class Examples:
         if rng.random() < self.scene_share and self.scenes.shards:
             picture = self.scenes.draw(rng)
             return warp(picture, framing(rng, *picture.parts.shape, self.size), self.size), rng.random() < 0.3
-        names = list(WEIGHTS)
-        weights = np.array([WEIGHTS[name] for name in names])
-        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        name = self.names[rng.choice(len(self.names), p=self.shares)]
         picture = self.corpus.picture(int(rng.choice(self.corpus.by_set[name])))
-        zoom = 1.2 if name == "nuclei_dsb2018" else 1.0
-        framed = warp(picture, framing(rng, *picture.parts.shape, self.size, zoom), self.size)
-        return framed, name != "nuclei_dsb2018" and rng.random() < 0.5
+        framed = warp(picture, framing(rng, *picture.parts.shape, self.size, SETS[name].zoom), self.size)
+        return framed, SETS[name].open and rng.random() < 0.5
 
     def donor(self, rng):
         """A picture and one of its instances that may be cut out."""
-        names = list(DONORS)
-        weights = np.array([DONORS[name] for name in names])
-        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        name = self.names[rng.choice(len(self.names), p=self.donors)]
         index = int(rng.choice(self.corpus.by_set[name]))
         picture = self.corpus.picture(index)
         if name == "ccp_clothing" and rng.random() < 0.3:
             picture = Picture(picture.image, picture.parts, picture.parts)
-        instances = [i for i in np.unique(picture.wholes) if i and i not in self.corpus.rows[index]["stuff"]]
-        return (picture, int(rng.choice(instances))) if instances else None
+        areas = np.bincount(np.asarray(picture.wholes).ravel())
+        areas[[0, *(label for label in self.corpus.rows[index]["stuff"] if label < len(areas))]] = 0
+        instances = np.flatnonzero(areas >= 200)
+        return (picture, int(rng.choice(instances))) if len(instances) else None
 
     def example(self, rng):
         while True:
@@ -287,21 +385,33 @@ class Examples:
     def __len__(self):
         return 1 << 31
 
-    def __getitem__(self, step):
-        """Batch number `step`: images (B, S, S, 3), targets (B, P, S/4, S/4) in 0…16, points (B, P, 2, 2), kinds (B, P, 2)."""
-        rng = np.random.default_rng((self.seed, step))
+    def __getitem__(self, number):
+        """Batch `number`, that of one worker at one step.
+
+        images (B, S, S, 3), targets (B, P, S/4, S/4) in 0…16, points (B, P, 2, 2), kinds (B, P, 2).
+        """
+        rng = np.random.default_rng((self.seed, number))
         self.scenes.refresh()
+        self.size = [size for first, size in self.sizes if first <= number // self.workers][-1]
         columns = zip(*(self.example(rng) for _ in range(self.batch)))
         return tuple(np.stack(column) for column in columns)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["pack"])
-    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("command", choices=["pack", "squeeze", "unsqueeze"])
+    parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--cache", type=pathlib.Path, required=True)
+    parser.add_argument("--archive", type=pathlib.Path)
+    parser.add_argument("--longest", type=int, default=384, help="the longer side of squeezed pictures")
+    parser.add_argument("--quality", type=int, default=75)
     arguments = parser.parse_args()
-    rows = pack(arguments.data, arguments.cache)
+    if arguments.command == "pack":
+        rows = pack(arguments.data, arguments.cache)
+    elif arguments.command == "squeeze":
+        rows = squeeze(arguments.cache, arguments.archive, arguments.longest, arguments.quality)
+    else:
+        rows = unsqueeze(arguments.archive, arguments.cache)
     for name in SETS:
         chosen = [row for row in rows if row["set"] == name]
         print(f"{name}: {len(chosen)} pictures, {sum(row['validation'] for row in chosen)} for validation")

@@ -5,9 +5,11 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
+import native
+
 FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 1.0
-IOU_WEIGHT = 4.0
+IOU_WEIGHT = 6.0
 
 # The share of the two outputs that were not the best, so that none of the three starves.
 OTHERS = 0.05
@@ -18,11 +20,11 @@ class Losses:
     """Scalars of one pass: the sum to minimise, and parts of it for the log."""
 
     total: torch.Tensor
-    mask: float
-    iou: float
-    single: float
-    best: float
-    chosen: float
+    mask: torch.Tensor
+    iou: torch.Tensor
+    single: torch.Tensor
+    best: torch.Tensor
+    chosen: torch.Tensor
 
 
 def focal(logits, targets):
@@ -49,26 +51,37 @@ def intersection_over_union(logits, targets):
     return overlap / (predicted | wanted).sum(dim=(-2, -1)).float().clamp(min=1)
 
 
+def mask_losses(logits, targets, trained):
+    """The losses (N, trained) of the first masks and the IoU (N, K) of all: logits (N, K, g, g), targets (N, g, g) in 0…16."""
+    if native.takes(logits):
+        return native.MaskLoss.apply(logits, targets, trained, FOCAL_WEIGHT, DICE_WEIGHT)
+    logits = logits.float()
+    wanted = (targets.float() / 16).unsqueeze(1).expand_as(logits)
+    own, their = logits[:, :trained], wanted[:, :trained]
+    return FOCAL_WEIGHT * focal(own, their) + DICE_WEIGHT * dice(own, their), intersection_over_union(logits, wanted)
+
+
 def measure(logits, predicted, targets, single_weight, multi_weight):
     """Losses of one pass.
 
-    logits: (N, 4, g, g), predicted: (N, 4), targets: (N, g, g) in [0, 1], the weights: (N,) or numbers.
+    logits: (N, 4, g, g), predicted: (N, 4), targets: (N, g, g) uint8 in 0…16, the weights: (N,) or numbers.
     """
-    logits, predicted = logits.float(), predicted.float()
-    wanted = targets.unsqueeze(1).expand_as(logits)
-    mask = FOCAL_WEIGHT * focal(logits, wanted) + DICE_WEIGHT * dice(logits, wanted)
-    with torch.no_grad():
-        actual = intersection_over_union(logits, wanted)
-    best = mask[:, 1:].min(dim=1).values
-    multi = (1 - OTHERS) * best + OTHERS * mask[:, 1:].mean(dim=1)
-    masks = (single_weight * mask[:, 0] + multi_weight * multi).mean()
+    predicted = predicted.float()
+    trained = logits.shape[1] if torch.is_tensor(multi_weight) or multi_weight else 1
+    mask, actual = mask_losses(logits, targets, trained)
+    actual = actual.detach()
+    masks = single_weight * mask[:, 0]
+    if trained > 1:
+        best = mask[:, 1:].min(dim=1).values
+        masks = masks + multi_weight * ((1 - OTHERS) * best + OTHERS * mask[:, 1:].mean(dim=1))
+    masks = masks.mean()
     iou = (predicted - actual).square().mean()
     chosen = actual[:, 1:].gather(1, predicted[:, 1:].argmax(dim=1, keepdim=True))
     return Losses(
         total=masks + IOU_WEIGHT * iou,
-        mask=float(masks.detach()),
-        iou=float(iou.detach()),
-        single=float(actual[:, 0].mean()),
-        best=float(actual[:, 1:].max(dim=1).values.mean()),
-        chosen=float(chosen.mean()),
+        mask=masks.detach(),
+        iou=iou.detach(),
+        single=actual[:, 0].mean(),
+        best=actual[:, 1:].max(dim=1).values.mean(),
+        chosen=chosen.mean(),
     )

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tiny_vit import LayerNorm2d
+import native
+from model_parts import LayerNorm2d
 
 
 class Attention(nn.Module):
@@ -116,7 +117,20 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(Perceptron(width, width, width // 8) for _ in range(masks))
         self.iou_prediction_head = Perceptron(width, width, masks)
 
-    def forward(self, embeddings, positions, sparse, dense, prompts_per_image):
+    def upscale(self, x, skips, prompts_per_image):
+        """(B·P, C, g, g) to (B·P, C/8, 4g, 4g); skips of (B, C/4, 2g, 2g) and (B, C/8, 4g, 4g) are added on the way."""
+        first, norm, active, second, last = self.output_upscaling
+        if not skips:
+            return self.output_upscaling(x)
+        coarse, fine = skips
+        x = first(x)
+        x = norm((x.unflatten(0, (-1, prompts_per_image)) + coarse.unsqueeze(1)).flatten(0, 1))
+        x = second(active(x))
+        if native.takes(x):
+            return native.SkipGELU.apply(x, fine)
+        return last((x.unflatten(0, (-1, prompts_per_image)) + fine.unsqueeze(1)).flatten(0, 1))
+
+    def forward(self, embeddings, skips, positions, sparse, dense, prompts_per_image):
         """embeddings (B, C, g, g), sparse (B·P, T, C) to logits (B·P, 4, 4g, 4g) and IoU (B·P, 4)."""
         count = sparse.shape[0]
         grid = embeddings.shape[-1]
@@ -125,9 +139,11 @@ class MaskDecoder(nn.Module):
         keys = embeddings.repeat_interleave(prompts_per_image, dim=0) + dense
         keys = keys.flatten(2).transpose(1, 2)
         tokens, keys = self.transformer(keys, positions.flatten(2).transpose(1, 2), tokens)
-        upscaled = self.output_upscaling(keys.transpose(1, 2).unflatten(2, (grid, grid)))
+        upscaled = self.upscale(keys.transpose(1, 2).unflatten(2, (grid, grid)), skips, prompts_per_image)
         kernels = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        logits = (kernels @ upscaled.flatten(2)).unflatten(2, (4 * grid, 4 * grid))
+        # The channels lie last in memory: a flattened view of them, where `flatten(2)` would copy.
+        pixels = upscaled.permute(0, 2, 3, 1).flatten(1, 2)
+        logits = (kernels @ pixels.transpose(1, 2)).unflatten(2, (4 * grid, 4 * grid))
         return logits, self.iou_prediction_head(tokens[:, 0])

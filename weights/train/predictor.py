@@ -9,7 +9,7 @@ from model import PIXEL_MEAN, PIXEL_STD
 
 
 class Predictor:
-    """One picture's embedding, and masks for many prompts upon it."""
+    """One picture's features, and masks for many prompts upon it."""
 
     def __init__(self, model, image_size):
         self.model, self.size = model, image_size
@@ -27,7 +27,7 @@ class Predictor:
 
     @torch.no_grad()
     def look(self, image):
-        self.embedding = self.model.encode(self.frame(image))
+        self.features = self.model.encode(self.frame(image))
 
     @torch.no_grad()
     def predict(self, points, kinds, masks=None):
@@ -42,7 +42,7 @@ class Predictor:
         if not (kinds >= 2).any():
             points = F.pad(points, (0, 0, 0, 1))
             kinds = F.pad(kinds, (0, 1), value=-1)
-        return self.model.decode(self.embedding, points, kinds, masks, prompts_per_image=len(points))
+        return self.model.decode(self.features, points, kinds, masks, prompts_per_image=len(points))
 
     @torch.no_grad()
     def enlarge(self, logits):

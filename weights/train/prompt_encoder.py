@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from tiny_vit import LayerNorm2d
+from model_parts import LayerNorm2d
 
 
 class PositionEmbedding(nn.Module):
@@ -23,7 +23,8 @@ class PositionEmbedding(nn.Module):
 
     def grid(self, size):
         """The encoding of each cell's centre: (1, width, size, size)."""
-        centres = (torch.arange(size, dtype=torch.float32) + 0.5) / size
+        device = self.positional_encoding_gaussian_matrix.device
+        centres = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) / size
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         return self.encode(torch.stack([x, y], dim=-1)).permute(2, 0, 1).unsqueeze(0)
 

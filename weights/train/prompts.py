@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 # Instances smaller than this at the training frame are not asked for.
 SMALLEST = 24
@@ -46,7 +47,7 @@ def draw(rng, parts, wholes, count):
     kinds = np.zeros((count, 2), np.int64)
     pools = [[], []]
     for i in range(count):
-        k = 0 if rng.random() < 0.7 else 1
+        k = 0 if rng.random() < 0.8 else 1
         if not len(candidates[k][1]):
             k = 1 - k
         layer, ids = candidates[k]
@@ -102,3 +103,31 @@ def corrections(rng, logits, targets):
         points[i, 0] = 4 * np.array([x, y]) + rng.uniform(0, 3, 2)
         kinds[i, 0] = int(missed[y, x])
     return torch.from_numpy(points), torch.from_numpy(kinds)
+
+
+def corrections_at_once(generator, logits, targets):
+    """What `corrections` does, for many prompts on a GPU: logits (N, g, g) and targets (N, g, g) booleans, on its device.
+
+    The inmost cell is sought in all error regions of the larger kind, by steps of one cell in eight directions.
+    """
+    count, grid, _ = targets.shape
+    predicted = logits > 0
+    missed, extra = targets & ~predicted, predicted & ~targets
+    clean = ~(missed | extra).flatten(1).any(dim=1).view(-1, 1, 1)
+    missed = missed | (clean & targets)
+    missed = missed | ~(missed | extra).flatten(1).any(dim=1).view(-1, 1, 1)
+    more = missed.flatten(1).sum(dim=1) >= extra.flatten(1).sum(dim=1)
+    inner = torch.where(more.view(-1, 1, 1), missed, extra)
+    depth = left = F.pad(inner.float(), (1, 1, 1, 1)).unsqueeze(1)
+    for _ in range(grid // 4):
+        left = -F.max_pool2d(-left, 3, 1, 1)
+        depth = depth + left
+    noise = torch.rand((count, grid * grid), generator=generator, device=logits.device)
+    inmost = depth[:, 0, 1:-1, 1:-1].flatten(1) + 0.5 * noise
+    anywhere = (missed | extra).flatten(1) * (1 + noise)
+    central = torch.rand((count, 1), generator=generator, device=logits.device) < 0.5
+    place = torch.where(central, inmost, anywhere).argmax(dim=1)
+    kinds = missed.flatten(1).gather(1, place.unsqueeze(1)).long()
+    x, y = place % grid, place // grid
+    jitter = 3 * torch.rand((count, 2), generator=generator, device=logits.device)
+    return (4 * torch.stack([x, y], dim=1) + jitter).unsqueeze(1), kinds

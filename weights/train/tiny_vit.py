@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from model_parts import LayerNorm2d
+
 
 class ConvBN(nn.Sequential):
     """A convolution without bias and a batch normalisation, named `c` and `bn`."""
@@ -157,19 +159,6 @@ class AttentionStage(nn.Module):
             x = block(x)
         x = x.permute(0, 3, 1, 2)
         return self.downsample(x) if self.downsample else x
-
-
-class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of (B, C, H, W)."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x):
-        x = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias, 1e-6)
-        return x.permute(0, 3, 1, 2)
 
 
 class TinyViT(nn.Module):
