@@ -29,7 +29,8 @@ ACCESS
                +fcall|kirie_missing +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_room instead
     monitor    %R~kirie:* &kirie:* +@read +@pubsub +@connection +time +fcall_ro
     operator   the submitter's, with +fcall +function +info: loads this library, changes limits
-  End each rule with -@dangerous (and then +info for whom Kirie checks the server's settings). Whoever may write the
+  On a Redis Cluster each also needs +cluster|slots. End each rule with -@dangerous (and then +info for whom Kirie checks
+  the server's settings). Whoever may write the
   keys can bypass the functions: the roles guard against mistakes, not against an enemy who holds a password.
 
 JOBS                       submit
