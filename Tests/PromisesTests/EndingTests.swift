@@ -76,58 +76,38 @@ import Testing
                 WorkerSlot("decoder-\(number)") { try cluster.start(.decoder, $0) }
             }
             let picture = try TestPicture(1, in: cluster.folder)
-            let poison = cluster.reference("poison", picture.digest)
             try cluster.start(.encoder, "encoder")
             try await withThrowingTaskGroup(of: Void.self) { group in
                 defer { for slot in slots { slot.close() } }
                 for slot in slots { group.addTask { try await slot.keepRunning() } }
-                // The others are on the same picture, and may be taken together with it the first time.
-                let others = (0..<60).map { picture.line("good-\($0)", points: [($0 % 20, $0 / 20)]) }
-                let lines = others.prefix(30) + [picture.longLine("poison", prompts: 4000)] + others.suffix(30)
-                try await submit(Array(lines), model, to: cluster)
-
-                let references = (0..<60).map { cluster.reference("good-\($0)", picture.digest) }
-                var kills = 0
-                try await eventually("the poison is dead") {
-                    guard let status = try await cluster.status(poison) else { return false }
-                    // A worker's other slot dies with it. What is in that slot did nothing to deserve it, so from the second
-                    // time on the others are let through first.
-                    let others = try await cluster.broker.status(references)
-                    let isAlone = kills == 0 || others.allSatisfy { $0?.state == .done }
-                    if status.state == .inWork, isAlone,
-                        let holder = slots.compactMap(\.current).first(where: { $0.name == status.worker })
-                    {
-                        holder.process.signal(SIGKILL)
-                        await holder.process.waitForExit()
-                        kills += 1
-                        // Nobody renews the dead worker's leases; those of the other are renewed at once.
-                        let held = try await cluster.broker.status([poison] + references).compactMap(\.self)
-                            .filter { $0.state == .inWork && $0.worker == holder.name }
-                        try await cluster.letRunOut(held.map(\.reference))
-                    }
-                    return status.state.isTerminal
+                // A job that ended before it was seen in work killed too few, and another takes its place.
+                var poison = PoisonJob(0, picture, in: cluster)
+                try await submit(poison.lines, model, to: cluster)
+                while try await poison.killItsWorkers(slots) != .dead {
+                    poison = PoisonJob(poison.number + 1, picture, in: cluster)
+                    try await submit(poison.lines, model, to: cluster)
                 }
-                let end = try #require(try await cluster.status(poison))
-                #expect(end.state == .dead && end.attempts == 5 && kills == 5, "\(end), \(kills) kills")
+                let end = try #require(try await cluster.status(poison.reference))
+                #expect(end.attempts == 5 && poison.kills == 5, "\(end), \(poison.kills) kills")
                 #expect(end.error?.contains("ran out") == true, "\(end.error ?? "")")
-                try await cluster.reach(.done, references)
+                try await cluster.reach(.done, poison.others)
                 let letters = try await cluster.broker.deadLetters()
-                #expect(letters.map(\.job) == ["poison"] && letters.first?.reason == end.error)
+                #expect(letters.map(\.job) == [poison.reference.id] && letters.first?.reason == end.error)
                 try await cluster.expectNothingLeft()
 
                 // Nobody kills its workers any more.
-                let retry = try await cluster.kirie("dead", "retry", "poison")
+                let retry = try await cluster.kirie("dead", "retry", poison.reference.id)
                 #expect(retry.exit == .status(0) && retry.lines.map(\.state) == ["queued"], "\(retry.complaint)")
-                try await cluster.reach(.done, [poison])
-                let most = try await cluster.broker.status(references).compactMap { $0?.attempts }.max() ?? 0
+                try await cluster.reach(.done, [poison.reference])
+                let most = try await cluster.broker.status(poison.others).compactMap { $0?.attempts }.max() ?? 0
                 // Once with the poison, in its batch or in its worker's other slot, and once without.
                 #expect(most <= 2, "one of the others was tried \(most) times")
                 try await cluster.expectNothingLeft()
                 for slot in slots { slot.close() }
                 try await group.waitForAll()
                 print(
-                    "poison: dead after \(kills) killed workers: \(end.error ?? ""); 60 others done, tried \(most) times at most"
-                )
+                    "poison: dead after \(poison.kills) killed workers: \(end.error ?? ""); 60 others done, tried \(most) "
+                        + "times at most; \(poison.number) ended before they were seen in work")
             }
         }
     }
@@ -146,5 +126,58 @@ import Testing
         let run = try await cluster.kirie("cancel", id)
         #expect(run.exit == .status(0) && run.lines.map(\.state) == ["cancelled"], "\(run.complaint)")
         #expect(try await cluster.status(reference)?.state == .cancelled)
+    }
+}
+
+/// A job whose workers are killed, among sixty on the same picture that did nothing.
+private struct PoisonJob {
+    let number: Int
+    let lines: [String]
+    let reference: JobReference
+    let others: [JobReference]
+    private let cluster: LiveCluster
+    /// Workers killed while they held it.
+    private(set) var kills = 0
+
+    init(_ number: Int, _ picture: TestPicture, in cluster: LiveCluster) {
+        let names = (0..<60).map { "good-\(number)-\($0)" }
+        // The others are on the same picture, and may be taken together with it the first time.
+        let good = names.enumerated().map { picture.line($1, points: [($0 % 20, $0 / 20)]) }
+        let id = "poison-\(number)"
+        lines = Array(good.prefix(30) + [picture.longLine(id, prompts: 6000)] + good.suffix(30))
+        reference = cluster.reference(id, picture.digest)
+        others = names.map { cluster.reference($0, picture.digest) }
+        (self.number, self.cluster) = (number, cluster)
+    }
+
+    /// Kills whoever has the job in work, until it has ended; returns how.
+    mutating func killItsWorkers(_ slots: [WorkerSlot]) async throws -> JobState {
+        let deadline = ContinuousClock.now + .hang
+        while ContinuousClock.now < deadline {
+            guard let status = try await cluster.status(reference) else { continue }
+            if status.state.isTerminal { return status.state }
+            // A worker's other slot dies with it. What is in that slot did nothing to deserve it, so from the second time on
+            // the others are let through first.
+            let isAlone = try await cluster.broker.status(others).allSatisfy { $0?.state == .done }
+            if status.state == .inWork, kills == 0 || isAlone,
+                let holder = slots.compactMap(\.current).first(where: { $0.name == status.worker })
+            {
+                try await kill(holder)
+            } else {
+                try await Task.sleep(for: .milliseconds(2))
+            }
+        }
+        throw UnexpectedAnswer(description: "the poison has not ended within \(Duration.hang)")
+    }
+
+    private mutating func kill(_ holder: (name: String, process: ChildProcess)) async throws {
+        holder.process.signal(SIGKILL)
+        await holder.process.waitForExit()
+        // Nobody renews the dead worker's leases; those of the other are renewed at once.
+        let jobs = [reference] + others
+        let held = try await zip(jobs, cluster.broker.status(jobs))
+            .filter { $1?.state == .inWork && $1?.worker == holder.name }.map(\.0)
+        if held.contains(reference) { kills += 1 }
+        try await cluster.letRunOut(held)
     }
 }
