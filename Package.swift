@@ -92,7 +92,9 @@ let package = Package(
                 "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis", "Processes", "Files",
                 "Hashing", argumentParser, logging, coreMetrics, lifecycle, unixSignals,
             ],
-            swiftSettings: settings),
+            swiftSettings: settings,
+            // Half of the program is what back-traces get their lines from; they read it packed, too.
+            linkerSettings: [.unsafeFlags(["-Xlinker", "--compress-debug-sections=zlib"])]),
         // tests, a room each
         tests(of: "Tensors", ["CKernels"]),
         tests(of: "Files"),
