@@ -54,53 +54,68 @@ let package = Package(
         .systemLibrary(name: "CLinux"),
         .target(name: "CKernels"),
         .target(name: "CFunctionsLibrary"),
-        // 1: numbers, pictures, vocabulary, the system
-        room("Files"),
-        room("Processes", ["CLinux"]),
+        // 1: the system, JSON, numbers, pictures, vocabulary
+        room("Platform", ["CLinux"]),
+        room("JSON", ["Platform"]),
+        room("Terminals", ["Platform", "JSON", unixSignals]),
         room("Hashing", ["CCrypto"]),
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
-        room("Imaging", ["CPNG", "CTurboJPEG", "CTIFF", "Files"]),
-        room("Segmentation"),
-        room("Redis", ["CHiredis", "Processes"]),
+        room("Imaging", ["CPNG", "CTurboJPEG", "CTIFF", "Platform"]),
+        room("Segmentation", ["Platform", "JSON"]),
+        room("Redis", ["CHiredis", "Platform"]),
         // 2: files of weights
-        room("Checkpoints", ["Tensors", "CCurl", "Files", "Hashing"]),
+        room("Checkpoints", ["Tensors", "CCurl", "Platform", "JSON", "Hashing"]),
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
-        room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "CKernels"]),
+        room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON", "CKernels"]),
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing"]),
         .target(
-            name: "Cluster", dependencies: ["CFunctionsLibrary", "Files", "Segmentation", "Redis"],
+            name: "Cluster", dependencies: ["CFunctionsLibrary", "Platform", "JSON", "Segmentation", "Redis"],
             exclude: ["Resources"], swiftSettings: settings),
         // 5: what services say of themselves
         room("Telemetry", [logging, coreMetrics, lifecycle, hummingbird]),
         // 5: measuring a model on labelled pictures
-        room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors", "Files"]),
+        room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors", "Platform"]),
         // 6: the long-running roles
         room(
             "Workers",
             [
                 "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
-                "Redis", "Processes", "Files", "Hashing", logging, coreMetrics, lifecycle,
+                "Redis", "Platform", "Hashing", logging, coreMetrics, lifecycle,
             ]),
-        // 7: the command line
+        // 6: what every submitting side shares
+        room(
+            "Clients",
+            ["Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis", "Platform", "Hashing"]),
+        // 7: what `kirie up` starts, and what `kirie bench cluster` measures
+        room("LocalCluster", ["Cluster", "Redis", "Platform", "Terminals", unixSignals]),
+        room(
+            "Benchmarks",
+            [
+                "LocalCluster", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis", "Platform",
+                "Terminals",
+                "Hashing",
+            ]),
+        // 8: the command line
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
-                "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks",
-                "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis", "Processes", "Files",
-                "Hashing", argumentParser, logging, coreMetrics, lifecycle, unixSignals,
+                "Benchmarks", "LocalCluster", "Clients", "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings",
+                "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
+                "Terminals", "JSON", "Platform", "Hashing", argumentParser, logging, coreMetrics, lifecycle,
             ],
             swiftSettings: settings,
             // Half of the program is what back-traces get their lines from; they read it packed, too.
             linkerSettings: [.unsafeFlags(["-Xlinker", "--compress-debug-sections=zlib"])]),
         // tests, a room each
         tests(of: "Tensors", ["CKernels"]),
-        tests(of: "Files"),
+        tests(of: "Platform", ["RedisTesting"]),
+        tests(of: "JSON"),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Hashing"),
-        tests(of: "Segmentation", resources: [.copy("Fixtures")]),
+        tests(of: "Segmentation", ["Cluster", "JSON"], resources: [.copy("Fixtures")]),
         tests(of: "Checkpoints", ["Tensors", "Hashing"], resources: [.copy("Fixtures")]),
         tests(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
@@ -108,10 +123,12 @@ let package = Package(
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
         tests(
             of: "KirieCLI",
-            ["Checkpoints", "Cluster", "Imaging", "Processes", "Redis", "RedisTesting", "Segmentation", "Tensors"]),
-        tests(of: "Processes", ["RedisTesting"]),
+            [
+                "Checkpoints", "Clients", "Cluster", "Imaging", "Platform", "Redis", "RedisTesting", "Segmentation",
+                "Tensors",
+            ]),
         tests(of: "Telemetry", [coreMetrics]),
-        tests(of: "Workers", ["Cluster", "RedisTesting", "Segmentation"]),
+
         tests(of: "Redis", ["RedisTesting"]),
         tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),
@@ -120,13 +137,13 @@ let package = Package(
             name: "PromisesTests",
             dependencies: [
                 "KirieCLI", "Workers", "Cluster", "ClusterTesting", "Embeddings", "SegmentAnything", "Checkpoints",
-                "Imaging", "Segmentation", "Tensors", "Redis", "RedisTesting", "Processes", "Hashing",
+                "Imaging", "Segmentation", "Tensors", "Redis", "RedisTesting", "Platform", "Hashing",
             ], swiftSettings: settings),
         .target(
             name: "ClusterTesting", dependencies: ["Cluster", "Redis", "Segmentation"], path: "Tests/ClusterTesting",
             swiftSettings: settings),
         .target(
-            name: "RedisTesting", dependencies: ["Redis", "Processes"], path: "Tests/RedisTesting",
+            name: "RedisTesting", dependencies: ["Redis", "Platform"], path: "Tests/RedisTesting",
             swiftSettings: settings),
     ]
 )

@@ -1,3 +1,4 @@
+import Platform
 public import Tensors
 
 /// Named tensors: a `.safetensors` file, PyTorch's `.pth`/`.pt` as torch.save writes it, a folder that holds one of these as
@@ -176,11 +177,7 @@ public struct Checkpoint: Sendable {
                 "Give a .safetensors, .pth or .pt file, the folder that holds it, or a …safetensors.index.json")
         }
         return error(
-            "is neither safetensors nor a PyTorch checkpoint: it begins with \(hexadecimal(bytes.prefix(8)))",
+            "is neither safetensors nor a PyTorch checkpoint: it begins with \(Hexadecimal.text(of: bytes.prefix(8), separator: " "))",
             "Give a .safetensors, .pth or .pt file")
-    }
-
-    private static func hexadecimal(_ bytes: Slice<UnsafeRawBufferPointer>) -> String {
-        bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
     }
 }

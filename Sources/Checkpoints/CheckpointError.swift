@@ -1,4 +1,4 @@
-import Glibc
+import Platform
 
 /// Why a file of weights could not be read, written or fetched: which file, where in it, why, and what to do.
 ///
@@ -75,16 +75,11 @@ public struct CheckpointError: Error, Hashable, Sendable, CustomStringConvertibl
 extension CheckpointError {
     /// A name out of a file, fit to be printed: no control characters, and no longer than 120 characters.
     package static func quoted(_ name: String) -> String {
-        let printable = name.unicodeScalars.prefix(120).map { scalar in
-            scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value) ? "\u{fffd}" : scalar
-        }
-        var text = String(String.UnicodeScalarView(printable))
-        if name.unicodeScalars.count > 120 { text += "…" }
-        return "\u{2018}\(text)\u{2019}"
+        Quotation.of(name)
     }
 
     /// What the C library says about an error number.
     static func text(of errorNumber: Int32) -> String {
-        strerror(errorNumber).map { String(cString: $0) } ?? "error \(errorNumber)"
+        FileFault.text(of: errorNumber)
     }
 }

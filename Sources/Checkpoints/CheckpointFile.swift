@@ -1,5 +1,5 @@
-import Files
 import Glibc
+import Platform
 
 /// The bytes of a checkpoint: a file mapped for reading, or memory that a test made.
 ///

@@ -1,5 +1,6 @@
 import Dispatch
 import Hashing
+import Platform
 import Synchronization
 
 /// The SHA-256 of what a checkpoint holds, whatever its file format: names, element types, shapes and numbers.
@@ -138,21 +139,5 @@ extension StoredTensor {
             releasePages()
         }
         return hash.finalize()
-    }
-}
-
-/// Bytes as hexadecimal digits.
-enum Hexadecimal {
-    static func text(of bytes: some Sequence<UInt8>) -> String {
-        var text = ""
-        for byte in bytes { text += (byte < 16 ? "0" : "") + String(byte, radix: 16) }
-        return text
-    }
-
-    /// Nil unless the text is an even number of hexadecimal digits.
-    static func bytes(of text: some StringProtocol) -> [UInt8]? {
-        let digits = text.compactMap { $0.isASCII ? $0.hexDigitValue : nil }
-        guard digits.count == text.count, digits.count.isMultiple(of: 2) else { return nil }
-        return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
     }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import Hashing
+import Platform
 
 /// Fingerprints of files that were read before, one small file each, found by device, inode, size and time of
 /// change.

@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 
 /// The published models that can be fetched by name, as `weights/manifest.json` lists them.
 public struct ModelCatalog: Sendable {

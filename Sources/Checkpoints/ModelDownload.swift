@@ -1,6 +1,6 @@
-import Files
 import Glibc
 import Hashing
+import Platform
 
 extension ModelCatalog.Model {
     /// What a download tells about itself.

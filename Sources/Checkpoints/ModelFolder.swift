@@ -1,5 +1,5 @@
-import Files
 import Glibc
+import Platform
 
 /// A folder that a library saved a model in, such as those of Hugging Face: `model.safetensors` beside files that say how the
 /// model is to be used.

@@ -1,5 +1,5 @@
-import Files
 import Glibc
+import Platform
 
 /// A file that appears under its name complete or not at all, with errors that speak of checkpoints: see `AtomicFile`.
 package struct OutputFile: ~Copyable {
@@ -47,13 +47,10 @@ package struct OutputFile: ~Copyable {
 
     /// Makes a directory and those above it.
     package static func makeDirectory(_ path: String) throws(CheckpointError) {
-        var status = stat()
-        if path.isEmpty || stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR { return }
-        if let slash = path.lastIndex(of: "/") { try makeDirectory(String(path[..<slash])) }
-        guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
+        do throws(FileFault) { try Directory.make(path) } catch {
+            let why = if case .system(let code) = error.reason { CheckpointError.text(of: code) } else { error.clause }
             throw CheckpointError(
-                .unwritable, file: path, "the directory cannot be made: \(CheckpointError.text(of: errno))",
-                remedy: "Give another directory")
+                .unwritable, file: error.path, "the directory cannot be made: \(why)", remedy: "Give another directory")
         }
     }
 }

@@ -1,3 +1,5 @@
+import JSON
+
 /// The header of a `.safetensors` file (https://huggingface.co/docs/safetensors).
 ///
 ///     0        8                    8 + N                            end

@@ -1,3 +1,4 @@
+import JSON
 public import Tensors
 
 /// Writes `.safetensors`: streamed to a temporary file beside the target, which takes the target's name at the end,
@@ -139,36 +140,32 @@ public enum SafetensorsWriter {
 
     /// The length and the JSON, padded with spaces to a multiple of 64 bytes.
     private static func header(of entries: [Entry], metadata: [String: String]) -> [UInt8] {
-        var members: [String] = []
-        if !metadata.isEmpty {
-            let pairs = metadata.sorted { $0.key < $1.key }.map { "\(quoted($0.key)):\(quoted($0.value))" }
-            members.append("\"__metadata__\":{\(pairs.joined(separator: ","))}")
-        }
-        var offset = 0
-        for entry in entries {
-            let shape = entry.shape.map(String.init).joined(separator: ",")
-            let end = offset + entry.byteCount
-            members.append(
-                "\(quoted(entry.name)):{\"dtype\":\"\(entry.type.rawValue)\",\"shape\":[\(shape)],"
-                    + "\"data_offsets\":[\(offset),\(end)]}")
-            offset = end
-        }
-        var text = Array("{\(members.joined(separator: ","))}".utf8)
-        while (text.count + 8) % 64 != 0 { text.append(0x20) }
-        return withUnsafeBytes(of: UInt64(text.count).littleEndian) { Array($0) } + text
-    }
-
-    private static func quoted(_ text: String) -> String {
-        var quoted = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": quoted += "\\\""
-            case "\\": quoted += "\\\\"
-            case _ where scalar.value < 0x20:
-                quoted += "\\u00" + Hexadecimal.text(of: [UInt8(scalar.value)])
-            default: quoted.unicodeScalars.append(scalar)
+        var writer = JSONWriter()
+        writer.object { writer in
+            if !metadata.isEmpty {
+                writer.member("__metadata__") { writer in
+                    writer.object { writer in
+                        for (name, value) in metadata.sorted(by: { $0.key < $1.key }) {
+                            writer.member(name) { $0.string(value) }
+                        }
+                    }
+                }
+            }
+            var offset = 0
+            for entry in entries {
+                let end = offset + entry.byteCount
+                writer.member(entry.name) { writer in
+                    writer.object { writer in
+                        writer.member("dtype") { $0.string(entry.type.rawValue) }
+                        writer.member("shape") { $0.array(entry.shape) { $1.integer($0) } }
+                        writer.member("data_offsets") { $0.array([offset, end]) { $1.integer($0) } }
+                    }
+                }
+                offset = end
             }
         }
-        return quoted + "\""
+        var text = writer.bytes
+        while (text.count + 8) % 64 != 0 { text.append(0x20) }
+        return withUnsafeBytes(of: UInt64(text.count).littleEndian) { Array($0) } + text
     }
 }

@@ -1,3 +1,5 @@
+import JSON
+
 /// An index of the files that a model was cut into, as Hugging Face's libraries write it.
 ///
 /// `model.safetensors.index.json` is

@@ -1,3 +1,4 @@
+import Platform
 public import Redis
 public import Segmentation
 
@@ -35,10 +36,10 @@ public struct Job: Sendable {
     /// An id that nobody else has: 128 random bits in hexadecimal digits.
     public static func makeIdentifier() -> String {
         var generator = SystemRandomNumberGenerator()
-        return (0..<4).map { _ in
-            let part = String(UInt32.random(in: .min ... .max, using: &generator), radix: 16)
-            return String(repeating: "0", count: 8 - part.count) + part
-        }.joined()
+        return Hexadecimal.text(
+            of: (0..<2).flatMap { _ in
+                withUnsafeBytes(of: UInt64.random(in: .min ... .max, using: &generator)) { Array($0) }
+            })
     }
 }
 

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import JSON
 public import Segmentation
 
 /// Reading and writing job lines as JSON.

@@ -1,5 +1,5 @@
-import Files
 import Glibc
+import Platform
 
 /// Reads the lines of a jobs file or pipe, some at a time, in bounded memory.
 ///

@@ -1,3 +1,4 @@
+public import JSON
 import Redis
 
 /// Where a job came from, in its submitter's words: what an answer is told by, whoever waits for it.
@@ -61,8 +62,11 @@ public struct JobOrigin: Sendable, Hashable {
 
     /// One object of JSON.
     package var encoded: [UInt8] {
-        let members = members.map { Array("\"\($0.name)\":".utf8) + $0.value.bytes }
-        return [UInt8(ascii: "{")] + members.joined(separator: [UInt8(ascii: ",")]) + [UInt8(ascii: "}")]
+        var writer = JSONWriter()
+        writer.object { writer in
+            for (name, value) in members { writer.member(name) { $0.written(value.bytes) } }
+        }
+        return writer.bytes
     }
 
     /// What is known here, and what `other` knows beyond it.

@@ -32,7 +32,7 @@ public final class JobSubmitter: Sendable {
     private let broker: Broker
     private let client: String?
     private let whenFull: Fullness
-    private let onWait: @Sendable (String, Duration) -> Void
+    private let onWait: @Sendable (String, Duration) async -> Void
     /// Guards which pictures were seen when.
     private let seen = Mutex<[ImageDigest: ContinuousClock.Instant]>([:])
 
@@ -43,7 +43,7 @@ public final class JobSubmitter: Sendable {
     ///   - onWait: told why and for how long it waits each time the cluster is full.
     public init(
         _ broker: Broker, client: String? = nil, whenFull: Fullness = .refuse,
-        onWait: @escaping @Sendable (String, Duration) -> Void = { _, _ in }
+        onWait: @escaping @Sendable (String, Duration) async -> Void = { _, _ in }
     ) {
         self.broker = broker
         self.client = client
@@ -98,7 +98,7 @@ public final class JobSubmitter: Sendable {
             if let pause {
                 // Submitters that were told the same time do not come back in step.
                 let time = max(.milliseconds(50), min(pause.time, .seconds(30))) * Double.random(in: 1..<1.5)
-                onWait(pause.reason, time)
+                await onWait(pause.reason, time)
                 try? await Task.sleep(for: time)
                 if Task.isCancelled { again.removeAll { !isNoImage(outcomes[$0]) } }
             }

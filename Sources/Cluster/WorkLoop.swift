@@ -1,3 +1,4 @@
+import Platform
 import Redis
 import Synchronization
 

@@ -1,6 +1,6 @@
-import Files
 import Glibc
 import Imaging
+import Platform
 
 /// Labelled pictures: `images/NAME.jpg` (or another ending, see `ImageDecoder`) beside `masks/NAME.png`.
 package struct DataSet: Sendable {

@@ -1,5 +1,5 @@
-import Files
 import Glibc
+import Platform
 
 /// A picture's file as bytes: read whole, written whole or not at all.
 package enum EncodedFile {

@@ -1,3 +1,5 @@
+import Platform
+
 /// Turns the bytes of a PNG, JPEG, WebP or TIFF file into an ``Image``.
 ///
 ///     let photo = try ImageDecoder().decode(file: "truck.jpg")
@@ -114,9 +116,9 @@ public struct ImageDecoder: Sendable, Hashable {
         {
             throw .truncated(in: name, at: nil, "it ends after \(bytes.count) bytes, inside the format's signature")
         }
-        let magic = bytes.prefix(8).map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }
+        let magic = Hexadecimal.text(of: bytes.prefix(8), separator: " ")
         let guess = Self.foreignFormat(bytes).map { ", which is \($0)" } ?? ""
-        throw .unsupported(in: name, at: "byte 0", "it begins with \(magic.joined(separator: " "))\(guess)")
+        throw .unsupported(in: name, at: "byte 0", "it begins with \(magic)\(guess)")
     }
 
     private static let tiffSignatures: [[UInt8]] = [

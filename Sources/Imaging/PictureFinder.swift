@@ -1,5 +1,5 @@
-import Files
 import Glibc
+import Platform
 
 /// Finds pictures by how their files end, the case ignored: the one way in which every command looks into folders.
 ///

@@ -1,14 +1,16 @@
 import ArgumentParser
+import Benchmarks
 import Dispatch
 import FoundationEssentials
 import Glibc
 import Imaging
 import NeuralNetworks
-import Processes
+import Platform
 import SegmentAnything
 import Segmentation
 import Synchronization
 import Tensors
+import Terminals
 
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -239,13 +241,13 @@ struct Measurement: Encodable {
         if json {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys]
-            try FileOutput.print(Array(try encoder.encode(self)) + [UInt8(ascii: "\n")])
+            try StandardOutput.print(Array(try encoder.encode(self)) + [UInt8(ascii: "\n")])
         } else {
             let together = streams.map { ", \($0) streams: \(per_second ?? 0) a second" } ?? ""
             let line =
                 "\(part) \(model) \(precision), \(threads) threads\(together): median \(median_ms) ms, min \(min_ms), "
                 + "max \(max_ms), \(runs) runs, peak \(peak_rss_mb) MB\n"
-            try FileOutput.print(Array(line.utf8))
+            try StandardOutput.print(Array(line.utf8))
         }
     }
 }

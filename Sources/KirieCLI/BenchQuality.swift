@@ -3,6 +3,7 @@ import Evaluation
 import FoundationEssentials
 import SegmentAnything
 import Tensors
+import Terminals
 
 extension BenchCommand {
     /// Holds a precision's masks against those of fp32.
@@ -52,11 +53,11 @@ extension BenchCommand {
             if json {
                 let encoder = JSONEncoder()
                 encoder.outputFormatting = [.sortedKeys]
-                try FileOutput.print(Array(try encoder.encode(report)) + [UInt8(ascii: "\n")])
+                try StandardOutput.print(Array(try encoder.encode(report)) + [UInt8(ascii: "\n")])
             } else {
                 let rows = report.sets.sorted { $0.key < $1.key } + [(key: "all", value: report.all)]
                 for (name, row) in rows {
-                    try FileOutput.print(Array("\(name): mean IoU \(row.mean_iou), \(row.masks) masks\n".utf8))
+                    try StandardOutput.print(Array("\(name): mean IoU \(row.mean_iou), \(row.masks) masks\n".utf8))
                 }
             }
         }

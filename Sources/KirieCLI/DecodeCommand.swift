@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import Platform
 import SegmentAnything
 import Segmentation
 import Tensors

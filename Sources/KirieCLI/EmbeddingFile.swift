@@ -1,6 +1,7 @@
 import Checkpoints
 import Embeddings
 import Imaging
+import Platform
 import SegmentAnything
 import Segmentation
 import Tensors
@@ -18,7 +19,7 @@ enum EmbeddingFile {
         let record = try EmbeddingRecord(
             embedding, fingerprint: try model.fingerprint().bytes, image: image, precision: precision,
             encodeTime: encodeTime)
-        try FileOutput.write(record.withUnsafeBytes { Array($0) }, to: path)
+        try AtomicFile.write(record.withUnsafeBytes { Array($0) }, to: path)
     }
 
     /// Writes `image_embedding` (1, C, g, g) and, where the picture is given, `input_image` (1, 3, S, S).
@@ -87,7 +88,7 @@ enum EmbeddingFile {
     private static func check(_ fingerprint: [UInt8], against model: SamModel, path: String) throws {
         let expected = try model.fingerprint()
         guard fingerprint != expected.bytes else { return }
-        let found = fingerprint.prefix(6).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        let found = Hexadecimal.text(of: fingerprint.prefix(6))
         throw EmbeddingFileError(
             path: path,
             reason: "was made by another model: its weights begin with \(found), "

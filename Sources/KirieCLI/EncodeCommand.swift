@@ -4,6 +4,7 @@ import Imaging
 import SegmentAnything
 import Segmentation
 import Tensors
+import Terminals
 
 struct EncodeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

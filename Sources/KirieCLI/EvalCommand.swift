@@ -3,6 +3,7 @@ import Evaluation
 import FoundationEssentials
 import SegmentAnything
 import Tensors
+import Terminals
 
 struct EvalCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -51,9 +52,9 @@ struct EvalCommand: ParsableCommand {
                 sets: Dictionary(uniqueKeysWithValues: rows.map { ($0.name, $0.row) }), mean: mean)
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys]
-            try FileOutput.print(Array(try encoder.encode(report)) + [UInt8(ascii: "\n")])
+            try StandardOutput.print(Array(try encoder.encode(report)) + [UInt8(ascii: "\n")])
         } else {
-            try FileOutput.print(Array(Self.table(rows + [("mean over sets", mean)]).utf8))
+            try StandardOutput.print(Array(Self.table(rows + [("mean over sets", mean)]).utf8))
         }
     }
 

@@ -1,8 +1,9 @@
 import ArgumentParser
 import Cluster
-import Files
 import Glibc
+import Platform
 import Tensors
+import Terminals
 
 /// The `kirie` command.
 @main

@@ -1,7 +1,9 @@
 import ArgumentParser
 import Checkpoints
+import Platform
 import SegmentAnything
 import Tensors
+import Terminals
 
 struct ModelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -21,7 +23,7 @@ struct ModelCommand: ParsableCommand {
                 let line =
                     "\(model.name.padding(10)) \(ByteText.of(model.bytes).padding(8)) "
                     + "\(here ? "here      " : "to fetch  ") \(model.licence.padding(11)) \(model.description)\n"
-                try FileOutput.print(Array(line.utf8))
+                try StandardOutput.print(Array(line.utf8))
             }
             if let directory { Terminal.complain("fetched models live in \(directory)") }
         }
@@ -60,7 +62,7 @@ struct ModelCommand: ParsableCommand {
                 case .verified(let bytes): verifying.show(bytes)
                 }
             }
-            try FileOutput.print(Array("\(path)\n".utf8))
+            try StandardOutput.print(Array("\(path)\n".utf8))
         }
     }
 
@@ -87,7 +89,7 @@ struct ModelCommand: ParsableCommand {
                 fingerprint: \(try sam.fingerprint())
 
                 """
-            try FileOutput.print(Array(text.utf8))
+            try StandardOutput.print(Array(text.utf8))
         }
     }
 

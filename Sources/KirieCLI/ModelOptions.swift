@@ -1,7 +1,7 @@
 import ArgumentParser
 import Checkpoints
-import Files
 import Glibc
+import Platform
 import SegmentAnything
 import Tensors
 
@@ -127,17 +127,4 @@ struct MissingModel: Error, CustomStringConvertible {
     let name: String
     let remedy: String
     var description: String { "the model \(name) is not here: \(remedy)" }
-}
-
-/// The process's environment variables.
-enum Environment {
-    static subscript(name: String) -> String? { getenv(name).map { FileName.text(of: $0) } }
-
-    static let all: [String: String] = {
-        var variables: [String: String] = [:]
-        for name in ["HOME", "KIRIE_MODELS", "KIRIE_WEIGHTS", "XDG_CACHE_HOME", "XDG_DATA_HOME"] {
-            variables[name] = Self[name]
-        }
-        return variables
-    }()
 }

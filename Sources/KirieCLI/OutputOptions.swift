@@ -2,6 +2,7 @@ import ArgumentParser
 import Imaging
 import SegmentAnything
 import Segmentation
+import Terminals
 import Workers
 
 /// Where masks go.
@@ -83,10 +84,10 @@ struct OutputOptions: ParsableArguments {
             written.append(overlay)
         }
         if json {
-            try FileOutput.print(try answer.line)
+            try StandardOutput.print(try answer.line)
         } else {
             for cutout in answer.masks {
-                try FileOutput.print(
+                try StandardOutput.print(
                     Array(
                         "prompt \(cutout.prompt)  score \(cutout.score.rounded(digits: 3))  stability \(cutout.stability_score.rounded(digits: 3))  area \(cutout.area)  box \(cutout.bbox)\n"
                             .utf8))

@@ -1,5 +1,7 @@
 import ArgumentParser
 import Imaging
+import Platform
+import Terminals
 
 /// How pictures are read.
 struct PictureOptions: ParsableArguments {

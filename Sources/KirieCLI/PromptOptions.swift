@@ -4,6 +4,7 @@ import Imaging
 import SegmentAnything
 import Segmentation
 import Tensors
+import Terminals
 
 /// The prompts of one picture: all points belong to one prompt; several boxes are several prompts.
 struct PromptOptions: ParsableArguments, Sendable {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Hashing
 import Imaging
+import Platform
 import SegmentAnything
 import Segmentation
 import Tensors

@@ -1,6 +1,6 @@
 import Checkpoints
-import Files
 import Glibc
+import Platform
 
 /// The files of one command, which appear together at its end or not at all.
 ///
@@ -36,7 +36,7 @@ final class StagedFiles {
 
     /// Writes a file's bytes beside its place.
     func stage(_ bytes: [UInt8], to path: String) throws {
-        try stage(path) { try FileOutput.write(bytes, to: $0) }
+        try stage(path) { try AtomicFile.write(bytes, to: $0) }
     }
 
     /// Gives every file its name.

@@ -1,6 +1,6 @@
 import CHiredis
 import Glibc
-import Processes
+import Platform
 import Synchronization
 
 /// One socket and the thread of its own that reads it.

@@ -1,4 +1,5 @@
 import Checkpoints
+import JSON
 
 /// Reads a model's sizes off the names and shapes of its tensors, under the published names.
 ///

@@ -1,3 +1,5 @@
+import Platform
+
 /// How the numbers of a stored image embedding are written.
 public enum EmbeddingPrecision: String, Sendable, Hashable, CaseIterable {
     /// IEEE 754 binary32: exact, 4 MiB for 256 x 64 x 64.

@@ -1,3 +1,5 @@
+import Platform
+
 /// The SHA-256 of an image file's bytes: the image's name everywhere.
 ///
 /// Two files with the same bytes are one image, whoever sent them and under whatever name.
@@ -20,7 +22,7 @@ public struct ImageDigest: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// The 32 bytes.
-    public var bytes: [UInt8] { Hexadecimal.bytes(of: hexadecimal) }
+    public var bytes: [UInt8] { Hexadecimal.bytes(of: hexadecimal) ?? [] }
 
     /// Which of `count` partitions the image belongs to: its first four bytes, the most significant first, modulo `count`.
     ///
@@ -32,27 +34,4 @@ public struct ImageDigest: Sendable, Hashable, CustomStringConvertible {
 
     /// The digits.
     public var description: String { hexadecimal }
-}
-
-/// Bytes as pairs of lower-case digits.
-enum Hexadecimal {
-    static func value(of digit: UInt8) -> UInt8? {
-        switch digit {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
-        case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
-        case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
-        default: nil
-        }
-    }
-
-    static func text(of bytes: some Sequence<UInt8>) -> String {
-        let digits = Array("0123456789abcdef".utf8)
-        return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-    }
-
-    /// - Precondition: `text` is made of pairs of digits.
-    static func bytes(of text: String) -> [UInt8] {
-        let values = text.utf8.compactMap(value(of:))
-        return stride(from: 0, to: values.count - 1, by: 2).map { values[$0] << 4 | values[$0 + 1] }
-    }
 }

@@ -1,6 +1,7 @@
 public import Cluster
 import Embeddings
 public import Imaging
+import Platform
 import Redis
 public import SegmentAnything
 public import Segmentation

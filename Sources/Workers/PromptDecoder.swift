@@ -1,6 +1,7 @@
 public import Cluster
 import Dispatch
 import Embeddings
+import Platform
 import Redis
 public import SegmentAnything
 public import Segmentation
@@ -124,7 +125,7 @@ public struct PromptDecoder: Sendable {
                     image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
                     model: modelName, precision: precision.rawValue, timings_ms: ["decode": milliseconds], masks: cuts,
                     remarks: job.prompts)
-                do { return .result(RedisBytes(try answer.encoded(origin: job.origin))) } catch {
+                do { return .result(RedisBytes(try answer.encoded(first: job.origin.members))) } catch {
                     return .faulty(reason: "the masks cannot be written as JSON")
                 }
             }

@@ -88,8 +88,3 @@ enum Cutouts {
         return Data(file).base64EncodedString()
     }
 }
-
-extension Mask {
-    /// The mask as the picture room takes it: 1 on the object.
-    package var gray: GrayImage { GrayImage(width: width, height: height, pixels: pixels) }
-}

@@ -1,9 +1,9 @@
 import Cluster
 import Embeddings
-import Files
 import Glibc
 import Hashing
 import Imaging
+import Platform
 import Redis
 import Segmentation
 

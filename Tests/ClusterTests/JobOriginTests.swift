@@ -1,5 +1,6 @@
 import Cluster
 import Foundation
+import JSON
 import Segmentation
 import Testing
 

@@ -1,6 +1,6 @@
 import Cluster
 import Foundation
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation

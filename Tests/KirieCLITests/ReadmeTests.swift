@@ -1,6 +1,6 @@
 import Foundation
 import Imaging
-import Processes
+import Platform
 import RedisTesting
 import Testing
 

@@ -1,4 +1,5 @@
 import Checkpoints
+import Clients
 import Foundation
 import Imaging
 import Segmentation

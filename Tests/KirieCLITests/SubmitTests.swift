@@ -1,7 +1,7 @@
 import Cluster
 import Foundation
 import Imaging
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation

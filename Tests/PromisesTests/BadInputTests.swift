@@ -3,7 +3,7 @@ import ClusterTesting
 import Embeddings
 import Foundation
 import Hashing
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation

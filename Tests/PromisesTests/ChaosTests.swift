@@ -1,7 +1,7 @@
 import Cluster
 import ClusterTesting
 import Foundation
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation

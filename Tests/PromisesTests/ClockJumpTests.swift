@@ -1,7 +1,7 @@
 import Cluster
 import Foundation
 import Glibc
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation
@@ -21,17 +21,17 @@ import Testing
         try await LiveCluster.run(options) { cluster in
             // Shorter than the jumps, longer than any pause of a busy machine.
             try cluster.start(.encoder, "encoder", lease: 900)
-            try cluster.start(.decoder, "decoder", lease: 900)
+            let decoder = try cluster.start(.decoder, "decoder", lease: 900)
             try await cluster.ready("encoder", "decoder")
             let pictures = try TestPicture.draw(32, seed: 9, in: cluster.folder)
             var said: [String] = []
             for (round, offset) in [1800, -1800, 0].enumerated() {
-                // A job that is in work when the clock jumps, and for a good while after it.
-                let long = cluster.reference("long-\(round)", pictures[0].digest)
-                let file = try cluster.write([pictures[0].longLine(long.id, prompts: 3000)], to: "long.jsonl")
-                #expect(try await cluster.kirie("submit", "--jobs", file).exit == .status(0))
-                try await eventually("the job is in work") {
-                    try await cluster.status(long)?.state == .inWork
+                // A job that is in work when the clock jumps, its worker stopped in the middle of it.
+                let long = try await cluster.holdInWork(decoder) { number in
+                    let long = cluster.reference("long-\(round)-\(number)", pictures[0].digest)
+                    let file = try cluster.write([pictures[0].longLine(long.id, prompts: 3000)], to: "long.jsonl")
+                    #expect(try await cluster.kirie("submit", "--jobs", file).exit == .status(0))
+                    return long
                 }
                 let before = try await cluster.broker.redis.time()
                 try clock.jump(to: offset)
@@ -42,6 +42,7 @@ import Testing
                     try cluster.start(.decoder, "victim", lease: 900)
                     try await cluster.ready("victim")
                 }
+                decoder.signal(SIGCONT)
                 let start = ContinuousClock.now
                 try await finish(round: 2 * round, pictures, in: cluster)
                 try await cluster.reach(.done, [long])

@@ -1,6 +1,6 @@
 import Foundation
-import Processes
-import Workers
+import Platform
+import Segmentation
 
 /// What a run of `kirie` left behind.
 struct KirieRun {

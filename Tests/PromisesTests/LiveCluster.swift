@@ -2,7 +2,7 @@ import Cluster
 import ClusterTesting
 import Foundation
 import Glibc
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation

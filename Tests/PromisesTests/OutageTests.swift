@@ -2,7 +2,7 @@ import Cluster
 import Foundation
 import Glibc
 import Imaging
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation

@@ -1,7 +1,7 @@
 import Cluster
 import Foundation
 import Glibc
-import Processes
+import Platform
 import Redis
 import RedisTesting
 import Segmentation

@@ -1,4 +1,4 @@
-import Processes
+import Platform
 import Synchronization
 
 /// A place where a process runs that is started again whenever it ends, as a supervisor would.

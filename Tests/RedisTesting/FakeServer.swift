@@ -1,5 +1,5 @@
 import Glibc
-import Processes
+import Platform
 public import Redis
 
 /// A listener on a Unix socket that says what it is told to and understands nothing.

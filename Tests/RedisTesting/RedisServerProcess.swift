@@ -1,5 +1,5 @@
 import Glibc
-import Processes
+import Platform
 public import Redis
 import Synchronization
 

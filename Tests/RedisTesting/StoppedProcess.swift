@@ -1,5 +1,5 @@
 import Glibc
-package import Processes
+package import Platform
 
 extension ChildProcess {
     /// Stops it with SIGSTOP; returns when each of its threads has stopped, or when it has ended.

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import JSON
 import NeuralNetworks
 import SegmentAnything
 import Tensors

@@ -1,5 +1,9 @@
 import ArgumentParser
+import Benchmarks
+import JSON
+import Platform
 import Tensors
+import Terminals
 
 extension BenchCommand {
     struct Cluster: AsyncParsableCommand {
@@ -62,33 +66,38 @@ extension BenchCommand {
         func run() async throws {
             _ = try model.open()
             let parts = only.isEmpty ? Part.allCases : only
-            var figures: [(String, JSONLine)] = [
-                ("processors", .whole(ThreadPool.availableProcessors)),
-                ("model", .text(ModelLocation.displayName(model.name))), ("seed", .whole(Int(clamping: seed))),
-                ("rounds", .whole(rounds)),
+            var figures: [JSONValue.Member] = [
+                ("processors", .integer(ThreadPool.availableProcessors)),
+                ("model", .string(ModelLocation.displayName(model.name))), ("seed", .integer(Int(clamping: seed))),
+                ("rounds", .integer(rounds)),
             ]
             for part in parts {
-                var measured: [JSONLine] = []
+                var measured: [JSONValue] = []
                 for round in 1...(part == .queue ? 1 : rounds) {
                     Terminal.complain("kirie bench cluster: \(part.rawValue)\(round > 1 ? ", round \(round)" : "")…")
                     measured.append(try await measure(part))
                 }
-                let figure = JSONLine.medians(of: measured)
+                let figure = JSONValue.medians(of: measured)
                 figures.append((part.rawValue, figure))
-                if !json { try FileOutput.print(Array("\(part.rawValue) \(figure.plainText)\n".utf8)) }
+                if !json { try StandardOutput.print(Array("\(part.rawValue) \(figure.text)\n".utf8)) }
             }
-            if json { try FileOutput.print(JSONLine.object(figures).line) }
+            if json { try StandardOutput.print(JSONValue.object(figures).line) }
+        }
+
+        private func use<Figure>(_ body: (BenchBed) async throws -> Figure) async throws -> Figure {
+            try await BenchBed.use(
+                program: ChildProcess.ownProgram, workerArguments: model.workerArguments, body)
         }
 
         /// Measures on a server of its own: nothing of one measurement is in another's memory or append-only file.
-        private func measure(_ part: Part) async throws -> JSONLine {
-            try await BenchBed.use(model: model) { bed in
+        private func measure(_ part: Part) async throws -> JSONValue {
+            try await use { bed in
                 switch part {
                 case .click: try await WarmClicks(bed, clicks: clicks, load: load, seed: seed).measure()
                 case .broker: try await BrokerThroughput(bed).measure()
                 case .decoders: try await DecoderScaling(bed, seed: seed).measure()
                 case .queue:
-                    try await BenchBed.use(model: model) { other in
+                    try await use { other in
                         try await LongQueue(short: other, long: bed, length: queueLength).measure()
                     }
                 }

@@ -1,10 +1,13 @@
 import ArgumentParser
+import Clients
 import Cluster
 import Embeddings
 import Glibc
 import Imaging
+import JSON
 import Redis
 import Segmentation
+import Terminals
 import Workers
 
 struct CacheCommand: AsyncParsableCommand {
@@ -127,17 +130,17 @@ extension CacheCommand {
             if json {
                 try await output.write(
                     .object([
-                        ("entries", .whole(cache.entries)), ("bytes", .whole(cache.bytes)),
-                        ("hits", .whole(cache.hits)), ("misses", .whole(cache.misses)),
-                        ("hit_rate", cache.hitRate.map { .number(($0 * 10_000).rounded() / 10_000) } ?? .none),
-                        ("stores", .whole(cache.stores)), ("evictions", .whole(cache.evictions)),
-                        ("expirations", .whole(cache.expirations)), ("corrupt", .whole(cache.corrupt)),
+                        ("entries", .integer(cache.entries)), ("bytes", .integer(cache.bytes)),
+                        ("hits", .integer(cache.hits)), ("misses", .integer(cache.misses)),
+                        ("hit_rate", cache.hitRate.map { .number(($0 * 10_000).rounded() / 10_000) } ?? .null),
+                        ("stores", .integer(cache.stores)), ("evictions", .integer(cache.evictions)),
+                        ("expirations", .integer(cache.expirations)), ("corrupt", .integer(cache.corrupt)),
                         (
                             "encode_seconds_saved",
                             .number((cache.encodeTimeSaved / .milliseconds(1)).rounded() / 1000)
                         ),
-                        ("decoder_memory_hits", .whole(decoderHits)),
-                        ("decoder_memory_misses", .whole(queues.total("fetches"))),
+                        ("decoder_memory_hits", .integer(decoderHits)),
+                        ("decoder_memory_misses", .integer(queues.total("fetches"))),
                     ]))
                 return
             }
@@ -230,7 +233,7 @@ extension CacheCommand {
                     removed += try await cache.remove(Array(Set(chosen)))
                 }
             }
-            try await StandardOutput().write(.object([("removed", .whole(removed))]))
+            try await StandardOutput().write(.object([("removed", .integer(removed))]))
             if !isGood { throw ExitCode(1) }
         }
     }

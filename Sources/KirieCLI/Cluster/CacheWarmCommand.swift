@@ -1,11 +1,14 @@
 import ArgumentParser
+import Clients
 import Cluster
-import Files
 import Glibc
 import Imaging
+import JSON
+import Platform
 import Redis
 import Segmentation
 import Synchronization
+import Terminals
 import Workers
 
 extension CacheCommand {
@@ -65,41 +68,6 @@ extension CacheCommand {
             try await warming.finish(json: json)
             if warming.hasFailures || list.hasProblems { throw ExitCode(1) }
         }
-    }
-}
-
-/// Looks for pictures outside the cooperative pool.
-private actor PictureSearch {
-    private let thread = BlockingExecutor()
-    nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
-    private var finder = PictureFinder()
-
-    /// Those of the paths that were not found before.
-    func named(_ paths: [String]) -> [String] { paths.flatMap { finder.picture(at: $0).paths } }
-
-    /// The pictures that a folder, a pattern or a path leads to.
-    func pictures(of source: String) -> PictureFinder.Findings {
-        var status = stat()
-        var sources = [source]
-        if stat(source, &status) != 0, source.contains(where: { "*?[{~".contains($0) }) {
-            var matches = glob_t()
-            defer { globfree(&matches) }
-            guard FileName.withBytes(of: source, { glob($0, GLOB_TILDE | GLOB_BRACE, nil, &matches) }) == 0 else {
-                return .init()
-            }
-            sources = (0..<Int(matches.gl_pathc)).compactMap { matches.gl_pathv[$0].map { FileName.text(of: $0) } }
-        }
-        var all = PictureFinder.Findings()
-        for path in sources {
-            if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-                do throws(ImageError) { all.append(try finder.pictures(below: path)) } catch {
-                    all.faults.append("\(error)")
-                }
-            } else {
-                all.append(finder.picture(at: path))
-            }
-        }
-        return all
     }
 }
 
@@ -306,8 +274,9 @@ private final class Warming: Sendable {
         if json {
             try await StandardOutput().write(
                 .object([
-                    ("pictures", .whole(sum.total)), ("there", .whole(sum.there)), ("encoded", .whole(sum.encoded)),
-                    ("failed", .whole(sum.failed)), ("open", .whole(open)),
+                    ("pictures", .integer(sum.total)), ("there", .integer(sum.there)),
+                    ("encoded", .integer(sum.encoded)),
+                    ("failed", .integer(sum.failed)), ("open", .integer(open)),
                     ("seconds", .number(((ContinuousClock.now - start) / .milliseconds(1)).rounded() / 1000)),
                 ]))
             return

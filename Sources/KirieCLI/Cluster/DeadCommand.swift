@@ -1,5 +1,8 @@
 import ArgumentParser
 import Cluster
+import JSON
+import Platform
+import Terminals
 
 struct DeadCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -46,17 +49,17 @@ enum DeadLetters {
     /// More than any partition keeps unless somebody raised its setting a hundredfold.
     static let limit = 100_000
 
-    static func json(_ letter: DeadLetter) -> JSONLine {
+    static func json(_ letter: DeadLetter) -> JSONValue {
         let numbers: Set<String> = ["attempts"]
-        var members: [(String, JSONLine)] = [
-            ("entry", .text(letter.entry)), ("partition", .whole(letter.partition.index)),
-            ("job", JSONLine(letter.job)),
+        var members: [JSONValue.Member] = [
+            ("entry", .string(letter.entry)), ("partition", .integer(letter.partition.index)),
+            ("job", JSONValue(letter.job)),
         ]
-        if let at = letter.fields["at"].flatMap({ Int($0) }) { members.append(("at", .text(Figures.timestamp(at)))) }
+        if let at = letter.fields["at"].flatMap({ Int($0) }) { members.append(("at", .string(Timestamp.text(at)))) }
         for (name, value) in letter.fields.sorted(by: { $0.key < $1.key }) where name != "at" && name != "job" {
             // An entry written by hand has an entry id of its own: that of its stream.
             let shown = name == "entry" ? "stream_entry" : name
-            members.append((shown, numbers.contains(name) ? JSONLine(Int(value)) : .text(value)))
+            members.append((shown, numbers.contains(name) ? JSONValue(Int(value)) : .string(value)))
         }
         return .object(members)
     }
@@ -67,7 +70,7 @@ enum DeadLetters {
             ("TRIES", .right, 0), ("REASON", .left, 0),
         ])
         for letter in letters {
-            let at = letter.fields["at"].flatMap { Int($0) }.map { String(Figures.timestamp($0).prefix(19)) }
+            let at = letter.fields["at"].flatMap { Int($0) }.map { String(Timestamp.text($0).prefix(19)) }
             table.add([
                 TextTable.Cell(letter.job ?? Figures.nothing), TextTable.Cell(letter.entry, .quiet),
                 TextTable.Cell(at ?? Figures.nothing), TextTable.Cell(letter.fields["source"] ?? Figures.nothing),
@@ -127,7 +130,7 @@ extension DeadCommand {
                     if !lines.isEmpty { lines.append(TintedLine()) }
                     for (name, value) in members {
                         var line = TintedLine(name + String(repeating: " ", count: max(0, 13 - name.count)), .quiet)
-                        if case .text(let text) = value { line.add(text) } else { line.add(value.plainText) }
+                        if case .string(let text) = value { line.add(text) } else { line.add(value.text) }
                         lines.append(line)
                     }
                 }
@@ -152,10 +155,11 @@ extension DeadCommand {
             let broker = try await redis.watcher()
             let (letters, areKnown) = try await selection.letters(broker)
             var isGood = areKnown
-            var lines: [JSONLine] = []
+            var lines: [JSONValue] = []
             for (letter, state) in zip(letters, try await broker.retry(letters)) {
-                var members: [(String, JSONLine)] = [
-                    ("id", JSONLine(letter.job)), ("entry", .text(letter.entry)), ("state", JSONLine(state?.rawValue)),
+                var members: [JSONValue.Member] = [
+                    ("id", JSONValue(letter.job)), ("entry", .string(letter.entry)),
+                    ("state", JSONValue(state?.rawValue)),
                 ]
                 if state == nil {
                     isGood = false
@@ -184,7 +188,7 @@ extension DeadCommand {
             let broker = try await redis.watcher()
             let (letters, areKnown) = try await selection.letters(broker)
             let removed = try await broker.purge(letters)
-            try await StandardOutput().write(.object([("removed", .whole(removed))]))
+            try await StandardOutput().write(.object([("removed", .integer(removed))]))
             if !areKnown { throw ExitCode(1) }
         }
     }

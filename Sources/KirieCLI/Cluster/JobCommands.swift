@@ -1,5 +1,8 @@
 import ArgumentParser
+import Clients
 import Cluster
+import JSON
+import Terminals
 
 /// Ids of jobs, on the command line or one a line on standard input.
 struct JobArguments: ParsableArguments {
@@ -39,14 +42,14 @@ extension JobCommand {
     ///
     /// - Returns: whether all ids were known.
     fileprivate func forEach(
-        _ ids: [String], _ broker: Broker, _ line: ([JobStatus]) async throws -> [JSONLine]
+        _ ids: [String], _ broker: Broker, _ line: ([JobStatus]) async throws -> [JSONValue]
     ) async throws -> Bool {
         let output = StandardOutput()
         var areKnown = true
         for start in stride(from: 0, to: ids.count, by: 64) {
             let chunk = Array(ids[start..<min(start + 64, ids.count)])
             let found = try await broker.find(chunk)
-            var lines: [JSONLine] = []
+            var lines: [JSONValue] = []
             for id in chunk {
                 if let statuses = found[id] {
                     lines += try await line(statuses)
@@ -99,8 +102,8 @@ struct CancelCommand: JobCommand {
             return zip(references, try await broker.cancel(references)).map { reference, state in
                 guard let state else { return JobReports.unknown(reference.id) }
                 return .object([
-                    ("id", .text(reference.id)), ("state", .text(state.rawValue)),
-                    ("partition", .whole(reference.partition.index)),
+                    ("id", .string(reference.id)), ("state", .string(state.rawValue)),
+                    ("partition", .integer(reference.partition.index)),
                 ])
             }
         }
@@ -154,7 +157,7 @@ struct WaitCommand: AsyncParsableCommand {
             try await Interruption.handling {
                 try await Self.bounded(by: limit) {
                     try await follower.run { endings in
-                        var lines: [JSONLine] = []
+                        var lines: [JSONValue] = []
                         for ending in endings {
                             let answer = ending.result.map { JobAnswer($0) }
                             await tally.note(isGood: ending.state == .done && answer?.hasErrors != true)

@@ -1,7 +1,9 @@
 import ArgumentParser
 import Cluster
+import JSON
 import Redis
 import Synchronization
+import Terminals
 
 struct QueuesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -27,7 +29,9 @@ struct QueuesCommand: AsyncParsableCommand {
         let broker = try await redis.watcher(patience: options.watch ? .seconds(1) : nil)
         let memory = Mutex<QueueReading?>(nil)
         let isWatching = options.watch
-        let view = LiveView(title: "kirie queues  \(broker.redis.url)", options: options)
+        let view = LiveView(
+            title: "kirie queues  \(broker.redis.url)", interval: options.watch ? options.interval : nil,
+            isJSON: options.json)
         try await view.run {
             let reading = QueueReading(statistics: try await broker.statistics(), at: .now)
             let earlier = memory.withLock { memory in
@@ -229,44 +233,44 @@ struct QueueReport {
 
     // MARK: JSON
 
-    var json: JSONLine {
+    var json: JSONValue {
         .object([
-            ("partitions", .whole(partitions)), ("unfinished", .whole(statistics.unfinished)),
-            ("oldest_open_encode_ms", JSONLine(milliseconds: statistics.oldestParked)),
-            ("lines", .list(rows.map(Self.json))),
+            ("partitions", .integer(partitions)), ("unfinished", .integer(statistics.unfinished)),
+            ("oldest_open_encode_ms", JSONValue(milliseconds: statistics.oldestParked)),
+            ("lines", .array(rows.map(Self.json))),
             (
                 "demand",
-                .list(
+                .array(
                     demands.map {
                         .object([
-                            ("stage", .text($0.stage.rawValue)), ("model", .text($0.model)),
-                            ("waiting_or_in_work", .whole($0.amount)),
+                            ("stage", .string($0.stage.rawValue)), ("model", .string($0.model)),
+                            ("waiting_or_in_work", .integer($0.amount)),
                         ])
                     })
             ),
-            ("totals", .object(statistics.totals.sorted { $0.key < $1.key }.map { ($0.key, .whole($0.value)) })),
+            ("totals", .object(statistics.totals.sorted { $0.key < $1.key }.map { ($0.key, .integer($0.value)) })),
         ])
     }
 
-    private static func json(_ row: Row) -> JSONLine {
+    private static func json(_ row: Row) -> JSONValue {
         .object([
-            ("stage", .text(row.line.stage.rawValue)), ("lane", .text(row.line.lane.rawValue)),
-            ("parked", .whole(row.line.parked)), ("queued", .whole(row.line.queued)),
-            ("delayed", .whole(row.line.delayed)), ("in_work", .whole(row.line.inWork)),
-            ("lag", JSONLine(row.line.lag)), ("pending", .whole(row.line.pending)),
-            ("oldest_ms", JSONLine(milliseconds: row.line.oldest)),
+            ("stage", .string(row.line.stage.rawValue)), ("lane", .string(row.line.lane.rawValue)),
+            ("parked", .integer(row.line.parked)), ("queued", .integer(row.line.queued)),
+            ("delayed", .integer(row.line.delayed)), ("in_work", .integer(row.line.inWork)),
+            ("lag", JSONValue(row.line.lag)), ("pending", .integer(row.line.pending)),
+            ("oldest_ms", JSONValue(milliseconds: row.line.oldest)),
             ("rate_in", rate(row.rateIn)), ("rate_out", rate(row.rateOut)), ("wait_ms", json(row.wait)),
             ("service_ms", json(row.service)),
         ])
     }
 
-    private static func rate(_ rate: Double?) -> JSONLine {
-        rate.map { .number(($0 * 1000).rounded() / 1000) } ?? .none
+    private static func rate(_ rate: Double?) -> JSONValue {
+        rate.map { .number(($0 * 1000).rounded() / 1000) } ?? .null
     }
 
-    private static func json(_ histogram: DurationHistogram) -> JSONLine {
+    private static func json(_ histogram: DurationHistogram) -> JSONValue {
         .object(
-            [("count", .whole(histogram.total))]
-                + parts.map { ($0.name, JSONLine(milliseconds: histogram.quantile($0.part))) })
+            [("count", .integer(histogram.total))]
+                + parts.map { ($0.name, JSONValue(milliseconds: histogram.quantile($0.part))) })
     }
 }

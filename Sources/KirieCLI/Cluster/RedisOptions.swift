@@ -2,6 +2,8 @@ import ArgumentParser
 import Cluster
 import FoundationEssentials
 import Glibc
+import LocalCluster
+import Platform
 import Redis
 
 /// Which cluster a command speaks to.
@@ -77,20 +79,6 @@ struct MissingRedis: Error, CustomStringConvertible {
         "there is no cluster: nothing listens at \(socket); start one with `kirie up`, or name its Redis with --redis "
             + "or KIRIE_REDIS"
     }
-}
-
-/// The folder of a `kirie up`: Redis's data, its socket, the logs.
-struct ClusterFolder {
-    let path: String
-
-    /// `$XDG_DATA_HOME/kirie/cluster`, else `~/.local/share/kirie/cluster`.
-    static var standard: ClusterFolder {
-        let home = Environment["HOME"] ?? "/tmp"
-        let data = Environment["XDG_DATA_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? "\(home)/.local/share"
-        return ClusterFolder(path: "\(data)/kirie/cluster")
-    }
-
-    var socket: String { "\(path)/redis.sock" }
 }
 
 /// Passwords on the command line, which `ps` would show to everybody on the machine.

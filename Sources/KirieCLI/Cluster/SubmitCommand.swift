@@ -1,6 +1,9 @@
 import ArgumentParser
+import Clients
 import Cluster
+import Imaging
 import Segmentation
+import Terminals
 
 struct SubmitCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -56,7 +59,7 @@ struct SubmitCommand: AsyncParsableCommand {
         case refuse, wait
     }
 
-    @Argument(help: "PNG, JPEG, WebP or TIFF files; the prompts are the same for each.")
+    @Argument(help: "PNG, JPEG, WebP or TIFF files, or folders of them; the prompts are the same for each.")
     var images: [String] = []
 
     @Option(name: .long, help: ArgumentHelp("A file of job lines, - for standard input.", valueName: "file.jsonl|-"))
@@ -145,6 +148,7 @@ struct SubmitCommand: AsyncParsableCommand {
 
     func run() async throws {
         // What can be said against the input is said before anything is submitted.
+        let images = try await self.picturesGiven()
         let source: JobSource =
             if let jobs {
                 .file(try JobLineReader(jobs), name: jobs == "-" ? "standard input" : jobs)
@@ -153,26 +157,50 @@ struct SubmitCommand: AsyncParsableCommand {
             }
         let masks = try folder.map { try MaskFiles(folder: $0, limit: pictures.size.limit) }
         let broker = try await redis.submitter()
-        let submission = Submissions(
+        let report = SubmissionReport(waits: wait)
+        let submission = SubmissionRun(
             broker,
-            settings: Submissions.Settings(
-                model: try await model.resolve(broker),
-                lane: lane?.lane ?? (jobs == nil && images.count == 1 ? .interactive : .bulk),
-                timeToLive: ttl.map { .milliseconds(Int64(max(1, ($0 * 1000).rounded()))) }, waits: wait,
-                whenFull: whenFull == .wait ? .wait : .refuse),
-            masks: masks, images: images, pictures: pictures.decoder)
+            settings: SubmissionRun.Settings(
+                defaults: JobIntake.Defaults(
+                    model: try await model.resolve(broker),
+                    lane: lane?.lane ?? (jobs == nil && images.count == 1 ? .interactive : .bulk),
+                    timeToLive: ttl.map { .milliseconds(Int64(max(1, ($0 * 1000).rounded()))) }),
+                waits: wait, whenFull: whenFull == .wait ? .wait : .refuse),
+            masks: masks, images: images, files: PictureFiles(decoder: pictures.decoder), tell: report.tell)
         do {
             try await Interruption.handling { try await submission.run(source, prompts: prompts) }
         } catch let interruption as Interruption {
-            try await submission.sayHowToGoOn("interrupted")
+            try await report.sayHowToGoOn("interrupted", submission.openJobs)
             throw ExitCode(interruption.exitCode)
         } catch {
             // What is on its way is said even where standard output is what failed.
-            try? await submission.sayHowToGoOn("stopped")
+            try? await report.sayHowToGoOn("stopped", submission.openJobs)
             throw error
         }
-        let code = submission.exitCode
+        report.summarize(source)
+        let code = report.exitCode
         if code != 0 { throw ExitCode(code) }
+    }
+
+    /// The pictures that were named, and those below the folders that were; each once.
+    private func picturesGiven() async throws -> [String] {
+        let search = PictureSearch()
+        var pictures: [String] = []
+        for path in images {
+            guard await search.isFolder(path) else {
+                // Whatever is wrong with it is told in its place.
+                pictures.append(path)
+                continue
+            }
+            let found = await search.pictures(of: path)
+            for note in found.notes + found.faults { Terminal.complain("kirie: \(note)") }
+            guard !found.paths.isEmpty else {
+                throw ValidationError(
+                    "\(path): there are no pictures: files that end in \(PictureFinder.kinds) were looked for")
+            }
+            pictures += found.paths
+        }
+        return pictures
     }
 
     /// The job line of a picture that was named on the command line.

@@ -1,9 +1,11 @@
 import ArgumentParser
 import Cluster
 import Glibc
-import Processes
+import LocalCluster
+import Platform
 import Redis
 import Tensors
+import Terminals
 
 struct UpCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -79,99 +81,30 @@ struct UpCommand: AsyncParsableCommand {
     func run() async throws {
         // What is wrong with the model is said here once, not by every worker over and over.
         _ = try model.open()
-        let folder = ClusterFolder(path: try data.map(Self.absolute) ?? ClusterFolder.standard.path)
-        try folder.prepare()
-        let lock = try folder.lock()
-        defer { lock.release() }
-        let signals = await StopSignals.trapped()
-        let redis = LocalRedis(
-            folder: folder, memory: redisMemory ?? Self.quarterOfMemory, appendFsync: appendFsync.rawValue)
-        try redis.prepare()
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { await redis.keepRunning() }
-            let workers = makeWorkers(folder)
-            do {
-                let client = try await redis.connect { signals.wasRaised }
-                let broker = try await Broker.open(client)
-                for worker in workers { group.addTask { await worker.keepRunning() } }
-                group.addTask { try await announce(broker, folder, workers: workers.count) }
-                await signals.next()
-                Terminal.complain("kirie up: draining; once more stops at once")
-                client.close()
-            } catch  where !(error is CancellationError) {
-                await stop(workers, redis, signals)
-                throw error
-            } catch {}
-            await stop(workers, redis, signals)
-            group.cancelAll()
-        }
-        Terminal.complain("kirie up: stopped; the data stays in \(folder.path)")
-    }
-
-    private func makeWorkers(_ folder: ClusterFolder) -> [Supervised] {
-        let decoderCount = decoders ?? max(1, ThreadPool.availableProcessors / 4)
-        let roles = (0..<encoders).map { ("encoder", $0 + 1) } + (0..<decoderCount).map { ("decoder", $0 + 1) }
-        return roles.enumerated().map { index, role in
-            Supervised(
-                name: "\(role.0)-\(role.1)", program: Self.ownProgram, arguments: arguments(role.0, folder, index),
-                log: folder.log("\(role.0)-\(role.1)"))
+        let processes = LocalProcesses(
+            LocalProcesses.Settings(
+                folder: ClusterFolder(path: try data.map(Self.absolute) ?? ClusterFolder.standard.path),
+                encoders: encoders, decoders: decoders ?? max(1, ThreadPool.availableProcessors / 4),
+                redisMemory: redisMemory ?? Self.quarterOfMemory, appendFsync: appendFsync.rawValue,
+                workerArguments: workerArguments, decoderArguments: ["--cache-bytes", "\(cacheBytes)"],
+                metricsPort: metricsPort))
+        try await processes.run { socket in
+            try StandardOutput.print(Array("KIRIE_REDIS=unix://\(socket)\n".utf8))
         }
     }
 
-    /// Workers first, so that they can hand back what they hold; then Redis.
-    private func stop(_ workers: [Supervised], _ redis: LocalRedis, _ signals: StopSignals) async {
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask {
-                await withTaskGroup(of: Void.self) { stops in
-                    for worker in workers { stops.addTask { await worker.stop() } }
-                }
-            }
-            group.addTask {
-                await signals.next()
-                if !Task.isCancelled { for worker in workers { worker.kill() } }
-            }
-            // Whichever is first; after a kill the group's end waits for the stops, which come at once.
-            await group.next()
-            group.cancelAll()
-        }
-        await redis.stop()
-    }
-
-    private func announce(_ broker: Broker, _ folder: ClusterFolder, workers count: Int) async throws {
-        let registry = WorkerRegistry(broker)
-        while !Task.isCancelled {
-            let alive = (try? await registry.workers())?.filter { $0.age < WorkerRegistry.patience } ?? []
-            if alive.count >= count { break }
-            try await Task.sleep(for: .milliseconds(50))
-        }
-        Terminal.complain(
-            "kirie up: ready, \(count) workers; logs in \(folder.path)/logs; Ctrl-C stops")
-        try FileOutput.print(Array("KIRIE_REDIS=unix://\(folder.socket)\n".utf8))
-    }
-
-    private func arguments(_ role: String, _ folder: ClusterFolder, _ index: Int) -> [String] {
-        var words = [role, "--redis", "unix://\(folder.socket)", "--lease", "\(lease)"]
-        words += model.workerArguments
-        if let threads = model.threads { words += ["--threads", "\(threads)"] }
-        if let metricsPort { words += ["--metrics-port", "\(metricsPort + index)"] }
-        if role == "decoder" { words += ["--cache-bytes", "\(cacheBytes)"] }
-        return words
+    private var workerArguments: [String] {
+        ["--lease", "\(lease)"] + model.workerArguments + (model.threads.map { ["--threads", "\($0)"] } ?? [])
     }
 
     private static func absolute(_ path: String) throws -> String {
         if path.hasPrefix("/") { return path }
         guard let here = getcwd(nil, 0) else { return path }
         defer { free(here) }
-        return "\(String(cString: here))/\(path)"
+        return "\(FileName.text(of: here))/\(path)"
     }
 
     private static var quarterOfMemory: Int {
         max(256 << 20, sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 4)
-    }
-
-    static var ownProgram: String {
-        guard let path = realpath("/proc/self/exe", nil) else { return "kirie" }
-        defer { free(path) }
-        return String(cString: path)
     }
 }

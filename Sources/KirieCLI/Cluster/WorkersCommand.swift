@@ -1,6 +1,8 @@
 import ArgumentParser
 import Cluster
+import JSON
 import Redis
+import Terminals
 
 struct WorkersCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -20,12 +22,14 @@ struct WorkersCommand: AsyncParsableCommand {
     func run() async throws {
         let broker = try await redis.watcher(patience: options.watch ? .seconds(1) : nil)
         let registry = WorkerRegistry(broker)
-        let view = LiveView(title: "kirie workers  \(broker.redis.url)", options: options)
+        let view = LiveView(
+            title: "kirie workers  \(broker.redis.url)", interval: options.watch ? options.interval : nil,
+            isJSON: options.json)
         try await view.run {
             let workers = try await registry.workers()
             return LiveFrame(
                 lines: Self.lines(workers),
-                json: .object([("workers", .list(workers.map { Self.json($0.heartbeat, age: $0.age) }))]))
+                json: .object([("workers", .array(workers.map { Self.json($0.heartbeat, age: $0.age) }))]))
         }
     }
 
@@ -73,15 +77,15 @@ struct WorkersCommand: AsyncParsableCommand {
         return table.lines + [TintedLine(), line]
     }
 
-    private static func json(_ worker: WorkerHeartbeat, age: Duration) -> JSONLine {
+    private static func json(_ worker: WorkerHeartbeat, age: Duration) -> JSONValue {
         .object([
-            ("role", .text(worker.role.rawValue)), ("name", .text(worker.name)), ("host", .text(worker.host)),
-            ("pid", .whole(worker.processIdentifier)), ("model", .text(worker.model)),
-            ("model_name", .text(worker.modelName)), ("threads", .whole(worker.threads)),
-            ("load", .whole(worker.load)), ("capacity", .whole(worker.capacity)),
-            ("cached_images", .whole(worker.cachedImages)), ("cached_bytes", .whole(worker.cachedBytes)),
-            ("completed", .whole(worker.completed)), ("draining", .truth(worker.draining)),
-            ("age_ms", JSONLine(milliseconds: age)), ("alive", .truth(age < WorkerRegistry.patience)),
+            ("role", .string(worker.role.rawValue)), ("name", .string(worker.name)), ("host", .string(worker.host)),
+            ("pid", .integer(worker.processIdentifier)), ("model", .string(worker.model)),
+            ("model_name", .string(worker.modelName)), ("threads", .integer(worker.threads)),
+            ("load", .integer(worker.load)), ("capacity", .integer(worker.capacity)),
+            ("cached_images", .integer(worker.cachedImages)), ("cached_bytes", .integer(worker.cachedBytes)),
+            ("completed", .integer(worker.completed)), ("draining", .bool(worker.draining)),
+            ("age_ms", JSONValue(milliseconds: age)), ("alive", .bool(age < WorkerRegistry.patience)),
         ])
     }
 }

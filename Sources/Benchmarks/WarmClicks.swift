@@ -1,0 +1,172 @@
+package import Cluster
+import FoundationEssentials
+package import JSON
+package import Redis
+package import Segmentation
+import Synchronization
+
+/// How long a click takes beside its decode, where the owner of its image has it in memory.
+package struct WarmClicks {
+    private let bed: BenchBed
+    private let clicks: Int
+    private let seed: UInt64
+    private let load: Double
+
+    /// - Parameter load: the share of their time that decoders are to be busy.
+    package init(_ bed: BenchBed, clicks: Int, load: Double, seed: UInt64) {
+        self.bed = bed
+        self.load = load
+        self.clicks = clicks
+        self.seed = seed
+    }
+
+    /// One decoder with all threads, as `kirie up` starts it, for the time; two that share the images, for the lookups.
+    package func measure() async throws -> JSONValue {
+        let alone = try await measure(decoders: 1, threads: nil)
+        let shared = try await measure(decoders: 2, threads: 1)
+        return .object([("one_decoder", alone), ("two_decoders", shared)])
+    }
+
+    private func measure(decoders count: Int, threads: Int?) async throws -> JSONValue {
+        let encoders = try await bed.start("encoder", count: 1, threads: nil)
+        let decoders = try await bed.start("decoder", count: count, threads: threads)
+        let (images, model) = try await bed.encodePictures(16, seed: seed)
+        await bed.stop(encoders)
+        let client = Job.makeIdentifier()
+        let follower = JobFollower(bed.broker, client: client)
+        let clock = ContinuousClock()
+        let arrivals = Arrivals()
+        let following = Task {
+            try await follower.run { endings in
+                let now = clock.now
+                for ending in endings { arrivals.ended(ending, at: now) }
+            }
+        }
+        var random = SplitMix64(seed: seed)
+        // The first prompt on each image is not warm; the decode time of the second round sets the pace.
+        for round in 0..<2 {
+            for image in images {
+                let job = click(image, model, client, &random)
+                arrivals.expect(job.id, counts: round == 1)
+                follower.add(try await bed.broker.submit([job], client: client).compactMap(\.reference))
+                await arrivals.waitUntilAllEnded()
+            }
+        }
+        let pace = Times(try arrivals.takeTimes().map(\.decode)).quantile(0.5) / (load * Double(decoders.count))
+        let before = try await bed.broker.statistics()
+        var due = clock.now
+        for _ in 0..<clicks {
+            // A Poisson process: clicks of many people do not wait for each other.
+            let gap = -pace * Double.random(in: Double.leastNonzeroMagnitude..<1, using: &random).logarithm
+            due += .microseconds(Int64(gap * 1000))
+            try await clock.sleep(until: due, tolerance: .zero)
+            let image = images[Int.random(in: images.indices, using: &random)]
+            let job = click(image, model, client, &random)
+            // Noted now, so that the wait below knows of it; the time runs from the call of `submit`.
+            arrivals.expect(job.id, counts: true)
+            Task {
+                arrivals.restart(job.id)
+                follower.add(try await bed.broker.submit([job], client: client).compactMap(\.reference))
+            }
+        }
+        await arrivals.waitUntilAllEnded()
+        follower.close()
+        try await following.value
+        // The heartbeat carries the decoders' counts.
+        try await Task.sleep(for: .milliseconds(2500))
+        let after = try await bed.broker.statistics()
+        await bed.stop(decoders)
+        let times = try arrivals.takeTimes()
+        let fetches = after.total("fetches") - before.total("fetches")
+        let lookups = fetches + after.total("hits") - before.total("hits")
+        return .object([
+            ("clicks", .integer(times.count)), ("load", .number(load)), ("decoders", .integer(decoders.count)),
+            ("decode_ms", Times(times.map(\.decode)).figures), ("overhead_ms", Times(times.map(\.beside)).figures),
+            ("wait_ms", quantiles(after.line(.decode, .interactive).wait, before.line(.decode, .interactive).wait)),
+            (
+                "service_ms",
+                quantiles(after.line(.decode, .interactive).service, before.line(.decode, .interactive).service)
+            ),
+            ("total_ms", Times(times.map { $0.decode + $0.beside }).figures), ("embedding_lookups", .integer(lookups)),
+            (
+                "fetched_share",
+                .number(lookups == 0 ? 0 : (Double(fetches) / Double(lookups) * 10_000).rounded() / 10_000)
+            ),
+        ])
+    }
+
+    /// Of what was counted between two readings, by Redis's clock: from submit to take, from take to complete.
+    private func quantiles(_ after: DurationHistogram, _ before: DurationHistogram) -> JSONValue {
+        let between = after.since(before)
+        return .object([
+            ("p50", JSONValue(milliseconds: between.quantile(0.5))),
+            ("p99", JSONValue(milliseconds: between.quantile(0.99))),
+        ])
+    }
+
+    private func click(
+        _ image: ImageDigest, _ model: ModelIdentifier, _ client: String, _ random: inout SplitMix64
+    ) -> Job {
+        let point = LabeledPoint(
+            x: Double.random(in: 0..<Double(BenchPicture.width), using: &random),
+            y: Double.random(in: 0..<Double(BenchPicture.height), using: &random))
+        let line = JobLine(image: .digest(image), prompts: [Prompt(points: [point])])
+        return Job(
+            id: Job.makeIdentifier(), lane: .interactive, image: image, model: model,
+            line: RedisBytes(line.encoded(for: image)))
+    }
+}
+
+/// When jobs were submitted and when their results came.
+private final class Arrivals: Sendable {
+    private struct State: Sendable {
+        var expected: [String: (since: ContinuousClock.Instant, counts: Bool)] = [:]
+        var ended: [(total: Duration, result: RedisBytes?)] = []
+        var waiter: UnsafeContinuation<Void, Never>?
+    }
+
+    /// Guards what the submitter and the follower share.
+    private let state = Mutex(State())
+
+    func expect(_ id: String, counts: Bool) {
+        state.withLock { $0.expected[id] = (ContinuousClock.now, counts) }
+    }
+
+    /// The job is submitted now.
+    func restart(_ id: String) { state.withLock { $0.expected[id]?.since = ContinuousClock.now } }
+
+    func ended(_ ending: JobEnding, at now: ContinuousClock.Instant) {
+        let waiter = state.withLock { state -> UnsafeContinuation<Void, Never>? in
+            guard let job = state.expected.removeValue(forKey: ending.reference.id) else { return nil }
+            if job.counts { state.ended.append((now - job.since, ending.result)) }
+            guard state.expected.isEmpty else { return nil }
+            defer { state.waiter = nil }
+            return state.waiter
+        }
+        waiter?.resume()
+    }
+
+    func waitUntilAllEnded() async {
+        await withUnsafeContinuation { continuation in
+            let isOver = state.withLock { state in
+                if !state.expected.isEmpty { state.waiter = continuation }
+                return state.expected.isEmpty
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+
+    /// Milliseconds of the decode, and of all beside it.
+    func takeTimes() throws -> [(decode: Double, beside: Double)] {
+        let ended = state.withLock { state in
+            defer { state.ended = [] }
+            return state.ended
+        }
+        return try ended.compactMap { total, result in
+            guard let result else { return nil }
+            let answer = try JSONDecoder().decode(Answer.self, from: Data(result.array))
+            let decode = answer.timings_ms["decode"] ?? 0
+            return (decode, total / .microseconds(1) / 1000 - decode)
+        }
+    }
+}

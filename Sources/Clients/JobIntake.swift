@@ -1,0 +1,99 @@
+package import Cluster
+import Redis
+package import Segmentation
+
+/// Makes jobs of job lines: finds and hashes the picture, checks each prompt against it, gives the job a name.
+///
+/// What is wrong is said before anything is sent, with the line and the field that it is in.
+package struct JobIntake: Sendable {
+    /// What a line may leave out.
+    package struct Defaults: Sendable {
+        /// For which model.
+        package let model: ModelIdentifier
+        /// The lane of lines that name none.
+        package let lane: Lane
+        /// After which jobs expire whose lines do not say it; nil for never.
+        package let timeToLive: Duration?
+
+        /// Defaults of all their parts.
+        package init(model: ModelIdentifier, lane: Lane, timeToLive: Duration? = nil) {
+            self.model = model
+            self.lane = lane
+            self.timeToLive = timeToLive
+        }
+    }
+
+    /// The job line of a picture that was named by hand: its path, columns, rows.
+    package typealias Prompts = @Sendable (String, Int, Int) throws -> JobLine
+
+    private let defaults: Defaults
+    private let files: PictureFiles
+
+    /// - Parameter files: reads the pictures.
+    package init(_ defaults: Defaults, files: PictureFiles) {
+        self.defaults = defaults
+        self.files = files
+    }
+
+    /// The job of a line.
+    package func request(_ place: JobPlace, _ line: JobLine) async throws(UnusableJob) -> JobRequest {
+        let picture: Picture?
+        do {
+            switch line.image {
+            case .path(let path): picture = try await files.picture(at: path)
+            case .bytes(let bytes): picture = try await files.picture(in: bytes, named: "the picture")
+            case .digest: picture = nil
+            }
+        } catch {
+            throw UnusableJob(id: line.id, place: place, origin: line.origin, field: "image", reason: "\(error)")
+        }
+        return try request(place, line, picture)
+    }
+
+    /// The job of a picture that was named by hand.
+    ///
+    /// - Parameter prompts: what is to be cut out of it.
+    package func request(path: String, _ prompts: Prompts) async throws(UnusableJob) -> JobRequest {
+        let place = JobPlace.image(path)
+        let (line, picture): (JobLine, Picture)
+        do {
+            picture = try await files.picture(at: path)
+            line = try prompts(path, picture.width, picture.height)
+        } catch {
+            throw UnusableJob(place: place, origin: JobOrigin(path: path), field: nil, reason: "\(error)")
+        }
+        return try request(place, line, picture)
+    }
+
+    /// A job, unless nothing can be done for any of its prompts.
+    private func request(
+        _ place: JobPlace, _ line: JobLine, _ picture: Picture?
+    ) throws(UnusableJob) -> JobRequest {
+        var faults = line.faults.sorted { $0.key < $1.key }.map { FittedPrompts.Remark(prompt: $0.key, text: $0.value) }
+        if let picture {
+            // The mask's size and words are the model's business, and the model is where the workers are.
+            let fitted = FittedPrompts(
+                line.prompts, known: line.faults, width: picture.width, height: picture.height, maskSide: nil,
+                takesText: true)
+            if fitted.isHopeless, line.everything == nil, let first = fitted.faults.first {
+                throw UnusableJob(
+                    id: line.id, place: place, origin: line.origin, field: "prompts[\(first.prompt)]",
+                    reason: first.text)
+            }
+            faults = fitted.faults
+        }
+        guard let digest = picture?.digest ?? line.digest else {
+            throw UnusableJob(id: line.id, place: place, origin: line.origin, field: "image", reason: "is missing")
+        }
+        let job = Job(
+            id: line.id ?? Job.makeIdentifier(), lane: line.lane ?? defaults.lane, image: digest, model: defaults.model,
+            timeToLive: line.timeToLive ?? defaults.timeToLive,
+            line: RedisBytes(line.encoded(for: digest)))
+        return JobRequest(place: place, line: line, picture: picture, job: job, faults: faults)
+    }
+}
+
+extension JobLine {
+    /// The digest of a picture that is in the cluster.
+    package var digest: ImageDigest? { if case .digest(let digest) = image { digest } else { nil } }
+}

@@ -1,0 +1,95 @@
+import FoundationEssentials
+import Glibc
+import Platform
+package import Redis
+
+/// The private redis-server of a `kirie up`.
+package final class LocalRedis: Sendable {
+    private let folder: ClusterFolder
+    private let memory: Int
+    private let appendFsync: String
+    private let port: Int?
+    private let server: Supervised?
+
+    /// - Parameters:
+    ///   - memory: bytes at which embeddings are evicted.
+    ///   - appendFsync: when the append-only file is flushed.
+    ///   - port: of 127.0.0.1, beside the socket; nil for none.
+    package init(folder: ClusterFolder, memory: Int, appendFsync: String, port: Int? = nil) {
+        self.folder = folder
+        self.port = port
+        self.memory = memory
+        self.appendFsync = appendFsync
+        server = Self.binary.map {
+            Supervised(name: "redis-server", program: $0, arguments: [folder.configuration], log: folder.log("redis"))
+        }
+    }
+
+    /// Writes the settings.
+    package func prepare() throws {
+        guard server != nil else { throw MissingServer() }
+        try AtomicFile.write(Array(settings.utf8), to: folder.configuration)
+    }
+
+    /// Connects as soon as the server has loaded its data, which takes a minute for ten gigabytes.
+    ///
+    /// - Parameter isGivenUp: whether to stop trying.
+    package func connect(unless isGivenUp: @Sendable () -> Bool) async throws -> RedisClient {
+        while true {
+            do {
+                return try await RedisClient.connect(RedisURL(.unixSocket(path: folder.socket)))
+            } catch {
+                guard error.isConnectionFailure || error.serverCode == "LOADING" else { throw error }
+                if isGivenUp() { throw CancellationError() }
+                guard let server, server.failures < 3 else {
+                    throw ClusterFolderError(
+                        path: folder.path, reason: "redis-server does not start on it: see \(folder.log("redis"))")
+                }
+                try await Task.sleep(for: .milliseconds(10))
+            }
+        }
+    }
+
+    package func keepRunning() async { await server?.keepRunning() }
+
+    package func stop() async { await server?.stop() }
+
+    /// Nothing listens on the network; what is accepted is on disk; queues are never evicted.
+    private var settings: String {
+        """
+        # Written by Kirie at each start.
+        \(port.map { "bind 127.0.0.1\nport \($0)" } ?? "port 0")
+        unixsocket \(Self.quoted(folder.socket))
+        unixsocketperm 700
+        dir \(Self.quoted(folder.path))
+        daemonize no
+        save ""
+        appendonly yes
+        appendfsync \(appendFsync)
+        # Jobs come and go: at the default of 64mb a busy queue would have its log rewritten every few seconds.
+        auto-aof-rewrite-min-size 512mb
+        maxmemory \(memory)
+        maxmemory-policy volatile-lru
+        maxmemory-samples 10
+        lazyfree-lazy-eviction yes
+        # A full-size result on a slow reader is no reason to drop it.
+        client-output-buffer-limit pubsub 256mb 64mb 60
+
+        """
+    }
+
+    private static func quoted(_ path: String) -> String {
+        "\"" + path.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
+    }
+
+    private static var binary: String? {
+        let path = Environment["PATH"] ?? ""
+        let folders = path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/local/bin"]
+        return folders.map { "\($0)/redis-server" }.first { access($0, X_OK) == 0 }
+    }
+
+    private struct MissingServer: Error, CustomStringConvertible {
+        let description =
+            "there is no redis-server on the PATH: install Redis 7 (Debian: apt-get install redis-server)"
+    }
+}
