@@ -1,7 +1,7 @@
 internal import CFunctionsLibrary
 public import Redis
 
-/// The cluster's protocol as it is loaded into Redis: `Resources/kirie.lua`.
+/// The cluster's protocol as it is loaded into Redis: `Resources/kirie`.
 public struct FunctionsLibrary: Sendable, Hashable {
     /// Which language the functions speak.
     public let protocolNumber: Int
@@ -11,7 +11,7 @@ public struct FunctionsLibrary: Sendable, Hashable {
     /// What this program was built with.
     public static let own = FunctionsLibrary(protocolNumber: 1, revision: 5)
 
-    /// The library's source.
+    /// The library's source: the parts in `Resources/kirie`, put together.
     public static var source: String { String(cString: kirie_functions_library()) }
 
     /// The library in Redis; nil where none is loaded.
