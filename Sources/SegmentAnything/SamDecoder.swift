@@ -2,20 +2,6 @@ package import NeuralNetworks
 public import Segmentation
 public import Tensors
 
-/// One mask of an answer.
-public struct PredictedMask: Sendable {
-    /// The cut-out at the original picture's size, as runs.
-    public let encoding: RunLengthEncoding
-    /// The cut-out at the original picture's size, a byte for each pixel, made from the runs at each call.
-    public var mask: Mask { encoding.mask }
-    /// The model's own estimate of the intersection over union with the object.
-    public let predictedIoU: Float
-    /// How little the mask changes when the threshold moves by ±1: the area above +1 over the area above −1.
-    public let stabilityScore: Float
-    /// What the mask was made of; can be handed back as a mask prompt.
-    public let lowResolutionLogits: LowResolutionLogits
-}
-
 /// Prompts in, masks out: the prompt encoder and the mask decoder of one model.
 ///
 /// A value without mutable state: any number of threads may use one at the same time. A process that only decodes
