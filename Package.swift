@@ -130,7 +130,8 @@ let package = Package(
         tests(of: "Telemetry", [coreMetrics]),
 
         tests(of: "Redis", ["RedisTesting"]),
-        tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
+        tests(
+            of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"], resources: [.copy("Fixtures")]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),
         // what is promised of the whole, held against real processes
         .testTarget(

@@ -42,7 +42,7 @@ struct DecoderCommand: AsyncParsableCommand {
         let precision = worker.embedding.precision
         let identifier = ModelIdentifier(fingerprint: try sam.fingerprint().bytes, precision: precision)
         let pool = model.makePool()
-        let decoder = try sam.decoder(precision: model.precision(for: sam.geometry))
+        let decoder = try sam.promptDecoder(precision: model.precision(for: sam))
         let (broker, shelf) = try await worker.connect(logger)
         var settings = worker.loopSettings(concurrency: decoder.isSmall ? pool.threadCount : 1)
         let waiting = WaitLog(logger).note

@@ -48,7 +48,7 @@ struct EncoderCommand: AsyncParsableCommand {
         let fingerprint = try sam.fingerprint()
         let pool = model.makePool()
         let precision = worker.embedding.precision
-        let encoder = try sam.encoder(precision: model.precision(for: sam.geometry))
+        let encoder = try sam.imageEncoder(precision: model.precision(for: sam))
         let (broker, shelf) = try await worker.connect(logger, embeddingLifetime: .seconds(embeddingLifetime))
         let waiting = WaitLog(logger).note
         let pictures = PictureEncoder(
