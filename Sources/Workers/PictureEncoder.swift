@@ -52,8 +52,10 @@ public struct PictureEncoder: Sendable {
         threads = ComputeThreads(count: concurrency)
     }
 
-    /// What the embeddings are made by and how they are stored.
-    public var model: ModelIdentifier { ModelIdentifier(fingerprint: fingerprint, precision: precision) }
+    /// What the embeddings are made by, the arithmetic included, and how they are stored.
+    public var model: ModelIdentifier {
+        ModelIdentifier(fingerprint: fingerprint, arithmetic: encoder.arithmetic, precision: precision)
+    }
 
     /// Encodes the picture of a lease.
     public func encode(_ lease: EncodeLease) async -> EncodeOutcome {

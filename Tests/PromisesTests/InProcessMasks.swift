@@ -18,7 +18,7 @@ struct InProcessMasks: Sendable {
         let sam = try SamModel(path: LiveCluster.nano)
         fingerprint = try sam.fingerprint().bytes
         encoder = try sam.encoder()
-        model = ModelIdentifier(fingerprint: fingerprint, precision: .fp16)
+        model = ModelIdentifier(fingerprint: fingerprint, arithmetic: encoder.arithmetic, precision: .fp16)
         decoder = try sam.decoder()
     }
 

@@ -56,11 +56,12 @@ struct EncoderCommand: AsyncParsableCommand {
             concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages, limit: size.limit,
             notes: { image, notes in for note in notes { logger.warning("picture \(image): \(note)") } },
             onWait: waiting)
-        let heartbeat = worker.heartbeat(
+        var heartbeat = worker.heartbeat(
             .encoder, model: pictures.model, modelName: name, threads: pool.threadCount)
         let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, onWait: waiting) {
             await pictures.encode($0)
         }
+        heartbeat.serves = source.models.map(\.text)
         let service = WorkerService(
             source, broker: broker, settings: worker.loopSettings(), heartbeat: heartbeat, logger: logger)
         try await worker.run(service, registry: registry, logger: logger)
