@@ -128,7 +128,9 @@ let package = Package(
                 "Tensors",
             ]),
         tests(of: "Telemetry", [coreMetrics]),
-
+        tests(
+            of: "Workers",
+            ["Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(
             of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"], resources: [.copy("Fixtures")]),

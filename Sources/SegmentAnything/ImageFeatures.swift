@@ -76,7 +76,7 @@ public enum FeatureMismatch: Error, Sendable, Hashable, CustomStringConvertible 
 
 extension ImageFeatures {
     /// The numbers of a map as the model takes it, channels first.
-    func tensor(_ expected: FeatureShape) throws(FeatureMismatch) -> Tensor {
+    package func tensor(_ expected: FeatureShape) throws(FeatureMismatch) -> Tensor {
         guard let map = self[expected.name] else { throw .missing(map: expected.name, found: maps.map(\.name)) }
         guard map.layout == .channelsFirst, map.tensor.shape == expected.shape else {
             throw .shape(map: expected.name, found: map.tensor.shape, expected: expected.shape)

@@ -29,6 +29,12 @@ public struct DecodedMasks: Sendable {
     public let logits: [LowResolutionLogits]
     /// One per mask: the model's own estimate of its intersection over union with the object.
     public let predictedIoU: [Float]
+
+    package init(side: Int, logits: [LowResolutionLogits], predictedIoU: [Float]) {
+        self.side = side
+        self.logits = logits
+        self.predictedIoU = predictedIoU
+    }
 }
 
 /// The light half: image features and prompt tokens in, masks and their predicted IoU out.

@@ -12,4 +12,14 @@ public struct PredictedMask: Sendable {
     public let stabilityScore: Float
     /// What the mask was made of; can be handed back as a mask prompt.
     public let lowResolutionLogits: LowResolutionLogits
+
+    package init(
+        encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float,
+        lowResolutionLogits: LowResolutionLogits
+    ) {
+        self.encoding = encoding
+        self.predictedIoU = predictedIoU
+        self.stabilityScore = stabilityScore
+        self.lowResolutionLogits = lowResolutionLogits
+    }
 }
