@@ -128,9 +128,12 @@ let package = Package(
                 "Tensors",
             ]),
         tests(of: "Telemetry", [coreMetrics]),
-
+        tests(
+            of: "Workers",
+            ["Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything", "Segmentation", "Tensors"]),
         tests(of: "Redis", ["RedisTesting"]),
-        tests(of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"]),
+        tests(
+            of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"], resources: [.copy("Fixtures")]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),
         // what is promised of the whole, held against real processes
         .testTarget(

@@ -24,9 +24,15 @@ package struct ServedModels: Sendable {
             return Resolution(identifier: usual, isServed: true)
         }
         let heartbeats = try await registry.workers().map(\.heartbeat)
-        let named = Set(heartbeats.filter { $0.modelName == name || $0.model == name }.map(\.model))
-        if named.count > 1 { throw UnknownModel.ambiguous(name: name, identifiers: named.sorted()) }
-        if let identifier = named.first.flatMap({ ModelIdentifier($0) }) {
+        // Encoders of one model that compute differently are no two models: the registry says whose embeddings are meant.
+        let named = Set(heartbeats.filter { $0.modelName == name }.compactMap(\.family))
+        if named.count > 1 { throw UnknownModel.ambiguous(name: name, identifiers: named.map(\.text).sorted()) }
+        if let family = named.first {
+            return Resolution(identifier: try await registry.identifier(of: family), isServed: true)
+        }
+        if heartbeats.contains(where: { $0.model == name || $0.serves?.contains(name) ?? false }),
+            let identifier = ModelIdentifier(name)
+        {
             return Resolution(identifier: identifier, isServed: true)
         }
         // An identifier has colons and a name has none; its workers may still be on their way.

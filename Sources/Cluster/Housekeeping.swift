@@ -119,6 +119,16 @@ extension Broker {
         return replies.reduce(0) { $0 + ($1.integer ?? 0) }
     }
 
+    /// The same of several models together, in one round trip however many they are.
+    public func demand(_ stage: Stage, models: [ModelIdentifier]) async throws(ClusterError) -> Int {
+        if models.count == 1 { return try await demand(stage, model: models[0]) }
+        let wanted = Set(models.map { "\(stage.rawValue):\($0.text)" })
+        let replies = try await callAll(partitions.map { .callReadOnly("kirie_demand", keys: [keys.prefix($0)]) })
+        return replies.reduce(0) { sum, reply in
+            (reply.fields ?? [:]).reduce(sum) { $0 + (wanted.contains($1.key) ? $1.value.integer ?? 0 : 0) }
+        }
+    }
+
     /// What there is to watch, a reply of bounded size from each partition.
     public func statistics() async throws(ClusterError) -> QueueStatistics {
         let replies = try await callAll(

@@ -9,8 +9,10 @@ public protocol WorkSource: Sendable {
     var stage: Stage { get }
     /// The name that leases and consumers show.
     var worker: String { get }
-    /// What is served.
+    /// What is served, as heartbeats announce it.
     var model: ModelIdentifier { get }
+    /// The identifiers under which work is taken, ``model`` among them.
+    var models: [ModelIdentifier] { get }
 
     /// Takes work. Runs on a thread of the slot's own, as ``perform(_:)`` does.
     func take(in partition: Partition, lease: Duration, age: Duration) async throws(ClusterError) -> Taken<Work>
@@ -44,13 +46,16 @@ public struct EncodeSource: WorkSource {
     public var stage: Stage { .encode }
     /// The worker's name.
     public let worker: String
-    /// What the embeddings are for.
+    /// What makes the embeddings.
     public let model: ModelIdentifier
+    /// That, and its family: jobs that do not say the arithmetic go to whichever encoder comes first.
+    public var models: [ModelIdentifier] { served.all }
+    private let served: ServedIdentifiers
     private let broker: Broker
     private let outage: Outage
     private let encode: Encode
 
-    /// Work of the encode lines.
+    /// Work of the encode lines, under the model's identifier and that of its family: the lease's key says which.
     ///
     /// - Parameter onWait: told of each fault of Redis that is waited out with a picture in hand: for logs.
     public init(
@@ -60,6 +65,7 @@ public struct EncodeSource: WorkSource {
         self.broker = broker
         self.worker = worker
         self.model = model
+        served = ServedIdentifiers(model, others: [model.family])
         outage = Outage(onWait: onWait)
         self.encode = encode
     }
@@ -68,11 +74,14 @@ public struct EncodeSource: WorkSource {
     public func take(
         in partition: Partition, lease: Duration, age: Duration
     ) async throws(ClusterError) -> Taken<EncodeLease> {
-        let taken = try await broker.takeEncodes(in: partition, worker: worker, model: model, lease: lease, age: age)
-        return switch taken {
-        case .work(let leases, let isLast): .work(leases[0], isLast: isLast)
-        case .idle: .idle
-        case .again: .again
+        try await served.take(in: partition) { model throws(ClusterError) in
+            let taken = try await broker.takeEncodes(
+                in: partition, worker: worker, model: model, lease: lease, age: age)
+            return switch taken {
+            case .work(let leases, let isLast): .work(leases[0], isLast: isLast)
+            case .idle: .idle
+            case .again: .again
+            }
         }
     }
 
@@ -124,6 +133,9 @@ public struct DecodeSource: WorkSource {
     public let worker: String
     /// What the embeddings are for.
     public let model: ModelIdentifier
+    /// That, and the others under which jobs are taken.
+    public var models: [ModelIdentifier] { served.all }
+    private let served: ServedIdentifiers
     private let broker: Broker
     private let batch: Int
     private let outage: Outage
@@ -132,16 +144,19 @@ public struct DecodeSource: WorkSource {
     /// Work of the decode lines.
     ///
     /// - Parameters:
+    ///   - model: what heartbeats announce.
+    ///   - serving: other identifiers whose embeddings the decoder takes: those of each arithmetic.
     ///   - batch: how many jobs on one picture are taken together at most, 1 to 256.
     ///   - onWait: told of each fault of Redis that is waited out with jobs in hand: for logs.
     public init(
-        _ broker: Broker, worker: String, model: ModelIdentifier, batch: Int = 16,
+        _ broker: Broker, worker: String, model: ModelIdentifier, serving: [ModelIdentifier] = [], batch: Int = 16,
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }, decode: @escaping Decode
     ) {
         self.broker = broker
         outage = Outage(onWait: onWait)
         self.worker = worker
         self.model = model
+        served = ServedIdentifiers(model, others: serving)
         self.batch = batch
         self.decode = decode
     }
@@ -150,8 +165,10 @@ public struct DecodeSource: WorkSource {
     public func take(
         in partition: Partition, lease: Duration, age: Duration
     ) async throws(ClusterError) -> Taken<PromptBatch> {
-        try await broker.takePrompts(
-            in: partition, worker: worker, model: model, count: batch, lease: lease, age: age)
+        try await served.take(in: partition) { model throws(ClusterError) in
+            try await broker.takePrompts(
+                in: partition, worker: worker, model: model, count: batch, lease: lease, age: age)
+        }
     }
 
     /// The jobs' leases.

@@ -23,8 +23,10 @@ public struct WorkerHeartbeat: Sendable, Hashable, Codable {
     public var host: String
     /// The process.
     public var processIdentifier: Int
-    /// The model that it serves, as jobs name it.
+    /// The model that it serves: of an encoder with its arithmetic, of a decoder the family.
     public var model: String
+    /// The identifiers under which it takes work; earlier releases do not say it and take ``model`` alone.
+    public var serves: [String]?
     /// How the model is called by people.
     public var modelName: String
     /// Threads that compute.
@@ -96,11 +98,14 @@ public struct WorkerRegistry: Sendable {
         self.now = now
     }
 
-    /// Writes a heartbeat, makes its model the usual one where nobody serves that any more, and now and then removes those
+    /// Writes a heartbeat, makes its model the usual one, and an encoder's arithmetic the usual one of its weights, where nobody serves that any more, and now and then removes those
     /// that are long gone.
     public func beat(_ heartbeat: WorkerHeartbeat) async throws(ClusterError) {
         var heartbeat = heartbeat
         do { heartbeat.at = try await now() } catch { throw ClusterError(error) }
+        guard let model = ModelIdentifier(heartbeat.model) else { return }
+        // Earlier releases read the usual model as it stands, and know families alone.
+        let family = model.family
         // A heartbeat is numbers and names; there is nothing in it that JSON cannot say.
         guard let json = try? JSONEncoder().encode(heartbeat) else { return }
         let replies: [RedisValue]
@@ -108,7 +113,7 @@ public struct WorkerRegistry: Sendable {
             replies = try await redis.pipeline([
                 RedisCommand(
                     "HSET", .string(keys.workers), .string(heartbeat.name), .array(Array(json)), repetition: .safe),
-                RedisCommand("HSETNX", .string(keys.models), "default", .string(heartbeat.model), repetition: .safe),
+                RedisCommand("HSETNX", .string(keys.models), "default", .string(family.text), repetition: .safe),
                 RedisCommand("HGET", .string(keys.models), "default"),
             ])
         } catch {
@@ -118,11 +123,21 @@ public struct WorkerRegistry: Sendable {
             throw ClusterError(.server(refusal, command: "HSET"))
         }
         if sweep.isDue(heartbeat.at) { try await forgetThoseLongGone() }
-        guard let usual = replies.last?.string, usual != heartbeat.model, !heartbeat.draining,
-            let model = ModelIdentifier(heartbeat.model)
-        else { return }
-        let isServed = try await workers().contains { $0.age < Self.patience && $0.heartbeat.model == usual }
-        if !isServed { try await setDefaultModel(model) }
+        guard !heartbeat.draining else { return }
+        if heartbeat.role == .encoder, model != family { try await announce(model, of: family) }
+        guard let usual = replies.last?.string.flatMap({ ModelIdentifier($0) })?.family, usual != family else { return }
+        let isServed = try await living().contains { $0.family == usual }
+        if !isServed { try await setDefaultModel(family) }
+    }
+
+    /// Makes an encoder's arithmetic that of its weights, where there is none or nobody computes so any more.
+    private func announce(_ model: ModelIdentifier, of family: ModelIdentifier) async throws(ClusterError) {
+        let usual = try await field(family.text)
+        guard usual != model else { return }
+        if let usual, try await living().contains(where: { $0.role == .encoder && $0.model == usual.text }) { return }
+        do { try await redis.setFields(keys.models, [(family.text, .string(model.text))]) } catch {
+            throw ClusterError(error)
+        }
     }
 
     /// Takes a worker's name off.
@@ -184,11 +199,31 @@ public struct WorkerRegistry: Sendable {
         }.map(\.heartbeat.name)
     }
 
-    /// The model that is meant where none is named; nil where no worker was ever there.
+    /// What jobs go under where no model is named; nil where no worker was ever there.
     public func defaultModel() async throws(ClusterError) -> ModelIdentifier? {
-        do {
-            return try await redis.fields(keys.models, ["default"])[0].flatMap { ModelIdentifier($0.string) }
-        } catch { throw ClusterError(error) }
+        guard let usual = try await field("default") else { return nil }
+        return try await identifier(of: usual)
+    }
+
+    /// What jobs go under where weights are named and no arithmetic: the one that their encoders announced.
+    ///
+    /// It stays for as long as an encoder computes so, and when none is there any more, so that what is cached is found.
+    /// While only decoders of an earlier release serve the weights it is the family, which is all that they take. An
+    /// identifier that says the arithmetic is its own answer.
+    public func identifier(of model: ModelIdentifier) async throws(ClusterError) -> ModelIdentifier {
+        guard model.arithmetic == nil, let usual = try await field(model.text) else { return model }
+        let decoders = try await living().filter { $0.role == .decoder && $0.family == model }
+        return decoders.isEmpty || decoders.contains { $0.serves?.contains(usual.text) ?? false } ? usual : model
+    }
+
+    private func living() async throws(ClusterError) -> [WorkerHeartbeat] {
+        try await workers().filter { $0.age < Self.patience }.map(\.heartbeat)
+    }
+
+    private func field(_ name: String) async throws(ClusterError) -> ModelIdentifier? {
+        do { return try await redis.fields(keys.models, [name])[0].flatMap { ModelIdentifier($0.string) } } catch {
+            throw ClusterError(error)
+        }
     }
 
     /// Makes a model the one that is meant where none is named.
@@ -197,6 +232,11 @@ public struct WorkerRegistry: Sendable {
             throw ClusterError(error)
         }
     }
+}
+
+extension WorkerHeartbeat {
+    /// The model without the arithmetic.
+    public var family: ModelIdentifier? { ModelIdentifier(model)?.family }
 }
 
 /// When those long gone were last looked for: at the first heartbeat, and as often as there can be new ones.

@@ -1,6 +1,7 @@
 import Segmentation
+import Tensors
 
-/// The numbers of an embedding in each of the three precisions.
+/// The numbers of a feature map in each of the three precisions.
 enum EmbeddingPayload {
     static let maximumChannels = 4096
     static let maximumGrid = 1024
@@ -26,6 +27,25 @@ enum EmbeddingPayload {
 
     /// Returns false when a number is infinite or none.
     static func write(
+        _ map: FeatureMap, as precision: EmbeddingPrecision, to payload: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        // Scales belong to channels, so int8 is written channel by channel.
+        let tensor = precision == .int8 && map.layout == .channelsLast ? channelsFirst(map) : map.tensor
+        return tensor.withUnsafeBufferPointer { write($0, channels: map.channels, as: precision, to: payload) }
+    }
+
+    private static func channelsFirst(_ map: FeatureMap) -> Tensor {
+        let (channels, area) = (map.channels, map.height * map.width)
+        return Tensor(shape: [channels, area]) { turned in
+            map.tensor.withUnsafeBufferPointer { numbers in
+                for channel in 0..<channels {
+                    for place in 0..<area { turned[channel * area + place] = numbers[place * channels + channel] }
+                }
+            }
+        }
+    }
+
+    private static func write(
         _ numbers: UnsafeBufferPointer<Float>, channels: Int, as precision: EmbeddingPrecision,
         to payload: UnsafeMutableRawBufferPointer
     ) -> Bool {
@@ -55,7 +75,7 @@ enum EmbeddingPayload {
 
     /// Reads as many numbers as `numbers` holds; the payload has the size that ``byteCount(_:channels:area:)`` says.
     static func read(
-        _ payload: UnsafeRawBufferPointer, as precision: EmbeddingPrecision, channels: Int,
+        _ payload: UnsafeRawBufferPointer, as precision: EmbeddingPrecision, channels: Int, layout: FeatureMap.Layout,
         into numbers: UnsafeMutableBufferPointer<Float>
     ) {
         guard let input = payload.baseAddress, let output = numbers.baseAddress else { return }
@@ -72,8 +92,14 @@ enum EmbeddingPayload {
             for channel in 0..<channels {
                 let bits = input.loadUnaligned(fromByteOffset: channel * 4, as: UInt32.self)
                 let scale = Float(bitPattern: UInt32(littleEndian: bits))
-                let (from, to) = (values + channel * area, output + channel * area)
-                for index in 0..<area { to[index] = Float(from[index]) * scale }
+                let from = values + channel * area
+                switch layout {
+                case .channelsFirst:
+                    let to = output + channel * area
+                    for index in 0..<area { to[index] = Float(from[index]) * scale }
+                case .channelsLast:
+                    for index in 0..<area { output[index * channels + channel] = Float(from[index]) * scale }
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ package import Tensors
 /// that correct; the other side gets the same prompts and its masks are compared, each with its counterpart.
 package struct Agreement: Sendable {
     /// One precision of a model.
-    package typealias Side = (encoder: SamEncoder, decoder: SamDecoder)
+    package typealias Side = (encoder: any ImageEncoding, decoder: any PromptDecoding)
 
     private let exact: Side
     private let other: Side
@@ -56,17 +56,16 @@ package struct Agreement: Sendable {
     }
 
     private func compare(
-        _ instance: Instance, _ mine: SamDecoder.PreparedImage, _ theirs: SamDecoder.PreparedImage
+        _ instance: Instance, _ mine: any PreparedImage, _ theirs: any PreparedImage
     ) throws -> [Double] {
         var answers: [Double] = []
         func predict(_ prompt: Prompt, multimask: Bool) throws -> PredictedMask? {
             let selection: MaskSelection = multimask ? .multiple : .single
-            func masks(_ side: Side, _ image: SamDecoder.PreparedImage) throws -> [PredictedMask] {
-                side.decoder.masks(
-                    try side.decoder.decode(prompt, on: image, selection: selection, pool: .inline), on: image,
-                    isRanked: false, pool: .inline)
+            func masks(_ image: any PreparedImage) throws -> [PredictedMask] {
+                image.masks(
+                    try image.decode([prompt], selection: selection, pool: .inline), isRanked: false, pool: .inline)[0]
             }
-            let masks = (try masks(exact, mine), try masks(other, theirs))
+            let masks = (try masks(mine), try masks(theirs))
             for (a, b) in zip(masks.0, masks.1) {
                 let union = zip(a.mask.pixels, b.mask.pixels).count { $0 | $1 == 1 }
                 let both = zip(a.mask.pixels, b.mask.pixels).count { $0 & $1 == 1 }

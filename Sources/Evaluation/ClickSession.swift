@@ -22,11 +22,9 @@ package struct InstanceScores: Sendable {
 /// The usual protocol of interactive segmentation (Sofiiuk, Petrov and Konushin, "Reviving Iterative Training with Mask
 /// Guidance for Interactive Segmentation", 2021, <https://arxiv.org/abs/2102.06583>), as `weights/README.md` spells out.
 package struct ClickSession: Sendable {
-    private let decoder: SamDecoder
-    private let image: SamDecoder.PreparedImage
+    private let image: any PreparedImage
 
-    package init(decoder: SamDecoder, image: SamDecoder.PreparedImage) {
-        self.decoder = decoder
+    package init(image: any PreparedImage) {
         self.image = image
     }
 
@@ -36,7 +34,7 @@ package struct ClickSession: Sendable {
     package func play(_ instance: Instance, clicks: Int) throws(PromptError) -> InstanceScores {
         var scores = InstanceScores()
         func predict(_ prompt: Prompt, multimask: Bool) throws(PromptError) -> [PredictedMask] {
-            try decoder.predict(prompt, on: image, multimask: multimask, pool: .inline)
+            try image.predict([prompt], multimask: multimask, pool: .inline)[0]
         }
         if let mask = try predict(Prompt(box: instance.box), multimask: false).first {
             scores.box = mask.mask.intersectionOverUnion(instance.mask)

@@ -47,8 +47,8 @@ package struct Evaluation: Sendable {
         }
     }
 
-    private let encoder: SamEncoder
-    private let decoder: SamDecoder
+    private let encoder: any ImageEncoding
+    private let decoder: any PromptDecoding
     private let clicks: Int
     private let pictures: ImageDecoder
     private let pool: ThreadPool
@@ -57,7 +57,8 @@ package struct Evaluation: Sendable {
     ///   - clicks: clicks for each object; 20 for the number of clicks to 90 %.
     ///   - pictures: reads them.
     package init(
-        encoder: SamEncoder, decoder: SamDecoder, clicks: Int, pictures: ImageDecoder = ImageDecoder(), pool: ThreadPool
+        encoder: any ImageEncoding, decoder: any PromptDecoding, clicks: Int, pictures: ImageDecoder = ImageDecoder(),
+        pool: ThreadPool
     ) {
         self.encoder = encoder
         self.decoder = decoder
@@ -88,7 +89,7 @@ package struct Evaluation: Sendable {
             let instances = Instance.all(in: labels)
             if !instances.isEmpty {
                 let prepared = try decoder.prepare(encoder.encode(image, pool: pool), pool: pool)
-                let session = ClickSession(decoder: decoder, image: prepared)
+                let session = ClickSession(image: prepared)
                 let found = Mutex<[Int: Result<InstanceScores, any Error>]>([:])
                 pool.parallel(instances.count) { index in
                     let result = Result { try session.play(instances[index], clicks: clicks) }

@@ -80,7 +80,7 @@ struct BenchCommand: ParsableCommand {
 
         func run() throws {
             let (name, encoder, precision) = try load()
-            let size = encoder.imageSize
+            let size = encoder.preprocessing.size
             let input = RandomWeights(seed: 1).tensor("input.image", shape: [3, size, size])
             let pool = options.model.makePool()
             let times = Measurement.times(runs: options.runs, streams: options.streams) {
@@ -92,15 +92,15 @@ struct BenchCommand: ParsableCommand {
             ).report(json: options.json)
         }
 
-        private func load() throws -> (String, SamEncoder, Precision) {
+        private func load() throws -> (String, any ImageEncoding, Precision) {
             if let random = options.random, let published = random.published {
                 let geometry = imageSize.flatMap { published.resized(to: $0) } ?? published
                 let precision = options.model.precision(for: geometry)
                 return (random.rawValue, try SamModel.randomEncoder(geometry, precision: precision), precision)
             }
             let (name, sam) = try options.model.open()
-            let precision = options.model.precision(for: sam.geometry)
-            return (name, try sam.encoder(precision: precision), precision)
+            let precision = options.model.precision(for: sam)
+            return (name, try sam.imageEncoder(precision: precision), precision)
         }
     }
 
@@ -136,28 +136,30 @@ struct BenchCommand: ParsableCommand {
         }
 
         func run() throws {
-            let (name, decoder, geometry) = try load()
-            let features = RandomWeights(seed: 1).tensor(
-                "embedding.value", shape: [1, geometry.channels, geometry.grid, geometry.grid])
+            let (name, decoder) = try load()
+            let drawn = decoder.featureShapes.map {
+                FeatureMap($0.name, RandomWeights(seed: 1).tensor("embedding.value", shape: $0.shape))
+            }
             let pool = options.model.makePool()
-            let side = geometry.imageSize
+            let side = decoder.preprocessing.size
             let (width, height) = pictureSize ?? (side, side)
-            let image = try decoder.prepare(
-                ImageEmbedding(
-                    features: features, frame: ResizeLongestSide(width: width, height: height, target: side)),
+            let image: any PreparedImage = try decoder.prepare(
+                ImageFeatures(
+                    drawn, preprocessing: decoder.preprocessing,
+                    frame: decoder.preprocessing.frame(width: width, height: height)),
                 pool: pool)
             let clicks = (0..<prompts).map { index in
                 Prompt(points: [LabeledPoint(x: Double(17 * index % width), y: Double(31 * index % height))])
             }
             let selection: MaskSelection = picture != nil ? .single : all ? .all : .multiple
-            let decoded = try decoder.decode(clicks, on: image, selection: selection, pool: pool)
+            let decoded = try image.decode(clicks, selection: selection, pool: pool)
             let scales = picture != nil
             let times = Measurement.times(runs: options.runs, streams: options.streams) {
                 if scales {
-                    _ = decoder.masks(decoded, on: image, pool: pool)
+                    _ = image.masks(decoded, isRanked: true, pool: pool)
                 } else {
                     // The same clicks were decoded above.
-                    _ = try? decoder.decode(clicks, on: image, selection: selection, pool: pool)
+                    _ = try? image.decode(clicks, selection: selection, pool: pool)
                 }
             }
             try Measurement(
@@ -166,16 +168,15 @@ struct BenchCommand: ParsableCommand {
             ).report(json: options.json)
         }
 
-        private func load() throws -> (String, SamDecoder, SamGeometry) {
+        private func load() throws -> (String, any PromptDecoding) {
             if let random = options.random, let geometry = random.published {
                 return (
                     random.rawValue,
-                    try SamModel.randomDecoder(geometry, precision: options.model.precision(for: geometry)),
-                    geometry
+                    try SamModel.randomDecoder(geometry, precision: options.model.precision(for: geometry))
                 )
             }
             let (name, sam) = try options.model.open()
-            return (name, try sam.decoder(precision: options.model.precision(for: sam.geometry)), sam.geometry)
+            return (name, try sam.promptDecoder(precision: options.model.precision(for: sam)))
         }
     }
 }

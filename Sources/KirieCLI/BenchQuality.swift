@@ -36,10 +36,10 @@ extension BenchCommand {
         func run() throws {
             let sets = try DataSet.all(below: directory)
             let (name, sam) = try model.open()
-            let precision = model.precision(for: sam.geometry)
+            let precision = model.precision(for: sam)
             let agreement = Agreement(
-                exact: (try sam.encoder(precision: .float32), try sam.decoder(precision: .float32)),
-                other: (try sam.encoder(precision: precision), try sam.decoder(precision: precision)),
+                exact: (try sam.imageEncoder(precision: .float32), try sam.promptDecoder(precision: .float32)),
+                other: (try sam.imageEncoder(precision: precision), try sam.promptDecoder(precision: precision)),
                 corrections: corrections, pictures: pictures.decoder, pool: model.makePool())
             var report = Report(model: name, precision: precision.rawValue)
             for set in sets {

@@ -46,26 +46,25 @@ struct DecodeCommand: ParsableCommand {
         try output.check(masks: prompt.maskCount)
         if let logits { try StagedFiles.check(logits) }
         let (name, sam) = try model.open()
-        let image = try watch.time("read") { try EmbeddingFile.read(embedding, model: sam) }
+        let features = try watch.time("read") { try EmbeddingFile.read(embedding, model: sam) }
         let prompts = try prompt.fitted(
-            to: embedding, width: image.originalWidth, height: image.originalHeight, maskSide: sam.geometry.maskSide,
-            limit: size.limit)
+            to: embedding, width: features.frame.originalWidth, height: features.frame.originalHeight,
+            model: sam, limit: size.limit)
         let pool = model.makePool()
-        let decoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
-        let prepared = try watch.time("prepare") { try decoder.prepare(image, pool: pool) }
+        let decoder = try watch.time("load") { try sam.promptDecoder(precision: model.precision(for: sam)) }
+        let prepared: any PreparedImage = try watch.time("prepare") { try decoder.prepare(features, pool: pool) }
         let decoded = try watch.time("decode") {
-            try decoder.decode(
-                prompts.usable.map(\.prompt), on: prepared, selection: prompt.multimask ? .multiple : .single,
-                pool: pool)
+            try prepared.decode(
+                prompts.usable.map(\.prompt), selection: prompt.multimask ? .multiple : .single, pool: pool)
         }
         let files = StagedFiles()
         if let logits {
-            try files.stage(logits) { try write(decoded, of: prompts, decoder: decoder, image: prepared, to: $0) }
+            try files.stage(logits) { try write(decoded, of: prompts, side: decoder.maskSide, image: prepared, to: $0) }
         }
-        let masks = watch.time("scale") { decoder.masks(decoded, on: prepared, pool: pool) }
+        let masks = watch.time("scale") { prepared.masks(decoded, isRanked: true, pool: pool) }
         let answer = Answer(
-            image: .init(width: image.originalWidth, height: image.originalHeight, sha256: nil), model: name,
-            precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,
+            image: .init(width: prepared.width, height: prepared.height, sha256: nil), model: name,
+            precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
             masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
             remarks: prompts)
         try output.write(answer, masks: masks, prompts: prompts, image: nil, files: files)
@@ -74,13 +73,11 @@ struct DecodeCommand: ParsableCommand {
 
     /// Prompts keep their places: one that could not be answered has numbers that are none (NaN).
     private func write(
-        _ answered: [DecodedMasks], of prompts: FittedPrompts, decoder: SamDecoder, image: SamDecoder.PreparedImage,
-        to path: String
+        _ answered: [DecodedMasks], of prompts: FittedPrompts, side: Int, image: any PreparedImage, to path: String
     ) throws {
         var decoded = [DecodedMasks?](repeating: nil, count: prompts.usable.count + prompts.faults.count)
         for (place, masks) in zip(prompts.usable, answered) { decoded[place.index] = masks }
         let count = prompt.multimask ? 3 : 1
-        let side = decoder.maskSide
         func numbers(_ size: Int, _ read: (DecodedMasks) -> [Float]) -> [Float] {
             decoded.flatMap { $0.map(read) ?? [Float](repeating: .nan, count: size) }
         }
@@ -94,7 +91,7 @@ struct DecodeCommand: ParsableCommand {
         ]
         if fullSize {
             let all = numbers(count * image.height * image.width) {
-                $0.logits.flatMap { decoder.fullSizeLogits($0, on: image) }
+                $0.logits.flatMap { image.fullSizeLogits($0) }
             }
             entries.append(
                 .init("logits", Tensor(shape: [decoded.count, count, image.height, image.width], all)))

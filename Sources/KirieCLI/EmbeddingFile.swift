@@ -13,35 +13,36 @@ enum EmbeddingFile {
 
     /// Writes a record.
     static func write(
-        _ embedding: ImageEmbedding, model: SamModel, image: ImageDigest, precision: EmbeddingPrecision,
-        encodeTime: Duration, to path: String
+        _ features: ImageFeatures, model: any SegmentationModel, image: ImageDigest, precision: EmbeddingPrecision,
+        arithmetic: EncoderArithmetic, encodeTime: Duration, to path: String
     ) throws {
         let record = try EmbeddingRecord(
-            embedding, fingerprint: try model.fingerprint().bytes, image: image, precision: precision,
-            encodeTime: encodeTime)
+            features, fingerprint: try model.fingerprint().bytes, image: image, precision: precision,
+            arithmetic: arithmetic, encodeTime: encodeTime)
         try AtomicFile.write(record.withUnsafeBytes { Array($0) }, to: path)
     }
 
-    /// Writes `image_embedding` (1, C, g, g) and, where the picture is given, `input_image` (1, 3, S, S).
+    /// Writes each feature map under its name, such as `image_embedding` (1, C, g, g), and, where the picture is given,
+    /// `input_image` (1, 3, S, S).
     static func writeTensors(
-        _ embedding: ImageEmbedding, model: SamModel, picture: Image?, to path: String
+        _ features: ImageFeatures, model: any SegmentationModel, picture: Image?, to path: String
     ) throws {
-        var entries = [SafetensorsWriter.Entry("image_embedding", embedding.features)]
+        var entries = features.maps.map { SafetensorsWriter.Entry($0.name, $0.tensor) }
+        let size = features.preprocessing.size
         if let picture {
-            let size = model.geometry.imageSize
-            let input = ImagePreprocessing.input(picture, side: size).tensor
+            let input = features.preprocessing.input(picture).tensor
             entries.append(.init("input_image", input.reshaped(to: [1, 3, size, size])))
         }
         try SafetensorsWriter.write(
             entries,
             metadata: [
-                Key.width: "\(embedding.originalWidth)", Key.height: "\(embedding.originalHeight)",
-                Key.imageSize: "\(model.geometry.imageSize)", Key.fingerprint: try model.fingerprint().description,
+                Key.width: "\(features.frame.originalWidth)", Key.height: "\(features.frame.originalHeight)",
+                Key.imageSize: "\(size)", Key.fingerprint: try model.fingerprint().description,
             ], to: path)
     }
 
-    /// Reads an embedding that the model made; the format is told by the content.
-    static func read(_ path: String, model: SamModel) throws -> ImageEmbedding {
+    /// Reads features that the model made; the format is told by the content.
+    static func read(_ path: String, model: any SegmentationModel) throws -> ImageFeatures {
         // Far above any embedding (SAM's is 4 MiB in fp32), far below what would hurt.
         let bytes = try ImageDecoder().contents(ofFile: path)
         guard bytes.starts(with: "KEMB".utf8) else { return try readTensors(path, model: model) }
@@ -52,13 +53,14 @@ enum EmbeddingFile {
             throw EmbeddingFileError(path: path, reason: "\(error)", remedy: nil)
         }
         try check(record.fingerprint, against: model, path: path)
-        guard let embedding = record.embedding(imageSize: model.geometry.imageSize) else {
-            throw EmbeddingFileError(path: path, reason: "was resized for another image size")
+        guard record.preprocessing == model.preprocessing else {
+            let mismatch = FeatureMismatch.preprocessing(found: record.preprocessing, expected: model.preprocessing)
+            throw EmbeddingFileError(path: path, reason: "\(mismatch)", remedy: nil)
         }
-        return embedding
+        return record.features()
     }
 
-    private static func readTensors(_ path: String, model: SamModel) throws -> ImageEmbedding {
+    private static func readTensors(_ path: String, model: any SegmentationModel) throws -> ImageFeatures {
         let file = try Checkpoint(path: path)
         guard let width = file.metadata[Key.width].flatMap(Int.init), width > 0, width <= 1 << 24,
             let height = file.metadata[Key.height].flatMap(Int.init), height > 0, height <= 1 << 24
@@ -69,23 +71,24 @@ enum EmbeddingFile {
             }
             try check(fingerprint.bytes, against: model, path: path)
         }
-        let geometry = model.geometry
-        let expected = [1, geometry.channels, geometry.grid, geometry.grid]
-        let stored = try file.stored("image_embedding")
-        guard stored.shape == expected else {
-            throw EmbeddingFileError(
-                path: path, reason: "image_embedding has the shape \(stored.shape), the model takes \(expected)")
+        let maps = try model.featureShapes.map { expected in
+            let stored = try file.stored(expected.name)
+            guard stored.shape == expected.shape else {
+                throw EmbeddingFileError(
+                    path: path,
+                    reason: "\(expected.name) has the shape \(stored.shape), the model takes \(expected.shape)")
+            }
+            let tensor = try stored.tensor()
+            guard tensor.elements.allSatisfy(\.isFinite) else {
+                throw EmbeddingFileError(path: path, reason: "\(expected.name) holds numbers that are not finite")
+            }
+            return FeatureMap(expected.name, tensor)
         }
-        let features = try stored.tensor()
-        guard features.elements.allSatisfy(\.isFinite) else {
-            throw EmbeddingFileError(path: path, reason: "image_embedding holds numbers that are not finite")
-        }
-        return ImageEmbedding(
-            features: features,
-            frame: ResizeLongestSide(width: width, height: height, target: model.geometry.imageSize))
+        return ImageFeatures(
+            maps, preprocessing: model.preprocessing, frame: model.preprocessing.frame(width: width, height: height))
     }
 
-    private static func check(_ fingerprint: [UInt8], against model: SamModel, path: String) throws {
+    private static func check(_ fingerprint: [UInt8], against model: any SegmentationModel, path: String) throws {
         let expected = try model.fingerprint()
         guard fingerprint != expected.bytes else { return }
         let found = Hexadecimal.text(of: fingerprint.prefix(6))
@@ -103,7 +106,7 @@ enum EmbeddingFile {
     }
 }
 
-extension SamModel {
+extension SegmentationModel {
     /// The hash of the weights, from the cache where it is known.
     func fingerprint() throws -> Fingerprint {
         try fingerprint(

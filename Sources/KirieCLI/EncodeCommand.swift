@@ -57,17 +57,17 @@ struct EncodeCommand: ParsableCommand {
         try StagedFiles.check(output)
         let sam = try model.open().model
         let pool = model.makePool()
-        let encoder = try sam.encoder(precision: model.precision(for: sam.geometry))
+        let encoder = try sam.imageEncoder(precision: model.precision(for: sam))
         let clock = ContinuousClock()
         let start = clock.now
-        let embedding = encoder.encode(picture, pool: pool)
+        let features = encoder.encode(picture, pool: pool)
         let encodeTime = clock.now - start
         if output.hasSuffix(".kemb") {
             try EmbeddingFile.write(
-                embedding, model: sam, image: ImageDigest(bytes: SHA256.hash(bytes).bytes), precision: type.precision,
-                encodeTime: encodeTime, to: output)
+                features, model: sam, image: ImageDigest(bytes: SHA256.hash(bytes).bytes), precision: type.precision,
+                arithmetic: encoder.arithmetic, encodeTime: encodeTime, to: output)
         } else {
-            try EmbeddingFile.writeTensors(embedding, model: sam, picture: debug ? picture : nil, to: output)
+            try EmbeddingFile.writeTensors(features, model: sam, picture: debug ? picture : nil, to: output)
         }
         Terminal.complain("wrote \(output)")
     }

@@ -37,8 +37,8 @@ struct EvalCommand: ParsableCommand {
         let sets = try DataSet.all(below: directory)
         let (name, sam) = try model.open()
         let evaluation = Evaluation(
-            encoder: try sam.encoder(precision: model.precision(for: sam.geometry)),
-            decoder: try sam.decoder(precision: model.precision(for: sam.geometry)), clicks: clicks,
+            encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
+            decoder: try sam.promptDecoder(precision: model.precision(for: sam)), clicks: clicks,
             pictures: pictures.decoder, pool: model.makePool())
         var rows: [(name: String, row: Evaluation.Row)] = []
         for set in sets {
@@ -48,7 +48,7 @@ struct EvalCommand: ParsableCommand {
         let mean = Evaluation.Row(meanOf: rows.map(\.row))
         if json {
             let report = Report(
-                model: name, precision: model.precision(for: sam.geometry).rawValue,
+                model: name, precision: model.precision(for: sam).rawValue,
                 sets: Dictionary(uniqueKeysWithValues: rows.map { ($0.name, $0.row) }), mean: mean)
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys]

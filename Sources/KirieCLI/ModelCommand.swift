@@ -77,15 +77,14 @@ struct ModelCommand: ParsableCommand {
         @OptionGroup var imageSize: ImageSizeOption
 
         func run() throws {
-            let sam = try SamModel(path: try ModelLocation.path(of: file), imageSize: imageSize.pixels)
+            let sam = try ModelFamilies.open(path: try ModelLocation.path(of: file), imageSize: imageSize.pixels)
             let checkpoint = sam.checkpoint
             let text = """
                 file: \(checkpoint.path)
-                format: \(checkpoint.format.rawValue), \(sam.layout.rawValue) names
+                format: \(checkpoint.format.rawValue), \(sam.layoutName) names
                 size: \(checkpoint.byteCount) bytes
                 parameters: \(checkpoint.parameterCount)
-                \(sam.geometry)
-                image size: \(sam.geometry.imageSize), \(sam.imageSizeSource.rawValue)
+                \(sam.summary)
                 fingerprint: \(try sam.fingerprint())
 
                 """
@@ -123,7 +122,7 @@ struct ModelCommand: ParsableCommand {
         }
 
         func run() throws {
-            let sam = try SamModel(path: try ModelLocation.path(of: file), imageSize: imageSize.pixels)
+            let sam = try ModelFamilies.open(path: try ModelLocation.path(of: file), imageSize: imageSize.pixels)
             try StagedFiles.check(output)
             let checkpoint = sam.checkpoint
             var entries: [SafetensorsWriter.Entry] = []

@@ -44,10 +44,10 @@ struct ModelOptions: ParsableArguments {
     var name: String { model ?? Environment["KIRIE_MODEL"] ?? ModelLocation.shipped }
 
     /// Opens the model.
-    func open() throws -> (name: String, model: SamModel) {
+    func open() throws -> (name: String, model: any SegmentationModel) {
         (
             ModelLocation.displayName(name),
-            try SamModel(path: try ModelLocation.path(of: name), imageSize: imageSize.pixels)
+            try ModelFamilies.open(path: try ModelLocation.path(of: name), imageSize: imageSize.pixels)
         )
     }
 
@@ -59,7 +59,10 @@ struct ModelOptions: ParsableArguments {
         return words + ["--precision", precision.rawValue]
     }
 
-    /// The precision in which a model of that geometry computes.
+    /// The precision in which that model computes.
+    func precision(for model: any SegmentationModel) -> Precision { precision.precision ?? model.automaticPrecision }
+
+    /// The precision in which a model of drawn weights computes.
     func precision(for geometry: SamGeometry) -> Precision { precision.precision ?? geometry.automaticPrecision }
 
     func makePool() -> ThreadPool {

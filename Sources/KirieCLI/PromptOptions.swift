@@ -62,9 +62,15 @@ struct PromptOptions: ParsableArguments, Sendable {
     var maskCount: Int { max(1, boxes.count) * (multimask ? 3 : 1) }
 
     /// The prompts as they were given, for the picture `file` of that size and a model that takes masks of that many rows.
-    func given(of file: String, width: Int, height: Int, maskSide: Int, limit: PixelLimit) throws -> [Prompt] {
+    ///
+    /// - Parameter resize: how the model's encoder is brought pictures, and masks with them.
+    func given(
+        of file: String, width: Int, height: Int, maskSide: Int, resize: ImagePreprocessing.Resize = .longestSide,
+        limit: PixelLimit
+    ) throws -> [Prompt] {
         let logits = try mask.map {
-            try MaskPrior.logits(file: $0, width: width, height: height, side: maskSide, limit: limit)
+            try MaskPrior.logits(
+                file: $0, width: width, height: height, side: maskSide, resize: resize, limit: limit)
         }
         let clicks = points.map(\.point)
         let boxes: [BoundingBox?] = boxes.isEmpty ? [nil] : boxes.map(\.box)
@@ -74,9 +80,13 @@ struct PromptOptions: ParsableArguments, Sendable {
     /// The prompts as they can be used, each for itself; says what is wrong with the others and what was clipped.
     ///
     /// - Throws: ``PromptMismatch`` where none can be used.
-    func fitted(to file: String, width: Int, height: Int, maskSide: Int, limit: PixelLimit) throws -> FittedPrompts {
-        let given = try given(of: file, width: width, height: height, maskSide: maskSide, limit: limit)
-        let fitted = FittedPrompts(given, width: width, height: height, maskSide: maskSide)
+    func fitted(
+        to file: String, width: Int, height: Int, model: any SegmentationModel, limit: PixelLimit
+    ) throws -> FittedPrompts {
+        let given = try given(
+            of: file, width: width, height: height, maskSide: model.maskSide, resize: model.preprocessing.resize,
+            limit: limit)
+        let fitted = FittedPrompts(given, width: width, height: height, maskSide: model.maskSide)
         func line(_ remark: FittedPrompts.Remark) -> String {
             "\(given.count == 1 ? "" : "box \(remark.prompt + 1): ")\(remark.text)"
         }
@@ -123,9 +133,9 @@ enum MaskPrior {
     /// How sure a white or black pixel is, in logits: about what the decoder writes itself.
     private static let certainty: Float = 10
 
-    static func logits(file: String, width: Int, height: Int, side: Int, limit: PixelLimit) throws
-        -> LowResolutionLogits
-    {
+    static func logits(
+        file: String, width: Int, height: Int, side: Int, resize: ImagePreprocessing.Resize, limit: PixelLimit
+    ) throws -> LowResolutionLogits {
         if file.hasSuffix(".safetensors") {
             let stored = try Checkpoint(path: file).stored("low_res_logits")
             guard let rows = stored.shape.last, stored.shape.suffix(2) == [rows, rows], stored.count == rows * rows
@@ -152,9 +162,9 @@ enum MaskPrior {
                 reason:
                     "is \(prior.width) x \(prior.height), the picture is \(width) x \(height): give a mask of its size")
         }
-        // The frame of the logits is the model's frame at a quarter of the size: the longest side fills it.
-        let frame = ResizeLongestSide(width: width, height: height, target: side)
-        let small: GrayImage = prior.resizedBilinear(width: frame.width, height: frame.height)
+        // The frame of the logits is the model's frame at a quarter of the size.
+        let frame = resize.frame(width: width, height: height, size: side)
+        let small: GrayImage = prior.resizedBilinear(width: frame.inputWidth, height: frame.inputHeight)
         var values = [Float](repeating: -certainty, count: side * side)
         for row in 0..<small.height {
             for column in 0..<small.width {

@@ -36,23 +36,22 @@ struct SegmentCommand: ParsableCommand {
         let (name, sam) = try model.open()
         // Everything that can be wrong with the prompt is found before the seconds of encoding.
         let prompts = try prompt.fitted(
-            to: image, width: picture.width, height: picture.height, maskSide: sam.geometry.maskSide,
+            to: image, width: picture.width, height: picture.height, model: sam,
             limit: pictures.size.limit)
         let pool = model.makePool()
-        let encoder = try watch.time("load") { try sam.encoder(precision: model.precision(for: sam.geometry)) }
-        let maskDecoder = try watch.time("load") { try sam.decoder(precision: model.precision(for: sam.geometry)) }
-        let embedding = watch.time("encode") { encoder.encode(picture, pool: pool) }
+        let encoder = try watch.time("load") { try sam.imageEncoder(precision: model.precision(for: sam)) }
+        let decoder = try watch.time("load") { try sam.promptDecoder(precision: model.precision(for: sam)) }
+        let features = watch.time("encode") { encoder.encode(picture, pool: pool) }
         let masks = try watch.time("decode") {
-            try maskDecoder.predict(
-                prompts.usable.map(\.prompt), on: try maskDecoder.prepare(embedding, pool: pool),
-                multimask: prompt.multimask, pool: pool)
+            let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
+            return try prepared.predict(prompts.usable.map(\.prompt), multimask: prompt.multimask, pool: pool)
         }
         let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal
         let answer = Answer(
             image: .init(
                 width: picture.width, height: picture.height, sha256: digest, notes: read.notes.map(\.description)),
             model: name,
-            precision: model.precision(for: sam.geometry).rawValue, timings_ms: watch.milliseconds,
+            precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
             masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
             remarks: prompts)
         try output.write(answer, masks: masks, prompts: prompts, image: picture)

@@ -21,7 +21,7 @@ package struct FoldedConvolution: Sendable {
         let variance = try weights.tensor("\(name).bn.running_var", shape: [outputs]).elements
         let factors = (0..<outputs).map { gain[$0] / (variance[$0] + epsilon).squareRoot() }
         let perOutput = convolution.count / outputs
-        weight = Tensor(shape: shape) { memory in
+        weight = Tensor(shape: shape, packing: convolution) { memory in
             convolution.withUnsafeBufferPointer { old in
                 for index in memory.indices { memory[index] = old[index] * factors[index / perOutput] }
             }

@@ -24,7 +24,7 @@ package struct Convolution3x3: Sendable {
         self.outputs = outputs
         self.stride = stride
         // Neighbours first, channels last: the order in which a neighbourhood is gathered.
-        let byNeighbour = Tensor(shape: [outputs, 9 * inputs]) { memory in
+        let byNeighbour = Tensor(shape: [outputs, 9 * inputs], packing: weight) { memory in
             weight.withUnsafeBufferPointer { weight in
                 for output in 0..<outputs {
                     for input in 0..<inputs {

@@ -20,7 +20,7 @@ package struct DepthwiseConvolution3x3: Sendable {
         self.stride = stride
         self.bias = bias
         self.gelu = gelu
-        self.weight = Tensor(shape: [9, channels]) { memory in
+        self.weight = Tensor(shape: [9, channels], packing: weight) { memory in
             weight.withUnsafeBufferPointer { weight in
                 for channel in 0..<channels {
                     for neighbour in 0..<9 { memory[neighbour * channels + channel] = weight[channel * 9 + neighbour] }

@@ -20,7 +20,7 @@ package struct PlanesConvolution3x3: Sendable {
         self.outputs = outputs
         self.planes = planes
         self.bias = bias
-        self.weight = Tensor(shape: [planes, 9, outputs]) { memory in
+        self.weight = Tensor(shape: [planes, 9, outputs], packing: weight) { memory in
             weight.withUnsafeBufferPointer { weight in
                 for output in 0..<outputs {
                     for index in 0..<planes * 9 {

@@ -28,7 +28,7 @@ package struct TokenLinear: Sendable {
         self.inputs = inputs
         self.activation = activation
         outputStride = stride
-        self.weight = Tensor(shape: [stride * inputs]) { memory in
+        self.weight = Tensor(shape: [stride * inputs], packing: weight) { memory in
             memory.initialize(repeating: 0)
             weight.withUnsafeBufferPointer { weight in
                 for output in 0..<outputs {

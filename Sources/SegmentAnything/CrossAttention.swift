@@ -39,6 +39,8 @@ struct TokenToImageAttention: Sendable {
         self.headPadded = headPadded
         query = try TokenLinear(weights, "\(name).q_proj", inputs: channels, outputs: inner)
         keyRows = try weights.tensor("\(name).k_proj.weight", shape: [inner, channels]).elements
+        // It adds the same to all logits of a query, which softmax takes out again: it belongs to the model all the same.
+        _ = try weights.tensor("\(name).k_proj.bias", shape: [inner])
         let valueRows = try weights.tensor("\(name).v_proj.weight", shape: [inner, channels]).elements
         self.valueRows = valueRows
         let valueBias = try weights.tensor("\(name).v_proj.bias", shape: [inner])

@@ -1,9 +1,9 @@
 import NeuralNetworks
-package import Segmentation
+public import Segmentation
 import Tensors
 
 /// Which of the decoder's four masks are wanted.
-package enum MaskSelection: Sendable, Hashable {
+public enum MaskSelection: Sendable, Hashable {
     /// The one mask for an unambiguous prompt: several clicks, or a box.
     case single
     /// The three masks for a prompt that may mean several things: whole, part, subpart.
@@ -22,13 +22,19 @@ package enum MaskSelection: Sendable, Hashable {
 }
 
 /// The masks of one prompt before they are scaled to the picture.
-package struct DecodedMasks: Sendable {
+public struct DecodedMasks: Sendable {
     /// Side of the logits: 4g.
-    package let side: Int
+    public let side: Int
     /// One per mask, (side, side).
-    package let logits: [LowResolutionLogits]
+    public let logits: [LowResolutionLogits]
     /// One per mask: the model's own estimate of its intersection over union with the object.
-    package let predictedIoU: [Float]
+    public let predictedIoU: [Float]
+
+    package init(side: Int, logits: [LowResolutionLogits], predictedIoU: [Float]) {
+        self.side = side
+        self.logits = logits
+        self.predictedIoU = predictedIoU
+    }
 }
 
 /// The light half: image features and prompt tokens in, masks and their predicted IoU out.

@@ -45,12 +45,12 @@ package struct MaskScaling: Sendable {
     ///   - side: rows and columns of the logits, 4g.
     ///   - imageSize: the model's size S.
     ///   - frame: how the picture was resized.
-    package init(side: Int, imageSize: Int, frame: ResizeLongestSide) {
+    package init(side: Int, imageSize: Int, frame: ImageFrame) {
         self.side = side
         width = frame.originalWidth
         height = frame.originalHeight
-        columns = Self.taps(from: side, through: imageSize, cutTo: frame.width, to: width)
-        rows = Self.taps(from: side, through: imageSize, cutTo: frame.height, to: height)
+        columns = Self.taps(from: side, through: imageSize, cutTo: frame.inputWidth, to: width)
+        rows = Self.taps(from: side, through: imageSize, cutTo: frame.inputHeight, to: height)
     }
 
     /// One axis of a bilinear resize from `input` to `output` samples: two neighbours and the second one's weight.

@@ -2,32 +2,19 @@ package import NeuralNetworks
 public import Segmentation
 public import Tensors
 
-/// One mask of an answer.
-public struct PredictedMask: Sendable {
-    /// The cut-out at the original picture's size, as runs.
-    public let encoding: RunLengthEncoding
-    /// The cut-out at the original picture's size, a byte for each pixel, made from the runs at each call.
-    public var mask: Mask { encoding.mask }
-    /// The model's own estimate of the intersection over union with the object.
-    public let predictedIoU: Float
-    /// How little the mask changes when the threshold moves by ±1: the area above +1 over the area above −1.
-    public let stabilityScore: Float
-    /// What the mask was made of; can be handed back as a mask prompt.
-    public let lowResolutionLogits: LowResolutionLogits
-}
-
-/// Prompts in, masks out: the prompt encoder and the mask decoder of one model.
+/// Segment Anything's light half: the prompt encoder and the mask decoder of one model.
 ///
 /// A value without mutable state: any number of threads may use one at the same time. A process that only decodes
 /// loads nothing else, and from a mapped checkpoint it reads only the tensors that it needs.
-public struct SamDecoder: Sendable {
+public struct SamDecoder: PromptDecoding {
     /// An image made ready for prompts: what depends on the image alone is computed here, once.
     public struct PreparedImage: Sendable {
+        let decoder: SamDecoder
         let state: ImageState
         /// The embedding alone, to which a mask prompt is added.
         let tiles: ImageTiles
         let scaling: MaskScaling
-        let frame: ResizeLongestSide
+        let frame: ImageFrame
 
         /// Columns of the original picture.
         public var width: Int { frame.originalWidth }
@@ -45,8 +32,8 @@ public struct SamDecoder: Sendable {
     /// It belongs to the decoder: every prompt and every prepared image is computed so, alone, in a batch, or in another
     /// process.
     public let precision: Precision
-    /// S, the model's size.
-    package let imageSize: Int
+    /// How the pictures of the embeddings that it takes were brought to the encoder.
+    public let preprocessing: ImagePreprocessing
     private let grid: Int
     private let channels: Int
     private let promptEncoder: PromptEncoder
@@ -59,22 +46,25 @@ public struct SamDecoder: Sendable {
     /// Rows and columns of a mask prompt: 4g.
     public var maskSide: Int { 4 * grid }
 
+    /// The one map, `image_embedding`.
+    public var featureShapes: [FeatureShape] { [FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])] }
+
     /// Reads `prompt_encoder.*` and `mask_decoder.*`.
     ///
     /// - Parameter precision: falls back to fp32 for a model whose heads or channels are odd in number.
     package init(
-        _ weights: some WeightSource, imageSize: Int, maskChannels: Int, configuration: MaskDecoder.Configuration,
-        precision: Precision
+        _ weights: some WeightSource, preprocessing: ImagePreprocessing, maskChannels: Int,
+        configuration: MaskDecoder.Configuration, precision: Precision
     ) throws {
         let isEven =
             configuration.channels % 8 == 0 && configuration.crossAttentionDim / DecoderHeads.count % 2 == 0
         let precision = isEven ? precision : .float32
         self.precision = precision
-        self.imageSize = imageSize
+        self.preprocessing = preprocessing
         grid = configuration.grid
         channels = configuration.channels
         promptEncoder = try PromptEncoder(
-            weights, channels: channels, imageSize: imageSize, grid: grid, maskChannels: maskChannels)
+            weights, channels: channels, imageSize: preprocessing.size, grid: grid, maskChannels: maskChannels)
         maskDecoder = try MaskDecoder(
             weights, configuration, positions: ImageTiles(promptEncoder.densePositions, channels: channels),
             mask: ImageProjections.MaskPrompt(
@@ -85,18 +75,18 @@ public struct SamDecoder: Sendable {
 
     /// Makes an embedding ready for any number of prompts.
     ///
-    /// - Throws: ``EmbeddingMismatch`` when the embedding has another shape than this model's.
-    public func prepare(_ embedding: ImageEmbedding, pool: ThreadPool) throws(EmbeddingMismatch) -> PreparedImage {
-        let found = embedding.features.shape
-        guard found == [1, channels, grid, grid] else {
-            throw EmbeddingMismatch(found: found, expected: [1, channels, grid, grid])
+    /// - Throws: ``FeatureMismatch`` when it is not of this model's kind.
+    public func prepare(_ features: ImageFeatures, pool: ThreadPool) throws(FeatureMismatch) -> PreparedImage {
+        guard features.preprocessing == preprocessing else {
+            throw .preprocessing(found: features.preprocessing, expected: preprocessing)
         }
-        let tiles = ImageTiles(embedding.features, channels: channels, adding: promptEncoder.noMask)
+        let embedding = try features.tensor(FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid]))
+        let tiles = ImageTiles(embedding, channels: channels, adding: promptEncoder.noMask)
         return PreparedImage(
-            state: maskDecoder.prepare(tiles, pool: pool),
-            tiles: ImageTiles(embedding.features, channels: channels),
-            scaling: MaskScaling(side: maskSide, imageSize: imageSize, frame: embedding.frame),
-            frame: embedding.frame)
+            decoder: self, state: maskDecoder.prepare(tiles, pool: pool),
+            tiles: ImageTiles(embedding, channels: channels),
+            scaling: MaskScaling(side: maskSide, imageSize: preprocessing.size, frame: features.frame),
+            frame: features.frame)
     }
 
     /// Decodes one prompt to low-resolution logits.
@@ -175,11 +165,13 @@ public struct SamDecoder: Sendable {
 
     /// Full-size masks of many prompts' logits, as many prompts at a time as there are threads.
     package func masks(
-        _ decoded: [DecodedMasks], on image: PreparedImage, pool: ThreadPool
+        _ decoded: [DecodedMasks], on image: PreparedImage, isRanked: Bool = true, pool: ThreadPool
     ) -> [[PredictedMask]] {
-        if decoded.count == 1 { return [masks(decoded[0], on: image, pool: pool)] }
+        if decoded.count == 1 { return [masks(decoded[0], on: image, isRanked: isRanked, pool: pool)] }
         let answers = ConcurrentSlots<[PredictedMask]>(count: decoded.count)
-        pool.parallel(decoded.count) { index in answers[index] = masks(decoded[index], on: image, pool: .inline) }
+        pool.parallel(decoded.count) { index in
+            answers[index] = masks(decoded[index], on: image, isRanked: isRanked, pool: .inline)
+        }
         return answers.values.map { $0 ?? [] }
     }
 
@@ -221,7 +213,7 @@ public struct SamDecoder: Sendable {
             lowResolutionLogits: logits)
     }
 
-    private func input(_ prompt: Prompt, _ frame: ResizeLongestSide) -> PromptEncoder.Input {
+    private func input(_ prompt: Prompt, _ frame: ImageFrame) -> PromptEncoder.Input {
         PromptEncoder.Input(
             points: prompt.points.map { point in
                 let (x, y) = frame.apply(x: point.x, y: point.y)
@@ -236,17 +228,21 @@ public struct SamDecoder: Sendable {
     }
 }
 
-/// An embedding that another model made.
-public struct EmbeddingMismatch: Error, Sendable, Hashable, CustomStringConvertible {
-    /// The embedding's shape.
-    public let found: [Int]
-    /// The shape that the model makes and takes.
-    public let expected: [Int]
-
-    /// What does not fit and what to do.
-    public var description: String {
-        "the embedding has shape \(found), this model takes \(expected): encode the picture again with this model"
+extension SamDecoder.PreparedImage: PreparedImage {
+    /// Decodes prompts to low-resolution logits.
+    public func decode(
+        _ prompts: [Prompt], selection: MaskSelection, pool: ThreadPool
+    ) throws(PromptError) -> [DecodedMasks] {
+        try decoder.decode(prompts, on: self, selection: selection, pool: pool)
     }
+
+    /// Full-size masks of many prompts' logits.
+    public func masks(_ decoded: [DecodedMasks], isRanked: Bool, pool: ThreadPool) -> [[PredictedMask]] {
+        decoder.masks(decoded, on: self, isRanked: isRanked, pool: pool)
+    }
+
+    /// Logits at the picture's size, (height, width).
+    public func fullSizeLogits(_ logits: LowResolutionLogits) -> [Float] { decoder.fullSizeLogits(logits, on: self) }
 }
 
 /// One slot per index of a parallel call, each written by the one task that owns it and read after the call.

@@ -1,28 +1,32 @@
 public import Imaging
 import NeuralNetworks
+public import Segmentation
 public import Tensors
 
-/// A picture in, its embedding out: preprocessing and image encoder of one model.
+/// Segment Anything's heavy half: preprocessing and image encoder of one model.
 ///
 /// A value without mutable state: any number of threads may use one at the same time.
-public struct SamEncoder: Sendable {
-    /// S, the model's size.
-    public let imageSize: Int
+public struct SamEncoder: ImageEncoding {
+    /// How pictures are brought to it.
+    public let preprocessing: ImagePreprocessing
+    /// In what it computes.
+    public let precision: Precision
     private let imageEncoder: any ImageEncoder
 
-    package init(imageSize: Int, imageEncoder: any ImageEncoder) {
-        self.imageSize = imageSize
+    package init(preprocessing: ImagePreprocessing, precision: Precision, imageEncoder: any ImageEncoder) {
+        self.preprocessing = preprocessing
+        self.precision = precision
         self.imageEncoder = imageEncoder
     }
 
-    /// Encodes a picture.
-    ///
-    /// - Parameter pool: the threads that share the work; the answer does not depend on how many there are.
-    public func encode(_ image: Image, pool: ThreadPool) -> ImageEmbedding {
-        let (input, frame) = ImagePreprocessing.input(image, side: imageSize)
-        return ImageEmbedding(features: imageEncoder.encode(input, pool: pool), frame: frame)
+    /// Encodes a picture to its one map, `image_embedding`, (1, C, g, g).
+    public func encode(_ image: Image, pool: ThreadPool) -> ImageFeatures {
+        let (input, frame) = preprocessing.input(image)
+        return ImageFeatures(encode(input: input, pool: pool), preprocessing: preprocessing, frame: frame)
     }
 
-    /// Encodes a picture that is already the model's input, (3, S, S).
-    package func encode(input: Tensor, pool: ThreadPool) -> Tensor { imageEncoder.encode(input, pool: pool) }
+    /// Encodes what is already the model's input, (3, S, S).
+    public func encode(input: Tensor, pool: ThreadPool) -> [FeatureMap] {
+        [FeatureMap(FeatureMap.imageEmbedding, imageEncoder.encode(input, pool: pool))]
+    }
 }

@@ -1,3 +1,4 @@
+public import Segmentation
 public import Tensors
 
 /// The sizes of a Segment Anything model: everything about it that is not a weight.
@@ -29,6 +30,9 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
         case .tinyViT(let tiny): tiny.imageSize
         }
     }
+
+    /// How pictures are brought to the image encoder: as published.
+    public var preprocessing: ImagePreprocessing { .segmentAnything(size: imageSize) }
 
     /// g: rows and columns of the image embedding.
     public var grid: Int { decoder.grid }

@@ -1,15 +1,15 @@
 public import Checkpoints
 import NeuralNetworks
+public import Segmentation
 public import Tensors
 
-/// A model's checkpoint, opened: what it is, and its two halves to be loaded apart.
+/// A Segment Anything's checkpoint, opened: what it is, and its two halves to be loaded apart.
 ///
 ///     let model = try SamModel(path: "sam_vit_b_01ec64.pth")
-///     let embedding = try model.encoder().encode(photo, pool: pool)
-///     let decoder = try model.decoder()
-///     let image = try decoder.prepare(embedding, pool: pool)
-///     let masks = try decoder.predict(prompt, on: image, multimask: true, pool: pool)
-public struct SamModel: Sendable {
+///     let features = try model.encoder().encode(photo, pool: pool)
+///     let image = try model.decoder().prepare(features, pool: pool)
+///     let masks = try image.predict([prompt], multimask: true, pool: pool)
+public struct SamModel: SegmentationModel {
     /// The file.
     public let checkpoint: Checkpoint
     /// How the file names its tensors.
@@ -27,8 +27,13 @@ public struct SamModel: Sendable {
     ///   - imageSize: rows and columns of the pictures; see ``SamCheckpoint/init(_:imageSize:)``.
     /// - Throws: an error that names the file and the tensor.
     public init(path: String, imageSize: Int? = nil) throws(CheckpointError) {
-        let sam = try SamCheckpoint(try Checkpoint(path: path), imageSize: imageSize)
-        checkpoint = sam.checkpoint
+        try self.init(try Checkpoint(path: path), imageSize: imageSize)
+    }
+
+    /// Reads the geometry of an opened checkpoint.
+    public init(_ checkpoint: Checkpoint, imageSize: Int? = nil) throws(CheckpointError) {
+        let sam = try SamCheckpoint(checkpoint, imageSize: imageSize)
+        self.checkpoint = sam.checkpoint
         layout = sam.layout
         geometry = sam.geometry
         imageSizeSource = sam.imageSizeSource
@@ -49,6 +54,21 @@ public struct SamModel: Sendable {
         return geometry.unspoken.map { weights.combined(with: $0) } ?? weights
     }
 
+    /// Segment Anything's own, at the model's size.
+    public var preprocessing: ImagePreprocessing { geometry.preprocessing }
+    /// The one map, `image_embedding`, (1, C, g, g).
+    public var featureShapes: [FeatureShape] {
+        [FeatureShape(FeatureMap.imageEmbedding, [1, geometry.channels, geometry.grid, geometry.grid])]
+    }
+    /// Rows and columns of a mask prompt: 4g.
+    public var maskSide: Int { geometry.maskSide }
+    /// See ``SamGeometry/automaticPrecision``.
+    public var automaticPrecision: Precision { geometry.automaticPrecision }
+    /// How the file names its tensors.
+    public var layoutName: String { layout.rawValue }
+    /// The geometry, and what tells the image size.
+    public var summary: String { "\(geometry)\nimage size: \(geometry.imageSize), \(imageSizeSource.rawValue)" }
+
     /// What a file of these weights should say of them in its metadata, so that nobody has to be asked.
     public var metadata: [String: String] {
         checkpoint.metadata.merging(geometry.metadata) { _, geometry in geometry }
@@ -58,10 +78,14 @@ public struct SamModel: Sendable {
     ///
     /// - Parameter precision: of its products, see ``Precision/isSupported``; nil for the model's automatic one.
     public func encoder(precision: Precision? = nil) throws -> SamEncoder {
-        SamEncoder(
-            imageSize: geometry.imageSize,
-            imageEncoder: try Self.imageEncoder(weights, geometry, precision ?? geometry.automaticPrecision))
+        try Self.encoder(weights, geometry, precision ?? geometry.automaticPrecision)
     }
+
+    /// Loads the image encoder, packing its weights.
+    public func imageEncoder(precision: Precision?) throws -> any ImageEncoding { try encoder(precision: precision) }
+
+    /// Loads the prompt encoder and the mask decoder and nothing else.
+    public func promptDecoder(precision: Precision?) throws -> any PromptDecoding { try decoder(precision: precision) }
 
     /// Loads the prompt encoder and the mask decoder and nothing else.
     ///
@@ -73,8 +97,7 @@ public struct SamModel: Sendable {
 
     /// An encoder with drawn weights, to measure a geometry without its checkpoint.
     package static func randomEncoder(_ geometry: SamGeometry, precision: Precision) throws -> SamEncoder {
-        SamEncoder(
-            imageSize: geometry.imageSize, imageEncoder: try imageEncoder(RandomWeights(), geometry, precision))
+        try encoder(RandomWeights(), geometry, precision)
     }
 
     /// A decoder with drawn weights.
@@ -82,20 +105,22 @@ public struct SamModel: Sendable {
         try decoder(RandomWeights(), geometry, precision)
     }
 
-    private static func imageEncoder(
+    static func encoder(
         _ weights: some WeightSource, _ geometry: SamGeometry, _ precision: Precision
-    ) throws -> any ImageEncoder {
-        switch geometry.encoder {
-        case .vit(let configuration): try ImageEncoderViT(weights, configuration, precision: precision)
-        case .tinyViT(let configuration): try TinyViT(weights, configuration, precision: precision)
-        }
+    ) throws -> SamEncoder {
+        let imageEncoder: any ImageEncoder =
+            switch geometry.encoder {
+            case .vit(let configuration): try ImageEncoderViT(weights, configuration, precision: precision)
+            case .tinyViT(let configuration): try TinyViT(weights, configuration, precision: precision)
+            }
+        return SamEncoder(preprocessing: geometry.preprocessing, precision: precision, imageEncoder: imageEncoder)
     }
 
-    private static func decoder(
+    static func decoder(
         _ weights: some WeightSource, _ geometry: SamGeometry, _ precision: Precision
     ) throws -> SamDecoder {
         try SamDecoder(
-            weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels,
+            weights, preprocessing: geometry.preprocessing, maskChannels: geometry.maskChannels,
             configuration: geometry.decoder, precision: precision)
     }
 }

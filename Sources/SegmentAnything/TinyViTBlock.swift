@@ -37,14 +37,14 @@ struct TinyViTBlock: Sendable {
             quantizes: quantizes)
 
         // Windows are filled up before the norm: a zero token's norm is the norm's shift, and that is projected.
-        let (weight, bias) = (
-            try weights.tensor("\(name).attn.qkv.weight", shape: [3 * dim, dim]).elements,
-            try weights.tensor("\(name).attn.qkv.bias", shape: [3 * dim]).elements
-        )
-        let shift = norm.answerToZeros.elements
-        let padding = Tensor(
-            shape: [3 * dim],
-            (0..<3 * dim).map { row in (0..<dim).reduce(bias[row]) { $0 + weight[row * dim + $1] * shift[$1] } })
+        let weight = try weights.tensor("\(name).attn.qkv.weight", shape: [3 * dim, dim])
+        let bias = try weights.tensor("\(name).attn.qkv.bias", shape: [3 * dim])
+        let padding = Tensor(shape: [3 * dim], packing: weight) { padding in
+            let (weight, bias, shift) = (weight.elements, bias.elements, norm.answerToZeros.elements)
+            for row in 0..<3 * dim {
+                padding[row] = (0..<dim).reduce(bias[row]) { $0 + weight[row * dim + $1] * shift[$1] }
+            }
+        }
         let biases = try weights.tensor("\(name).attn.attention_biases", shape: [headCount, window * window])
         attention = WindowAttention(
             grid: grid, window: window, headSize: headSize,
@@ -59,7 +59,7 @@ struct TinyViTBlock: Sendable {
     private static func table(_ biases: Tensor, window: Int) -> Tensor {
         let n = window * window
         let heads = biases.shape[0]
-        return Tensor(shape: [heads, n, n]) { table in
+        return Tensor(shape: [heads, n, n], packing: biases) { table in
             biases.withUnsafeBufferPointer { biases in
                 for head in 0..<heads {
                     for query in 0..<n {

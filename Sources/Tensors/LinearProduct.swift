@@ -65,7 +65,9 @@ public struct LinearProduct: Sendable {
         precondition(bias == nil || bias?.count == weight.shape[0], "a bias for every column")
         columns = weight.shape[0]
         depth = weight.shape[1]
-        if quantizes, let packed = QuantizedProduct(weight: weight, bias: bias, activation: activation) {
+        if weight.isPlaceholder {
+            backend = .openBLAS(weight: weight, bias: bias, activation: activation)
+        } else if quantizes, let packed = QuantizedProduct(weight: weight, bias: bias, activation: activation) {
             precondition(input == .bfloat16, "rows of bf16 are quantized, not of \(input)")
             backend = .int8(packed)
         } else if library == .bfloat16x3, input == .float32, output == .float32,

@@ -1,3 +1,5 @@
+import Glibc
+
 /// A dense array of `Float` in row-major order (the last axis runs fastest), shared by reference and never written
 /// after it was made.
 ///
@@ -50,6 +52,25 @@ public struct Tensor: Sendable {
         self.storage = Storage(borrowing: elements, from: owner)
     }
 
+    /// Zeros that take no memory until somebody reads them: for running a loader that is only asked what it would load.
+    public static func placeholder(shape: [Int]) -> Tensor {
+        Tensor(shape: shape, storage: Storage(zeros: shape.reduce(1, *)))
+    }
+
+    /// Whether the tensor is a ``placeholder(shape:)``.
+    package var isPlaceholder: Bool { storage.isPlaceholder }
+
+    /// Makes a tensor of another one's numbers, such as packed weights; of a placeholder one more, and nothing is computed.
+    package init(
+        shape: [Int], packing source: Tensor, _ initialize: (UnsafeMutableBufferPointer<Float>) -> Void
+    ) {
+        if source.isPlaceholder {
+            self = .placeholder(shape: shape)
+        } else {
+            self.init(shape: shape, initializingWith: initialize)
+        }
+    }
+
     /// Calls `body` with the elements in row-major order; the pointer is valid during the call only.
     public func withUnsafeBufferPointer<Result, Failure: Error>(
         _ body: (UnsafeBufferPointer<Float>) throws(Failure) -> Result
@@ -82,21 +103,43 @@ public struct Tensor: Sendable {
 private final class Storage: @unchecked Sendable {
     let elements: UnsafeMutableBufferPointer<Float>
     private let owner: (any AnyObject & Sendable)?
+    let isPlaceholder: Bool
+
+    private static func byteCount(_ count: Int) -> Int { max(count, 1) * MemoryLayout<Float>.stride }
+
+    /// The system gives pages of zeros when they are first read.
+    init(zeros count: Int) {
+        // calloc would write them where it uses memory again.
+        guard
+            let raw = mmap(
+                nil, Self.byteCount(count), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+            raw != MAP_FAILED
+        else { preconditionFailure("no address space for \(count) zeros") }
+        elements = UnsafeMutableBufferPointer(start: raw.bindMemory(to: Float.self, capacity: count), count: count)
+        owner = nil
+        isPlaceholder = true
+    }
 
     init(count: Int) {
         let raw = UnsafeMutableRawPointer.allocate(
             byteCount: max(count, 1) * MemoryLayout<Float>.stride, alignment: 64)
         elements = UnsafeMutableBufferPointer(start: raw.bindMemory(to: Float.self, capacity: count), count: count)
         owner = nil
+        isPlaceholder = false
     }
 
     init(borrowing memory: UnsafeBufferPointer<Float>, from owner: any AnyObject & Sendable) {
         elements = UnsafeMutableBufferPointer(mutating: memory)
         self.owner = owner
+        isPlaceholder = false
     }
 
     deinit {
-        if owner == nil { UnsafeMutableRawPointer(elements.baseAddress)?.deallocate() }
+        if isPlaceholder {
+            munmap(elements.baseAddress, Self.byteCount(elements.count))
+        } else if owner == nil {
+            UnsafeMutableRawPointer(elements.baseAddress)?.deallocate()
+        }
     }
 }
 
@@ -105,7 +148,7 @@ extension Tensor {
     package func rectangle(rows: Range<Int>, columns: Range<Int>) -> Tensor {
         let width = shape[1]
         guard rows.count < shape[0] || columns.count < width else { return self }
-        return Tensor(shape: [rows.count, columns.count]) { memory in
+        return Tensor(shape: [rows.count, columns.count], packing: self) { memory in
             withUnsafeBufferPointer { elements in
                 guard let from = elements.baseAddress, let to = memory.baseAddress else { return }
                 for (index, row) in rows.enumerated() {

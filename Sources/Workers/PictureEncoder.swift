@@ -10,7 +10,7 @@ public import Tensors
 /// What an encoder worker does with a lease: fetches the picture, encodes it, and hands the record back.
 public struct PictureEncoder: Sendable {
     private let broker: Broker
-    private let encoder: SamEncoder
+    private let encoder: any ImageEncoding
     private let fingerprint: [UInt8]
     private let precision: EmbeddingPrecision
     private let shelf: EmbeddingShelf
@@ -33,9 +33,9 @@ public struct PictureEncoder: Sendable {
     ///   - notes: told what is to be said of a picture, by its digest.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
-        _ broker: Broker, encoder: SamEncoder, fingerprint: [UInt8], precision: EmbeddingPrecision,
-        shelf: EmbeddingShelf,
-        pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil, limit: PixelLimit = .standard,
+        _ broker: Broker, encoder: any ImageEncoding, fingerprint: [UInt8], precision: EmbeddingPrecision,
+        shelf: EmbeddingShelf, pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil,
+        limit: PixelLimit = .standard,
         notes: @escaping @Sendable (ImageDigest, [ImageNote]) -> Void = { _, _ in },
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }
     ) {
@@ -52,8 +52,10 @@ public struct PictureEncoder: Sendable {
         threads = ComputeThreads(count: concurrency)
     }
 
-    /// What the embeddings are made by and how they are stored.
-    public var model: ModelIdentifier { ModelIdentifier(fingerprint: fingerprint, precision: precision) }
+    /// What the embeddings are made by, the arithmetic included, and how they are stored.
+    public var model: ModelIdentifier {
+        ModelIdentifier(fingerprint: fingerprint, arithmetic: encoder.arithmetic, precision: precision)
+    }
 
     /// Encodes the picture of a lease.
     public func encode(_ lease: EncodeLease) async -> EncodeOutcome {
@@ -69,7 +71,7 @@ public struct PictureEncoder: Sendable {
                     reason: "the image is no longer in the cluster: store it again, then submit the job again")
             }
             let image = SubmittedImage(digest: lease.key.image, bytes: bytes)
-            let result = await threads.run { Result { try record(image) } }
+            let result = await threads.run { Result { try record(image, for: lease.key.model) } }
             switch result {
             case nil: return .abandoned
             case .success(let record):
@@ -88,17 +90,19 @@ public struct PictureEncoder: Sendable {
         }
     }
 
-    private func record(_ image: SubmittedImage) throws -> EmbeddingRecord {
+    /// - Parameter model: as the job names it, with or without the arithmetic: so is the record's key.
+    private func record(_ image: SubmittedImage, for model: ModelIdentifier) throws -> EmbeddingRecord {
         let read = try image.decoded(sharedFolder: sharedFolder, limit: limit)
         if !read.notes.isEmpty { notes(image.digest, read.notes) }
         let picture = read.image
         let clock = ContinuousClock()
         let start = clock.now
-        let embedding = encoder.encode(picture, pool: pool)
+        let features = encoder.encode(picture, pool: pool)
         let time = clock.now - start
         WorkerMetrics.encodeTook(time)
         return try EmbeddingRecord(
-            embedding, fingerprint: fingerprint, image: image.digest, precision: precision, encodeTime: time)
+            features, fingerprint: fingerprint, image: image.digest, precision: precision,
+            arithmetic: model.arithmetic, encodeTime: time)
     }
 }
 

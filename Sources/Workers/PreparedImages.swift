@@ -19,7 +19,7 @@ final class PreparedImages: Sendable {
     }
 
     private struct State: Sendable {
-        var images: LeastRecentlyUsed<EmbeddingKey, SamDecoder.PreparedImage>
+        var images: LeastRecentlyUsed<EmbeddingKey, any PreparedImage>
         var loading: [EmbeddingKey: Loading] = [:]
     }
 
@@ -32,19 +32,19 @@ final class PreparedImages: Sendable {
 
     /// An image on its way, and how many batches wait for it: when the last of them is stopped, it is.
     private struct Loading: Sendable {
-        let task: Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>
+        let task: Task<Result<(any PreparedImage)?, Unavailable>, Never>
         var waiting: Int
     }
 
     /// Guards the images and those that are on their way.
     private let state: Mutex<State>
-    private let load: @Sendable (EmbeddingKey) async throws(Unavailable) -> SamDecoder.PreparedImage?
+    private let load: @Sendable (EmbeddingKey) async throws(Unavailable) -> (any PreparedImage)?
 
     /// - Parameters:
     ///   - byteLimit: what prepared images may take together.
     ///   - load: fetches and prepares; nil where the embedding is nowhere.
     init(
-        byteLimit: Int, load: @escaping @Sendable (EmbeddingKey) async throws(Unavailable) -> SamDecoder.PreparedImage?
+        byteLimit: Int, load: @escaping @Sendable (EmbeddingKey) async throws(Unavailable) -> (any PreparedImage)?
     ) {
         state = Mutex(State(images: LeastRecentlyUsed(limit: byteLimit)))
         self.load = load
@@ -56,8 +56,8 @@ final class PreparedImages: Sendable {
     /// An image made ready, from memory or fetched.
     func image(
         for key: EmbeddingKey
-    ) async throws(Unavailable) -> (image: SamDecoder.PreparedImage?, outcome: Outcome) {
-        let (held, task): (SamDecoder.PreparedImage?, Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>?) =
+    ) async throws(Unavailable) -> (image: (any PreparedImage)?, outcome: Outcome) {
+        let (held, task): ((any PreparedImage)?, Task<Result<(any PreparedImage)?, Unavailable>, Never>?) =
             state.withLock { state in
                 if let held = state.images.value(for: key) { return (held, nil) }
                 if let loading = state.loading[key] {
@@ -79,7 +79,7 @@ final class PreparedImages: Sendable {
     }
 
     /// A batch that waits for an image is stopped.
-    private func leave(_ key: EmbeddingKey, _ task: Task<Result<SamDecoder.PreparedImage?, Unavailable>, Never>) {
+    private func leave(_ key: EmbeddingKey, _ task: Task<Result<(any PreparedImage)?, Unavailable>, Never>) {
         state.withLock { state in
             guard let loading = state.loading[key], loading.task == task else { return }
             state.loading[key]?.waiting -= 1
@@ -91,8 +91,8 @@ final class PreparedImages: Sendable {
         }
     }
 
-    private func fetch(_ key: EmbeddingKey) async -> Result<SamDecoder.PreparedImage?, Unavailable> {
-        let result: Result<SamDecoder.PreparedImage?, Unavailable>
+    private func fetch(_ key: EmbeddingKey) async -> Result<(any PreparedImage)?, Unavailable> {
+        let result: Result<(any PreparedImage)?, Unavailable>
         do throws(Unavailable) { result = .success(try await load(key)) } catch { result = .failure(error) }
         state.withLock { state in
             if !Task.isCancelled { state.loading[key] = nil }

@@ -11,7 +11,7 @@ public import Tensors
 /// What a decoder worker does with a batch: finds the embedding in its memory or fetches it, decodes all prompts of all
 /// jobs in one go, and hands back one answer a job.
 public struct PromptDecoder: Sendable {
-    private let decoder: SamDecoder
+    private let decoder: any PromptDecoding
     private let modelName: String
     private let precision: EmbeddingPrecision
     private let shelf: EmbeddingShelf
@@ -33,7 +33,8 @@ public struct PromptDecoder: Sendable {
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
-        decoder: SamDecoder, modelName: String, precision: EmbeddingPrecision, shelf: EmbeddingShelf, pool: ThreadPool,
+        decoder: any PromptDecoding, modelName: String, precision: EmbeddingPrecision, shelf: EmbeddingShelf,
+        pool: ThreadPool,
         concurrency: Int, byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in }
     ) {
         let outage = Outage(onWait: onWait)
@@ -57,10 +58,10 @@ public struct PromptDecoder: Sendable {
                 throw PreparedImages.Unavailable(reason: "\(error)")
             }
             guard let record else { return nil }
-            guard let embedding = record.embedding(imageSize: decoder.imageSize) else {
-                throw PreparedImages.Unavailable(reason: "the embedding was made for another image size")
+            let work = { @Sendable in
+                Result<any PreparedImage, any Error> { try decoder.prepare(record.features(), pool: pool) }
             }
-            guard let prepared = await threads.run({ Result { try decoder.prepare(embedding, pool: pool) } }) else {
+            guard let prepared = await threads.run(work) else {
                 throw PreparedImages.Unavailable(reason: "the worker is shutting down")
             }
             do { return try prepared.get() } catch { throw PreparedImages.Unavailable(reason: "\(error)") }
@@ -75,7 +76,7 @@ public struct PromptDecoder: Sendable {
 
     /// Decodes the jobs of a batch, on the thread that calls: see ``WorkSource/perform(_:)``.
     public func decode(_ batch: PromptBatch) async -> DecodeOutcome {
-        let found: (image: SamDecoder.PreparedImage?, outcome: PreparedImages.Outcome)
+        let found: (image: (any PreparedImage)?, outcome: PreparedImages.Outcome)
         do throws(PreparedImages.Unavailable) {
             found = try await images.image(for: batch.key)
         } catch {
@@ -98,7 +99,7 @@ public struct PromptDecoder: Sendable {
 
     /// One answer a job; nil where the task was cancelled before the last chunk of prompts.
     private func answers(
-        to lines: [RedisBytes], on image: SamDecoder.PreparedImage, key: EmbeddingKey
+        to lines: [RedisBytes], on image: any PreparedImage, key: EmbeddingKey
     ) -> [PromptAnswer]? {
         let jobs = lines.map { line in
             Result { () throws(PromptRefusal) in
@@ -134,7 +135,7 @@ public struct PromptDecoder: Sendable {
 
     /// The masks of each job; nil where the task was cancelled before the last chunk of prompts.
     private func cutouts(
-        of jobs: [Result<PromptedJob, PromptRefusal>], on image: SamDecoder.PreparedImage
+        of jobs: [Result<PromptedJob, PromptRefusal>], on image: any PreparedImage
     ) -> [[Answer.Cutout]]? {
         var cutouts: [[Answer.Cutout]] = Array(repeating: [], count: jobs.count)
         for multimask in [false, true] {
@@ -148,8 +149,7 @@ public struct PromptDecoder: Sendable {
                 let pool = chunk.count == 1 && decoder.isSmall ? .inline : pool
                 // They were validated; one that the decoder refuses all the same leaves its batch's jobs without masks.
                 guard
-                    let masks = try? decoder.predict(
-                        chunk.map(\.prompt), on: image, multimask: multimask, pool: pool)
+                    let masks = try? image.predict(chunk.map(\.prompt), multimask: multimask, pool: pool)
                 else { continue }
                 let outputs = chunk.map { prompt in
                     let job = try? jobs[prompt.job].get()
@@ -164,7 +164,7 @@ public struct PromptDecoder: Sendable {
 
     /// How many prompts are decoded before their masks are written small: full-size masks of a chunk take at most
     /// 128 MiB, however many prompts a job has.
-    private func chunkSize(_ image: SamDecoder.PreparedImage, multimask: Bool) -> Int {
+    private func chunkSize(_ image: any PreparedImage, multimask: Bool) -> Int {
         let bytes = max(1, image.width * image.height * (multimask ? 3 : 1))
         return max(1, min(256, (128 << 20) / bytes))
     }

@@ -3,30 +3,25 @@ public import SegmentAnything
 public import Segmentation
 
 extension EmbeddingRecord {
-    /// Writes a model's embedding.
+    /// Writes a model's features.
     ///
     /// - Parameters:
-    ///   - fingerprint: the SHA-256 of the model's weights.
+    ///   - fingerprint: of the model.
     ///   - image: the SHA-256 of the image file.
     ///   - precision: how to write the numbers.
+    ///   - arithmetic: of the encoder; nil for a record under an identifier that does not say it.
     ///   - encodeTime: how long the encoder took, which a cache hit saves.
     public init(
-        _ embedding: ImageEmbedding, fingerprint: [UInt8], image: ImageDigest, precision: EmbeddingPrecision,
-        encodeTime: Duration
+        _ features: ImageFeatures, fingerprint: [UInt8], image: ImageDigest, precision: EmbeddingPrecision,
+        arithmetic: EncoderArithmetic?, encodeTime: Duration
     ) throws(EmbeddingRecordError) {
         try self.init(
-            embedding.features,
-            frame: .init(
-                originalWidth: embedding.originalWidth, originalHeight: embedding.originalHeight,
-                inputWidth: embedding.inputWidth, inputHeight: embedding.inputHeight),
-            fingerprint: fingerprint, image: image, precision: precision, encodeTime: encodeTime)
+            features.maps, preprocessing: features.preprocessing, frame: features.frame, fingerprint: fingerprint,
+            image: image, precision: precision, arithmetic: arithmetic, encodeTime: encodeTime)
     }
 
-    /// The embedding as a model of that image size takes it; nil where the picture was resized for another size.
-    public func embedding(imageSize: Int) -> ImageEmbedding? {
-        let resize = ResizeLongestSide(
-            width: frame.originalWidth, height: frame.originalHeight, target: imageSize)
-        guard resize.width == frame.inputWidth, resize.height == frame.inputHeight else { return nil }
-        return ImageEmbedding(features: tensor(), frame: resize)
+    /// The features, as a decoder takes them.
+    public func features() -> ImageFeatures {
+        ImageFeatures(maps(), preprocessing: preprocessing, frame: frame)
     }
 }

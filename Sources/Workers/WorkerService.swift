@@ -31,7 +31,7 @@ public struct WorkerService<Source: WorkSource>: Service {
         let registry = WorkerRegistry(broker)
         let (role, model, pulse) = (heartbeat.role, source.model, pulse)
         self.registry = registry
-        demand = { [stage = source.stage, model = source.model] in try await broker.demand(stage, model: model) }
+        demand = { [stage = source.stage, models = source.models] in try await broker.demand(stage, models: models) }
         self.heartbeat = heartbeat
         self.report = report
         self.logger = logger

@@ -49,13 +49,13 @@ import Testing
         try await cache.store(first, timeToLive: .seconds(6000))
         let found = try await cache.record(for: first.key)
         #expect(found?.withUnsafeBytes { Array($0) } == first.withUnsafeBytes { Array($0) })
-        #expect(found?.tensor().elements == first.tensor().elements)
+        #expect(found?.maps()[0].tensor.elements == first.maps()[0].tensor.elements)
 
         // Another image, and another precision of the same one, are other entries.
         #expect(try await cache.contains([first.key, second.key, exact.key]) == [true, false, false])
         #expect(try await cache.contains([]).isEmpty)
         try await cache.store(exact, timeToLive: .seconds(60_000))
-        #expect(try await cache.record(for: exact.key)?.tensor().elements == features.elements)
+        #expect(try await cache.record(for: exact.key)?.maps()[0].tensor.elements == features.elements)
         try await cache.store(second, timeToLive: .seconds(60_000))
         try await cache.store(second, timeToLive: .seconds(60_000))
 

@@ -11,16 +11,17 @@ import Testing
         let bytes = record.withUnsafeBytes { Array($0) }
         let read = try EmbeddingRecord(copying: bytes)
         #expect(read.precision == precision)
-        #expect(read.shape == [1, 6, 5, 5])
+        #expect(read.version == 1 && read.arithmetic == nil)
+        #expect(read.preprocessing == .segmentAnything(size: 1024))
         #expect(read.frame == Sample.frame)
         #expect(read.fingerprint == Sample.fingerprint)
         #expect(read.image == Sample.image(1))
         #expect(read.encodeTime == .milliseconds(1234))
         #expect(read.key == record.key)
         #expect(read.model.text == "000102030405060708090a0b0c0d0e0f:2:\(precision.rawValue)")
-        let (before, after) = (features.elements, read.tensor().elements)
-        #expect(record.tensor().elements == after)
-        #expect(read.tensor().shape == [1, 6, 5, 5])
+        let (before, after) = (features.elements, read.maps()[0].tensor.elements)
+        #expect(record.maps()[0].tensor.elements == after)
+        #expect(read.maps()[0].tensor.shape == [1, 6, 5, 5])
         switch precision {
         case .fp32: #expect(before == after)
         case .fp16: #expect(before.map { Float(Float16($0)) } == after)
@@ -32,7 +33,7 @@ import Testing
             }
         }
         // What came back is a fixed point: stored again it does not change.
-        let again = try Sample.record(read.tensor(), precision: precision)
+        let again = try Sample.record(read.maps()[0].tensor, precision: precision)
         if precision != .int8 { #expect(again.withUnsafeBytes { Array($0) } == bytes) }
     }
 
@@ -51,10 +52,10 @@ import Testing
 
     @Test func keepsFlatAndTinyChannels() throws {
         let tensor = Tensor(shape: [3, 1, 2], [0, -0.0, 1e-38, -.leastNonzeroMagnitude, 70000, -3e38])
-        let int8 = try Sample.record(tensor, precision: .int8).tensor().elements
+        let int8 = try Sample.record(tensor, precision: .int8).maps()[0].tensor.elements
         #expect(int8[0...3].allSatisfy { $0 == 0 })
         #expect(int8[5] == -3e38 || abs(int8[5] + 3e38) < 1e32)
-        #expect(try Sample.record(tensor, precision: .fp16).tensor().elements[4...] == [65504, -65504])
+        #expect(try Sample.record(tensor, precision: .fp16).maps()[0].tensor.elements[4...] == [65504, -65504])
         for bad in [Float.nan, .infinity, -.infinity] {
             for precision in EmbeddingPrecision.allCases {
                 #expect(throws: EmbeddingRecordError.notFinite) {
@@ -73,8 +74,9 @@ import Testing
             return copy
         }
         let cases: [([UInt8], EmbeddingRecordError)] = [
-            ([], .truncatedHeader(bytes: 0)), (Array(good[..<127]), .truncatedHeader(bytes: 127)),
-            (change(0, [0x50]), .notARecord), (change(4, [2]), .unknownVersion(2)),
+            ([], .truncatedHeader(bytes: 0, needed: 8)),
+            (Array(good[..<127]), .truncatedHeader(bytes: 127, needed: 128)),
+            (change(0, [0x50]), .notARecord), (change(4, [3]), .unknownVersion(3)),
             (change(6, [9]), .unknownElementType(9)),
             (change(8, [0]), .invalidField("channels", offset: 8, value: 0)),
             (change(8, [255, 255, 255, 255]), .invalidField("channels", offset: 8, value: 4_294_967_295)),
@@ -119,7 +121,7 @@ import Testing
                 let record = try EmbeddingRecord(copying: bytes)
                 // Only a mutation that changed nothing may pass.
                 #expect(bytes == before)
-                _ = record.tensor()
+                _ = record.maps()[0].tensor
             } catch {
                 refused += 1
             }
@@ -157,7 +159,7 @@ import Testing
                     try EmbeddingRecord(borrowing: bytes, from: Keeper(record))
                 }
                 let checked = clock.now
-                _ = read.tensor()
+                _ = read.maps()[0].tensor
                 times.append(written - began)
                 checks.append(checked - written)
                 reads.append(clock.now - checked)
@@ -176,7 +178,7 @@ final class Keeper: Sendable {
 
 /// Embeddings that tests store.
 enum Sample {
-    static let frame = EmbeddingRecord.Frame(
+    static let frame = ImageFrame(
         originalWidth: 1500, originalHeight: 1000, inputWidth: 1024, inputHeight: 683)
     static let fingerprint = (0..<32).map { UInt8($0) }
 
@@ -193,10 +195,16 @@ enum Sample {
     }
 
     static func record(
-        _ features: Tensor, image number: Int = 1, precision: EmbeddingPrecision = .fp16
+        _ features: Tensor, image number: Int = 1, precision: EmbeddingPrecision = .fp16,
+        arithmetic: EncoderArithmetic? = nil
     ) throws -> EmbeddingRecord {
         try EmbeddingRecord(
-            features, frame: frame, fingerprint: fingerprint, image: image(number), precision: precision,
-            encodeTime: .milliseconds(1234))
+            [
+                FeatureMap(
+                    "image_embedding",
+                    features.shape.count == 3 ? features.reshaped(to: [1] + features.shape) : features)
+            ],
+            preprocessing: .segmentAnything(size: 1024), frame: frame, fingerprint: fingerprint, image: image(number),
+            precision: precision, arithmetic: arithmetic, encodeTime: .milliseconds(1234))
     }
 }

@@ -17,8 +17,8 @@ struct InProcessMasks: Sendable {
     init() throws {
         let sam = try SamModel(path: LiveCluster.nano)
         fingerprint = try sam.fingerprint().bytes
-        model = ModelIdentifier(fingerprint: fingerprint, precision: .fp16)
         encoder = try sam.encoder()
+        model = ModelIdentifier(fingerprint: fingerprint, arithmetic: encoder.arithmetic, precision: .fp16)
         decoder = try sam.decoder()
     }
 
@@ -26,16 +26,13 @@ struct InProcessMasks: Sendable {
     func record(_ picture: TestPicture) throws -> EmbeddingRecord {
         try EmbeddingRecord(
             encoder.encode(picture.image, pool: .inline), fingerprint: fingerprint, image: picture.digest,
-            precision: .fp16, encodeTime: .zero)
+            precision: .fp16, arithmetic: model.arithmetic, encodeTime: .zero)
     }
 
     /// A picture made ready for prompts.
     func prepare(_ picture: TestPicture) throws -> SamDecoder.PreparedImage {
         let bytes = try record(picture).withUnsafeBytes { Array($0) }
-        guard let embedding = try EmbeddingRecord(copying: bytes).embedding(imageSize: decoder.imageSize) else {
-            throw UnexpectedAnswer(description: "the record is of another image size")
-        }
-        return try decoder.prepare(embedding, pool: .inline)
+        return try decoder.prepare(try EmbeddingRecord(copying: bytes).features(), pool: .inline)
     }
 
     /// The masks as a line of text that is the same when all numbers and all pixels are.

@@ -34,7 +34,7 @@ import Testing
         of geometry: SamGeometry, _ code: CheckpointError.Code, _ texts: String...,
         sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
-        let shapes = Dictionary(uniqueKeysWithValues: SamTensors(geometry).shapes.map { ($0.name, $0.shape) })
+        let shapes = Dictionary(uniqueKeysWithValues: PublishedTensors(geometry).shapes.map { ($0.name, $0.shape) })
         let checkpoint = try GeometryTests.checkpoint(shapes, metadata: RandomCheckpoint.metadata(of: geometry))
         let error = #expect(throws: CheckpointError.self, sourceLocation: sourceLocation) {
             try SamCheckpoint(checkpoint)
@@ -48,7 +48,7 @@ import Testing
 
     @Test func bothModelsAreGoodBeforeTheyAreChanged() throws {
         for geometry in [Self.vit { _, _ in }, Self.tiny { _, _ in }] {
-            let shapes = Dictionary(uniqueKeysWithValues: SamTensors(geometry).shapes.map { ($0.name, $0.shape) })
+            let shapes = Dictionary(uniqueKeysWithValues: PublishedTensors(geometry).shapes.map { ($0.name, $0.shape) })
             let checkpoint = try GeometryTests.checkpoint(shapes, metadata: RandomCheckpoint.metadata(of: geometry))
             #expect(try SamCheckpoint(checkpoint).geometry.description == geometry.description)
         }

@@ -134,10 +134,10 @@ enum FuzzAnswer: Equatable {
         let embedding = try model.encoder(precision: precision).encode(image, pool: pool)
 
         let geometry = model.geometry
-        let drawn = ImageEmbedding(
-            features: RandomWeights(seed: 5).tensor(
+        let drawn = ImageFeatures(
+            imageEmbedding: RandomWeights(seed: 5).tensor(
                 "embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
-            frame: ResizeLongestSide(width: width, height: height, target: geometry.imageSize))
+            preprocessing: model.preprocessing, width: width, height: height)
         let decoder = try model.decoder(precision: precision)
         let prepared = try decoder.prepare(drawn, pool: pool)
         let side = geometry.maskSide
@@ -156,7 +156,7 @@ enum FuzzAnswer: Equatable {
             #expect(masks.count == 3 && answer.logits.count == 4)
         }
         self = .numbers(
-            embedding: embedding.features.elements,
+            embedding: embedding.maps[0].tensor.elements,
             decoded: decoded.flatMap { $0.logits.flatMap(\.values) + $0.predictedIoU })
     }
 

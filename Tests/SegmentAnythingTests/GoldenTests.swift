@@ -11,9 +11,9 @@ import Testing
 @Suite struct GoldenTests {
     @Test(arguments: GoldenCase.all) func inputIsExact(_ golden: GoldenCase) throws {
         let side = try golden.model().geometry.imageSize
-        let (input, frame) = ImagePreprocessing.input(try golden.picture(), side: side)
+        let (input, frame) = try golden.model().preprocessing.input(try golden.picture())
         let expected = try golden.tensor("input_levels")
-        #expect(expected.shape == [frame.height, frame.width, 3])
+        #expect(expected.shape == [frame.inputHeight, frame.inputWidth, 3])
         let mean: [Float] = [123.675, 116.28, 103.53]
         let deviation: [Float] = [58.395, 57.12, 57.375]
         let (levels, values) = (expected.elements, input.elements)
@@ -22,11 +22,11 @@ import Testing
             for column in 0..<side {
                 for channel in 0..<3 {
                     let value = values[(channel * side + row) * side + column]
-                    guard row < frame.height, column < frame.width else {
+                    guard row < frame.inputHeight, column < frame.inputWidth else {
                         #expect(value == 0, "the padding at row \(row), column \(column)")
                         continue
                     }
-                    let level = levels[(row * frame.width + column) * 3 + channel]
+                    let level = levels[(row * frame.inputWidth + column) * 3 + channel]
                     if value != (level - mean[channel]) / deviation[channel] { differing += 1 }
                 }
             }
@@ -37,7 +37,7 @@ import Testing
     @Test(arguments: GoldenCase.all) func embeddingMatches(_ golden: GoldenCase) throws {
         let embedding = try golden.model().encoder(precision: .float32).encode(
             try golden.picture(), pool: ThreadPool(threadCount: 2))
-        let difference = Difference(embedding.features, try golden.tensor("image_embedding"))
+        let difference = Difference(embedding.maps[0].tensor, try golden.tensor("image_embedding"))
         #expect(difference.mean <= 1e-5 && difference.largest <= 1e-4, "\(difference)")
     }
 
@@ -77,7 +77,7 @@ import Testing
         let picture = try golden.picture()
         let alone = encoder.encode(picture, pool: .inline)
         let together = encoder.encode(picture, pool: ThreadPool(threadCount: 3))
-        #expect(alone.features.elements == together.features.elements)
+        #expect(alone.maps[0].tensor.elements == together.maps[0].tensor.elements)
 
         let decoder = try golden.model().decoder(precision: precision)
         let image = try decoder.prepare(alone, pool: .inline)
@@ -157,10 +157,10 @@ struct GoldenCase: Sendable, CustomTestStringConvertible {
     /// The reference's own embedding, prepared.
     func preparedImage(_ decoder: SamDecoder) throws -> SamDecoder.PreparedImage {
         let description = try description()
-        let frame = ResizeLongestSide(
-            width: description.width, height: description.height, target: try model().geometry.imageSize)
         return try decoder.prepare(
-            ImageEmbedding(features: try tensor("image_embedding"), frame: frame), pool: .inline)
+            ImageFeatures(
+                imageEmbedding: try tensor("image_embedding"), preprocessing: decoder.preprocessing,
+                width: description.width, height: description.height), pool: .inline)
     }
 
     func prompts() throws -> [Prompt] {

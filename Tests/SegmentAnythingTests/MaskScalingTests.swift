@@ -31,12 +31,12 @@ import Testing
     @Test(arguments: [(1800, 1200), (533, 800), (1, 1), (2250, 37), (100, 100), (63, 1024)])
     func equalsTheTwoSteps(width: Int, height: Int) {
         let (side, size) = (64, 256)
-        let frame = ResizeLongestSide(width: width, height: height, target: size)
+        let frame = ImagePreprocessing.segmentAnything(size: size).frame(width: width, height: height)
         let logits = RandomWeights(seed: 3).tensor("logits.value", shape: [side, side]).elements
         let large = Self.resize(logits.map(Double.init), rows: side, columns: side, toRows: size, toColumns: size)
-        let cut = (0..<frame.height).flatMap { large[$0 * size..<$0 * size + frame.width] }
+        let cut = (0..<frame.inputHeight).flatMap { large[$0 * size..<$0 * size + frame.inputWidth] }
         let expected = Self.resize(
-            Array(cut), rows: frame.height, columns: frame.width, toRows: height, toColumns: width)
+            Array(cut), rows: frame.inputHeight, columns: frame.inputWidth, toRows: height, toColumns: width)
         let scaling = MaskScaling(side: side, imageSize: size, frame: frame)
         let found = scaling.fullSize(logits)
         #expect(Difference(found, expected.map(Float.init)).largest < 1e-6)

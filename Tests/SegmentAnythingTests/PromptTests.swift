@@ -80,9 +80,33 @@ import Testing
 
     @Test func anEmbeddingOfAnotherModelIsRefused() throws {
         let decoder = try GoldenCase.all[0].model().decoder()
-        let frame = ResizeLongestSide(width: 10, height: 10, target: 256)
-        let embedding = ImageEmbedding(
-            features: RandomWeights().tensor("x", shape: [1, 64, 32, 32]), frame: frame)
-        #expect(throws: EmbeddingMismatch.self) { _ = try decoder.prepare(embedding, pool: .inline) }
+        let expected = try #require(decoder.featureShapes.first)
+        func refusal(
+            _ name: String = "image_embedding", shape: [Int], layout: FeatureMap.Layout = .channelsFirst,
+            _ preprocessing: ImagePreprocessing = decoder.preprocessing
+        ) -> FeatureMismatch? {
+            let features = ImageFeatures(
+                [FeatureMap(name, RandomWeights().tensor("x", shape: shape), layout: layout)],
+                preprocessing: preprocessing, frame: preprocessing.frame(width: 10, height: 10))
+            return #expect(throws: FeatureMismatch.self) { _ = try decoder.prepare(features, pool: .inline) }
+        }
+        #expect(
+            refusal(shape: [1, 64, 32, 32])
+                == .shape(map: "image_embedding", found: [1, 64, 32, 32], expected: expected.shape))
+        #expect(
+            refusal(shape: expected.shape, layout: .channelsLast)
+                == .shape(map: "image_embedding", found: expected.shape, expected: expected.shape))
+        #expect(
+            refusal("stride_4", shape: expected.shape) == .missing(map: "image_embedding", found: ["stride_4"]))
+        let own = decoder.preprocessing
+        for other in [
+            ImagePreprocessing.segmentAnything(size: own.size * 2),
+            ImagePreprocessing(resize: .square, size: own.size, mean: own.mean, deviation: own.deviation),
+            ImagePreprocessing(resize: .longestSide, size: own.size, mean: own.mean, deviation: own.deviation * 2),
+        ] {
+            #expect(refusal(shape: expected.shape, other) == .preprocessing(found: other, expected: own))
+            #expect(
+                "\(FeatureMismatch.preprocessing(found: other, expected: own))".contains("encode the picture again"))
+        }
     }
 }

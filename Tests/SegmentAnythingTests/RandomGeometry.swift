@@ -130,7 +130,7 @@ enum RandomCheckpoint {
     /// Writes a model; drawn numbers, or zeros, which compress to nothing on most disks.
     static func write(_ geometry: SamGeometry, seed: UInt64, to path: String) throws {
         let weights = RandomWeights(seed: seed)
-        let entries = SamTensors(geometry).shapes.map { name, shape in
+        let entries = PublishedTensors(geometry).shapes.map { name, shape in
             SafetensorsWriter.Entry(name, weights.tensor(name, shape: shape))
         }
         try SafetensorsWriter.write(entries, metadata: metadata(of: geometry), to: path)

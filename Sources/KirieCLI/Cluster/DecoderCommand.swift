@@ -40,9 +40,10 @@ struct DecoderCommand: AsyncParsableCommand {
         let logger = worker.logger(.decoder)
         let (name, sam) = try model.open()
         let precision = worker.embedding.precision
+        // Of whatever encoder: the decoder's own precision is another matter.
         let identifier = ModelIdentifier(fingerprint: try sam.fingerprint().bytes, precision: precision)
         let pool = model.makePool()
-        let decoder = try sam.decoder(precision: model.precision(for: sam.geometry))
+        let decoder = try sam.promptDecoder(precision: model.precision(for: sam))
         let (broker, shelf) = try await worker.connect(logger)
         var settings = worker.loopSettings(concurrency: decoder.isSmall ? pool.threadCount : 1)
         let waiting = WaitLog(logger).note
@@ -53,9 +54,13 @@ struct DecoderCommand: AsyncParsableCommand {
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
         settings.concurrency += 1
         heartbeat.capacity = settings.concurrency
-        let source = DecodeSource(broker, worker: heartbeat.name, model: identifier, batch: batch, onWait: waiting) {
+        let source = DecodeSource(
+            broker, worker: heartbeat.name, model: identifier, serving: identifier.variants, batch: batch,
+            onWait: waiting
+        ) {
             await prompts.decode($0)
         }
+        heartbeat.serves = source.models.map(\.text)
         let service = WorkerService(
             source, broker: broker, settings: settings, heartbeat: heartbeat, logger: logger
         ) { heartbeat in

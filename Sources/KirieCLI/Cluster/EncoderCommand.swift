@@ -48,7 +48,7 @@ struct EncoderCommand: AsyncParsableCommand {
         let fingerprint = try sam.fingerprint()
         let pool = model.makePool()
         let precision = worker.embedding.precision
-        let encoder = try sam.encoder(precision: model.precision(for: sam.geometry))
+        let encoder = try sam.imageEncoder(precision: model.precision(for: sam))
         let (broker, shelf) = try await worker.connect(logger, embeddingLifetime: .seconds(embeddingLifetime))
         let waiting = WaitLog(logger).note
         let pictures = PictureEncoder(
@@ -56,11 +56,12 @@ struct EncoderCommand: AsyncParsableCommand {
             concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages, limit: size.limit,
             notes: { image, notes in for note in notes { logger.warning("picture \(image): \(note)") } },
             onWait: waiting)
-        let heartbeat = worker.heartbeat(
+        var heartbeat = worker.heartbeat(
             .encoder, model: pictures.model, modelName: name, threads: pool.threadCount)
         let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, onWait: waiting) {
             await pictures.encode($0)
         }
+        heartbeat.serves = source.models.map(\.text)
         let service = WorkerService(
             source, broker: broker, settings: worker.loopSettings(), heartbeat: heartbeat, logger: logger)
         try await worker.run(service, registry: registry, logger: logger)

@@ -1,0 +1,25 @@
+public import Segmentation
+
+/// One mask of an answer.
+public struct PredictedMask: Sendable {
+    /// The cut-out at the original picture's size, as runs.
+    public let encoding: RunLengthEncoding
+    /// The cut-out at the original picture's size, a byte for each pixel, made from the runs at each call.
+    public var mask: Mask { encoding.mask }
+    /// The model's own estimate of the intersection over union with the object.
+    public let predictedIoU: Float
+    /// How little the mask changes when the threshold moves by ±1: the area above +1 over the area above −1.
+    public let stabilityScore: Float
+    /// What the mask was made of; can be handed back as a mask prompt.
+    public let lowResolutionLogits: LowResolutionLogits
+
+    package init(
+        encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float,
+        lowResolutionLogits: LowResolutionLogits
+    ) {
+        self.encoding = encoding
+        self.predictedIoU = predictedIoU
+        self.stabilityScore = stabilityScore
+        self.lowResolutionLogits = lowResolutionLogits
+    }
+}

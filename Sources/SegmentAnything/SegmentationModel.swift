@@ -1,0 +1,166 @@
+public import Checkpoints
+public import Imaging
+public import Segmentation
+public import Tensors
+
+/// A family of models, as everything above it sees it: an opened checkpoint, whose halves are loaded apart.
+///
+///     let model = try ModelFamilies.open(path: "sam_vit_b_01ec64.pth")
+///     let features = try model.imageEncoder().encode(photo, pool: pool)
+///     let image = try model.promptDecoder().prepare(features, pool: pool)
+///     let masks = try image.predict([prompt], multimask: true, pool: pool)
+///
+/// Another family is a type that conforms, and a line in ``ModelFamilies``.
+public protocol SegmentationModel: Sendable {
+    /// The file.
+    var checkpoint: Checkpoint { get }
+    /// How the file names its tensors, for people.
+    var layoutName: String { get }
+    /// The sizes that the tensors tell, for people: a line for each part.
+    var summary: String { get }
+    /// What a file of these weights should say of them in its metadata, so that nobody has to be asked.
+    var metadata: [String: String] { get }
+    /// How pictures are brought to the encoder.
+    var preprocessing: ImagePreprocessing { get }
+    /// The feature maps that it makes and takes.
+    var featureShapes: [FeatureShape] { get }
+    /// Rows and columns of a mask prompt.
+    var maskSide: Int { get }
+    /// The precision that suits this model on this processor.
+    var automaticPrecision: Precision { get }
+
+    /// What tells this model's features from another's: the hash of the weights, and with it what they do not say.
+    ///
+    /// - Parameters:
+    ///   - cache: where fingerprints of files are kept between runs.
+    ///   - threads: how many threads share the work.
+    func fingerprint(cache: FingerprintCache?, threads: Int) throws(CheckpointError) -> Fingerprint
+
+    /// Loads the heavy half, packing its weights.
+    ///
+    /// - Parameter precision: of its products, see ``Precision/isSupported``; nil for the automatic one.
+    func imageEncoder(precision: Precision?) throws -> any ImageEncoding
+
+    /// Loads the light half and nothing else.
+    ///
+    /// - Parameter precision: of its products; it need not be the encoder's.
+    func promptDecoder(precision: Precision?) throws -> any PromptDecoding
+}
+
+extension SegmentationModel {
+    /// Loads the heavy half in the automatic precision.
+    public func imageEncoder() throws -> any ImageEncoding { try imageEncoder(precision: nil) }
+
+    /// Loads the light half in the automatic precision.
+    public func promptDecoder() throws -> any PromptDecoding { try promptDecoder(precision: nil) }
+}
+
+/// The heavy half of a model: a picture in, its features out.
+///
+/// A value without mutable state: any number of threads may use one at the same time.
+public protocol ImageEncoding: Sendable {
+    /// How pictures are brought to it.
+    var preprocessing: ImagePreprocessing { get }
+    /// In what it computes: part of what its features are kept under.
+    var precision: Precision { get }
+
+    /// Encodes a picture.
+    ///
+    /// - Parameter pool: the threads that share the work; the answer does not depend on how many there are.
+    func encode(_ image: Image, pool: ThreadPool) -> ImageFeatures
+
+    /// Encodes what is already the model's input, (3, S, S).
+    func encode(input: Tensor, pool: ThreadPool) -> [FeatureMap]
+}
+
+extension ImageEncoding {
+    /// What an embedding's key says of the precision.
+    public var arithmetic: EncoderArithmetic {
+        switch precision {
+        case .float32: .fp32
+        case .bfloat16: .bf16
+        case .int8: .int8
+        }
+    }
+}
+
+/// The light half of a model: features made ready for prompts.
+///
+/// A value without mutable state: any number of threads may use one at the same time.
+public protocol PromptDecoding: Sendable {
+    /// An image made ready for prompts.
+    associatedtype Prepared: PreparedImage
+
+    /// In what it computes; masks of one embedding are the same to the bit wherever they are decoded in the same precision.
+    var precision: Precision { get }
+    /// Rows and columns of a mask prompt.
+    var maskSide: Int { get }
+    /// Whether a click takes a millisecond or two on one thread, of which others could take little off.
+    var isSmall: Bool { get }
+    /// How the pictures of the features that it takes were brought to the encoder.
+    var preprocessing: ImagePreprocessing { get }
+    /// The feature maps that it takes.
+    var featureShapes: [FeatureShape] { get }
+
+    /// Computes what depends on the image alone, once.
+    ///
+    /// - Throws: ``FeatureMismatch`` when another model made the features.
+    func prepare(_ features: ImageFeatures, pool: ThreadPool) throws(FeatureMismatch) -> Prepared
+}
+
+/// An image made ready for any number of prompts by a ``PromptDecoding``.
+public protocol PreparedImage: Sendable {
+    /// Columns of the original picture.
+    var width: Int { get }
+    /// Rows of the original picture.
+    var height: Int { get }
+    /// Bytes that keeping it takes, for a cache that is bounded by bytes.
+    var byteCount: Int { get }
+
+    /// Decodes prompts, in pixels of the original picture, to low-resolution logits.
+    ///
+    /// Every answer equals that of its prompt decoded alone, to the bit.
+    func decode(
+        _ prompts: [Prompt], selection: MaskSelection, pool: ThreadPool
+    ) throws(PromptError) -> [DecodedMasks]
+
+    /// Full-size masks of many prompts' logits.
+    ///
+    /// - Parameter isRanked: of each prompt the highest predicted IoU first; else in the order of the logits.
+    func masks(_ decoded: [DecodedMasks], isRanked: Bool, pool: ThreadPool) -> [[PredictedMask]]
+
+    /// Logits at the picture's size, (height, width).
+    func fullSizeLogits(_ logits: LowResolutionLogits) -> [Float]
+}
+
+extension PreparedImage {
+    /// Answers prompts at the picture's own size.
+    ///
+    /// - Parameters:
+    ///   - prompts: in pixels of the original picture.
+    ///   - multimask: three masks for an ambiguous prompt instead of one.
+    ///   - pool: the threads that share the work; the answer does not depend on how many there are.
+    /// - Returns: for each prompt its masks, the highest predicted IoU first.
+    public func predict(
+        _ prompts: [Prompt], multimask: Bool, pool: ThreadPool
+    ) throws(PromptError) -> [[PredictedMask]] {
+        masks(
+            try decode(prompts, selection: multimask ? .multiple : .single, pool: pool), isRanked: true, pool: pool)
+    }
+}
+
+/// The families of models that there are.
+public enum ModelFamilies {
+    /// Opens a checkpoint of whichever family it is and reads its geometry; no weights are read yet.
+    ///
+    /// - Parameters:
+    ///   - path: a checkpoint, a folder that holds one, or an index of shards.
+    ///   - imageSize: rows and columns of the pictures, where the file does not say it.
+    /// - Throws: an error that names the file and the tensor.
+    public static func open(
+        path: String, imageSize: Int? = nil
+    ) throws(CheckpointError) -> any SegmentationModel {
+        // A second family is asked here, by the names of its tensors, before Segment Anything, which says what it misses.
+        try SamModel(try Checkpoint(path: path), imageSize: imageSize)
+    }
+}

@@ -1,0 +1,149 @@
+import SegmentAnything
+
+/// The names and shapes of every tensor that a published model of a geometry has, written out: what files of tests are made
+/// of, sound or not, and what the loaders' own demands are held against.
+struct PublishedTensors {
+    private(set) var shapes: [(name: String, shape: [Int])] = []
+
+    init(_ geometry: SamGeometry) {
+        switch geometry.encoder {
+        case .vit(let vit): add(vit)
+        case .tinyViT(let tiny): add(tiny)
+        }
+        addPromptEncoder(geometry)
+        add(geometry.decoder)
+    }
+
+    private mutating func add(_ name: String, _ shape: Int...) { shapes.append((name, shape)) }
+
+    private mutating func addLinear(_ name: String, _ inputs: Int, _ outputs: Int) {
+        add("\(name).weight", outputs, inputs)
+        add("\(name).bias", outputs)
+    }
+
+    private mutating func addNorm(_ name: String, _ features: Int) {
+        add("\(name).weight", features)
+        add("\(name).bias", features)
+    }
+
+    private mutating func addConvolution(_ name: String, _ shape: [Int], outputs: Int) {
+        shapes.append(("\(name).weight", shape))
+        add("\(name).bias", outputs)
+    }
+
+    /// A convolution without bias and its batch normalisation.
+    private mutating func addNormalised(_ name: String, _ shape: Int...) {
+        shapes.append(("\(name).c.weight", shape))
+        for part in ["weight", "bias", "running_mean", "running_var"] { add("\(name).bn.\(part)", shape[0]) }
+    }
+
+    private mutating func addNeck(inputs: Int, outputs: Int) {
+        add("image_encoder.neck.0.weight", outputs, inputs, 1, 1)
+        addNorm("image_encoder.neck.1", outputs)
+        add("image_encoder.neck.2.weight", outputs, outputs, 3, 3)
+        addNorm("image_encoder.neck.3", outputs)
+    }
+
+    private mutating func add(_ vit: ImageEncoderViT.Configuration) {
+        let (dim, patch, grid) = (vit.embedDim, vit.patchSize, vit.imageSize / vit.patchSize)
+        addConvolution("image_encoder.patch_embed.proj", [dim, 3, patch, patch], outputs: dim)
+        add("image_encoder.pos_embed", 1, grid, grid, dim)
+        for index in 0..<vit.depth {
+            let name = "image_encoder.blocks.\(index)"
+            let window = vit.globalBlocks.contains(index) ? grid : vit.windowSize
+            addNorm("\(name).norm1", dim)
+            addLinear("\(name).attn.qkv", dim, 3 * dim)
+            addLinear("\(name).attn.proj", dim, dim)
+            add("\(name).attn.rel_pos_h", 2 * window - 1, dim / vit.headCount)
+            add("\(name).attn.rel_pos_w", 2 * window - 1, dim / vit.headCount)
+            addNorm("\(name).norm2", dim)
+            addLinear("\(name).mlp.lin1", dim, vit.mlpDim)
+            addLinear("\(name).mlp.lin2", vit.mlpDim, dim)
+        }
+        addNeck(inputs: dim, outputs: vit.outChannels)
+    }
+
+    private mutating func add(_ tiny: TinyViT.Configuration) {
+        let dims = tiny.embedDims
+        addNormalised("image_encoder.patch_embed.seq.0", dims[0] / 2, 3, 3, 3)
+        addNormalised("image_encoder.patch_embed.seq.2", dims[0], dims[0] / 2, 3, 3)
+        for (stage, dim) in dims.enumerated() {
+            let hidden = tiny.hiddenDims[stage]
+            for block in 0..<tiny.depths[stage] {
+                let name = "image_encoder.layers.\(stage).blocks.\(block)"
+                if stage == 0 {
+                    addNormalised("\(name).conv1", hidden, dim, 1, 1)
+                    addNormalised("\(name).conv2", hidden, 1, 3, 3)
+                    addNormalised("\(name).conv3", dim, hidden, 1, 1)
+                    continue
+                }
+                let window = tiny.windowSizes[stage]
+                addNorm("\(name).attn.norm", dim)
+                addLinear("\(name).attn.qkv", dim, 3 * dim)
+                addLinear("\(name).attn.proj", dim, dim)
+                add("\(name).attn.attention_biases", tiny.headCounts[stage], window * window)
+                addNorm("\(name).mlp.norm", dim)
+                addLinear("\(name).mlp.fc1", dim, hidden)
+                addLinear("\(name).mlp.fc2", hidden, dim)
+                addNormalised("\(name).local_conv", dim, 1, 3, 3)
+            }
+            if stage + 1 < dims.count {
+                let (name, next) = ("image_encoder.layers.\(stage).downsample", dims[stage + 1])
+                addNormalised("\(name).conv1", next, dim, 1, 1)
+                addNormalised("\(name).conv2", next, 1, 3, 3)
+                addNormalised("\(name).conv3", next, next, 1, 1)
+            }
+        }
+        addNeck(inputs: dims[dims.count - 1], outputs: tiny.outChannels)
+    }
+
+    private mutating func addPromptEncoder(_ geometry: SamGeometry) {
+        let (channels, hidden) = (geometry.channels, geometry.maskChannels)
+        add("prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", 2, channels / 2)
+        for index in 0..<4 { add("prompt_encoder.point_embeddings.\(index).weight", 1, channels) }
+        add("prompt_encoder.not_a_point_embed.weight", 1, channels)
+        add("prompt_encoder.no_mask_embed.weight", 1, channels)
+        let name = "prompt_encoder.mask_downscaling"
+        addConvolution("\(name).0", [hidden / 4, 1, 2, 2], outputs: hidden / 4)
+        addNorm("\(name).1", hidden / 4)
+        addConvolution("\(name).3", [hidden, hidden / 4, 2, 2], outputs: hidden)
+        addNorm("\(name).4", hidden)
+        addConvolution("\(name).6", [channels, hidden, 1, 1], outputs: channels)
+    }
+
+    private mutating func add(_ decoder: MaskDecoder.Configuration) {
+        let channels = decoder.channels
+        add("mask_decoder.iou_token.weight", 1, channels)
+        add("mask_decoder.mask_tokens.weight", decoder.maskTokenCount, channels)
+        for layer in 0..<decoder.depth {
+            let name = "mask_decoder.transformer.layers.\(layer)"
+            addAttention("\(name).self_attn", channels, inner: channels)
+            addAttention("\(name).cross_attn_token_to_image", channels, inner: decoder.crossAttentionDim)
+            addAttention("\(name).cross_attn_image_to_token", channels, inner: decoder.crossAttentionDim)
+            for index in 1...4 { addNorm("\(name).norm\(index)", channels) }
+            addLinear("\(name).mlp.lin1", channels, decoder.mlpDim)
+            addLinear("\(name).mlp.lin2", decoder.mlpDim, channels)
+        }
+        addAttention(
+            "mask_decoder.transformer.final_attn_token_to_image", channels, inner: decoder.crossAttentionDim)
+        addNorm("mask_decoder.transformer.norm_final_attn", channels)
+        addConvolution("mask_decoder.output_upscaling.0", [channels, channels / 4, 2, 2], outputs: channels / 4)
+        addNorm("mask_decoder.output_upscaling.1", channels / 4)
+        addConvolution("mask_decoder.output_upscaling.3", [channels / 4, channels / 8, 2, 2], outputs: channels / 8)
+        for token in 0..<decoder.maskTokenCount {
+            addPerceptron(
+                "mask_decoder.output_hypernetworks_mlps.\(token)", [channels, channels, channels, channels / 8])
+        }
+        let hidden = [Int](repeating: decoder.iouHeadHidden, count: decoder.iouHeadDepth - 1)
+        addPerceptron("mask_decoder.iou_prediction_head", [channels] + hidden + [decoder.maskTokenCount])
+    }
+
+    private mutating func addAttention(_ name: String, _ channels: Int, inner: Int) {
+        for part in ["q_proj", "k_proj", "v_proj"] { addLinear("\(name).\(part)", channels, inner) }
+        addLinear("\(name).out_proj", inner, channels)
+    }
+
+    private mutating func addPerceptron(_ name: String, _ widths: [Int]) {
+        for layer in 0..<widths.count - 1 { addLinear("\(name).layers.\(layer)", widths[layer], widths[layer + 1]) }
+    }
+}

@@ -1,0 +1,156 @@
+import Cluster
+import Embeddings
+import Foundation
+import Imaging
+import Redis
+import RedisTesting
+import SegmentAnything
+import Segmentation
+import Tensors
+import Testing
+import Workers
+
+/// A family with three feature maps at different strides and another preprocessing goes through the cluster as Segment
+/// Anything does: nothing between its two halves knows what it is.
+@Suite struct SecondFamilyTests {
+    @Test(arguments: [true, false])
+    func mapsOfSeveralStridesComeThroughTheCluster(isElsewhere: Bool) async throws {
+        let server = try await RedisServerProcess.start()
+        let broker = try await Broker.open(try await RedisClient.connect(server.url))
+        let other = try await RedisServerProcess.start()
+        let elsewhere = isElsewhere ? try await RedisClient.connect(other.url) : nil
+        let shelf = EmbeddingShelf(broker, elsewhere: elsewhere)
+        let fingerprint = [UInt8](repeating: 9, count: 32)
+        let pictures = PictureEncoder(
+            broker, encoder: Strided.Encoder(), fingerprint: fingerprint, precision: .fp32, shelf: shelf, pool: .inline,
+            concurrency: 1)
+        #expect(pictures.model.arithmetic == .bf16)
+        let prompts = PromptDecoder(
+            decoder: Strided.Decoder(), modelName: "strided", precision: .fp32, shelf: shelf, pool: .inline,
+            concurrency: 1, byteLimit: 1 << 20)
+
+        let file = try PNGWriter.encode(
+            Image(width: 20, height: 10, pixels: (0..<600).map { UInt8(truncatingIfNeeded: $0) }))
+        let digest = file.withUnsafeBytes { ImageDigest(ofFile: $0) }
+        try await broker.putImage(digest, .bytes(RedisBytes(file)))
+        let line = #"{"image":{"sha256":"\#(digest.hexadecimal)"},"prompts":[{"points":[[10,5]],"labels":[1]}]}"#
+        let submitted = try await broker.submit([
+            Job(id: "a", lane: .interactive, image: digest, model: pictures.model, line: RedisBytes(line))
+        ])
+        let reference = try #require(submitted[0].reference)
+
+        let encodes = EncodeSource(broker, worker: "e", model: pictures.model) { await pictures.encode($0) }
+        let decodes = DecodeSource(
+            broker, worker: "d", model: pictures.model.family, serving: pictures.model.variants
+        ) { await prompts.decode($0) }
+        guard
+            case .work(let picture, _) = try await encodes.take(
+                in: reference.partition, lease: .seconds(60), age: .zero)
+        else { throw NothingTaken() }
+        try await encodes.perform(picture)
+        guard
+            case .work(let batch, _) = try await decodes.take(
+                in: reference.partition, lease: .seconds(60), age: .zero)
+        else { throw NothingTaken() }
+        #expect(batch.key == EmbeddingKey(image: digest, model: pictures.model))
+        try await decodes.perform(batch)
+
+        var endings: [JobEnding] = []
+        for try await ending in JobWaiter(broker).endings(of: [reference]) { endings.append(ending) }
+        let result = try #require(endings.first?.result)
+        let answer = try JSONDecoder().decode(Answer.self, from: Data(result.array))
+        // 11, 22 and 33 from the three maps, and the point in the model's own frame: 10 · 64 / 20, 5 · 64 / 10.
+        let scores: [Float] = answer.masks.map(\.score)
+        #expect(scores == [130])
+        #expect(prompts.holdings.count == 1)
+    }
+
+    @Test func featuresOfAnotherFamilyAreRefused() throws {
+        let frame = Strided.preprocessing.frame(width: 4, height: 4)
+        let map = FeatureMap("image_embedding", Tensor(shape: [1, 4, 2, 2], [Float](repeating: 0, count: 16)))
+        let features = ImageFeatures([map], preprocessing: Strided.preprocessing, frame: frame)
+        #expect(throws: FeatureMismatch.missing(map: "stride_4", found: ["image_embedding"])) {
+            _ = try Strided.Decoder().prepare(features, pool: .inline)
+        }
+    }
+
+    private struct NothingTaken: Error {}
+}
+
+/// A family of models that computes next to nothing.
+private enum Strided {
+    static let preprocessing = ImagePreprocessing(
+        resize: .square, size: 64, mean: [1, 2, 3], deviation: [4, 5, 6])
+    static let shapes = [
+        FeatureShape("stride_4", [1, 2, 16, 16]), FeatureShape("stride_8", [1, 3, 8, 8]),
+        FeatureShape("image_embedding", [1, 4, 4, 4]),
+    ]
+
+    struct Encoder: ImageEncoding {
+        var preprocessing: ImagePreprocessing { Strided.preprocessing }
+        var precision: Precision { .bfloat16 }
+
+        func encode(_ image: Image, pool: ThreadPool) -> ImageFeatures {
+            let (input, frame) = preprocessing.input(image)
+            return ImageFeatures(encode(input: input, pool: pool), preprocessing: preprocessing, frame: frame)
+        }
+
+        func encode(input: Tensor, pool: ThreadPool) -> [FeatureMap] {
+            shapes.enumerated().map { index, map in
+                let count = map.shape.reduce(1, *)
+                return FeatureMap(
+                    map.name,
+                    Tensor(shape: map.shape, [Float](repeating: Float(11 * (index + 1)), count: count)))
+            }
+        }
+    }
+
+    struct Decoder: PromptDecoding {
+        var precision: Precision { .float32 }
+        var maskSide: Int { 16 }
+        var isSmall: Bool { true }
+        var preprocessing: ImagePreprocessing { Strided.preprocessing }
+        var featureShapes: [FeatureShape] { shapes }
+
+        func prepare(_ features: ImageFeatures, pool: ThreadPool) throws(FeatureMismatch) -> Ready {
+            var sum: Float = 0
+            for shape in shapes { sum += try features.tensor(shape).elements[0] }
+            return Ready(sum: sum, frame: features.frame)
+        }
+    }
+
+    struct Ready: PreparedImage {
+        let sum: Float
+        let frame: ImageFrame
+        var width: Int { frame.originalWidth }
+        var height: Int { frame.originalHeight }
+        var byteCount: Int { 64 }
+
+        func decode(
+            _ prompts: [Prompt], selection: MaskSelection, pool: ThreadPool
+        ) throws(PromptError) -> [DecodedMasks] {
+            prompts.map { prompt in
+                let place = prompt.points.first.map { frame.apply(x: $0.x, y: $0.y) } ?? (0, 0)
+                return DecodedMasks(
+                    side: 16, logits: [LowResolutionLogits(side: 16, values: [Float](repeating: 1, count: 256))],
+                    predictedIoU: [sum + place.x + place.y])
+            }
+        }
+
+        func masks(_ decoded: [DecodedMasks], isRanked: Bool, pool: ThreadPool) -> [[PredictedMask]] {
+            decoded.map { decoded in
+                guard let runs = try? RunLengthEncoding(counts: [0, width * height], height: height, width: width)
+                else { return [] }
+                return [
+                    PredictedMask(
+                        encoding: runs, predictedIoU: decoded.predictedIoU[0], stabilityScore: 1,
+                        lowResolutionLogits: decoded.logits[0])
+                ]
+            }
+        }
+
+        func fullSizeLogits(_ logits: LowResolutionLogits) -> [Float] {
+            [Float](repeating: logits.values[0], count: width * height)
+        }
+    }
+}
