@@ -82,12 +82,12 @@ void kirie_plain_bf16_pair_rows(size_t rows, size_t columns, const float *x, siz
 }
 
 void kirie_plain_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon, uint16_t *y) {
     for (size_t n = 0; n < 64; n++) {
         double mean = 0, variance = 0;
         for (size_t r = 0; r < rows; r++) {
-            x[r * 64 + n] += factor[n] * widen(more[r * 64 + n]) + bias[r];
+            x[r * 64 + n] += factor[n] * widen(part[r * 64 + n]) + bias[r];
             mean += x[r * 64 + n];
         }
         mean /= rows;

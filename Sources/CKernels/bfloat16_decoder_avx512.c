@@ -72,13 +72,13 @@ void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_
 }
 
 void kirie_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon, uint16_t *y) {
     for (size_t n = 0; n < 64; n += 16) {
-        const vf scale_more = load(factor + n);
+        const vf part_scale = load(factor + n);
         vf total = 0, squares = 0;
         for (size_t r = 0; r < rows; r++) {
-            const vf value = FMA(widen_lanes(more + r * 64 + n), scale_more, load(x + r * 64 + n) + bias[r]);
+            const vf value = FMA(widen_lanes(part + r * 64 + n), part_scale, load(x + r * 64 + n) + bias[r]);
             total += value;
             store(x + r * 64 + n, value);
         }
@@ -146,9 +146,9 @@ void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_
 }
 
 void kirie_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon, uint16_t *y) {
-    kirie_plain_bf16_upscale_norm(rows, x, more, factor, bias, gain, shift, epsilon, y);
+    kirie_plain_bf16_upscale_norm(rows, x, part, factor, bias, gain, shift, epsilon, y);
 }
 
 void kirie_bf16_gelu_dot(

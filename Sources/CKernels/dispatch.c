@@ -151,15 +151,15 @@ void kirie_center_columns(size_t rows, float *x, const float *gain, float *squar
 }
 
 void kirie_norm_factors(
-    size_t rows, const float *mix, const float *t, const float *squares, float *running, float scale, float epsilon,
-    float *factor) {
-    kernels()->norm_factors(rows, mix, t, squares, running, scale, epsilon, factor);
+    size_t rows, const float *weights, const float *products, const float *squares, float *running, float scale,
+    float epsilon, float *factor) {
+    kernels()->norm_factors(rows, weights, products, squares, running, scale, epsilon, factor);
 }
 
 void kirie_upscale_norm(
-    size_t rows, float *x, const float *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const float *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon) {
-    kernels()->upscale_norm(rows, x, more, factor, bias, gain, shift, epsilon);
+    kernels()->upscale_norm(rows, x, part, factor, bias, gain, shift, epsilon);
 }
 
 void kirie_attention_tile(

@@ -112,21 +112,21 @@ static void center_columns(size_t rows, float *x, const float *gain, float *squa
 }
 
 static void norm_factors(
-    size_t rows, const float *mix, const float *t, const float *squares, float *running, float scale, float epsilon,
-    float *factor) {
+    size_t rows, const float *weights, const float *products, const float *squares, float *running, float scale,
+    float epsilon, float *factor) {
     for (size_t n = 0; n < 64; n++) {
         double sum = (double)running[n] * running[n] * squares[n];
-        for (size_t r = 0; r < rows; r++) sum += (double)mix[r * 64 + n] * t[r * 64 + n];
+        for (size_t r = 0; r < rows; r++) sum += (double)weights[r * 64 + n] * products[r * 64 + n];
         factor[n] = (float)(1 / sqrt(fmax(sum, 0) * scale + epsilon));
         running[n] *= factor[n];
     }
 }
 
 static void upscale_norm(
-    size_t rows, float *x, const float *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const float *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon) {
     for (size_t n = 0; n < 64; n++) {
-        for (size_t r = 0; r < rows; r++) x[r * 64 + n] += factor[n] * more[r * 64 + n] + bias[r];
+        for (size_t r = 0; r < rows; r++) x[r * 64 + n] += factor[n] * part[r * 64 + n] + bias[r];
         layer_norm(rows, x + n, 64, gain, shift, epsilon, x + n, 64);
         for (size_t r = 0; r < rows; r++) x[r * 64 + n] = gelu_of(x[r * 64 + n]);
     }

@@ -101,14 +101,14 @@ void kirie_gelu_dot(
 // may be NULL.
 void kirie_center_columns(size_t rows, float *x, const float *gain, float *squares);
 // A norm's factor for each of 64 tokens whose features are known by their sum of squares only, which is
-// running^2 * squares + sum over r of mix[r] * t[r], and is taken `scale` times (1 / channels): factor = 1 / sqrt(mean
-// square + epsilon); running, the product of all factors so far, takes it in.
+// running^2 * squares + sum over r of weights[r] * products[r], and is taken `scale` times (1 / channels):
+// factor = 1 / sqrt(mean square + epsilon); running, the product of all factors so far, is multiplied by it.
 void kirie_norm_factors(
-    size_t rows, const float *mix, const float *t, const float *squares, float *running, float scale, float epsilon,
-    float *factor);
-// x (rows, 64) = gelu(norm over the rows of x + factor[n] * more + bias).
+    size_t rows, const float *weights, const float *products, const float *squares, float *running, float scale,
+    float epsilon, float *factor);
+// x (rows, 64) = gelu(norm over the rows of x + factor[n] * part + bias).
 void kirie_upscale_norm(
-    size_t rows, float *x, const float *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const float *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon);
 
 // MARK: attention of the image encoders
@@ -188,10 +188,10 @@ void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_
 // y += x; any count.
 void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y);
 void kirie_plain_bf16_add(size_t count, const uint16_t *x, uint16_t *y);
-// As kirie_upscale_norm, `more` in bf16, the answer in pairs along the rows (rows / 2, 64, 2); x is used up. GELU by a
+// As kirie_upscale_norm, `part` in bf16, the answer in pairs along the rows (rows / 2, 64, 2); x is used up. GELU by a
 // polynomial, whose error is below 1.4e-5, or 3e-5 of an argument beyond 4.
 void kirie_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon, uint16_t *y);
 // As kirie_gelu_dot, with that GELU.
 void kirie_bf16_gelu_dot(
@@ -202,7 +202,7 @@ void kirie_plain_bf16_products(
     const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate);
 void kirie_plain_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y);
 void kirie_plain_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *more, const float *factor, const float *bias, const float *gain,
+    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon, uint16_t *y);
 void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y);
 void kirie_plain_bf16_layer_norm_rows(

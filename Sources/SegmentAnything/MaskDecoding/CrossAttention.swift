@@ -7,7 +7,7 @@ enum DecoderHeads {
     static let count = 8
 }
 
-/// Tokens look at the image (`cross_attn_token_to_image`, `final_attn_token_to_image`): the tokens' side.
+/// Attention of tokens to image (`cross_attn_token_to_image`, `final_attn_token_to_image`): the tokens' side.
 ///
 /// The image's keys and values are ``ImageProjections``'. The key's bias adds the same to all scores of a query and
 /// falls out of the softmax. Vaswani et al., 2017, section 3.2, <https://arxiv.org/abs/1706.03762>.
@@ -16,19 +16,19 @@ struct TokenToImageAttention: Sendable {
     /// Numbers per head, C / 2 / 8 in the published models, and the same rounded up to 16.
     let headSize: Int
     let headPadded: Int
-    /// (inner, C), as the checkpoint has them: row d is what feature d of the keys or values reads.
+    /// (inner, C), as the checkpoint has them: row d makes feature d of the keys or values.
     let keyRows: [Float]
     let valueRows: [Float]
     private let query: TokenLinear
     /// The values' weights as (heads, C, headPadded).
     private let valuePanels: Tensor
-    /// (inner): what the values' bias, and the shift of the norm before, add to everything that is read.
+    /// (inner): what the values' bias, and the shift of the norm before, add to every weighted sum of values.
     private let valueShift: Tensor
     private let output: TokenLinear
 
     var inner: Int { headSize * DecoderHeads.count }
 
-    /// - Parameter shift: the shift of the norm that made the features it reads; nil where they are the image's own.
+    /// - Parameter shift: the shift of the norm that made the image's features; nil where they are the embedding itself.
     init(
         _ weights: some WeightSource, _ name: String, channels: Int, inner: Int, shift: [Float]?
     ) throws {
@@ -74,17 +74,16 @@ struct TokenToImageAttention: Sendable {
         for index in 0..<count * inner { q[index] *= scale }
     }
 
-    /// The queries at the image's width: (count · 8, C), row t · 8 + h = W_k,hᵀ q_t,h.
-    func probes(_ q: UnsafePointer<Float>, count: Int, probes: UnsafeMutablePointer<Float>) {
+    /// The queries folded into the keys' weights: (count · 8, C), row t · 8 + h = W_k,hᵀ q_t,h.
+    func fold(queries q: UnsafePointer<Float>, count: Int, to folded: UnsafeMutablePointer<Float>) {
         kirie_products(
             DecoderHeads.count, count, channels, headSize, q, headSize, inner, 1, keyRows, headSize * channels,
-            channels,
-            probes, channels, DecoderHeads.count * channels, 0)
+            channels, folded, channels, DecoderHeads.count * channels, 0)
     }
 
-    /// read (count, inner) += W_v applied to sums (C, sumStride) of features at the image's width, column t · 8 + h.
-    func project(
-        sums: UnsafePointer<Float>, sumStride: Int, count: Int, read: UnsafeMutablePointer<Float>
+    /// attended (count, inner) += W_v applied to weighted sums (C, sumStride) of the image's features, column t · 8 + h.
+    func addValues(
+        of sums: UnsafePointer<Float>, sumStride: Int, count: Int, to attended: UnsafeMutablePointer<Float>
     ) {
         Scratch.withFloats(count * headPadded) { row in
             valuePanels.withUnsafeBufferPointer { panels in
@@ -94,27 +93,30 @@ struct TokenToImageAttention: Sendable {
                         count, headPadded, channels, sums + head, DecoderHeads.count, sumStride,
                         panels + head * channels * headPadded, headPadded, row, headPadded, nil, nil, 0)
                     for token in 0..<count {
-                        kirie_add(headSize, row + token * headPadded, read + token * inner + head * headSize)
+                        kirie_add(headSize, row + token * headPadded, attended + token * inner + head * headSize)
                     }
                 }
             }
         }
     }
 
-    /// Adds the output projection of what the heads read to the tokens; `read` is (count, inner) without the bias.
-    func finish(read: UnsafeMutablePointer<Float>, count: Int, tokens: UnsafeMutablePointer<Float>, pool: ThreadPool) {
+    /// Adds the output projection to the tokens; `attended` is (count, inner), the heads' weighted sums of the values
+    /// without their bias.
+    func addOutput(
+        of attended: UnsafeMutablePointer<Float>, count: Int, to tokens: UnsafeMutablePointer<Float>, pool: ThreadPool
+    ) {
         valueShift.withUnsafeBufferPointer { shift in
-            for row in 0..<count { kirie_add(inner, shift.baseAddress, read + row * inner) }
+            for row in 0..<count { kirie_add(inner, shift.baseAddress, attended + row * inner) }
         }
         output(
-            rows: count, x: read, xStride: inner, y: tokens, yStride: channels, accumulate: true, pool: pool)
+            rows: count, x: attended, xStride: inner, y: tokens, yStride: channels, accumulate: true, pool: pool)
     }
 }
 
-/// The image looks at the tokens (`cross_attn_image_to_token`): the tokens' side.
+/// Attention of image to tokens (`cross_attn_image_to_token`): the tokens' side.
 ///
-/// The weights over the tokens are few, so the values are brought through the output projection first: the image takes
-/// in Σ p (W_o,h v_h).
+/// The weights over the tokens are few, so the values are folded into the output projection first: the residual update of
+/// the image's features is Σ p (W_o,h v_h).
 struct ImageToTokenAttention: Sendable {
     let channels: Int
     let headSize: Int
@@ -154,17 +156,17 @@ struct ImageToTokenAttention: Sendable {
         value(rows: count, x: tokens, xStride: channels, y: v, yStride: inner, pool: pool)
     }
 
-    /// The keys at the image's width, (count · 8, C).
-    func probes(_ k: UnsafePointer<Float>, count: Int, probes: UnsafeMutablePointer<Float>) {
+    /// The keys folded into the queries' weights: (count · 8, C), row t · 8 + h = W_q,hᵀ k_t,h.
+    func fold(keys k: UnsafePointer<Float>, count: Int, to folded: UnsafeMutablePointer<Float>) {
         kirie_products(
             DecoderHeads.count, count, channels, headSize, k, headSize, inner, 1, queryRows, headSize * channels,
-            channels, probes, channels, DecoderHeads.count * channels, 0)
+            channels, folded, channels, DecoderHeads.count * channels, 0)
     }
 
-    /// What each token's heads give to the image, (count · 8, C).
-    func gifts(_ v: UnsafePointer<Float>, count: Int, gifts: UnsafeMutablePointer<Float>) {
+    /// The values folded into the output projection: (count · 8, C), row t · 8 + h = W_o,h v_t,h.
+    func fold(values v: UnsafePointer<Float>, count: Int, to folded: UnsafeMutablePointer<Float>) {
         kirie_products(
             DecoderHeads.count, count, channels, headSize, v, headSize, inner, 1, outputRows, headSize * channels,
-            channels, gifts, channels, DecoderHeads.count * channels, 0)
+            channels, folded, channels, DecoderHeads.count * channels, 0)
     }
 }

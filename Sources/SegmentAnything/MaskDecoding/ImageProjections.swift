@@ -2,9 +2,11 @@ import CKernels
 import NeuralNetworks
 import Tensors
 
-/// All that the mask decoder asks of an image that does not depend on the prompt, as fixed matrices.
+/// What the mask decoder computes of an image whatever the prompt: products of fixed matrices with the embedding.
 ///
-/// Layer l of the two-way transformer adds to the image's features what the tokens say and normalises:
+/// The article <doc:MaskDecoding> derives it.
+///
+/// Layer l of the two-way transformer updates the image's features by its attention to the tokens and normalises:
 ///
 ///     y_l = ρ_l g_l ∘ C(y_{l−1} + G_l p_l + b_l) + s_l,    y_0 = x
 ///
@@ -64,19 +66,20 @@ struct ImageProjections: Sendable {
     let headPadded: Int
     let arithmetic: TileArithmetic
 
-    /// By reader 0 … L: the keys and values of the attention that reads y_l; keys[0] has its positions.
+    /// By l from 0 to L: keys and values for the tokens' attention to y_l; keys[0] with positions.
     private(set) var keys: [Section] = []
     private(set) var values: [Section] = []
-    /// By layer 1 … L at 0 … L − 1: the queries by which y_{l−1} looks at the tokens; the first with positions and bias.
+    /// By layer 1 … L at 0 … L − 1: the queries of y_{l−1} for its attention to the tokens; the first with positions and
+    /// bias.
     private(set) var queries: [Section] = []
-    /// overlaps[l − 1][j − 1]: X_lᵀ G_{l,j} without the tokens' values.
-    private(set) var overlaps: [[Section]] = []
+    /// crossTerms[l − 1][j − 1]: X_lᵀ G_{l,j} without the tokens' values.
+    private(set) var crossTerms: [[Section]] = []
     /// The first transposed convolution of y_L.
     private(set) var upscaling: Section
     /// Numbers in a tile.
     private(set) var tileCount = 0
 
-    /// Rows of scalars, fp32: |X_l|² for each l, then X_lᵀ of what is constant in G_{l,j}, for j ≤ l.
+    /// Rows of scalars, fp32: |X_l|² for each l, then X_lᵀ of the constant of G_{l,j}, for j ≤ l.
     let scalarRows: Int
     /// (L (L + 1) / 2, C).
     private let constants: Tensor
@@ -85,32 +88,32 @@ struct ImageProjections: Sendable {
     private let mask: MaskPrompt
 
     private var sections: [Section] {
-        keys + values + queries + overlaps.flatMap { $0 } + [upscaling]
+        keys + values + queries + crossTerms.flatMap { $0 } + [upscaling]
     }
 
     /// The scalar row of |X_l|².
     func squares(_ layer: Int) -> Int { layer - 1 }
     /// The scalar row of X_lᵀ of G_{l,j}'s constant.
-    func constant(_ layer: Int, _ group: Int) -> Int { depth + layer * (layer - 1) / 2 + group - 1 }
+    func constant(_ layer: Int, _ update: Int) -> Int { depth + layer * (layer - 1) / 2 + update - 1 }
 
     /// - Parameters:
-    ///   - writers: by layer, the attention by which the image looks at the tokens.
-    ///   - readers: the attentions by which tokens look at y_0 … y_L.
-    ///   - norms: by layer, the norm after the image took in what the tokens said.
+    ///   - imageToToken: by layer, the image's attention to the tokens.
+    ///   - tokenToImage: the tokens' attentions to y_0 … y_L.
+    ///   - norms: by layer, the norm after the image's update (`norm4`).
     ///   - upscaling: (rows, C), applied to y_L.
     ///   - mask: how mask prompts come in.
     init(
-        writers: [ImageToTokenAttention], readers: [TokenToImageAttention], norms: [LayerNorm], upscaling: Tensor,
-        channels: Int, mask: MaskPrompt, arithmetic: TileArithmetic
+        imageToToken: [ImageToTokenAttention], tokenToImage: [TokenToImageAttention], norms: [LayerNorm],
+        upscaling: Tensor, channels: Int, mask: MaskPrompt, arithmetic: TileArithmetic
     ) {
-        let depth = writers.count
-        let inner = readers[0].inner
+        let depth = imageToToken.count
+        let inner = tokenToImage[0].inner
         self.mask = mask
         self.depth = depth
         self.channels = channels
         self.inner = inner
         self.arithmetic = arithmetic
-        headPadded = readers[0].headPadded
+        headPadded = tokenToImage[0].headPadded
         let gains = norms.map(\.gains)
         self.gains = Array(gains.dropLast())
         scalarRows = depth + depth * (depth + 1) / 2
@@ -121,7 +124,7 @@ struct ImageProjections: Sendable {
         ) -> Section {
             let rows = weight.count / channels
             defer {
-                offset += form == .values ? 64 * DecoderHeads.count * readers[0].headPadded : rows * 64
+                offset += form == .values ? 64 * DecoderHeads.count * tokenToImage[0].headPadded : rows * 64
             }
             let matrix = Tensor(shape: [rows, channels], weight)
             return Section(
@@ -129,52 +132,52 @@ struct ImageProjections: Sendable {
                 bias: bias, maskWeight: Self.product(matrix, mask.weight),
                 maskBias: TokenToImageAttention.product(weight, mask.shift))
         }
-        /// Each row w to w g_l ∘ X_l as a row over x: what a projection of y_l asks of the image.
-        func ofImage(_ rows: [Float], layer: Int) -> [Float] {
+        /// Each row w to the row over x that gives w g_l ∘ X_l: the embedding's part of a projection of y_l.
+        func overEmbedding(_ rows: [Float], layer: Int) -> [Float] {
             layer == 0 ? rows : Self.pulledBack(rows, channels: channels, gains: gains, through: layer, scaled: true)
         }
         var constants: [Float] = []
-        var (keys, values, queries, overlaps): ([Section], [Section], [Section], [[Section]]) = ([], [], [], [])
+        var (keys, values, queries, crossTerms): ([Section], [Section], [Section], [[Section]]) = ([], [], [], [])
         for layer in 0...depth {
             keys.append(
-                section(.lanes, ofImage(readers[layer].keyRows, layer: layer), isPositioned: layer == 0))
-            values.append(section(.values, ofImage(readers[layer].valueRows, layer: layer)))
+                section(.lanes, overEmbedding(tokenToImage[layer].keyRows, layer: layer), isPositioned: layer == 0))
+            values.append(section(.values, overEmbedding(tokenToImage[layer].valueRows, layer: layer)))
             if layer < depth {
                 queries.append(
                     section(
-                        .lanes, ofImage(writers[layer].queryRows, layer: layer), isPositioned: layer == 0,
-                        bias: layer == 0 ? writers[0].queryBiases : nil))
+                        .lanes, overEmbedding(imageToToken[layer].queryRows, layer: layer), isPositioned: layer == 0,
+                        bias: layer == 0 ? imageToToken[0].queryBiases : nil))
             }
             guard layer > 0 else { continue }
-            overlaps.append(
-                (1...layer).map { group in
-                    let moved = Self.carried(
-                        writers[group - 1].outputRows, channels: channels, gains: gains, from: group, to: layer)
+            crossTerms.append(
+                (1...layer).map { update in
+                    let pushed = Self.pushedForward(
+                        imageToToken[update - 1].outputRows, channels: channels, gains: gains, from: update, to: layer)
                     return section(
                         .lanes,
-                        Self.pulledBack(moved, channels: channels, gains: gains, through: layer, scaled: false))
+                        Self.pulledBack(pushed, channels: channels, gains: gains, through: layer, scaled: false))
                 })
-            for group in 1...layer {
-                let shift = Self.constant(of: group, writers: writers, norms: norms)
-                let moved = Self.carried(shift, channels: channels, gains: gains, from: group, to: layer)
-                constants += Self.pulledBack(moved, channels: channels, gains: gains, through: layer, scaled: false)
+            for update in 1...layer {
+                let shift = Self.constant(of: update, imageToToken: imageToToken, norms: norms)
+                let pushed = Self.pushedForward(shift, channels: channels, gains: gains, from: update, to: layer)
+                constants += Self.pulledBack(pushed, channels: channels, gains: gains, through: layer, scaled: false)
             }
         }
-        self.upscaling = section(.plain, ofImage(upscaling.elements, layer: depth))
-        (self.keys, self.values, self.queries, self.overlaps) = (keys, values, queries, overlaps)
+        self.upscaling = section(.plain, overEmbedding(upscaling.elements, layer: depth))
+        (self.keys, self.values, self.queries, self.crossTerms) = (keys, values, queries, crossTerms)
         self.constants = Tensor(shape: [constants.count / channels, channels], constants)
         tileCount = offset
     }
 
-    /// What layer `group`'s sum takes in besides the gifts: the output's bias and the shift of the norm before.
-    static func constant(of group: Int, writers: [ImageToTokenAttention], norms: [LayerNorm]) -> [Float] {
-        let bias = writers[group - 1].outputBias.elements
-        guard group > 1 else { return bias }
-        return zip(bias, norms[group - 2].shifts).map { $0 + $1 }
+    /// b_j: what layer `update`'s update adds besides the folded values: the output's bias and the shift of the norm before.
+    static func constant(of update: Int, imageToToken: [ImageToTokenAttention], norms: [LayerNorm]) -> [Float] {
+        let bias = imageToToken[update - 1].outputBias.elements
+        guard update > 1 else { return bias }
+        return zip(bias, norms[update - 2].shifts).map { $0 + $1 }
     }
 
     /// Columns of G_{from,from} before centring, each a row here, to those of G_{to,from}.
-    private static func carried(_ rows: [Float], channels: Int, gains: [[Float]], from: Int, to: Int) -> [Float] {
+    private static func pushedForward(_ rows: [Float], channels: Int, gains: [[Float]], from: Int, to: Int) -> [Float] {
         var rows = rows
         for start in stride(from: 0, to: rows.count, by: channels) {
             center(&rows, start, channels)
@@ -242,8 +245,8 @@ struct ImageProjections: Sendable {
                     plain: parts.numbers(channels * 64, arithmetic.type),
                     positioned: parts.numbers(channels * 64, arithmetic.type)
                 )
-                let answer = parts.floats(max(inner, upscaling.rows) * 64)
-                let turned = parts.floats(DecoderHeads.count * headPadded * 64)
+                let projected = parts.floats(max(inner, upscaling.rows) * 64)
+                let transposed = parts.floats(DecoderHeads.count * headPadded * 64)
                 image.withTile(tile) { x.update(from: $0, count: channels * 64) }
                 positions.withTile(tile) { positioned.update(from: $0, count: channels * 64) }
                 kirie_add(channels * 64, x, positioned)
@@ -252,9 +255,9 @@ struct ImageProjections: Sendable {
                 for section in sections {
                     arithmetic.product(
                         rows: section.rows, depth: channels, a: section.weight.at(0), aStride: channels,
-                        b: section.isPositioned ? operands.positioned : operands.plain, c: answer)
-                    if let bias = section.bias { add(bias, to: answer) }
-                    store(section, answer, turned: turned, to: numbers + arithmetic.bytes(section.offset))
+                        b: section.isPositioned ? operands.positioned : operands.plain, c: projected)
+                    if let bias = section.bias { add(bias, to: projected) }
+                    store(section, projected, transposed: transposed, to: numbers + arithmetic.bytes(section.offset))
                 }
                 writeScalars(x, to: scalars)
             }
@@ -278,12 +281,13 @@ struct ImageProjections: Sendable {
             Scratch.withFloats((channels + widest + DecoderHeads.count * headPadded) * 64) { memory in
                 var parts = MemoryParts(memory)
                 let x = parts.floats(channels * 64)
-                let answer = parts.floats(widest * 64)
-                let turned = parts.floats(DecoderHeads.count * headPadded * 64)
+                let projected = parts.floats(widest * 64)
+                let transposed = parts.floats(DecoderHeads.count * headPadded * 64)
                 dense.withTile(tile) { dense in
                     for section in sections {
-                        product(section.maskWeight, dense, hidden: hidden, bias: section.maskBias, to: answer)
-                        store(section, answer, turned: turned, to: numbers + arithmetic.bytes(section.offset))
+                        product(section.maskWeight, dense, hidden: hidden, bias: section.maskBias, to: projected)
+                        store(
+                            section, projected, transposed: transposed, to: numbers + arithmetic.bytes(section.offset))
                     }
                     product(mask.weight, dense, hidden: hidden, bias: bias.elements, to: x)
                 }
@@ -315,28 +319,29 @@ struct ImageProjections: Sendable {
         }
     }
 
-    private func add(_ bias: [Float], to answer: UnsafeMutablePointer<Float>) {
+    private func add(_ bias: [Float], to projected: UnsafeMutablePointer<Float>) {
         for row in bias.indices {
-            for lane in 0..<64 { answer[row * 64 + lane] += bias[row] }
+            for lane in 0..<64 { projected[row * 64 + lane] += bias[row] }
         }
     }
 
-    /// Writes an answer (rows, 64) as the section keeps it.
+    /// Writes a product (rows, 64) as the section keeps it.
     private func store(
-        _ section: Section, _ answer: UnsafePointer<Float>, turned: UnsafeMutablePointer<Float>,
+        _ section: Section, _ projected: UnsafePointer<Float>, transposed: UnsafeMutablePointer<Float>,
         to target: UnsafeMutableRawPointer
     ) {
         switch section.form {
-        case .lanes: arithmetic.writeColumns(depth: section.rows, answer, to: target)
-        case .plain: arithmetic.writeRow(section.rows * 64, answer, to: target)
+        case .lanes: arithmetic.writeColumns(depth: section.rows, projected, to: target)
+        case .plain: arithmetic.writeRow(section.rows * 64, projected, to: target)
         case .values:
             let width = DecoderHeads.count * headPadded
             let headSize = section.rows / DecoderHeads.count
-            turned.update(repeating: 0, count: 64 * width)
+            transposed.update(repeating: 0, count: 64 * width)
             for head in 0..<DecoderHeads.count {
-                kirie_transpose(headSize, 64, answer + head * headSize * 64, 64, turned + head * headPadded, width)
+                kirie_transpose(
+                    headSize, 64, projected + head * headSize * 64, 64, transposed + head * headPadded, width)
             }
-            arithmetic.writeColumns(depth: 64, columns: width, turned, to: target)
+            arithmetic.writeColumns(depth: 64, columns: width, transposed, to: target)
         }
     }
 }

@@ -61,41 +61,43 @@ struct PositionState: Sendable {
     private let numbers: TileOperand
 
     /// - Parameters:
-    ///   - writers, readers, norms: as in ``ImageProjections``.
+    ///   - imageToToken, tokenToImage, norms: as in ``ImageProjections``.
     init(
-        _ positions: ImageTiles, writers: [ImageToTokenAttention], readers: [TokenToImageAttention],
+        _ positions: ImageTiles, imageToToken: [ImageToTokenAttention], tokenToImage: [TokenToImageAttention],
         norms: [LayerNorm], channels: Int, arithmetic: TileArithmetic
     ) {
-        let inner = readers[0].inner
-        let depth = writers.count
+        let inner = tokenToImage[0].inner
+        let depth = imageToToken.count
         self.inner = inner
         self.depth = depth
         let rowsPerTile = (2 * depth - 1) * inner
-        let keys = readers.dropFirst().map { arithmetic.matrix(Tensor(shape: [inner, channels], $0.keyRows)) }
-        let queries = writers.dropFirst().map { arithmetic.matrix(Tensor(shape: [inner, channels], $0.queryRows)) }
+        let keys = tokenToImage.dropFirst().map { arithmetic.matrix(Tensor(shape: [inner, channels], $0.keyRows)) }
+        let queries = imageToToken.dropFirst().map {
+            arithmetic.matrix(Tensor(shape: [inner, channels], $0.queryRows))
+        }
         // What the norm's shift and the queries' own bias add.
         let biases = (1..<max(1, depth)).map { layer in
             zip(
-                writers[layer].queryBiases,
-                TokenToImageAttention.product(writers[layer].queryRows, norms[layer - 1].shifts)
+                imageToToken[layer].queryBiases,
+                TokenToImageAttention.product(imageToToken[layer].queryRows, norms[layer - 1].shifts)
             )
             .map { $0 + $1 }
         }
         numbers = TileOperand(type: arithmetic.type, count: positions.tileCount * rowsPerTile * 64) { memory in
             ThreadPool.inline.parallel(positions.tileCount) { tile in
                 Scratch.withFloats((channels + inner) * 64) { scratch in
-                    let answer = scratch + channels * 64
+                    let projected = scratch + channels * 64
                     positions.withTile(tile) { arithmetic.writeColumns(depth: channels, $0, to: scratch) }
                     for (index, weight) in (keys + queries).enumerated() {
                         arithmetic.product(
-                            rows: inner, depth: channels, a: weight.at(0), aStride: channels, b: scratch, c: answer)
+                            rows: inner, depth: channels, a: weight.at(0), aStride: channels, b: scratch, c: projected)
                         if index >= depth {
                             for row in 0..<inner {
-                                for lane in 0..<64 { answer[row * 64 + lane] += biases[index - depth][row] }
+                                for lane in 0..<64 { projected[row * 64 + lane] += biases[index - depth][row] }
                             }
                         }
                         arithmetic.writeColumns(
-                            depth: inner, answer,
+                            depth: inner, projected,
                             to: memory + arithmetic.bytes((tile * rowsPerTile + index * inner) * 64))
                     }
                 }
@@ -103,12 +105,12 @@ struct PositionState: Sendable {
         }
     }
 
-    /// Keys of the positions for the attention that reads y_l, l from 1, (inner, 64).
+    /// Keys of the positions for the tokens' attention to y_l, l from 1, (inner, 64).
     func keys(_ layer: Int, _ tile: Int) -> UnsafeRawPointer {
         numbers.at((tile * (2 * depth - 1) + layer - 1) * inner * 64)
     }
 
-    /// Queries of the positions, with bias, of layer l from 2, (inner, 64).
+    /// Queries of the positions, with bias, for the image's attention to the tokens of layer l, l from 2, (inner, 64).
     func queries(_ layer: Int, _ tile: Int) -> UnsafeRawPointer {
         numbers.at((tile * (2 * depth - 1) + depth + layer - 2) * inner * 64)
     }

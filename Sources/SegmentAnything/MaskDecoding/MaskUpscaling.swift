@@ -6,8 +6,8 @@ import Tensors
 /// (`mask_decoder.output_upscaling` and the hypernetwork product).
 ///
 /// A transposed convolution of 2 × 2 with stride 2 is a matrix product that writes four pixels per token; the second of
-/// them, norm and GELU, and the product run on one tile at a time, and only the asked-for masks are made. The first one
-/// is linear in the image's features, which ``ImageProjections`` splits into what the image and what the tokens give.
+/// them, norm and GELU, and the product run on one tile at a time, and only the selected masks are made. The first one
+/// is linear in the image's features, which ``ImageProjections`` splits into the embedding's part and the updates'.
 struct MaskUpscaling: Sendable {
     private let channels: Int
     private let grid: Int
@@ -67,26 +67,26 @@ struct MaskUpscaling: Sendable {
         logits: UnsafeMutablePointer<Float>
     ) {
         let arithmetic = pass.plan.arithmetic
-        let groups = pass.plan.depth * pass.rows
-        Scratch.withFloats((4 * middle + 4 * fine + masks * 16 + middle + groups) * 64) { memory in
+        let updateRows = pass.plan.depth * pass.rows
+        Scratch.withFloats((4 * middle + 4 * fine + masks * 16 + middle + updateRows) * 64) { memory in
             var parts = MemoryParts(memory)
             let coarse = parts.floats(4 * middle * 64)
-            let mixed = parts.floats(4 * fine * 64)
+            let fineProducts = parts.floats(4 * fine * 64)
             let pixels = parts.floats(masks * 16 * 64)
             let narrow = parts.numbers(middle * 64, arithmetic.type)
-            pass.upscale(tile: tile, x: coarse, memory: parts.numbers(groups * 64, arithmetic.type))
-            let more = pass.state.section(pass.plan.projections.upscaling, tile)
+            pass.upscale(tile: tile, x: coarse, memory: parts.numbers(updateRows * 64, arithmetic.type))
+            let embeddingPart = pass.state.section(pass.plan.projections.upscaling, tile)
             pixels.update(repeating: 0, count: masks * 16 * 64)
             for s in 0..<4 {
                 let part = coarse + s * middle * 64
                 let operand = activate(
-                    part, more + arithmetic.bytes(s * middle * 64), factor: pass.running + tile * 64,
+                    part, embeddingPart + arithmetic.bytes(s * middle * 64), factor: pass.running + tile * 64,
                     bias: pass.plan.upscalingBias, from: s * middle, arithmetic: arithmetic, narrow: narrow)
                 arithmetic.product(
-                    rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: mixed)
+                    rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: fineProducts)
                 secondBias.withUnsafeBufferPointer { bias in
                     for t in 0..<4 {
-                        let (x, target) = (mixed + t * fine * 64, pixels + (s * 4 + t) * 64)
+                        let (x, target) = (fineProducts + t * fine * 64, pixels + (s * 4 + t) * 64)
                         if arithmetic.isNarrow {
                             kirie_bf16_gelu_dot(
                                 fine, masks, x, 64, bias.baseAddress, weights, fine, target, 16 * 64)
@@ -102,7 +102,8 @@ struct MaskUpscaling: Sendable {
 
     /// The norm and GELU of one sub-pixel's channels, as a right operand.
     private func activate(
-        _ x: UnsafeMutablePointer<Float>, _ more: UnsafeRawPointer, factor: UnsafePointer<Float>, bias: [Float],
+        _ x: UnsafeMutablePointer<Float>, _ embeddingPart: UnsafeRawPointer, factor: UnsafePointer<Float>,
+        bias: [Float],
         from first: Int, arithmetic: TileArithmetic, narrow: UnsafeMutableRawPointer
     ) -> UnsafeRawPointer {
         bias.withUnsafeBufferPointer { bias in
@@ -111,11 +112,13 @@ struct MaskUpscaling: Sendable {
                     guard let bias = bias.baseAddress.map({ $0 + first }) else { return }
                     if arithmetic.isNarrow {
                         kirie_bf16_upscale_norm(
-                            middle, x, more.assumingMemoryBound(to: UInt16.self), factor, bias, gain.baseAddress,
+                            middle, x, embeddingPart.assumingMemoryBound(to: UInt16.self), factor, bias,
+                            gain.baseAddress,
                             shift.baseAddress, norm.epsilon, narrow.assumingMemoryBound(to: UInt16.self))
                     } else {
                         kirie_upscale_norm(
-                            middle, x, more.assumingMemoryBound(to: Float.self), factor, bias, gain.baseAddress,
+                            middle, x, embeddingPart.assumingMemoryBound(to: Float.self), factor, bias,
+                            gain.baseAddress,
                             shift.baseAddress, norm.epsilon)
                     }
                 }

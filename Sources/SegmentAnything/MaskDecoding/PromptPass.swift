@@ -6,10 +6,10 @@ import Tensors
 struct ImagePassPlan: Sendable {
     let projections: ImageProjections
     let positions: PositionState
-    /// By layer, the attention by which the image looks at the tokens, and the norm after it.
-    let writers: [ImageToTokenAttention]
+    /// By layer, the image's attention to the tokens, and the norm after it.
+    let imageToToken: [ImageToTokenAttention]
     let norms: [LayerNorm]
-    /// By layer: g_l, and what is added to each gift's sum (``ImageProjections/constant(of:writers:norms:)``).
+    /// By layer: g_l, and b_l (``ImageProjections/constant(of:imageToToken:norms:)``).
     let gains: [[Float]]
     let constants: [[Float]]
     /// The first transposed convolution times g_L, (rows, C), and what it makes of s_L with its bias, (rows).
@@ -28,7 +28,8 @@ struct ImagePassPlan: Sendable {
 
 /// One prompt on its way through the passes: its memory, and the small matrices that stand for it.
 ///
-/// "Row" t · 8 + h is head h of token t, and group j of rows is what layer j's tokens gave: column r of G_{l,j}.
+/// "Row" t · 8 + h is head h of token t. "Update" j is the residual update of the image's features by layer j; it has a
+/// row for each column r of G_{l,j}, the folded value of head h of token t.
 struct PromptPass {
     /// Image tokens that one task takes, in tiles: fixed, so that sums are the same for any number of threads.
     static let tilesAtOnce = 4
@@ -39,8 +40,8 @@ struct PromptPass {
     let count: Int
     let firstToken: Int
 
-    /// (tiles, L · rows, 64): the image's attention over the tokens, times the norms' factors since.
-    let mix: UnsafeMutablePointer<Float>
+    /// (tiles, L · rows, 64): the image's attention weights over the tokens, times the norms' factors since.
+    let imageWeights: UnsafeMutablePointer<Float>
     /// (tiles, 64): the product of the norms' factors so far.
     let running: UnsafeMutablePointer<Float>
     /// (L, panels, C, 64): G_{l,j}, centred, in panels of 64 columns.
@@ -49,11 +50,11 @@ struct PromptPass {
     let keys: UnsafeMutableRawPointer
     private let values: UnsafeMutableRawPointer
     let queries: UnsafeMutableRawPointer
-    /// Left operands: row group j of the quadratic form over the groups up to j, one after the other.
-    private let quadratic: UnsafeMutableRawPointer
-    /// (rows, l · rows): what the groups add to the scores of the image's queries, and to those of the tokens'.
-    let writing: UnsafeMutableRawPointer
-    let reading: UnsafeMutableRawPointer
+    /// Left operands: G_{l,j}ᵀ G_{l,i} for i up to j, for one j after the other: the Gram matrix of the updates.
+    private let gram: UnsafeMutableRawPointer
+    /// (rows, l · rows): the folded keys and the folded queries times the updates' G.
+    let keyProducts: UnsafeMutableRawPointer
+    let queryProducts: UnsafeMutableRawPointer
     /// (upscaled rows, L · rows).
     let upscaling: UnsafeMutableRawPointer
     /// (blocks, …): each block's running softmax and sums.
@@ -64,9 +65,9 @@ struct PromptPass {
     var columns: Int { (rows + 15) / 16 * 16 }
     var tileCount: Int { state.tileCount }
     var blockCount: Int { (tileCount + Self.tilesAtOnce - 1) / Self.tilesAtOnce }
-    /// Maxima, totals, sums of values (count, 8 · padded head), sums of the groups (L · rows, columns).
+    /// Maxima, totals, sums of values (count, 8 · padded head), sums of the updates (L · rows, columns).
     var partialSize: Int { 2 * rows + count * plan.valueWidth + plan.depth * rows * columns }
-    private var panelCount: Int { (rows + 63) / 64 }
+    var panelCount: Int { (rows + 63) / 64 }
 
     init(plan: ImagePassPlan, state: ImageState, count: Int, firstToken: Int, parts: inout MemoryParts) {
         self.plan = plan
@@ -76,15 +77,15 @@ struct PromptPass {
         let rows = count * DecoderHeads.count
         let columns = (rows + 15) / 16 * 16
         let (depth, type) = (plan.depth, plan.arithmetic.type)
-        mix = parts.floats(state.tileCount * depth * rows * 64)
+        imageWeights = parts.floats(state.tileCount * depth * rows * 64)
         running = parts.floats(state.tileCount * 64)
         panels = parts.floats(depth * ((rows + 63) / 64) * plan.channels * 64)
         keys = parts.numbers(count * plan.inner, type)
         values = parts.numbers(depth * count * plan.inner, type)
         queries = parts.numbers(count * plan.inner, type)
-        quadratic = parts.numbers(depth * (depth + 1) / 2 * rows * rows, type)
-        writing = parts.numbers(rows * depth * rows, type)
-        reading = parts.numbers(rows * depth * rows, type)
+        gram = parts.numbers(depth * (depth + 1) / 2 * rows * rows, type)
+        keyProducts = parts.numbers(rows * depth * rows, type)
+        queryProducts = parts.numbers(rows * depth * rows, type)
         upscaling = parts.numbers(plan.upscaling.shape[0] * depth * rows, type)
         let blocks = (state.tileCount + Self.tilesAtOnce - 1) / Self.tilesAtOnce
         partial = parts.floats(blocks * (2 * rows + count * plan.valueWidth + depth * rows * columns))
@@ -94,75 +95,75 @@ struct PromptPass {
         block * Self.tilesAtOnce..<min(tileCount, (block + 1) * Self.tilesAtOnce)
     }
 
-    /// Values of layer `group`'s tokens.
-    func values(of group: Int) -> UnsafeMutableRawPointer {
-        values + plan.arithmetic.bytes((group - 1) * count * plan.inner)
+    /// Values of layer `update`'s tokens.
+    func values(of update: Int) -> UnsafeMutableRawPointer {
+        values + plan.arithmetic.bytes((update - 1) * count * plan.inner)
     }
 
-    /// Rows of group j of the quadratic form, (rows, j · rows).
-    func quadratic(of group: Int) -> UnsafeMutableRawPointer {
-        quadratic + plan.arithmetic.bytes(group * (group - 1) / 2 * rows * rows)
+    /// G_{l,j}ᵀ (G_{l,1} … G_{l,j}), (rows, j · rows).
+    func gram(of update: Int) -> UnsafeMutableRawPointer {
+        gram + plan.arithmetic.bytes(update * (update - 1) / 2 * rows * rows)
     }
 
-    private func panel(_ group: Int, _ index: Int) -> UnsafeMutablePointer<Float> {
-        panels + ((group - 1) * panelCount + index) * plan.channels * 64
+    func panel(_ update: Int, _ index: Int) -> UnsafeMutablePointer<Float> {
+        panels + ((update - 1) * panelCount + index) * plan.channels * 64
     }
 
     /// Columns of a panel that stand for rows.
-    private func width(_ index: Int) -> Int { min(64, rows - index * 64) }
+    func width(_ index: Int) -> Int { min(64, rows - index * 64) }
 
-    // MARK: what layer l's tokens say
+    // MARK: the tokens' side of the attentions
 
-    /// Takes in layer `layer`'s message.
+    /// Sets keys and values of the image's attention to the tokens of layer `layer`.
     ///
     /// - Parameters:
     ///   - k, v: (count, inner), the keys scaled.
-    ///   - probes: the keys at the image's width, (rows, C); used up.
-    ///   - gifts: (rows, C); used up.
-    func say(
-        layer: Int, keys k: UnsafePointer<Float>, values v: UnsafePointer<Float>, probes: UnsafeMutablePointer<Float>,
-        gifts: UnsafeMutablePointer<Float>
+    ///   - foldedKeys: (rows, C); used up.
+    ///   - foldedValues: (rows, C); used up.
+    func setKeysAndValues(
+        layer: Int, keys k: UnsafePointer<Float>, values v: UnsafePointer<Float>,
+        foldedKeys: UnsafeMutablePointer<Float>, foldedValues: UnsafeMutablePointer<Float>
     ) {
         let (arithmetic, channels) = (plan.arithmetic, plan.channels)
         arithmetic.writeRow(count * plan.inner, k, to: keys)
         arithmetic.writeRow(count * plan.inner, v, to: values(of: layer))
         if layer > 1 {
-            scale(probes, by: plan.gains[layer - 2])
-            contract(probes, rows: rows, groups: layer - 1, into: writing, stride: (layer - 1) * rows)
+            scale(foldedKeys, by: plan.gains[layer - 2])
+            contract(foldedKeys, rows: rows, updates: layer - 1, into: keyProducts, stride: (layer - 1) * rows)
         }
-        // The weights over the tokens of one head add up to 1, so what is constant can be given by its first head.
+        // The weights over the tokens of one head add up to 1, so b_l can be added to the values of the first head.
         for token in 0..<count {
             plan.constants[layer - 1].withUnsafeBufferPointer {
-                kirie_add(channels, $0.baseAddress, gifts + token * DecoderHeads.count * channels)
+                kirie_add(channels, $0.baseAddress, foldedValues + token * DecoderHeads.count * channels)
             }
         }
         withUnsafeTemporaryAllocation(of: Float.self, capacity: 64) { squares in
             for index in 0..<panelCount {
-                for group in 1..<layer {
-                    kirie_center_columns(channels, panel(group, index), plan.gains[layer - 2], squares.baseAddress)
+                for update in 1..<layer {
+                    kirie_center_columns(channels, panel(update, index), plan.gains[layer - 2], squares.baseAddress)
                 }
                 let new = panel(layer, index)
                 if width(index) < 64 { new.update(repeating: 0, count: channels * 64) }
-                kirie_transpose(width(index), channels, gifts + index * 64 * channels, channels, new, 64)
+                kirie_transpose(width(index), channels, foldedValues + index * 64 * channels, channels, new, 64)
                 kirie_center_columns(channels, new, nil, squares.baseAddress)
             }
         }
-        for group in 1...layer { writeQuadratic(group) }
+        for update in 1...layer { writeGram(update) }
     }
 
-    /// Takes in the queries of the attention that reads y_layer.
+    /// Sets the queries of the tokens' attention to y_layer.
     ///
     /// - Parameters:
     ///   - q: (count, inner), scaled.
-    ///   - probes: the queries at the image's width, (rows, C); used up; nil for y_0.
-    func ask(layer: Int, queries q: UnsafePointer<Float>, probes: UnsafeMutablePointer<Float>?) {
+    ///   - folded: the folded queries, (rows, C); used up; nil for y_0.
+    func setQueries(layer: Int, _ q: UnsafePointer<Float>, folded: UnsafeMutablePointer<Float>?) {
         plan.arithmetic.writeRow(count * plan.inner, q, to: queries)
-        guard let probes else { return }
-        scale(probes, by: plan.gains[layer - 1])
-        contract(probes, rows: rows, groups: layer, into: reading, stride: layer * rows)
+        guard let folded else { return }
+        scale(folded, by: plan.gains[layer - 1])
+        contract(folded, rows: rows, updates: layer, into: queryProducts, stride: layer * rows)
     }
 
-    /// Makes the matrix that upscales the groups.
+    /// Makes the matrix that upscales the updates.
     func prepareUpscaling(pool: ThreadPool) {
         let outputs = plan.upscaling.shape[0]
         let stride = plan.depth * rows
@@ -170,33 +171,33 @@ struct PromptPass {
             plan.upscaling.withUnsafeBufferPointer { weight in
                 guard let weight = weight.baseAddress else { return }
                 contract(
-                    weight + range.lowerBound * plan.channels, rows: range.count, groups: plan.depth,
+                    weight + range.lowerBound * plan.channels, rows: range.count, updates: plan.depth,
                     into: upscaling + plan.arithmetic.bytes(range.lowerBound * stride), stride: stride)
             }
         }
     }
 
-    private func scale(_ probes: UnsafeMutablePointer<Float>, by gains: [Float]) {
+    private func scale(_ folded: UnsafeMutablePointer<Float>, by gains: [Float]) {
         for row in 0..<rows {
-            for channel in 0..<plan.channels { probes[row * plan.channels + channel] *= gains[channel] }
+            for channel in 0..<plan.channels { folded[row * plan.channels + channel] *= gains[channel] }
         }
     }
 
-    /// target (rows, stride) = a (rows, C) G, column (j − 1) · rows + r for column r of group j.
+    /// target (rows, stride) = a (rows, C) G, column (j − 1) · rows + r for row r of update j.
     private func contract(
-        _ a: UnsafePointer<Float>, rows height: Int, groups: Int, into target: UnsafeMutableRawPointer, stride: Int
+        _ a: UnsafePointer<Float>, rows height: Int, updates: Int, into target: UnsafeMutableRawPointer, stride: Int
     ) {
-        Scratch.withFloats(height * 64) { answer in
-            for group in 1...groups {
+        Scratch.withFloats(height * 64) { product in
+            for update in 1...updates {
                 for index in 0..<panelCount {
                     kirie_product(
-                        height, 64, plan.channels, a, plan.channels, 1, panel(group, index), 64, answer, 64, nil, nil,
-                        0)
+                        height, 64, plan.channels, a, plan.channels, 1, panel(update, index), 64, product, 64, nil,
+                        nil, 0)
                     for row in 0..<height {
                         plan.arithmetic.writeRow(
-                            width(index), answer + row * 64,
+                            width(index), product + row * 64,
                             to: target
-                                + plan.arithmetic.bytes(row * stride + (group - 1) * rows + index * 64))
+                                + plan.arithmetic.bytes(row * stride + (update - 1) * rows + index * 64))
                     }
                 }
             }
@@ -204,25 +205,24 @@ struct PromptPass {
     }
 
     /// G_jᵀ G_i for i ≤ j, doubled where i < j, so that the form is the sum over j alone.
-    private func writeQuadratic(_ group: Int) {
-        let target = quadratic(of: group)
-        Scratch.withFloats(64 * 64) { answer in
+    private func writeGram(_ update: Int) {
+        let target = gram(of: update)
+        Scratch.withFloats(64 * 64) { product in
             for index in 0..<panelCount {
-                for other in 1...group {
+                for other in 1...update {
                     for column in 0..<panelCount {
                         kirie_product(
-                            width(index), 64, plan.channels, panel(group, index), 1, 64, panel(other, column), 64,
-                            answer,
-                            64, nil, nil, 0)
-                        if other < group {
-                            for number in 0..<width(index) * 64 { answer[number] *= 2 }
+                            width(index), 64, plan.channels, panel(update, index), 1, 64, panel(other, column), 64,
+                            product, 64, nil, nil, 0)
+                        if other < update {
+                            for number in 0..<width(index) * 64 { product[number] *= 2 }
                         }
                         for row in 0..<width(index) {
                             plan.arithmetic.writeRow(
-                                width(column), answer + row * 64,
+                                width(column), product + row * 64,
                                 to: target
                                     + plan.arithmetic.bytes(
-                                        (index * 64 + row) * group * rows + (other - 1) * rows + column * 64))
+                                        (index * 64 + row) * update * rows + (other - 1) * rows + column * 64))
                         }
                     }
                 }
@@ -230,16 +230,16 @@ struct PromptPass {
         }
     }
 
-    /// sums (C, columns) = g_layer ∘ G (sums of the groups, (layer · rows, columns)).
-    func widen(
-        layer: Int, _ groups: UnsafePointer<Float>, to sums: UnsafeMutablePointer<Float>
+    /// sums (C, columns) = g_layer ∘ G (sums of the updates, (layer · rows, columns)).
+    func sumFeatures(
+        layer: Int, of updates: UnsafePointer<Float>, to sums: UnsafeMutablePointer<Float>
     ) {
         var isFirst = true
-        for group in 1...layer {
+        for update in 1...layer {
             for index in 0..<panelCount {
                 kirie_product(
-                    plan.channels, columns, width(index), panel(group, index), 64, 1,
-                    groups + ((group - 1) * rows + index * 64) * columns, columns, sums, columns, nil, nil,
+                    plan.channels, columns, width(index), panel(update, index), 64, 1,
+                    updates + ((update - 1) * rows + index * 64) * columns, columns, sums, columns, nil, nil,
                     isFirst ? 0 : 1)
                 isFirst = false
             }

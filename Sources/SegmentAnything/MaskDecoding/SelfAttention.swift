@@ -18,26 +18,29 @@ struct SelfAttention: Sendable {
         output = try TokenLinear(weights, "\(name).out_proj", inputs: channels, outputs: channels)
     }
 
-    /// tokens = or += attention(placed, placed, tokens), all (count, C); each range of tokens sees itself only.
+    /// tokens = or += attention(positioned, positioned, tokens), all (count, C); each range of tokens attends to itself
+    /// only.
     func callAsFunction(
-        tokens: UnsafeMutablePointer<Float>, placed: UnsafePointer<Float>, count: Int, ranges: [Range<Int>],
+        tokens: UnsafeMutablePointer<Float>, positioned: UnsafePointer<Float>, count: Int, ranges: [Range<Int>],
         replaces: Bool, pool: ThreadPool
     ) {
         let size = count * channels
         let headSize = channels / DecoderHeads.count
         Scratch.withFloats(4 * size + count) { memory in
-            let (q, k, v, read) = (memory, memory + size, memory + 2 * size, memory + 3 * size)
+            let (q, k, v, attended) = (memory, memory + size, memory + 2 * size, memory + 3 * size)
             let weights = memory + 4 * size
-            query(rows: count, x: placed, xStride: channels, y: q, yStride: channels, pool: pool)
-            key(rows: count, x: placed, xStride: channels, y: k, yStride: channels, pool: pool)
+            query(rows: count, x: positioned, xStride: channels, y: q, yStride: channels, pool: pool)
+            key(rows: count, x: positioned, xStride: channels, y: k, yStride: channels, pool: pool)
             value(rows: count, x: tokens, xStride: channels, y: v, yStride: channels, pool: pool)
             for range in ranges {
                 for head in 0..<DecoderHeads.count {
-                    attend(range, head * headSize, headSize: headSize, q: q, k: k, v: v, weights: weights, read: read)
+                    attend(
+                        range, head * headSize, headSize: headSize, q: q, k: k, v: v, weights: weights,
+                        attended: attended)
                 }
             }
             output(
-                rows: count, x: read, xStride: channels, y: tokens, yStride: channels, accumulate: !replaces,
+                rows: count, x: attended, xStride: channels, y: tokens, yStride: channels, accumulate: !replaces,
                 pool: pool)
         }
     }
@@ -45,7 +48,7 @@ struct SelfAttention: Sendable {
     /// One head, which begins at `start` of each row, for the tokens of `range`.
     private func attend(
         _ range: Range<Int>, _ start: Int, headSize: Int, q: UnsafePointer<Float>, k: UnsafePointer<Float>,
-        v: UnsafePointer<Float>, weights: UnsafeMutablePointer<Float>, read: UnsafeMutablePointer<Float>
+        v: UnsafePointer<Float>, weights: UnsafeMutablePointer<Float>, attended: UnsafeMutablePointer<Float>
     ) {
         let scale = 1 / Float(headSize).squareRoot()
         for row in range {
@@ -57,7 +60,7 @@ struct SelfAttention: Sendable {
                 weights[other - range.lowerBound] = score * scale
             }
             softmax(weights, count: range.count)
-            let out = read + row * channels + start
+            let out = attended + row * channels + start
             for d in 0..<headSize { out[d] = 0 }
             for other in range {
                 let column = v + other * channels + start

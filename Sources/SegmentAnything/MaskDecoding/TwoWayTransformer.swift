@@ -1,7 +1,8 @@
 import NeuralNetworks
 import Tensors
 
-/// Tokens and image look at each other, twice, and the tokens once more at the image.
+/// Layers in which the tokens attend to each other and to the image and the image to the tokens, and a last attention of
+/// the tokens to the image.
 ///
 /// Kirillov et al., "Segment Anything", 2023, appendix A, "Lightweight mask decoder"; the published code's
 /// `TwoWayTransformer`. The image's side is ``ImageProjections`` and ``PromptPass``; here are the tokens. Several prompts
@@ -22,8 +23,8 @@ struct TwoWayTransformer: Sendable {
     let plan: ImagePassPlan
     private let channels: Int
     private let layers: [Layer]
-    /// The attentions by which tokens look at y_0 … y_L.
-    private let readers: [TokenToImageAttention]
+    /// The tokens' attentions to y_0 … y_L.
+    private let tokenToImage: [TokenToImageAttention]
     private let lastNorm: LayerNorm
     private let positions: ImageTiles
 
@@ -54,29 +55,30 @@ struct TwoWayTransformer: Sendable {
         lastNorm = try norm("\(name).norm_final_attn")
 
         let norms = try (0..<depth).map { try norm("\(name).layers.\($0).norm4") }
-        let writers = try (0..<depth).map {
+        let imageToToken = try (0..<depth).map {
             try ImageToTokenAttention(
                 weights, "\(name).layers.\($0).cross_attn_image_to_token", channels: channels, inner: inner)
         }
-        let readers = try (0...depth).map { index in
+        let tokenToImage = try (0...depth).map { index in
             try TokenToImageAttention(
                 weights,
                 index < depth
                     ? "\(name).layers.\(index).cross_attn_token_to_image" : "\(name).final_attn_token_to_image",
                 channels: channels, inner: inner, shift: index > 0 ? norms[index - 1].shifts : nil)
         }
-        self.readers = readers
+        self.tokenToImage = tokenToImage
         let last = norms[depth - 1]
         let gains = last.gains
         plan = ImagePassPlan(
             projections: ImageProjections(
-                writers: writers, readers: readers, norms: norms, upscaling: upscaling.first, channels: channels,
+                imageToToken: imageToToken, tokenToImage: tokenToImage, norms: norms, upscaling: upscaling.first,
+                channels: channels,
                 mask: mask, arithmetic: arithmetic),
             positions: PositionState(
-                positions, writers: writers, readers: readers, norms: norms, channels: channels,
+                positions, imageToToken: imageToToken, tokenToImage: tokenToImage, norms: norms, channels: channels,
                 arithmetic: arithmetic),
-            writers: writers, norms: norms, gains: norms.map(\.gains),
-            constants: (1...depth).map { ImageProjections.constant(of: $0, writers: writers, norms: norms) },
+            imageToToken: imageToToken, norms: norms, gains: norms.map(\.gains),
+            constants: (1...depth).map { ImageProjections.constant(of: $0, imageToToken: imageToToken, norms: norms) },
             upscaling: Tensor(shape: upscaling.first.shape) { memory in
                 upscaling.first.withUnsafeBufferPointer { weight in
                     for index in memory.indices { memory[index] = weight[index] * gains[index % channels] }
@@ -105,61 +107,62 @@ struct TwoWayTransformer: Sendable {
         let inner = plan.inner
         let rows = count * DecoderHeads.count
         Scratch.withFloats(2 * size + 3 * count * inner + 2 * rows * channels) { memory in
-            // The tokens as they came are their own positions in every attention.
-            let origin = memory
-            let placed = memory + size
-            let narrow = placed + size
-            let (values, read) = (narrow + count * inner, narrow + 2 * count * inner)
-            let probes = read + count * inner
-            let gifts = probes + rows * channels
+            // The tokens as they came are their positions in every attention (`query_pe`).
+            let positions = memory
+            let positioned = memory + size
+            let projected = positioned + size
+            let (values, attended) = (projected + count * inner, projected + 2 * count * inner)
+            let folded = attended + count * inner
+            let foldedValues = folded + rows * channels
             let ranges = passes.map { $0.firstToken..<$0.firstToken + $0.count }
-            origin.update(from: tokens, count: size)
-            func place() {
-                for index in 0..<size { placed[index] = tokens[index] + origin[index] }
+            positions.update(from: tokens, count: size)
+            func addPositions() {
+                for index in 0..<size { positioned[index] = tokens[index] + positions[index] }
             }
             func normalize(_ norm: LayerNorm) {
                 norm(rows: count, x: tokens, xStride: channels, y: tokens, yStride: channels)
             }
-            func look(_ layer: Int) {
-                let reader = readers[layer]
-                reader.queries(placed, count: count, q: narrow, pool: pool)
-                if layer > 0 { reader.probes(narrow, count: count, probes: probes) }
+            func attendToImage(_ layer: Int) {
+                let attention = tokenToImage[layer]
+                attention.queries(positioned, count: count, q: projected, pool: pool)
+                if layer > 0 { attention.fold(queries: projected, count: count, to: folded) }
                 for pass in passes {
                     let first = pass.firstToken
-                    pass.ask(
-                        layer: layer, queries: narrow + first * inner,
-                        probes: layer > 0 ? probes + first * DecoderHeads.count * channels : nil)
+                    pass.setQueries(
+                        layer: layer, projected + first * inner,
+                        folded: layer > 0 ? folded + first * DecoderHeads.count * channels : nil)
                     pool.parallel(pass.blockCount) { pass.run(block: $0, layer: layer) }
-                    pass.merge(layer: layer, attention: reader, read: read + first * inner)
+                    pass.merge(layer: layer, attention: attention, to: attended + first * inner)
                 }
-                reader.finish(read: read, count: count, tokens: tokens, pool: pool)
+                attention.addOutput(of: attended, count: count, to: tokens, pool: pool)
             }
-            func say(_ layer: Int) {
-                let writer = plan.writers[layer - 1]
-                writer.keys(placed, count: count, k: narrow, pool: pool)
-                writer.values(tokens, count: count, v: values, pool: pool)
-                writer.probes(narrow, count: count, probes: probes)
-                writer.gifts(values, count: count, gifts: gifts)
+            func updateImage(_ layer: Int) {
+                let attention = plan.imageToToken[layer - 1]
+                attention.keys(positioned, count: count, k: projected, pool: pool)
+                attention.values(tokens, count: count, v: values, pool: pool)
+                attention.fold(keys: projected, count: count, to: folded)
+                attention.fold(values: values, count: count, to: foldedValues)
                 for pass in passes {
                     let first = pass.firstToken
                     let row = first * DecoderHeads.count * channels
-                    pass.say(
-                        layer: layer, keys: narrow + first * inner, values: values + first * inner,
-                        probes: probes + row, gifts: gifts + row)
+                    pass.setKeysAndValues(
+                        layer: layer, keys: projected + first * inner, values: values + first * inner,
+                        foldedKeys: folded + row, foldedValues: foldedValues + row)
                 }
             }
 
             for (index, layer) in layers.enumerated() {
-                place()
-                // The first layer's self-attention replaces the tokens and looks at them without positions.
+                addPositions()
+                // The first layer's self-attention replaces the tokens and takes them without positions
+                // (`skip_first_layer_pe`).
                 layer.selfAttention(
-                    tokens: tokens, placed: index == 0 ? tokens : placed, count: count, ranges: ranges,
+                    tokens: tokens, positioned: index == 0 ? tokens : positioned, count: count, ranges: ranges,
                     replaces: index == 0, pool: pool)
                 normalize(layer.norm1)
-                place()
-                look(index)
+                addPositions()
+                attendToImage(index)
                 normalize(layer.norm2)
-                // A row of answers takes whole vectors, whatever the number of hidden features.
+                // A row of outputs takes whole vectors, whatever the number of hidden features.
                 let stride = layer.expand.outputStride
                 Scratch.withFloats(count * stride) { hidden in
                     layer.expand(
@@ -169,11 +172,11 @@ struct TwoWayTransformer: Sendable {
                         pool: pool)
                 }
                 normalize(layer.norm3)
-                place()
-                say(index + 1)
+                addPositions()
+                updateImage(index + 1)
             }
-            place()
-            look(layers.count)
+            addPositions()
+            attendToImage(layers.count)
             normalize(lastNorm)
         }
     }
