@@ -122,9 +122,12 @@ package struct MaskDecoder: Sendable {
 
     /// Decodes prompts that go through together; each answer equals that of its prompt alone, to the bit.
     ///
-    /// - Parameter prompts: each with its image, and its tokens, N rows of C, from the prompt encoder.
+    /// - Parameters:
+    ///   - prompts: each with its image, and its tokens, N rows of C, from the prompt encoder.
+    ///   - trace: records the stages; then `pool` is ``ThreadPool/inline``.
     func decode(
-        _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, pool: ThreadPool
+        _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, pool: ThreadPool,
+        trace: DecoderTrace? = nil
     ) -> [DecodedMasks] {
         let outputCount = 1 + maskTokenCount
         let counts = prompts.map { outputCount + $0.tokens.count / channels }
@@ -148,13 +151,16 @@ package struct MaskDecoder: Sendable {
                 start.update(from: outputTokens, count: outputTokens.count)
                 (start + outputTokens.count).update(from: prompt.tokens, count: prompt.tokens.count)
             }
-            transformer(tokens: tokens, count: count, passes: passes, pool: pool)
-            return masks(tokens: tokens, passes: passes, selection: selection, pool: pool)
+            trace?.record(.promptTokens, tokens, width: channels, of: passes)
+            trace?.recordProjections(of: passes)
+            transformer(tokens: tokens, count: count, passes: passes, pool: pool, trace: trace)
+            return masks(tokens: tokens, passes: passes, selection: selection, pool: pool, trace: trace)
         }
     }
 
     private func masks(
-        tokens: UnsafePointer<Float>, passes: [PromptPass], selection: MaskSelection, pool: ThreadPool
+        tokens: UnsafePointer<Float>, passes: [PromptPass], selection: MaskSelection, pool: ThreadPool,
+        trace: DecoderTrace?
     ) -> [DecodedMasks] {
         let side = 4 * grid
         let indices = selection.indices
@@ -166,9 +172,12 @@ package struct MaskDecoder: Sendable {
         return passes.enumerated().map { index, pass in
             pass.prepareUpscaling(pool: pool)
             let weights = weights.flatMap { $0[index] }
+            trace?.record(.hypernetworks, weights, prompt: index)
             let masks = Scratch.withFloats(indices.count * side * side) { logits in
                 pool.parallel(pass.tileCount) { tile in
-                    upscaling(pass, tile: tile, weights: weights, masks: indices.count, logits: logits)
+                    upscaling(
+                        pass, tile: tile, weights: weights, masks: indices.count, logits: logits,
+                        trace: trace.map { ($0, index) })
                 }
                 return indices.indices.map { index in
                     let start = logits + (index - indices.lowerBound) * side * side
@@ -176,7 +185,10 @@ package struct MaskDecoder: Sendable {
                         side: side, values: Array(UnsafeBufferPointer(start: start, count: side * side)))
                 }
             }
-            return DecodedMasks(side: side, logits: masks, predictedIoU: indices.map { iou[index][$0] })
+            let predictedIoU = indices.map { iou[index][$0] }
+            trace?.record(.predictedIoU, predictedIoU, prompt: index)
+            trace?.record(.logits, masks.flatMap(\.values), prompt: index)
+            return DecodedMasks(side: side, logits: masks, predictedIoU: predictedIoU)
         }
     }
 

@@ -62,9 +62,10 @@ struct MaskUpscaling: Sendable {
     ///   - pass: the prompt, after the last layer.
     ///   - weights: (masks, C / 8), from the hypernetworks.
     ///   - logits: (masks, 4g, 4g).
+    ///   - trace: records the steps of that prompt, if any does.
     func callAsFunction(
         _ pass: PromptPass, tile: Int, weights: UnsafePointer<Float>, masks: Int,
-        logits: UnsafeMutablePointer<Float>
+        logits: UnsafeMutablePointer<Float>, trace: (recorder: DecoderTrace, prompt: Int)?
     ) {
         let arithmetic = pass.plan.arithmetic
         let updateRows = pass.plan.depth * pass.rows
@@ -84,8 +85,15 @@ struct MaskUpscaling: Sendable {
                     bias: pass.plan.upscalingBias, from: s * middle, arithmetic: arithmetic, narrow: narrow)
                 arithmetic.product(
                     rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: fineProducts)
+                trace?.recorder.recordUpscaling(
+                    step: 1, tile: tile, corners: [s], channels: middle, grid: grid, prompt: trace?.prompt ?? 0
+                ) { arithmetic.number(of: operand, row: $0, column: $1) }
                 secondBias.withUnsafeBufferPointer { bias in
                     for t in 0..<4 {
+                        trace?.recorder.recordUpscaling(
+                            step: 2, tile: tile, corners: [s, t], channels: fine, grid: grid,
+                            prompt: trace?.prompt ?? 0
+                        ) { fineProducts[(t * fine + $0) * 64 + $1] + bias[$0] }
                         let (x, target) = (fineProducts + t * fine * 64, pixels + (s * 4 + t) * 64)
                         if arithmetic.isNarrow {
                             kirie_bf16_gelu_dot(

@@ -69,6 +69,17 @@ struct TileArithmetic: Sendable {
         }
     }
 
+    /// A number of a left operand.
+    func number(of operand: UnsafeRawPointer, at index: Int) -> Float {
+        guard isNarrow else { return operand.assumingMemoryBound(to: Float.self)[index] }
+        return Float(bitPattern: UInt32(operand.assumingMemoryBound(to: UInt16.self)[index]) << 16)
+    }
+
+    /// A number of a right operand, (depth, columns).
+    func number(of operand: UnsafeRawPointer, row: Int, column: Int, columns: Int = 64) -> Float {
+        number(of: operand, at: isNarrow ? (row / 2 * columns + column) * 2 + row % 2 : row * columns + column)
+    }
+
     /// A matrix as a left operand.
     func matrix(_ tensor: Tensor) -> TileOperand {
         TileOperand(type: type, count: tensor.count) { memory in

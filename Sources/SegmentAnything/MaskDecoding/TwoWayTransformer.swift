@@ -100,8 +100,9 @@ struct TwoWayTransformer: Sendable {
     /// - Parameters:
     ///   - tokens: (count, C); output and prompt tokens in, the tokens after the last attention out.
     ///   - passes: one per prompt, whose tokens lie one after the other.
+    ///   - trace: records the stages, if any does.
     func callAsFunction(
-        tokens: UnsafeMutablePointer<Float>, count: Int, passes: [PromptPass], pool: ThreadPool
+        tokens: UnsafeMutablePointer<Float>, count: Int, passes: [PromptPass], pool: ThreadPool, trace: DecoderTrace?
     ) {
         let size = count * channels
         let inner = plan.inner
@@ -135,6 +136,8 @@ struct TwoWayTransformer: Sendable {
                     pass.merge(layer: layer, attention: attention, to: attended + first * inner)
                 }
                 attention.addOutput(of: attended, count: count, to: tokens, pool: pool)
+                if layer > 0 { trace?.recordImage(layer: layer, of: passes) }
+                trace?.record(.tokenToImageSums(layer: layer + 1), attended, width: inner, of: passes)
             }
             func updateImage(_ layer: Int) {
                 let attention = plan.imageToToken[layer - 1]
@@ -159,9 +162,11 @@ struct TwoWayTransformer: Sendable {
                     tokens: tokens, positioned: index == 0 ? tokens : positioned, count: count, ranges: ranges,
                     replaces: index == 0, pool: pool)
                 normalize(layer.norm1)
+                trace?.record(.selfAttention(layer: index + 1), tokens, width: channels, of: passes)
                 addPositions()
                 attendToImage(index)
                 normalize(layer.norm2)
+                trace?.record(.tokenToImage(layer: index + 1), tokens, width: channels, of: passes)
                 // A row of outputs takes whole vectors, whatever the number of hidden features.
                 let stride = layer.expand.outputStride
                 Scratch.withFloats(count * stride) { hidden in
@@ -172,12 +177,14 @@ struct TwoWayTransformer: Sendable {
                         pool: pool)
                 }
                 normalize(layer.norm3)
+                trace?.record(.mlp(layer: index + 1), tokens, width: channels, of: passes)
                 addPositions()
                 updateImage(index + 1)
             }
             addPositions()
             attendToImage(layers.count)
             normalize(lastNorm)
+            trace?.record(.tokenToImage(layer: layers.count + 1), tokens, width: channels, of: passes)
         }
     }
 }
