@@ -1,4 +1,3 @@
-import CKernels
 import NeuralNetworks
 package import Segmentation
 import Tensors
@@ -171,7 +170,7 @@ private struct MaskDownscaling: Sendable {
                 answer.withUnsafeMutableBufferPointer { answer in
                     guard let line = answer.baseAddress.map({ $0 + row * half * outputs }) else { return }
                     norm(rows: half, x: rows, xStride: convolution.outputStride, y: line, yStride: outputs)
-                    kirie_gelu(half * outputs, line)
+                    applyGELU(half * outputs, line)
                 }
             }
         }

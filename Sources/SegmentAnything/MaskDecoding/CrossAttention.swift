@@ -1,10 +1,20 @@
-import CKernels
 import NeuralNetworks
 import Tensors
 
 /// The eight heads of every attention in the mask decoder.
 enum DecoderHeads {
     static let count = 8
+}
+
+/// folded (count · 8, C), row t · 8 + h = weightᵀ x for head h's rows of the weights (inner, C) and of x (count, inner).
+private func foldHeads(
+    _ x: UnsafePointer<Float>, by weights: [Float], headSize: Int, channels: Int, count: Int,
+    to folded: UnsafeMutablePointer<Float>
+) {
+    TileSteps.products(
+        groups: DecoderHeads.count, rows: count, columns: channels, depth: headSize, a: x, aStep: headSize,
+        aStride: headSize * DecoderHeads.count, b: weights, bStep: headSize * channels, bStride: channels, c: folded,
+        cStep: channels, cStride: DecoderHeads.count * channels)
 }
 
 /// Attention of tokens to image (`cross_attn_token_to_image`, `final_attn_token_to_image`): the tokens' side.
@@ -76,9 +86,7 @@ struct TokenToImageAttention: Sendable {
 
     /// The queries folded into the keys' weights: (count · 8, C), row t · 8 + h = W_k,hᵀ q_t,h.
     func fold(queries q: UnsafePointer<Float>, count: Int, to folded: UnsafeMutablePointer<Float>) {
-        kirie_products(
-            DecoderHeads.count, count, channels, headSize, q, headSize, inner, 1, keyRows, headSize * channels,
-            channels, folded, channels, DecoderHeads.count * channels, 0)
+        foldHeads(q, by: keyRows, headSize: headSize, channels: channels, count: count, to: folded)
     }
 
     /// attended (count, inner) += W_v applied to weighted sums (C, sumStride) of the image's features, column t · 8 + h.
@@ -89,11 +97,13 @@ struct TokenToImageAttention: Sendable {
             valuePanels.withUnsafeBufferPointer { panels in
                 guard let panels = panels.baseAddress else { return }
                 for head in 0..<DecoderHeads.count {
-                    kirie_product(
-                        count, headPadded, channels, sums + head, DecoderHeads.count, sumStride,
-                        panels + head * channels * headPadded, headPadded, row, headPadded, nil, nil, 0)
+                    TileSteps.product(
+                        rows: count, columns: headPadded, depth: channels, a: sums + head, aRow: DecoderHeads.count,
+                        aColumn: sumStride, b: panels + head * channels * headPadded, bStride: headPadded, c: row,
+                        cStride: headPadded)
                     for token in 0..<count {
-                        kirie_add(headSize, row + token * headPadded, attended + token * inner + head * headSize)
+                        TileSteps.add(
+                            headSize, row + token * headPadded, to: attended + token * inner + head * headSize)
                     }
                 }
             }
@@ -106,7 +116,8 @@ struct TokenToImageAttention: Sendable {
         of attended: UnsafeMutablePointer<Float>, count: Int, to tokens: UnsafeMutablePointer<Float>, pool: ThreadPool
     ) {
         valueShift.withUnsafeBufferPointer { shift in
-            for row in 0..<count { kirie_add(inner, shift.baseAddress, attended + row * inner) }
+            guard let shift = shift.baseAddress else { return }
+            for row in 0..<count { TileSteps.add(inner, shift, to: attended + row * inner) }
         }
         output(
             rows: count, x: attended, xStride: inner, y: tokens, yStride: channels, accumulate: true, pool: pool)
@@ -158,15 +169,11 @@ struct ImageToTokenAttention: Sendable {
 
     /// The keys folded into the queries' weights: (count · 8, C), row t · 8 + h = W_q,hᵀ k_t,h.
     func fold(keys k: UnsafePointer<Float>, count: Int, to folded: UnsafeMutablePointer<Float>) {
-        kirie_products(
-            DecoderHeads.count, count, channels, headSize, k, headSize, inner, 1, queryRows, headSize * channels,
-            channels, folded, channels, DecoderHeads.count * channels, 0)
+        foldHeads(k, by: queryRows, headSize: headSize, channels: channels, count: count, to: folded)
     }
 
     /// The values folded into the output projection: (count · 8, C), row t · 8 + h = W_o,h v_t,h.
     func fold(values v: UnsafePointer<Float>, count: Int, to folded: UnsafeMutablePointer<Float>) {
-        kirie_products(
-            DecoderHeads.count, count, channels, headSize, v, headSize, inner, 1, outputRows, headSize * channels,
-            channels, folded, channels, DecoderHeads.count * channels, 0)
+        foldHeads(v, by: outputRows, headSize: headSize, channels: channels, count: count, to: folded)
     }
 }

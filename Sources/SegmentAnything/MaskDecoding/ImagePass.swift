@@ -1,4 +1,3 @@
-import CKernels
 import Glibc
 import NeuralNetworks
 import Tensors
@@ -35,8 +34,9 @@ extension PromptPass {
             for tile in tiles(of: block) {
                 if layer > 0 { attendToTokens(layer: layer, tile: tile, tileMemory) }
                 scoreTokens(layer: layer, tile: tile, tileMemory)
-                kirie_softmax_step(
-                    rows, state.valid(tile), tileMemory.scores, maximum, total, tileMemory.rescaling)
+                TileSteps.softmaxStep(
+                    rows: rows, valid: state.valid(tile), tileMemory.scores, maximum: maximum, total: total,
+                    rescaling: tileMemory.rescaling)
                 addValues(layer: layer, tile: tile, tileMemory, valueSums: valueSums, updateSums: updateSums)
             }
         }
@@ -104,26 +104,26 @@ extension PromptPass {
         if layer == 1 {
             running.update(repeating: 1, count: 64)
         } else {
-            kirie_scale_columns(rows, 64, running, new, 64)
+            TileSteps.scaleColumns(rows: rows, by: running, new)
             arithmetic.product(
                 rows: rows, depth: before, a: keyProducts, aStride: before,
                 b: imageColumns(tile, updateRows: before, memory), c: new, accumulate: true)
             perHead(keys, plan.positions.queries(layer, tile), new, accumulate: true)
         }
-        kirie_softmax_over_tokens(count, heads, new)
+        TileSteps.softmaxOverTokens(count, heads: heads, new)
 
         // The sum of squares, and with it the norm's factor.
         for update in 1...layer {
             let target = memory.crossTerms + (update - 1) * rows * 64
             perHead(values(of: update), state.section(projections.crossTerms[layer - 1][update - 1], tile), target)
             state.withScalars(projections.constant(layer, update), tile) { constant in
-                for token in 0..<count { kirie_add(64, constant, target + token * heads * 64) }
+                for token in 0..<count { TileSteps.add(64, constant, to: target + token * heads * 64) }
             }
         }
         withUnsafeTemporaryAllocation(of: Float.self, capacity: 64) { twice in
             guard let twice = twice.baseAddress else { return }
             for lane in 0..<64 { twice[lane] = 2 * running[lane] }
-            kirie_scale_columns(updateRows, 64, twice, memory.crossTerms, 64)
+            TileSteps.scaleColumns(rows: updateRows, by: twice, memory.crossTerms)
         }
         let columns = imageColumns(tile, updateRows: updateRows, from: before, memory)
         for update in 1...layer {
@@ -132,11 +132,12 @@ extension PromptPass {
                 c: memory.crossTerms + (update - 1) * rows * 64, accumulate: true)
         }
         state.withScalars(projections.squares(layer), tile) { squares in
-            kirie_norm_factors(
-                updateRows, imageWeights(of: tile), memory.crossTerms, squares, running, 1 / Float(plan.channels),
-                plan.norms[layer - 1].epsilon, memory.factor)
+            TileSteps.normFactors(
+                rows: updateRows, weights: imageWeights(of: tile), products: memory.crossTerms, squares: squares,
+                running: running, channels: plan.channels, epsilon: plan.norms[layer - 1].epsilon,
+                factor: memory.factor)
         }
-        kirie_scale_columns(updateRows, 64, memory.factor, imageWeights(of: tile), 64)
+        TileSteps.scaleColumns(rows: updateRows, by: memory.factor, imageWeights(of: tile))
     }
 
     /// The scores of the tokens' attention to y_layer.
@@ -144,7 +145,7 @@ extension PromptPass {
         perHead(queries, state.section(plan.projections.keys[layer], tile), memory.scores)
         guard layer > 0 else { return }
         let updateRows = layer * rows
-        kirie_scale_columns(rows, 64, running + tile * 64, memory.scores, 64)
+        TileSteps.scaleColumns(rows: rows, by: running + tile * 64, memory.scores)
         plan.arithmetic.product(
             rows: rows, depth: updateRows, a: queryProducts, aStride: updateRows,
             b: imageColumns(tile, updateRows: updateRows, memory), c: memory.scores, accumulate: true)
@@ -162,17 +163,19 @@ extension PromptPass {
             var imageRows = UnsafeRawPointer(imageWeights(of: tile))
             if arithmetic.isNarrow {
                 arithmetic.writeRow(rows * 64, memory.scores, to: memory.weights)
-                kirie_transpose(rows, 32, memory.weights, 32, memory.transposed, columns)
+                TileSteps.transpose(
+                    rows: rows, columns: 32, memory.weights, stride: 32, to: memory.transposed, stride: columns)
                 arithmetic.writeRow(updateRows * 64, imageWeights(of: tile), to: memory.imageRows)
                 imageRows = UnsafeRawPointer(memory.imageRows)
             } else {
-                kirie_transpose(rows, 64, memory.scores, 64, memory.transposed, columns)
+                TileSteps.transpose(
+                    rows: rows, columns: 64, memory.scores, stride: 64, to: memory.transposed, stride: columns)
             }
-            kirie_scale_columns(updateRows, columns, memory.rescaling, updateSums, columns)
+            TileSteps.scaleColumns(rows: updateRows, columns: columns, by: memory.rescaling, updateSums)
             arithmetic.product(
                 rows: updateRows, columns: columns, depth: 64, a: imageRows, aStride: 64, b: memory.transposed,
                 bStride: columns, c: updateSums, cStride: columns, accumulate: true)
-            kirie_scale_columns(rows, 64, running + tile * 64, memory.scores, 64)
+            TileSteps.scaleColumns(rows: rows, by: running + tile * 64, memory.scores)
         }
         arithmetic.writeRow(rows * 64, memory.scores, to: memory.weights)
         for row in 0..<rows {
@@ -209,8 +212,8 @@ extension PromptPass {
             let sums = partial + 2 * rows + count * width
             for block in 0..<blockCount {
                 let part = sums + block * size
-                kirie_scale_columns(updateRows, columns, weights + block * columns, part, columns)
-                if block > 0 { kirie_add(updateRows * columns, part, sums) }
+                TileSteps.scaleColumns(rows: updateRows, columns: columns, by: weights + block * columns, part)
+                if block > 0 { TileSteps.add(updateRows * columns, part, to: sums) }
             }
             Scratch.withFloats(plan.channels * columns) { features in
                 sumFeatures(layer: layer, of: sums, to: features)

@@ -1,4 +1,3 @@
-import CKernels
 import NeuralNetworks
 import Tensors
 
@@ -249,7 +248,7 @@ struct ImageProjections: Sendable {
                 let transposed = parts.floats(DecoderHeads.count * headPadded * 64)
                 image.withTile(tile) { x.update(from: $0, count: channels * 64) }
                 positions.withTile(tile) { positioned.update(from: $0, count: channels * 64) }
-                kirie_add(channels * 64, x, positioned)
+                TileSteps.add(channels * 64, x, to: positioned)
                 arithmetic.writeColumns(depth: channels, x, to: operands.plain)
                 arithmetic.writeColumns(depth: channels, positioned, to: operands.positioned)
                 for section in sections {
@@ -292,7 +291,7 @@ struct ImageProjections: Sendable {
                     product(mask.weight, dense, hidden: hidden, bias: bias.elements, to: x)
                 }
                 arithmetic.add(tileCount, base.tile(tile), to: numbers)
-                embedding.withTile(tile) { kirie_add(channels * 64, $0, x) }
+                embedding.withTile(tile) { TileSteps.add(channels * 64, $0, to: x) }
                 writeScalars(x, to: scalars)
             }
         }
@@ -303,19 +302,22 @@ struct ImageProjections: Sendable {
         _ weight: Tensor, _ x: UnsafePointer<Float>, hidden: Int, bias: [Float], to y: UnsafeMutablePointer<Float>
     ) {
         weight.withUnsafeBufferPointer { weight in
-            kirie_product(weight.count / hidden, 64, hidden, weight.baseAddress, hidden, 1, x, 64, y, 64, bias, nil, 0)
+            guard let a = weight.baseAddress else { return }
+            TileSteps.product(
+                rows: weight.count / hidden, depth: hidden, a: a, aRow: hidden, b: x, c: y, rowBias: bias)
         }
     }
 
     /// The scalars of features x (C, 64), which are used up.
     private func writeScalars(_ x: UnsafeMutablePointer<Float>, to scalars: UnsafeMutablePointer<Float>) {
         constants.withUnsafeBufferPointer { rows in
-            kirie_product(
-                scalarRows - depth, 64, channels, rows.baseAddress, channels, 1, x, 64, scalars + depth * 64, 64, nil,
-                nil, 0)
+            guard let rows = rows.baseAddress else { return }
+            TileSteps.product(
+                rows: scalarRows - depth, depth: channels, a: rows, aRow: channels, b: x, c: scalars + depth * 64)
         }
         for layer in 1...depth {
-            kirie_center_columns(channels, x, layer > 1 ? gains[layer - 2] : nil, scalars + (layer - 1) * 64)
+            TileSteps.centerColumns(
+                rows: channels, x, gains: layer > 1 ? gains[layer - 2] : nil, squares: scalars + (layer - 1) * 64)
         }
     }
 
@@ -338,8 +340,9 @@ struct ImageProjections: Sendable {
             let headSize = section.rows / DecoderHeads.count
             transposed.update(repeating: 0, count: 64 * width)
             for head in 0..<DecoderHeads.count {
-                kirie_transpose(
-                    headSize, 64, projected + head * headSize * 64, 64, transposed + head * headPadded, width)
+                TileSteps.transpose(
+                    rows: headSize, columns: 64, projected + head * headSize * 64, stride: 64,
+                    to: transposed + head * headPadded, stride: width)
             }
             arithmetic.writeColumns(depth: 64, columns: width, transposed, to: target)
         }

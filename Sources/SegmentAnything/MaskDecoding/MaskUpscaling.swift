@@ -1,4 +1,3 @@
-import CKernels
 import NeuralNetworks
 import Tensors
 
@@ -15,8 +14,8 @@ struct MaskUpscaling: Sendable {
     let first: Tensor
     let firstBias: Tensor
     private let norm: LayerNorm
-    private let gain: [Float]
-    private let shift: [Float]
+    private let gains: [Float]
+    private let shifts: [Float]
     /// (4 · C/8, C/4), a left operand.
     private let second: TileOperand
     private let secondBias: Tensor
@@ -34,7 +33,7 @@ struct MaskUpscaling: Sendable {
         let bias = try weights.tensor("\(name).0.bias", shape: [middle]).elements
         firstBias = Tensor(shape: [4 * middle], bias + bias + bias + bias)
         norm = try LayerNorm(weights, "\(name).1", features: middle, epsilon: 1e-6)
-        (gain, shift) = (norm.gains, norm.shifts)
+        (gains, shifts) = (norm.gains, norm.shifts)
         second = arithmetic.matrix(
             Self.bySubpixel(try weights.tensor("\(name).3.weight", shape: [middle, fine, 2, 2])))
         secondBias = try weights.tensor("\(name).3.bias", shape: [fine])
@@ -80,9 +79,11 @@ struct MaskUpscaling: Sendable {
             pixels.update(repeating: 0, count: masks * 16 * 64)
             for s in 0..<4 {
                 let part = coarse + s * middle * 64
-                let operand = activate(
-                    part, embeddingPart + arithmetic.bytes(s * middle * 64), factor: pass.running + tile * 64,
-                    bias: pass.plan.upscalingBias, from: s * middle, arithmetic: arithmetic, narrow: narrow)
+                let operand = arithmetic.normGELU(
+                    channels: middle, part, adding: embeddingPart + arithmetic.bytes(s * middle * 64),
+                    times: pass.running + tile * 64, bias: pass.plan.upscalingBias, from: s * middle, gains: gains,
+                    shifts: shifts,
+                    epsilon: norm.epsilon, narrow: narrow)
                 arithmetic.product(
                     rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: fineProducts)
                 trace?.recorder.recordUpscaling(
@@ -95,44 +96,15 @@ struct MaskUpscaling: Sendable {
                             prompt: trace?.prompt ?? 0
                         ) { fineProducts[(t * fine + $0) * 64 + $1] + bias[$0] }
                         let (x, target) = (fineProducts + t * fine * 64, pixels + (s * 4 + t) * 64)
-                        if arithmetic.isNarrow {
-                            kirie_bf16_gelu_dot(
-                                fine, masks, x, 64, bias.baseAddress, weights, fine, target, 16 * 64)
-                        } else {
-                            kirie_gelu_dot(fine, masks, x, 64, bias.baseAddress, weights, fine, target, 16 * 64)
-                        }
+                        guard let bias = bias.baseAddress else { continue }
+                        arithmetic.addGELUProducts(
+                            channels: fine, count: masks, x, bias: bias, weights: weights, to: target,
+                            sumStride: 16 * 64)
                     }
                 }
             }
             scatter(tile: tile, pixels: pixels, masks: masks, logits: logits)
         }
-    }
-
-    /// The norm and GELU of one sub-pixel's channels, as a right operand.
-    private func activate(
-        _ x: UnsafeMutablePointer<Float>, _ embeddingPart: UnsafeRawPointer, factor: UnsafePointer<Float>,
-        bias: [Float],
-        from first: Int, arithmetic: TileArithmetic, narrow: UnsafeMutableRawPointer
-    ) -> UnsafeRawPointer {
-        bias.withUnsafeBufferPointer { bias in
-            gain.withUnsafeBufferPointer { gain in
-                shift.withUnsafeBufferPointer { shift in
-                    guard let bias = bias.baseAddress.map({ $0 + first }) else { return }
-                    if arithmetic.isNarrow {
-                        kirie_bf16_upscale_norm(
-                            middle, x, embeddingPart.assumingMemoryBound(to: UInt16.self), factor, bias,
-                            gain.baseAddress,
-                            shift.baseAddress, norm.epsilon, narrow.assumingMemoryBound(to: UInt16.self))
-                    } else {
-                        kirie_upscale_norm(
-                            middle, x, embeddingPart.assumingMemoryBound(to: Float.self), factor, bias,
-                            gain.baseAddress,
-                            shift.baseAddress, norm.epsilon)
-                    }
-                }
-            }
-        }
-        return arithmetic.isNarrow ? UnsafeRawPointer(narrow) : UnsafeRawPointer(x)
     }
 
     /// From (masks, 4 sub-pixels, 4 sub-sub-pixels, 64 tokens) to the picture.

@@ -1,4 +1,3 @@
-import CKernels
 import NeuralNetworks
 import Tensors
 
@@ -133,19 +132,21 @@ struct PromptPass {
         }
         // The weights over the tokens of one head add up to 1, so b_l can be added to the values of the first head.
         for token in 0..<count {
-            plan.constants[layer - 1].withUnsafeBufferPointer {
-                kirie_add(channels, $0.baseAddress, foldedValues + token * DecoderHeads.count * channels)
-            }
+            TileSteps.add(
+                channels, plan.constants[layer - 1], to: foldedValues + token * DecoderHeads.count * channels)
         }
-        withUnsafeTemporaryAllocation(of: Float.self, capacity: 64) { squares in
+        Scratch.withFloats(64) { squares in
             for index in 0..<panelCount {
                 for update in 1..<layer {
-                    kirie_center_columns(channels, panel(update, index), plan.gains[layer - 2], squares.baseAddress)
+                    TileSteps.centerColumns(
+                        rows: channels, panel(update, index), gains: plan.gains[layer - 2], squares: squares)
                 }
                 let new = panel(layer, index)
                 if width(index) < 64 { new.update(repeating: 0, count: channels * 64) }
-                kirie_transpose(width(index), channels, foldedValues + index * 64 * channels, channels, new, 64)
-                kirie_center_columns(channels, new, nil, squares.baseAddress)
+                TileSteps.transpose(
+                    rows: width(index), columns: channels, foldedValues + index * 64 * channels, stride: channels,
+                    to: new, stride: 64)
+                TileSteps.centerColumns(rows: channels, new, gains: nil, squares: squares)
             }
         }
         for update in 1...layer { writeGram(update) }
@@ -190,9 +191,9 @@ struct PromptPass {
         Scratch.withFloats(height * 64) { product in
             for update in 1...updates {
                 for index in 0..<panelCount {
-                    kirie_product(
-                        height, 64, plan.channels, a, plan.channels, 1, panel(update, index), 64, product, 64, nil,
-                        nil, 0)
+                    TileSteps.product(
+                        rows: height, depth: plan.channels, a: a, aRow: plan.channels, b: panel(update, index),
+                        c: product)
                     for row in 0..<height {
                         plan.arithmetic.writeRow(
                             width(index), product + row * 64,
@@ -211,9 +212,9 @@ struct PromptPass {
             for index in 0..<panelCount {
                 for other in 1...update {
                     for column in 0..<panelCount {
-                        kirie_product(
-                            width(index), 64, plan.channels, panel(update, index), 1, 64, panel(other, column), 64,
-                            product, 64, nil, nil, 0)
+                        TileSteps.product(
+                            rows: width(index), depth: plan.channels, a: panel(update, index), aRow: 1, aColumn: 64,
+                            b: panel(other, column), c: product)
                         if other < update {
                             for number in 0..<width(index) * 64 { product[number] *= 2 }
                         }
@@ -237,10 +238,10 @@ struct PromptPass {
         var isFirst = true
         for update in 1...layer {
             for index in 0..<panelCount {
-                kirie_product(
-                    plan.channels, columns, width(index), panel(update, index), 64, 1,
-                    updates + ((update - 1) * rows + index * 64) * columns, columns, sums, columns, nil, nil,
-                    isFirst ? 0 : 1)
+                TileSteps.product(
+                    rows: plan.channels, columns: columns, depth: width(index), a: panel(update, index), aRow: 64,
+                    b: updates + ((update - 1) * rows + index * 64) * columns, bStride: columns, c: sums,
+                    cStride: columns, accumulate: !isFirst)
                 isFirst = false
             }
         }

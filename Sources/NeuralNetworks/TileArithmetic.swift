@@ -1,22 +1,24 @@
 import CKernels
-import Tensors
+package import Tensors
 
 /// Products over tiles of 64 image tokens, in fp32 or in bf16 with sums in fp32.
 ///
 /// The left operand lies by rows, (rows, depth). The right one is (depth, columns) in fp32; in bf16 two neighbours
 /// along the depth lie side by side, (depth / 2, columns, 2), as the processor takes them. A row's bits do not depend
 /// on how many rows come along.
-struct TileArithmetic: Sendable {
+package struct TileArithmetic: Sendable {
     /// How operands are written: `float32` or `bfloat16`.
-    let type: ElementType
+    package let type: ElementType
 
-    var isNarrow: Bool { type == .bfloat16 }
+    package var isNarrow: Bool { type == .bfloat16 }
+
+    package init(type: ElementType) { self.type = type }
 
     /// Bytes of `count` numbers.
-    func bytes(_ count: Int) -> Int { count * type.byteCount }
+    package func bytes(_ count: Int) -> Int { count * type.byteCount }
 
     /// Numbers between neighbouring groups of `columns` columns of a right operand.
-    func columnStep(_ columns: Int) -> Int { isNarrow ? 2 * columns : columns }
+    package func columnStep(_ columns: Int) -> Int { isNarrow ? 2 * columns : columns }
 
     /// c (+)= a b, for `groups` products whose operands lie side by side.
     ///
@@ -24,7 +26,7 @@ struct TileArithmetic: Sendable {
     ///   - aStep: numbers from one group's left operand to the next, and likewise for b and c.
     ///   - aStride: numbers from row to row of the left operand.
     ///   - bStride: columns from one depth to the next of the right operand.
-    func product(
+    package func product(
         groups: Int = 1, rows: Int, columns: Int = 64, depth: Int, a: UnsafeRawPointer, aStep: Int = 0, aStride: Int,
         b: UnsafeRawPointer, bStep: Int = 0, bStride: Int = 64, c: UnsafeMutablePointer<Float>, cStep: Int = 0,
         cStride: Int = 64, accumulate: Bool = false
@@ -41,7 +43,7 @@ struct TileArithmetic: Sendable {
     }
 
     /// Writes `count` numbers as a left operand keeps them.
-    func writeRow(_ count: Int, _ x: UnsafePointer<Float>, to y: UnsafeMutableRawPointer) {
+    package func writeRow(_ count: Int, _ x: UnsafePointer<Float>, to y: UnsafeMutableRawPointer) {
         if isNarrow {
             kirie_bf16_narrow(count, x, y.assumingMemoryBound(to: UInt16.self))
         } else {
@@ -50,7 +52,7 @@ struct TileArithmetic: Sendable {
     }
 
     /// Writes (depth, columns) numbers as a right operand keeps them.
-    func writeColumns(
+    package func writeColumns(
         depth: Int, columns: Int = 64, _ x: UnsafePointer<Float>, to y: UnsafeMutableRawPointer
     ) {
         if isNarrow {
@@ -61,7 +63,7 @@ struct TileArithmetic: Sendable {
     }
 
     /// y += x, whatever the order of the numbers.
-    func add(_ count: Int, _ x: UnsafeRawPointer, to y: UnsafeMutableRawPointer) {
+    package func add(_ count: Int, _ x: UnsafeRawPointer, to y: UnsafeMutableRawPointer) {
         if isNarrow {
             kirie_bf16_add(count, x.assumingMemoryBound(to: UInt16.self), y.assumingMemoryBound(to: UInt16.self))
         } else {
@@ -69,19 +71,59 @@ struct TileArithmetic: Sendable {
         }
     }
 
+    /// Norm over the channels and GELU of a tile, as a right operand.
+    ///
+    /// - Parameters:
+    ///   - x: (channels, 64), used up; in fp32 also the answer.
+    ///   - part: (channels, 64), a left operand, which is added times `factor` (64).
+    ///   - bias: (channels) from its number `first` on.
+    ///   - narrow: memory for the answer in bf16.
+    /// - Returns: GELU(norm(x + factor · part + bias)).
+    package func normGELU(
+        channels: Int, _ x: UnsafeMutablePointer<Float>, adding part: UnsafeRawPointer,
+        times factor: UnsafePointer<Float>,
+        bias: [Float], from first: Int, gains: [Float], shifts: [Float], epsilon: Float,
+        narrow: UnsafeMutableRawPointer
+    ) -> UnsafeRawPointer {
+        bias.withUnsafeBufferPointer { bias in
+            let bias = bias.baseAddress.map { $0 + first }
+            guard isNarrow else {
+                kirie_upscale_norm(
+                    channels, x, part.assumingMemoryBound(to: Float.self), factor, bias, gains, shifts, epsilon)
+                return UnsafeRawPointer(x)
+            }
+            kirie_bf16_upscale_norm(
+                channels, x, part.assumingMemoryBound(to: UInt16.self), factor, bias, gains, shifts, epsilon,
+                narrow.assumingMemoryBound(to: UInt16.self))
+            return UnsafeRawPointer(narrow)
+        }
+    }
+
+    /// sums (count, sumStride) += weights (count, channels) GELU(x + bias), x (channels, 64).
+    package func addGELUProducts(
+        channels: Int, count: Int, _ x: UnsafePointer<Float>, bias: UnsafePointer<Float>, weights: UnsafePointer<Float>,
+        to sums: UnsafeMutablePointer<Float>, sumStride: Int
+    ) {
+        if isNarrow {
+            kirie_bf16_gelu_dot(channels, count, x, 64, bias, weights, channels, sums, sumStride)
+        } else {
+            kirie_gelu_dot(channels, count, x, 64, bias, weights, channels, sums, sumStride)
+        }
+    }
+
     /// A number of a left operand.
-    func number(of operand: UnsafeRawPointer, at index: Int) -> Float {
+    package func number(of operand: UnsafeRawPointer, at index: Int) -> Float {
         guard isNarrow else { return operand.assumingMemoryBound(to: Float.self)[index] }
         return Float(bitPattern: UInt32(operand.assumingMemoryBound(to: UInt16.self)[index]) << 16)
     }
 
     /// A number of a right operand, (depth, columns).
-    func number(of operand: UnsafeRawPointer, row: Int, column: Int, columns: Int = 64) -> Float {
+    package func number(of operand: UnsafeRawPointer, row: Int, column: Int, columns: Int = 64) -> Float {
         number(of: operand, at: isNarrow ? (row / 2 * columns + column) * 2 + row % 2 : row * columns + column)
     }
 
     /// A matrix as a left operand.
-    func matrix(_ tensor: Tensor) -> TileOperand {
+    package func matrix(_ tensor: Tensor) -> TileOperand {
         TileOperand(type: type, count: tensor.count) { memory in
             tensor.withUnsafeBufferPointer { elements in
                 if let elements = elements.baseAddress { writeRow(tensor.count, elements, to: memory) }
@@ -93,13 +135,13 @@ struct TileArithmetic: Sendable {
 /// Numbers of either type that are written once and then only read.
 ///
 /// `@unchecked Sendable`: `memory` is written before the object can be reached by anybody else.
-final class TileOperand: @unchecked Sendable {
+package final class TileOperand: @unchecked Sendable {
     private let memory: UnsafeMutableRawBufferPointer
     private let type: ElementType
 
-    var byteCount: Int { memory.count }
+    package var byteCount: Int { memory.count }
 
-    init(type: ElementType, count: Int, _ write: (UnsafeMutableRawPointer) -> Void) {
+    package init(type: ElementType, count: Int, _ write: (UnsafeMutableRawPointer) -> Void) {
         self.type = type
         memory = .allocate(byteCount: max(64, count * type.byteCount), alignment: 64)
         if let start = memory.baseAddress { write(start) }
@@ -108,28 +150,28 @@ final class TileOperand: @unchecked Sendable {
     deinit { memory.deallocate() }
 
     /// The number at `index`; valid as long as the object.
-    func at(_ index: Int) -> UnsafeRawPointer {
+    package func at(_ index: Int) -> UnsafeRawPointer {
         guard let start = memory.baseAddress else { preconditionFailure("operands are never empty") }
         return UnsafeRawPointer(start + index * type.byteCount)
     }
 }
 
 /// Hands out the parts of one block of memory.
-struct MemoryParts {
+package struct MemoryParts {
     private let base: UnsafeMutablePointer<Float>?
     /// Floats handed out so far, in whole cache lines.
-    private(set) var count = 0
+    package private(set) var count = 0
 
     /// Hands out parts of `base`; without one it only counts, and the parts must not be touched.
-    init(_ base: UnsafeMutablePointer<Float>?) { self.base = base }
+    package init(_ base: UnsafeMutablePointer<Float>?) { self.base = base }
 
-    mutating func floats(_ count: Int) -> UnsafeMutablePointer<Float> {
+    package mutating func floats(_ count: Int) -> UnsafeMutablePointer<Float> {
         defer { self.count += (count + 15) / 16 * 16 }
         guard let base else { return Self.nowhere }
         return base + self.count
     }
 
-    mutating func numbers(_ count: Int, _ type: ElementType) -> UnsafeMutableRawPointer {
+    package mutating func numbers(_ count: Int, _ type: ElementType) -> UnsafeMutableRawPointer {
         UnsafeMutableRawPointer(floats((count * type.byteCount + 3) / 4))
     }
 
