@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "bfloat16_numbers.h"
+#include "bf16_numbers.h"
 
 #define PLAIN_HEAD 512  // numbers of a head that are summed together
 

@@ -13,9 +13,9 @@
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
-#include "bfloat16_attention.h"
+#include "attention_bf16.h"
 
 #define GROUP 14  // queries that go together: 14 x 2 vectors of sums fill the registers, and so often are keys read
 #define BLOCK 512  // keys at a time: a group's scores stay in the first-level cache

@@ -15,7 +15,7 @@
 #define KIRIE_VALUE_ROWS 6
 #define KIRIE_VALUE_VECTORS 2
 
-#include "level.inc"
+#include "set.inc"
 
 #pragma clang attribute pop
 

@@ -11,4 +11,4 @@
 #define KIRIE_VALUE_ROWS 6
 #define KIRIE_VALUE_VECTORS 4
 
-#include "level.inc"
+#include "set.inc"

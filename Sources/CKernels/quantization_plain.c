@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "bfloat16_numbers.h"
+#include "bf16_numbers.h"
 
 void kirie_plain_bf16_quantize_rows(
     size_t rows, size_t columns, const uint16_t *x, size_t x_stride, int8_t *y, float *scales) {

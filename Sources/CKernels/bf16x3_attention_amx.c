@@ -13,13 +13,13 @@
         "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
 #include "attention_biases.h"
 #include "attention_scores.h"
-#include "bfloat16_tiles.h"
-#include "bfloat16x3.h"
-#include "bfloat16x3_tiles.h"
+#include "tiles_amx.h"
+#include "bf16x3.h"
+#include "bf16x3_tiles_amx.h"
 
 #define GROUP 32  // queries that go together: two tiles
 #define BLOCK 512  // keys at a time

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "bfloat16_numbers.h"
+#include "bf16_numbers.h"
 
 static float gelu_of(double x) { return (float)(0.5 * x * (1 + erf(x * 0.70710678118654752))); }
 

@@ -1,5 +1,5 @@
 // Sums of numbers in three bf16 parts in the tiles of AMX; included once by each file that makes them, inside its target
-// attribute, after bfloat16_vectors.h and bfloat16x3.h. The tiles have the shape of shape_tiles(16, 16, 16).
+// attribute, after vectors_bf16.h and bf16x3.h. The tiles have the shape of shape_tiles(16, 16, 16).
 
 // The upper parts of 32 numbers; what they leave of them stays in x.
 INLINE __m512i take_part(__m512 x[2]) {

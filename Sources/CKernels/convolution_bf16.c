@@ -12,7 +12,7 @@
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
 void kirie_bf16_gelu(size_t count, uint16_t *x) {
     size_t n = 0;

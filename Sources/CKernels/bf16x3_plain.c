@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-#include "bfloat16_numbers.h"
-#include "bfloat16x3.h"
+#include "bf16_numbers.h"
+#include "bf16x3.h"
 
 static void split(float x, uint16_t parts[3]) {
     for (int i = 0; i < 3; i++) {

@@ -17,7 +17,7 @@
 #define KIRIE_VALUE_ROWS 6
 #define KIRIE_VALUE_VECTORS 4
 
-#include "level.inc"
+#include "set.inc"
 
 #pragma clang attribute pop
 

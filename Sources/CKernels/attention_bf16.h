@@ -1,5 +1,5 @@
 // What the bf16 attention kernels share: the softmax's exponential and the answers; included by each of them
-// after bfloat16_vectors.h, inside its target attribute.
+// after vectors_bf16.h, inside its target attribute.
 
 // 2^x to one part in 13,000 by a minimax polynomial of degree 3 on [0, 1); below -125 the answer is that of -125, as
 // numbers under 2^-126 are slow.

@@ -12,11 +12,11 @@
         "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
-#include "bfloat16_tiles.h"
-#include "bfloat16x3.h"
-#include "bfloat16x3_tiles.h"
+#include "tiles_amx.h"
+#include "bf16x3.h"
+#include "bf16x3_tiles_amx.h"
 
 void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y) {
     const size_t steps = depth / 32, padded = (rows + 31) / 32 * 32;

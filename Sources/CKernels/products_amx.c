@@ -12,9 +12,9 @@
         "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
-#include "bfloat16_tiles.h"
+#include "tiles_amx.h"
 
 // c (17 to 32 rows, columns) (+)= a b: two tiles of rows, so that every right side is used twice.
 INLINE void tall_block(

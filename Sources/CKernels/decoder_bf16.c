@@ -11,7 +11,7 @@
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
 INLINE void product_block(
     const int height, const int vectors, size_t pairs, const uint16_t *a, size_t a_row, const uint16_t *b,

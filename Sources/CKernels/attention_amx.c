@@ -1,5 +1,5 @@
 // Attention of the image encoders on bf16 numbers, for AMX: the two products go through tiles of 16 x 16 sums, and the
-// packed keys and values of bfloat16_attention_avx512.c happen to lie the way that a tile reads them. Softmax and biases
+// packed keys and values of attention_bf16.c happen to lie the way that a tile reads them. Softmax and biases
 // are those of the AVX-512 kernel.
 
 #include "kirie_kernels.h"
@@ -14,11 +14,11 @@
         "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
 #include "attention_scores.h"
-#include "bfloat16_attention.h"
-#include "bfloat16_tiles.h"
+#include "attention_bf16.h"
+#include "tiles_amx.h"
 
 #define HALF 16  // queries of one tile
 #define GROUP 32  // queries that go together: two tiles, so that every tile of keys is used twice

@@ -11,7 +11,7 @@
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c,bmi,bmi2"))), \
     apply_to = function)
 
-#include "bfloat16_vectors.h"
+#include "vectors_bf16.h"
 
 // The last lanes of a row that is no whole number of vectors.
 INLINE __mmask16 lanes_of(size_t count) { return (__mmask16)(count >= 16 ? 0xffff : (1u << count) - 1); }
