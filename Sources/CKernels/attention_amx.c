@@ -2,7 +2,7 @@
 // packed keys and values of attention_bf16.c happen to lie the way that a tile reads them. Softmax and biases
 // are those of the AVX-512 kernel.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -17,6 +17,7 @@
 #include "vectors_bf16.h"
 
 #include "attention_scores.h"
+#include "attention_softmax.h"
 #include "attention_bf16.h"
 #include "tiles_amx.h"
 
@@ -158,15 +159,24 @@ typedef struct {
     float *maximum;      // (GROUP)
 } group_memory;
 
-void kirie_amx_bf16_attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
-    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
-    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
+// Positions by row and by column in whole tiles.
+INLINE size_t row_tiles_of(const kirie_attention_shape *shape) { return (2 * shape->key_rows + 14) / 16; }
+INLINE size_t column_tiles_of(const kirie_attention_shape *shape) { return (2 * shape->key_columns + 14) / 16; }
+
+// Each group's, with relative positions, which take more than a table, and one block of scores.
+size_t kirie_amx_bf16_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
+    const size_t pairs = (shape->head_size + 1) / 2;
+    const size_t positions = (row_tiles_of(shape) + column_tiles_of(shape)) * 16 + 32;
+    const size_t group_size = GROUP * (pairs + positions + shape->head_padded + 16 + 1);
+    return (queries + GROUP - 1) / GROUP * group_size + GROUP * LINE;
+}
+
+void kirie_amx_bf16_attention(const kirie_bf16_attention_arguments *arguments) {
+    ATTENTION_ARGUMENTS;
     const size_t depth = shape->head_size, pairs = (depth + 1) / 2, width = shape->head_padded;
     const size_t columns = shape->key_columns_padded;
     // Positions by row and by column in whole tiles, and 16 numbers of slack for the vectors that begin within.
-    const size_t row_tiles = (2 * shape->key_rows + 14) / 16, column_tiles = (2 * shape->key_columns + 14) / 16;
+    const size_t row_tiles = row_tiles_of(shape), column_tiles = column_tiles_of(shape);
     const size_t row_stride = rel_h ? row_tiles * 16 + 16 : 0, column_stride = rel_w ? column_tiles * 16 + 16 : 0;
     const size_t panels_per_row = columns / 16, all_panels = shape->key_rows * panels_per_row;
     const size_t groups = (queries + GROUP - 1) / GROUP;
@@ -247,14 +257,9 @@ void kirie_amx_bf16_attention_tile(
             for (size_t r = 0; r < rows; r++) {
                 float *line = scores + r * LINE, *total = m.totals + r * 16;
                 const vf sum = weigh(lanes, line, scale2, tops[r] * scale2, (uint16_t *)line);
-                if (first > 0 && tops[r] > m.maximum[r]) {
-                    const vf factor = exp2_short((vf)((m.maximum[r] - tops[r]) * scale2));
-                    for (size_t n = 0; n < width; n += 16)
-                        store(m.sums + r * width + n, load(m.sums + r * width + n) * factor);
-                    store(total, FMA(load(total), factor, sum));
-                } else {
-                    store(total, load(total) + sum);
-                }
+                const int grows = first > 0 && tops[r] > m.maximum[r];
+                const vf factor = grows ? exp2_short((vf)((m.maximum[r] - tops[r]) * scale2)) : (vf)1.0f;
+                add_block(grows, factor, sum, width, m.sums + r * width, total);
                 m.maximum[r] = tops[r];
             }
 
@@ -289,19 +294,5 @@ void kirie_amx_bf16_attention_tile(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twin stands in; nobody chooses AMX there.
-
-void kirie_amx_bf16_attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
-    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
-    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
-    kirie_plain_bf16_attention_tile(
-        shape, queries, q, q_stride, query_tokens, query_places, scale, rel_h, rel_h_stride, rel_w, rel_w_stride,
-        table, packed_k, packed_v, out, out_stride, scratch);
-}
 
 #endif

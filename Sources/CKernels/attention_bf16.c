@@ -2,7 +2,7 @@
 // go block by block of keys, as in attention.inc; what differs is that a score's position bias is divided by the scale
 // beforehand, so that sums start from it, and that the exponential is short: its weights are narrowed to 8 bits anyway.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -16,6 +16,7 @@
 #include "vectors_bf16.h"
 
 #include "attention_bf16.h"
+#include "attention_softmax.h"
 
 #define GROUP 14  // queries that go together: 14 x 2 vectors of sums fill the registers, and so often are keys read
 #define BLOCK 512  // keys at a time: a group's scores stay in the first-level cache
@@ -49,15 +50,12 @@ INLINE void transpose16(__m512i x[16]) {
     }
 }
 
-void kirie_bf16_attention_pack(
-    const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
-    const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
-    uint16_t *packed_v) {
+void kirie_avx512_bf16_attention_pack(const kirie_bf16_attention_pack_arguments *arguments) {
+    ATTENTION_PACK_ARGUMENTS;
     const size_t depth = shape->head_size, width = shape->head_padded, pairs = depth / 2;
     const size_t columns = shape->key_columns, padded = shape->key_columns_padded;
     if (depth % 16 != 0) {
-        kirie_plain_bf16_attention_pack(
-            shape, k, v, stride, tokens, pad_k, pad_v, first_row, last_row, packed_k, packed_v);
+        kirie_plain_kernels.bf16_attention_pack(arguments);
         return;
     }
     for (size_t row = first_row; row < last_row; row++)
@@ -184,11 +182,18 @@ typedef struct {
     float *maximum;     // (GROUP)
 } group_memory;
 
-void kirie_avx512_bf16_attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
-    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
-    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
+INLINE size_t group_floats(const kirie_attention_shape *shape) {
+    const size_t pairs = (shape->head_size + 1) / 2, row_lanes = (shape->key_rows + 15) / 16 * 16;
+    return GROUP * (pairs + row_lanes + shape->key_columns_padded + shape->head_padded + 16) + 16;
+}
+
+// Each group's, one block of scores, and one query by itself.
+size_t kirie_avx512_bf16_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
+    return (queries + GROUP - 1) / GROUP * group_floats(shape) + GROUP * BLOCK + (shape->head_size + 1) / 2;
+}
+
+void kirie_avx512_bf16_attention(const kirie_bf16_attention_arguments *arguments) {
+    ATTENTION_ARGUMENTS;
     const size_t depth = shape->head_size, pairs = (depth + 1) / 2, width = shape->head_padded;
     const size_t columns = shape->key_columns_padded, row_lanes = (shape->key_rows + 15) / 16 * 16;
     const size_t panels_per_row = columns / 16, all_panels = shape->key_rows * panels_per_row;
@@ -196,7 +201,7 @@ void kirie_avx512_bf16_attention_tile(
     const float inverse = 1.0f / scale, scale2 = scale * 1.44269504089f;
 
     const size_t q_size = pairs * GROUP, h_size = GROUP * row_lanes, w_size = GROUP * columns, o_size = GROUP * width;
-    const size_t group_size = q_size + h_size + w_size + o_size + GROUP * 16 + 16;
+    const size_t group_size = group_floats(shape);
     float *scores = scratch + groups * group_size;
     // One query by itself, an odd head filled up with a zero.
     uint16_t *query = (uint16_t *)(scores + GROUP * BLOCK);
@@ -263,14 +268,9 @@ void kirie_avx512_bf16_attention_tile(
             for (size_t r = 0; r < GROUP; r++) {
                 float *line = scores + r * lanes, *total = m.totals + r * 16;
                 const vf sum = weigh(lanes, line, scale2, tops[r] * scale2, (uint16_t *)line);
-                if (first > 0 && tops[r] > m.maximum[r]) {
-                    const vf factor = exp2_short((vf)((m.maximum[r] - tops[r]) * scale2));
-                    for (size_t n = 0; n < width; n += 16)
-                        store(m.sums + r * width + n, load(m.sums + r * width + n) * factor);
-                    store(total, FMA(load(total), factor, sum));
-                } else {
-                    store(total, load(total) + sum);
-                }
+                const int grows = first > 0 && tops[r] > m.maximum[r];
+                const vf factor = grows ? exp2_short((vf)((m.maximum[r] - tops[r]) * scale2)) : (vf)1.0f;
+                add_block(grows, factor, sum, width, m.sums + r * width, total);
                 m.maximum[r] = tops[r];
             }
             const uint16_t *values = packed_v + first * 16 * width;
@@ -293,27 +293,5 @@ void kirie_avx512_bf16_attention_tile(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twins stand in; nobody chooses bf16 there.
-
-void kirie_bf16_attention_pack(
-    const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
-    const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
-    uint16_t *packed_v) {
-    kirie_plain_bf16_attention_pack(
-        shape, k, v, stride, tokens, pad_k, pad_v, first_row, last_row, packed_k, packed_v);
-}
-
-void kirie_avx512_bf16_attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
-    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
-    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
-    kirie_plain_bf16_attention_tile(
-        shape, queries, q, q_stride, query_tokens, query_places, scale, rel_h, rel_h_stride, rel_w, rel_w_stride,
-        table, packed_k, packed_v, out, out_stride, scratch);
-}
 
 #endif

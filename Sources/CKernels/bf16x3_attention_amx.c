@@ -1,7 +1,7 @@
 // Attention of the image encoders on fp32 numbers in three bf16 parts, for AMX: both products go through the tiles, softmax
 // and biases are in fp32.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -17,6 +17,7 @@
 
 #include "attention_biases.h"
 #include "attention_scores.h"
+#include "attention_softmax.h"
 #include "tiles_amx.h"
 #include "bf16x3.h"
 #include "bf16x3_tiles_amx.h"
@@ -25,10 +26,8 @@
 #define BLOCK 512  // keys at a time
 #define LINE (BLOCK + 16)  // floats from one query's scores to the next one's: lines lie in different sets of the cache
 
-void kirie_amx_bf16x3_attention_pack(
-    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
-    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
-    uint16_t *packed_v) {
+void kirie_amx_bf16x3_attention_pack(const kirie_bf16x3_attention_pack_arguments *arguments) {
+    ATTENTION_PACK_ARGUMENTS;
     const size_t steps = attention_head_steps(shape), padded = shape->key_columns_padded;
     const size_t key_tiles = attention_key_tiles(shape);
     const size_t first = first_row * padded, last = last_row < shape->key_rows ? last_row * padded : key_tiles * 32;
@@ -119,15 +118,12 @@ INLINE group_memory memory_of(const kirie_attention_shape *shape, float *scratch
     return (group_memory){(uint16_t *)start, rows, columns, sums, totals, totals + GROUP * 16};
 }
 
-size_t kirie_bf16x3_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
+size_t kirie_amx_bf16x3_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
     return (queries + GROUP - 1) / GROUP * group_floats(shape) + GROUP * LINE + GROUP * BLOCK * PARTS / 2;
 }
 
-void kirie_amx_bf16x3_attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const float *q, size_t q_stride, const int32_t *query_tokens,
-    const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride, const float *rel_w,
-    size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v, float *out,
-    size_t out_stride, float *scratch) {
+void kirie_amx_bf16x3_attention(const kirie_bf16x3_attention_arguments *arguments) {
+    ATTENTION_ARGUMENTS;
     const size_t depth = shape->head_size, width = head_width(shape), steps = width / 32;
     const size_t columns = shape->key_columns_padded;
     const size_t panels_per_row = columns / 16, all_panels = shape->key_rows * panels_per_row;
@@ -188,11 +184,9 @@ void kirie_amx_bf16x3_attention_tile(
                 const float peak = max_of(peaks), top = peak > m.maximum[r] ? peak : m.maximum[r];
                 const vf sum =
                     weigh_parts(tiles * 32, line, top, parts + r / 16 * tiles * PARTS * TILE + r % 16 * 32);
-                const vf factor = vexp((vf)(m.maximum[r] - top));
-                if (first > 0 && top > m.maximum[r])
-                    for (size_t n = 0; n < width; n += 16)
-                        store(m.sums + r * width + n, load(m.sums + r * width + n) * factor);
-                store(total, first > 0 ? FMA(load(total), factor, sum) : sum);
+                const int grows = first > 0 && top > m.maximum[r];
+                const vf factor = grows ? vexp((vf)(m.maximum[r] - top)) : (vf)1.0f;
+                add_block(grows, factor, sum, width, m.sums + r * width, total);
                 m.maximum[r] = top;
             }
             for (size_t n = 0; n < steps; n++)
@@ -213,31 +207,5 @@ void kirie_amx_bf16x3_attention_tile(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Nobody chooses AMX elsewhere.
-
-#include <stdlib.h>
-
-size_t kirie_bf16x3_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
-    return kirie_attention_scratch(shape, queries);
-}
-
-void kirie_amx_bf16x3_attention_pack(
-    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
-    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
-    uint16_t *packed_v) {
-    kirie_plain_bf16x3_attention_pack(
-        shape, k, v, stride, tokens, pad_k, pad_v, first_row, last_row, packed_k, packed_v);
-}
-
-void kirie_amx_bf16x3_attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const float *q, size_t q_stride, const int32_t *query_tokens,
-    const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride, const float *rel_w,
-    size_t rel_w_stride, const float *table, const uint16_t *packed_k, const uint16_t *packed_v, float *out,
-    size_t out_stride, float *scratch) {
-    abort();
-}
 
 #endif

@@ -1,7 +1,8 @@
 // fp32 products and attention of numbers in three bf16 parts: the sizes, and the plain twins.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "bf16_numbers.h"
@@ -72,10 +73,8 @@ size_t kirie_bf16x3_key_numbers(const kirie_attention_shape *shape) {
     return attention_key_tiles(shape) * attention_head_steps(shape) * PARTS * 2 * TILE;
 }
 
-void kirie_plain_bf16x3_attention_pack(
-    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
-    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
-    uint16_t *packed_v) {
+void kirie_plain_bf16x3_attention_pack(const kirie_bf16x3_attention_pack_arguments *arguments) {
+    ATTENTION_PACK_ARGUMENTS;
     const size_t depth = shape->head_size, padded = shape->key_columns_padded;
     const size_t steps = attention_head_steps(shape), tiles = attention_key_tiles(shape);
     const size_t last = last_row < shape->key_rows ? last_row * padded : tiles * 32;
@@ -96,6 +95,60 @@ void kirie_plain_bf16x3_attention_pack(
             to = packed_v + (d / 32 * tiles + lane / 32) * PARTS * 2 * TILE + d % 32 / 16 * TILE + lane % 32 / 2 * 32
                 + d % 16 * 2 + lane % 2;
             for (size_t i = 0; i < PARTS; i++) to[i * 2 * TILE] = parts[i];
+        }
+    }
+}
+
+// A number of keys or of values: the sum of its parts, the smallest first.
+static double whole(const uint16_t *parts) {
+    double sum = 0;
+    for (size_t i = PARTS; i-- > 0;) sum += widen(parts[i * 2 * TILE]);
+    return sum;
+}
+
+static double score(
+    const kirie_bf16x3_attention_arguments *arguments, const float *query, size_t place, size_t row, size_t column) {
+    ATTENTION_ARGUMENTS;
+    const size_t lane = row * shape->key_columns_padded + column, steps = attention_head_steps(shape);
+    double sum = 0;
+    for (size_t d = 0; d < shape->head_size; d++) {
+        const uint16_t *key = packed_k + (lane / 32 * steps + d / 32) * PARTS * 2 * TILE + lane % 32 / 16 * TILE
+            + d % 32 / 2 * 32 + lane % 16 * 2 + d % 2;
+        sum += (double)query[d] * scale * whole(key);
+        if (rel_h) {
+            sum += (double)query[d]
+                * rel_h[d * rel_h_stride + shape->key_rows - 1 - place / shape->key_columns + row];
+            sum += (double)query[d]
+                * rel_w[d * rel_w_stride + shape->key_columns - 1 - place % shape->key_columns + column];
+        }
+    }
+    if (table) sum += table[place * shape->key_rows * shape->key_columns_padded + lane];
+    return sum;
+}
+
+// Two passes over the keys for each number, each score computed anew: slow, but plain, and in need of no memory.
+void kirie_plain_bf16x3_attention(const kirie_bf16x3_attention_arguments *arguments) {
+    ATTENTION_ARGUMENTS;
+    const size_t tiles = attention_key_tiles(shape);
+    for (size_t i = 0; i < queries; i++) {
+        const float *query = q + (size_t)query_tokens[i] * q_stride;
+        const size_t place = (size_t)query_places[i];
+        double peak = -INFINITY;
+        for (size_t row = 0; row < shape->key_rows; row++)
+            for (size_t column = 0; column < shape->key_columns; column++)
+                peak = fmax(peak, score(arguments, query, place, row, column));
+        for (size_t d = 0; d < shape->head_size; d++) {
+            double total = 0, sum = 0;
+            for (size_t row = 0; row < shape->key_rows; row++)
+                for (size_t column = 0; column < shape->key_columns; column++) {
+                    const size_t lane = row * shape->key_columns_padded + column;
+                    const double weight = exp(score(arguments, query, place, row, column) - peak);
+                    total += weight;
+                    sum += weight
+                        * whole(packed_v + (d / 32 * tiles + lane / 32) * PARTS * 2 * TILE + d % 32 / 16 * TILE
+                            + lane % 32 / 2 * 32 + d % 16 * 2 + lane % 2);
+                }
+            out[(size_t)query_tokens[i] * out_stride + d] = (float)(sum / total);
         }
     }
 }

@@ -1,6 +1,6 @@
 // fp32 products of numbers in three bf16 parts, for AMX: six of its products take a third of the time of one in fp32.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -101,24 +101,5 @@ void kirie_amx_bf16x3_product(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twins stand in; nobody chooses AMX there.
-
-void kirie_amx_bf16x3_split_rows(size_t rows, size_t depth, const float *x, size_t x_stride, uint16_t *y) {
-    kirie_plain_bf16x3_split_rows(rows, depth, x, x_stride, y);
-}
-
-void kirie_amx_bf16x3_pack_weights(
-    size_t columns, size_t depth, const float *weight, const float *bias, uint16_t *packed) {
-    kirie_plain_bf16x3_pack_weights(columns, depth, weight, bias, packed);
-}
-
-void kirie_amx_bf16x3_product(
-    size_t rows, size_t columns, size_t depth, const uint16_t *x, const uint16_t *packed, int accumulate, float *y,
-    size_t y_stride) {
-    kirie_plain_bf16x3_product(rows, columns, depth, x, packed, accumulate, y, y_stride);
-}
 
 #endif

@@ -1,7 +1,7 @@
 // Kernels on bf16 numbers (the upper halves of binary32), with AVX512_BF16's two products per lane and step. Sums are
 // kept in fp32 throughout. The plain twins below define them.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,9 +12,8 @@
 
 // MARK: plain twins
 
-void kirie_plain_bf16_layer_norm_rows(
-    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
-    float epsilon, uint16_t *y, size_t y_stride) {
+void kirie_plain_bf16_layer_norm_rows(const kirie_bf16_layer_norm_arguments *arguments) {
+    LAYER_NORM_ARGUMENTS;
     for (size_t r = 0; r < rows; r++) {
         const float *line = x + r * x_stride;
         double mean = 0, variance = 0;
@@ -31,10 +30,8 @@ void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y) {
     for (size_t n = 0; n < count; n++) y[n] = narrow(x[n]);
 }
 
-void kirie_plain_bf16_attention_pack(
-    const kirie_attention_shape *shape, const uint16_t *k, const uint16_t *v, size_t stride, const int32_t *tokens,
-    const uint16_t *pad_k, const uint16_t *pad_v, size_t first_row, size_t last_row, uint16_t *packed_k,
-    uint16_t *packed_v) {
+void kirie_plain_bf16_attention_pack(const kirie_bf16_attention_pack_arguments *arguments) {
+    ATTENTION_PACK_ARGUMENTS;
     const size_t depth = shape->head_size, pairs = (depth + 1) / 2, width = shape->head_padded;
     const size_t columns = shape->key_columns, padded = shape->key_columns_padded;
     for (size_t row = first_row; row < last_row; row++)
@@ -58,9 +55,11 @@ void kirie_plain_bf16_attention_pack(
         }
 }
 
-void kirie_plain_bf16_products(
-    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
-    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
+void kirie_plain_bf16_product(const kirie_bf16_product_arguments *arguments) {
+    PRODUCT_ARGUMENTS;
+    LOCAL(pairs);
+    const uint16_t *a = arguments->a, *b = arguments->b;
+    float *c = arguments->c;
     for (size_t g = 0; g < groups; g++)
         for (size_t m = 0; m < rows; m++)
             for (size_t n = 0; n < columns; n++) {
@@ -81,9 +80,8 @@ void kirie_plain_bf16_pair_rows(size_t rows, size_t columns, const float *x, siz
         for (size_t n = 0; n < columns; n++) y[(r / 2 * columns + n) * 2 + r % 2] = narrow(x[r * x_stride + n]);
 }
 
-void kirie_plain_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
-    const float *shift, float epsilon, uint16_t *y) {
+void kirie_plain_bf16_upscale_norm(const kirie_bf16_upscale_norm_arguments *arguments) {
+    UPSCALE_NORM_ARGUMENTS;
     for (size_t n = 0; n < 64; n++) {
         double mean = 0, variance = 0;
         for (size_t r = 0; r < rows; r++) {
@@ -121,11 +119,8 @@ static double score(
     return sum;
 }
 
-void kirie_plain_bf16_attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const uint16_t *q, size_t q_stride,
-    const int32_t *query_tokens, const int32_t *query_places, float scale, const uint16_t *rel_h,
-    size_t rel_h_stride, const uint16_t *rel_w, size_t rel_w_stride, const float *table, const uint16_t *packed_k,
-    const uint16_t *packed_v, uint16_t *out, size_t out_stride, float *scratch) {
+void kirie_plain_bf16_attention(const kirie_bf16_attention_arguments *arguments) {
+    ATTENTION_ARGUMENTS;
     (void)scratch;
     for (size_t i = 0; i < queries; i++) {
         const uint16_t *query = q + (size_t)query_tokens[i] * q_stride;

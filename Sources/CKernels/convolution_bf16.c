@@ -1,7 +1,7 @@
 // Convolutions on bf16 numbers that no product does well, for AVX512_BF16: one channel each, or three planes. Sums and
 // weights are fp32; the numbers are widened on the way in and narrowed on the way out.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -14,7 +14,7 @@
 
 #include "vectors_bf16.h"
 
-void kirie_bf16_gelu(size_t count, uint16_t *x) {
+void kirie_avx512_bf16_gelu(size_t count, uint16_t *x) {
     size_t n = 0;
     for (; n + 32 <= count; n += 32) {
         const vf low = vgelu_short(widen_lanes(x + n)), high = vgelu_short(widen_lanes(x + n + 16));
@@ -55,9 +55,8 @@ INLINE void depthwise_block(
     }
 }
 
-void kirie_bf16_depthwise3x3_row(
-    size_t width, size_t channels, size_t stride, const uint16_t *above, const uint16_t *at, const uint16_t *below,
-    const float *weight, const float *bias, int gelu, uint16_t *y) {
+void kirie_avx512_bf16_depthwise3x3_row(const kirie_bf16_depthwise3x3_arguments *arguments) {
+    DEPTHWISE_ARGUMENTS;
     const uint16_t *rows[3] = {above, at, below};
     const size_t out_width = (width + stride - 1) / stride;
     size_t ox = 0;
@@ -73,7 +72,7 @@ void kirie_bf16_depthwise3x3_row(
             ox = first + AT_ONCE;
         }
     else
-        kirie_plain_bf16_depthwise3x3_row(width, channels, stride, above, at, below, weight, bias, gelu, y);
+        kirie_plain_kernels.bf16_depthwise3x3_row(arguments);
 }
 
 // Positions from ox on, 32 channels; within the picture on both sides.
@@ -116,11 +115,10 @@ static void planes_edge(
     }
 }
 
-void kirie_bf16_planes3x3_row(
-    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t channels, const float *weight,
-    const float *bias, uint16_t *y) {
+void kirie_avx512_bf16_planes3x3_row(const kirie_bf16_planes3x3_arguments *arguments) {
+    PLANES_ARGUMENTS;
     if (channels % 32 != 0) {
-        kirie_plain_bf16_planes3x3_row(planes, height, width, row, x, channels, weight, bias, y);
+        kirie_plain_kernels.bf16_planes3x3_row(arguments);
         return;
     }
     const size_t out_width = (width + 1) / 2, inside = width / 2;  // positions 1 ..< inside reach neither edge
@@ -135,23 +133,5 @@ void kirie_bf16_planes3x3_row(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twins stand in; nobody chooses bf16 there.
-
-void kirie_bf16_gelu(size_t count, uint16_t *x) { kirie_plain_bf16_gelu(count, x); }
-
-void kirie_bf16_depthwise3x3_row(
-    size_t width, size_t channels, size_t stride, const uint16_t *above, const uint16_t *at, const uint16_t *below,
-    const float *weight, const float *bias, int gelu, uint16_t *y) {
-    kirie_plain_bf16_depthwise3x3_row(width, channels, stride, above, at, below, weight, bias, gelu, y);
-}
-
-void kirie_bf16_planes3x3_row(
-    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t channels, const float *weight,
-    const float *bias, uint16_t *y) {
-    kirie_plain_bf16_planes3x3_row(planes, height, width, row, x, channels, weight, bias, y);
-}
 
 #endif

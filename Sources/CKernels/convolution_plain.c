@@ -1,6 +1,6 @@
 // The plain twins of the convolutions on bf16 numbers.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #include <math.h>
 
@@ -12,9 +12,8 @@ void kirie_plain_bf16_gelu(size_t count, uint16_t *x) {
     for (size_t n = 0; n < count; n++) x[n] = narrow(gelu_of(widen(x[n])));
 }
 
-void kirie_plain_bf16_depthwise3x3_row(
-    size_t width, size_t channels, size_t stride, const uint16_t *above, const uint16_t *at, const uint16_t *below,
-    const float *weight, const float *bias, int gelu, uint16_t *y) {
+void kirie_plain_bf16_depthwise3x3_row(const kirie_bf16_depthwise3x3_arguments *arguments) {
+    DEPTHWISE_ARGUMENTS;
     const uint16_t *rows[3] = {above, at, below};
     for (size_t ox = 0; ox < (width + stride - 1) / stride; ox++)
         for (size_t c = 0; c < channels; c++) {
@@ -29,9 +28,8 @@ void kirie_plain_bf16_depthwise3x3_row(
         }
 }
 
-void kirie_plain_bf16_planes3x3_row(
-    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t channels, const float *weight,
-    const float *bias, uint16_t *y) {
+void kirie_plain_bf16_planes3x3_row(const kirie_bf16_planes3x3_arguments *arguments) {
+    PLANES_ARGUMENTS;
     for (size_t ox = 0; ox < (width + 1) / 2; ox++)
         for (size_t c = 0; c < channels; c++) {
             double sum = bias[c];

@@ -1,6 +1,6 @@
 // The mask decoder's bf16 kernels for AVX512_BF16.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -45,9 +45,11 @@ INLINE void product_columns(
     }
 }
 
-void kirie_avx512_bf16_products(
-    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
-    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
+void kirie_avx512_bf16_product(const kirie_bf16_product_arguments *arguments) {
+    PRODUCT_ARGUMENTS;
+    LOCAL(pairs);
+    const uint16_t *a = arguments->a, *b = arguments->b;
+    float *c = arguments->c;
     for (size_t g = 0; g < groups; g++, a += a_step, b += b_step, c += c_step) {
         size_t n = 0;
         for (; n + 64 <= columns; n += 64)
@@ -59,21 +61,20 @@ void kirie_avx512_bf16_products(
     }
 }
 
-void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y) {
+void kirie_avx512_bf16_add(size_t count, const uint16_t *x, uint16_t *y) {
     size_t n = 0;
     for (; n + 16 <= count; n += 16) store_narrow(y + n, widen_lanes(x + n) + widen_lanes(y + n));
     for (; n < count; n++) y[n] = narrow_one(widen_one(x[n]) + widen_one(y[n]));
 }
 
-void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
+void kirie_avx512_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
     for (size_t r = 0; r + 1 < rows; r += 2)
         for (size_t n = 0; n < columns; n += 16)
             store_pairs(y + (r / 2 * columns + n) * 2, load(x + r * x_stride + n), load(x + (r + 1) * x_stride + n));
 }
 
-void kirie_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
-    const float *shift, float epsilon, uint16_t *y) {
+void kirie_avx512_bf16_upscale_norm(const kirie_bf16_upscale_norm_arguments *arguments) {
+    UPSCALE_NORM_ARGUMENTS;
     for (size_t n = 0; n < 64; n += 16) {
         const vf part_scale = load(factor + n);
         vf total = 0, squares = 0;
@@ -111,9 +112,8 @@ INLINE void gelu_dot_block(
     }
 }
 
-void kirie_bf16_gelu_dot(
-    size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
-    size_t weight_stride, float *logits, size_t logits_stride) {
+void kirie_avx512_bf16_gelu_dot(const kirie_gelu_dot_arguments *arguments) {
+    GELU_DOT_ARGUMENTS;
     for (size_t m = 0; m < masks; m += 4) {
         const float *w = weight + m * weight_stride;
         float *l = logits + m * logits_stride;
@@ -127,34 +127,5 @@ void kirie_bf16_gelu_dot(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twins stand in; nobody chooses bf16 there.
-
-void kirie_avx512_bf16_products(
-    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
-    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
-    kirie_plain_bf16_products(
-        groups, rows, columns, pairs, a, a_step, a_row, b, b_step, b_stride, c, c_step, c_stride, accumulate);
-}
-
-void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y) { kirie_plain_bf16_add(count, x, y); }
-
-void kirie_bf16_pair_rows(size_t rows, size_t columns, const float *x, size_t x_stride, uint16_t *y) {
-    kirie_plain_bf16_pair_rows(rows, columns, x, x_stride, y);
-}
-
-void kirie_bf16_upscale_norm(
-    size_t rows, float *x, const uint16_t *part, const float *factor, const float *bias, const float *gain,
-    const float *shift, float epsilon, uint16_t *y) {
-    kirie_plain_bf16_upscale_norm(rows, x, part, factor, bias, gain, shift, epsilon, y);
-}
-
-void kirie_bf16_gelu_dot(
-    size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
-    size_t weight_stride, float *logits, size_t logits_stride) {
-    kirie_gelu_dot(rows, masks, x, x_stride, bias, weight, weight_stride, logits, logits_stride);
-}
 
 #endif

@@ -1,6 +1,6 @@
 // The plain twins: the definitions, element by element, in double where a sum is long. For the tests.
 
-#include "dispatch.h"
+#include "kernels.h"
 
 #include <math.h>
 
@@ -20,38 +20,44 @@ static void layer_norm(
         y[i * y_step] = (float)((x[i * step] - mean) * scale) * gain[i] + shift[i];
 }
 
-static void layer_norm_rows(
-    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
-    float epsilon, float *y, size_t y_stride) {
+void kirie_plain_layer_norm_rows(const kirie_layer_norm_arguments *arguments) {
+    LAYER_NORM_ARGUMENTS;
     for (size_t r = 0; r < rows; r++)
         layer_norm(columns, x + r * x_stride, 1, gain, shift, epsilon, y + r * y_stride, 1);
 }
 
-static void gelu(size_t count, float *x) {
+void kirie_plain_gelu(size_t count, float *x) {
     for (size_t i = 0; i < count; i++) x[i] = gelu_of(x[i]);
 }
 
-static void relu(size_t count, float *x) {
+void kirie_plain_relu(size_t count, float *x) {
     for (size_t i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] : 0;
 }
 
-static void add(size_t count, const float *x, float *y) {
+void kirie_plain_add(size_t count, const float *x, float *y) {
     for (size_t i = 0; i < count; i++) y[i] += x[i];
 }
 
-static void product(
-    size_t rows, size_t columns, size_t depth, const float *a, size_t a_row, size_t a_column, const float *b,
-    size_t b_stride, float *c, size_t c_stride, const float *row_bias, const float *column_bias, int accumulate) {
-    for (size_t m = 0; m < rows; m++)
-        for (size_t n = 0; n < columns; n++) {
-            double sum = (row_bias ? row_bias[m] : 0) + (column_bias ? column_bias[n] : 0);
-            if (accumulate) sum += c[m * c_stride + n];
-            for (size_t k = 0; k < depth; k++) sum += (double)a[m * a_row + k * a_column] * b[k * b_stride + n];
-            c[m * c_stride + n] = (float)sum;
-        }
+void kirie_plain_product(const kirie_product_arguments *arguments) {
+    PRODUCT_ARGUMENTS;
+    LOCAL(depth);
+    LOCAL(a_column);
+    LOCAL(row_bias);
+    LOCAL(column_bias);
+    for (size_t g = 0; g < groups; g++) {
+        const float *a = arguments->a + g * a_step, *b = arguments->b + g * b_step;
+        float *c = arguments->c + g * c_step;
+        for (size_t m = 0; m < rows; m++)
+            for (size_t n = 0; n < columns; n++) {
+                double sum = (row_bias ? row_bias[m] : 0) + (column_bias ? column_bias[n] : 0);
+                if (accumulate) sum += c[m * c_stride + n];
+                for (size_t k = 0; k < depth; k++) sum += (double)a[m * a_row + k * a_column] * b[k * b_stride + n];
+                c[m * c_stride + n] = (float)sum;
+            }
+    }
 }
 
-static void softmax_over_tokens(size_t tokens, size_t heads, float *s) {
+void kirie_plain_softmax_over_tokens(size_t tokens, size_t heads, float *s) {
     for (size_t h = 0; h < heads; h++)
         for (size_t n = 0; n < 64; n++) {
             float *p = s + h * 64 + n, peak = p[0];
@@ -63,7 +69,7 @@ static void softmax_over_tokens(size_t tokens, size_t heads, float *s) {
         }
 }
 
-static void softmax_step(size_t rows, size_t valid, float *s, float *maximum, float *total, float *factor) {
+void kirie_plain_softmax_step(size_t rows, size_t valid, float *s, float *maximum, float *total, float *factor) {
     for (size_t i = 0; i < rows; i++) {
         float top = maximum[i];
         for (size_t n = 0; n < valid; n++) top = fmaxf(top, s[i * 64 + n]);
@@ -78,14 +84,13 @@ static void softmax_step(size_t rows, size_t valid, float *s, float *maximum, fl
     }
 }
 
-static void scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride) {
+void kirie_plain_scale_columns(size_t rows, size_t columns, const float *factor, float *x, size_t x_stride) {
     for (size_t r = 0; r < rows; r++)
         for (size_t n = 0; n < columns; n++) x[r * x_stride + n] *= factor[n];
 }
 
-static void gelu_dot(
-    size_t rows, size_t masks, const float *x, size_t x_stride, const float *bias, const float *weight,
-    size_t weight_stride, float *logits, size_t logits_stride) {
+void kirie_plain_gelu_dot(const kirie_gelu_dot_arguments *arguments) {
+    GELU_DOT_ARGUMENTS;
     for (size_t m = 0; m < masks; m++)
         for (size_t n = 0; n < 64; n++) {
             double sum = logits[m * logits_stride + n];
@@ -95,7 +100,7 @@ static void gelu_dot(
         }
 }
 
-static void center_columns(size_t rows, float *x, const float *gain, float *squares) {
+void kirie_plain_center_columns(size_t rows, float *x, const float *gain, float *squares) {
     for (size_t n = 0; n < 64; n++) {
         double mean = 0, sum = 0;
         for (size_t r = 0; r < rows; r++) {
@@ -111,7 +116,7 @@ static void center_columns(size_t rows, float *x, const float *gain, float *squa
     }
 }
 
-static void norm_factors(
+void kirie_plain_norm_factors(
     size_t rows, const float *weights, const float *products, const float *squares, float *running, float scale,
     float epsilon, float *factor) {
     for (size_t n = 0; n < 64; n++) {
@@ -122,7 +127,7 @@ static void norm_factors(
     }
 }
 
-static void upscale_norm(
+void kirie_plain_upscale_norm(
     size_t rows, float *x, const float *part, const float *factor, const float *bias, const float *gain,
     const float *shift, float epsilon) {
     for (size_t n = 0; n < 64; n++) {
@@ -154,11 +159,8 @@ static double score(
     return sum;
 }
 
-static void attention_tile(
-    const kirie_attention_shape *shape, size_t queries, const float *q, size_t q_stride, const int32_t *query_tokens,
-    const int32_t *query_places, float scale, const float *rel_h, size_t rel_h_stride, const float *rel_w,
-    size_t rel_w_stride, const float *table, const float *packed_k, const float *packed_v, float *out,
-    size_t out_stride, float *scratch) {
+void kirie_plain_attention(const kirie_attention_arguments *arguments) {
+    ATTENTION_ARGUMENTS;
     (void)scratch;
     for (size_t i = 0; i < queries; i++) {
         const float *query = q + (size_t)query_tokens[i] * q_stride;
@@ -187,9 +189,8 @@ static void attention_tile(
     }
 }
 
-static void depthwise3x3_row(
-    size_t width, size_t channels, size_t stride, const float *above, const float *at, const float *below,
-    const float *weight, const float *bias, int with_gelu, float *y) {
+void kirie_plain_depthwise3x3_row(const kirie_depthwise3x3_arguments *arguments) {
+    DEPTHWISE_ARGUMENTS;
     const float *rows[3] = {above, at, below};
     for (size_t ox = 0; ox < (width + stride - 1) / stride; ox++)
         for (size_t c = 0; c < channels; c++) {
@@ -200,30 +201,25 @@ static void depthwise3x3_row(
                     if (!rows[dy] || ix < 0 || ix >= (ptrdiff_t)width) continue;
                     sum += (double)rows[dy][(size_t)ix * channels + c] * weight[(dy * 3 + dx) * channels + c];
                 }
-            y[ox * channels + c] = with_gelu ? gelu_of((float)sum) : (float)sum;
+            y[ox * channels + c] = gelu ? gelu_of((float)sum) : (float)sum;
         }
 }
 
-static void combine_rows(size_t count, const float *const *rows, const float *weights, float *y) {
+void kirie_plain_combine_rows(size_t count, const float *const *rows, const float *weights, float *y) {
     for (size_t n = 0; n < count; n++)
         y[n] = (float)((double)rows[0][n] * weights[0] + (double)rows[1][n] * weights[1]
             + (double)rows[2][n] * weights[2] + (double)rows[3][n] * weights[3]);
 }
 
-static void threshold_rows(
+void kirie_plain_threshold_rows(
     size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer) {
     for (size_t n = 0; n < count; n++) {
         float x;
         const float *const place[4] = {rows[0] + n, rows[1] + n, rows[2] + n, rows[3] + n};
-        combine_rows(1, place, weights, &x);
+        kirie_plain_combine_rows(1, place, weights, &x);
         if (n % 64 == 0) words[n / 64] = 0;
         words[n / 64] |= (uint64_t)(x > 0) << n % 64;
         *inner += x > 1;
         *outer += x > -1;
     }
 }
-
-const kirie_kernels kirie_plain_kernels = {
-    layer_norm_rows, gelu, relu, add, product, softmax_over_tokens, softmax_step, scale_columns, gelu_dot,
-    center_columns, norm_factors, upscale_norm, attention_tile, depthwise3x3_row, combine_rows, threshold_rows,
-};

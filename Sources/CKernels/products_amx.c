@@ -1,6 +1,6 @@
 // The mask decoder's products on bf16 numbers, for AMX. A row's sums run in the same order whatever rows go with it.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -107,9 +107,11 @@ INLINE void flat_block(
     }
 }
 
-void kirie_amx_bf16_products(
-    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
-    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
+void kirie_amx_bf16_product(const kirie_bf16_product_arguments *arguments) {
+    PRODUCT_ARGUMENTS;
+    LOCAL(pairs);
+    const uint16_t *a = arguments->a, *b = arguments->b;
+    float *c = arguments->c;
     const size_t step = tile_step(pairs), whole = rows / 32 * 32, rest = rows - whole;
     if (whole > 0) {
         shape_tiles(16, 16, step);
@@ -136,16 +138,5 @@ void kirie_amx_bf16_products(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twin stands in; nobody chooses AMX there.
-
-void kirie_amx_bf16_products(
-    size_t groups, size_t rows, size_t columns, size_t pairs, const uint16_t *a, size_t a_step, size_t a_row,
-    const uint16_t *b, size_t b_step, size_t b_stride, float *c, size_t c_step, size_t c_stride, int accumulate) {
-    kirie_plain_bf16_products(
-        groups, rows, columns, pairs, a, a_step, a_row, b, b_step, b_stride, c, c_step, c_stride, accumulate);
-}
 
 #endif

@@ -1,6 +1,6 @@
 // Rows of bf16 numbers to int8 and back, for AVX-512.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -20,7 +20,7 @@ INLINE vf widen_some(__mmask16 mask, const uint16_t *p) {
     return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16);
 }
 
-void kirie_bf16_quantize_rows(
+void kirie_avx512_bf16_quantize_rows(
     size_t rows, size_t columns, const uint16_t *x, size_t x_stride, int8_t *y, float *scales) {
     for (size_t r = 0; r < rows; r++) {
         const uint16_t *line = x + r * x_stride;
@@ -45,9 +45,8 @@ INLINE vf dequantized(
         sum * row_scale, (vf)_mm512_maskz_loadu_ps(mask, column_scales), (vf)_mm512_maskz_loadu_ps(mask, bias));
 }
 
-void kirie_dequantize_rows(
-    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
-    const float *bias, int accumulate, float *y, size_t y_stride) {
+void kirie_avx512_dequantize_rows(const kirie_dequantize_arguments *arguments) {
+    DEQUANTIZE_ARGUMENTS;
     for (size_t r = 0; r < rows; r++)
         for (size_t n = 0; n < columns; n += 16) {
             const __mmask16 mask = lanes_of(columns - n);
@@ -58,7 +57,7 @@ void kirie_dequantize_rows(
         }
 }
 
-void kirie_bf16_dequantize_rows(
+void kirie_avx512_bf16_dequantize_rows(
     size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
     const float *bias, uint16_t *y, size_t y_stride) {
     for (size_t r = 0; r < rows; r++)
@@ -70,26 +69,5 @@ void kirie_bf16_dequantize_rows(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twins stand in; nobody chooses int8 there.
-
-void kirie_bf16_quantize_rows(
-    size_t rows, size_t columns, const uint16_t *x, size_t x_stride, int8_t *y, float *scales) {
-    kirie_plain_bf16_quantize_rows(rows, columns, x, x_stride, y, scales);
-}
-
-void kirie_dequantize_rows(
-    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
-    const float *bias, int accumulate, float *y, size_t y_stride) {
-    kirie_plain_dequantize_rows(rows, columns, sums, row_scales, column_scales, bias, accumulate, y, y_stride);
-}
-
-void kirie_bf16_dequantize_rows(
-    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
-    const float *bias, uint16_t *y, size_t y_stride) {
-    kirie_plain_bf16_dequantize_rows(rows, columns, sums, row_scales, column_scales, bias, y, y_stride);
-}
 
 #endif

@@ -1,6 +1,6 @@
 // The plain twins of the int8 kernels: what they compute, for the tests.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #include <math.h>
 
@@ -18,9 +18,8 @@ void kirie_plain_bf16_quantize_rows(
     }
 }
 
-void kirie_plain_dequantize_rows(
-    size_t rows, size_t columns, const int32_t *sums, const float *row_scales, const float *column_scales,
-    const float *bias, int accumulate, float *y, size_t y_stride) {
+void kirie_plain_dequantize_rows(const kirie_dequantize_arguments *arguments) {
+    DEQUANTIZE_ARGUMENTS;
     for (size_t r = 0; r < rows; r++)
         for (size_t n = 0; n < columns; n++) {
             const float value = (float)sums[r * columns + n] * row_scales[r] * column_scales[n] + bias[n];

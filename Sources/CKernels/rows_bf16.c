@@ -1,6 +1,6 @@
 // The bf16 kernels for AVX512_BF16: x86-64 from Cooper Lake and Zen 4 on.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 
@@ -13,15 +13,14 @@
 
 #include "vectors_bf16.h"
 
-void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y) {
+void kirie_avx512_bf16_narrow(size_t count, const float *x, uint16_t *y) {
     size_t n = 0;
     for (; n + 16 <= count; n += 16) store_narrow(y + n, load(x + n));
     for (; n < count; n++) y[n] = narrow_one(x[n]);
 }
 
-void kirie_bf16_layer_norm_rows(
-    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
-    float epsilon, uint16_t *y, size_t y_stride) {
+void kirie_avx512_bf16_layer_norm_rows(const kirie_bf16_layer_norm_arguments *arguments) {
+    LAYER_NORM_ARGUMENTS;
     const size_t whole = columns / 16 * 16;
     for (size_t r = 0; r < rows; r++) {
         const float *line = x + r * x_stride;
@@ -58,17 +57,5 @@ void kirie_bf16_layer_norm_rows(
 }
 
 #pragma clang attribute pop
-
-#else
-
-// Elsewhere the plain twins stand in; nobody chooses bf16 there.
-
-void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y) { kirie_plain_bf16_narrow(count, x, y); }
-
-void kirie_bf16_layer_norm_rows(
-    size_t rows, size_t columns, const float *x, size_t x_stride, const float *gain, const float *shift,
-    float epsilon, uint16_t *y, size_t y_stride) {
-    kirie_plain_bf16_layer_norm_rows(rows, columns, x, x_stride, gain, shift, epsilon, y, y_stride);
-}
 
 #endif

@@ -1,6 +1,6 @@
 // Eight lanes and fused multiply-add: x86-64 from Haswell on.
 
-#include "dispatch.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 

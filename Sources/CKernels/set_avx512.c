@@ -1,6 +1,6 @@
 // Sixteen lanes: x86-64 from Skylake-SP and Zen 4 on.
 
-#include "dispatch.h"
+#include "kernels.h"
 
 #if defined(__x86_64__)
 

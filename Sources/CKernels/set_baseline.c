@@ -1,6 +1,6 @@
 // Four lanes: what every x86-64 and aarch64 processor has.
 
-#include "dispatch.h"
+#include "kernels.h"
 
 #define KIRIE_LANES 4
 #define NAME(name) kirie_baseline_##name

@@ -32,13 +32,19 @@ package struct TileArithmetic: Sendable {
         cStride: Int = 64, accumulate: Bool = false
     ) {
         if isNarrow {
-            kirie_bf16_products(
-                groups, rows, columns, depth / 2, a.assumingMemoryBound(to: UInt16.self), aStep, aStride,
-                b.assumingMemoryBound(to: UInt16.self), bStep, bStride, c, cStep, cStride, accumulate ? 1 : 0)
+            var arguments = kirie_bf16_product_arguments(
+                groups: groups, rows: rows, columns: columns, pairs: depth / 2,
+                a: a.assumingMemoryBound(to: UInt16.self), a_step: aStep, a_row: aStride,
+                b: b.assumingMemoryBound(to: UInt16.self), b_step: bStep, b_stride: bStride, c: c, c_step: cStep,
+                c_stride: cStride, accumulate: accumulate ? 1 : 0)
+            kirie_bf16_product(&arguments)
         } else {
-            kirie_products(
-                groups, rows, columns, depth, a.assumingMemoryBound(to: Float.self), aStep, aStride, 1,
-                b.assumingMemoryBound(to: Float.self), bStep, bStride, c, cStep, cStride, accumulate ? 1 : 0)
+            var arguments = kirie_product_arguments(
+                groups: groups, rows: rows, columns: columns, depth: depth, a: a.assumingMemoryBound(to: Float.self),
+                a_step: aStep, a_row: aStride, a_column: 1, b: b.assumingMemoryBound(to: Float.self), b_step: bStep,
+                b_stride: bStride, c: c, c_step: cStep, c_stride: cStride, row_bias: nil, column_bias: nil,
+                accumulate: accumulate ? 1 : 0)
+            kirie_product(&arguments)
         }
     }
 
@@ -92,9 +98,15 @@ package struct TileArithmetic: Sendable {
                     channels, x, part.assumingMemoryBound(to: Float.self), factor, bias, gains, shifts, epsilon)
                 return UnsafeRawPointer(x)
             }
-            kirie_bf16_upscale_norm(
-                channels, x, part.assumingMemoryBound(to: UInt16.self), factor, bias, gains, shifts, epsilon,
-                narrow.assumingMemoryBound(to: UInt16.self))
+            gains.withUnsafeBufferPointer { gains in
+                shifts.withUnsafeBufferPointer { shifts in
+                    var arguments = kirie_bf16_upscale_norm_arguments(
+                        rows: channels, x: x, part: part.assumingMemoryBound(to: UInt16.self), factor: factor,
+                        bias: bias, gain: gains.baseAddress, shift: shifts.baseAddress, epsilon: epsilon,
+                        y: narrow.assumingMemoryBound(to: UInt16.self))
+                    kirie_bf16_upscale_norm(&arguments)
+                }
+            }
             return UnsafeRawPointer(narrow)
         }
     }
@@ -104,11 +116,10 @@ package struct TileArithmetic: Sendable {
         channels: Int, count: Int, _ x: UnsafePointer<Float>, bias: UnsafePointer<Float>, weights: UnsafePointer<Float>,
         to sums: UnsafeMutablePointer<Float>, sumStride: Int
     ) {
-        if isNarrow {
-            kirie_bf16_gelu_dot(channels, count, x, 64, bias, weights, channels, sums, sumStride)
-        } else {
-            kirie_gelu_dot(channels, count, x, 64, bias, weights, channels, sums, sumStride)
-        }
+        var arguments = kirie_gelu_dot_arguments(
+            rows: channels, masks: count, x: x, x_stride: 64, bias: bias, weight: weights, weight_stride: channels,
+            logits: sums, logits_stride: sumStride)
+        if isNarrow { kirie_bf16_gelu_dot(&arguments) } else { kirie_gelu_dot(&arguments) }
     }
 
     /// A number of a left operand.

@@ -72,10 +72,14 @@ package enum TileSteps {
     package static func product(
         rows: Int, columns: Int = 64, depth: Int, a: UnsafePointer<Float>, aRow: Int, aColumn: Int = 1,
         b: UnsafePointer<Float>, bStride: Int = 64, c: UnsafeMutablePointer<Float>, cStride: Int = 64,
-        rowBias: [Float]? = nil, accumulate: Bool = false
+        rowBias: UnsafePointer<Float>? = nil, accumulate: Bool = false
     ) {
-        kirie_product(
-            rows, columns, depth, a, aRow, aColumn, b, bStride, c, cStride, rowBias, nil, accumulate ? 1 : 0)
+        var arguments = kirie_product_arguments(
+            groups: 1, rows: rows, columns: columns, depth: depth, a: a, a_step: 0, a_row: aRow, a_column: aColumn,
+            b: b,
+            b_step: 0, b_stride: bStride, c: c, c_step: 0, c_stride: cStride, row_bias: rowBias, column_bias: nil,
+            accumulate: accumulate ? 1 : 0)
+        kirie_product(&arguments)
     }
 
     /// c = a b for `groups` products whose operands lie side by side, a by rows, each a step from the one before.
@@ -83,8 +87,12 @@ package enum TileSteps {
         groups: Int, rows: Int, columns: Int, depth: Int, a: UnsafePointer<Float>, aStep: Int, aStride: Int,
         b: UnsafePointer<Float>, bStep: Int, bStride: Int, c: UnsafeMutablePointer<Float>, cStep: Int, cStride: Int
     ) {
-        kirie_products(
-            groups, rows, columns, depth, a, aStep, aStride, 1, b, bStep, bStride, c, cStep, cStride, 0)
+        var arguments = kirie_product_arguments(
+            groups: groups, rows: rows, columns: columns, depth: depth, a: a, a_step: aStep, a_row: aStride,
+            a_column: 1,
+            b: b, b_step: bStep, b_stride: bStride, c: c, c_step: cStep, c_stride: cStride, row_bias: nil,
+            column_bias: nil, accumulate: 0)
+        kirie_product(&arguments)
     }
 }
 
