@@ -49,7 +49,7 @@ void kirie_amx_bf16x3_pack_weights(
     }
 }
 
-// y (32, 32) = rows times a panel; asks for `lines` lines of `next` meanwhile, which it moves on.
+// y (32, 32) = rows times a panel; prefetches `lines` lines of `next` meanwhile, which it moves on.
 INLINE void multiply_block(
     size_t steps, const uint16_t *x, const uint16_t *panel, float *y, size_t y_stride, const char **next,
     size_t lines) {

@@ -119,7 +119,7 @@ void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride
 typedef void kirie_softmax_over_tokens_kernel(size_t tokens, size_t heads, float *s);
 // One step of a running softmax along the image tokens, in place. s is (rows, 64), one row per (token, head); the
 // first `valid` image tokens count, the others get the weight 0. Updates maximum[rows] and total[rows], and writes
-// the factors by which everything summed so far has to shrink to factor[rows].
+// the factors by which everything summed so far is rescaled to factor[rows].
 typedef void kirie_softmax_step_kernel(
     size_t rows, size_t valid, float *s, float *maximum, float *total, float *factor);
 // x[r][n] *= factor[n]; columns x 16.

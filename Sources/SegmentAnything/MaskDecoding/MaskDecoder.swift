@@ -46,7 +46,7 @@ package struct MaskDecoder: Sendable {
     private let hypernetworks: [[TokenLinear]]
     private let iouHead: [TokenLinear]
 
-    /// Sizes that the checkpoint's tensors tell.
+    /// Sizes that are read off the checkpoint's tensors.
     package struct Configuration: Sendable {
         package var channels: Int
         package var grid: Int
