@@ -68,7 +68,7 @@ let package = Package(
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
-        room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON", "CKernels"]),
+        room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON"]),
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing"]),
         .target(

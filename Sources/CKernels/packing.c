@@ -1,20 +1,8 @@
 // Memory moves that every instruction set shares.
 
-#include "kirie_kernels.h"
+#include "kernels.h"
 
 #include <string.h>
-
-size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t queries) {
-    // Groups are of 6 to 14 queries, or of 32 with AMX; see the kernels for what a group keeps.
-    const size_t rows = (queries + 5) / 6 * 14 + 32;
-    // With AMX biases are kept for all positions along an axis.
-    const size_t rows_of_positions = (2 * shape->key_rows + 14) / 16 * 16 + 16;
-    const size_t columns_of_positions = (2 * shape->key_columns_padded + 14) / 16 * 16 + 16;
-    const size_t per_row = shape->head_size + rows_of_positions + columns_of_positions + shape->head_padded;
-    // The bf16 kernels keep their totals in whole vectors. Then a block of scores: 14 lines of 512, or 32 of 528; and one
-    // query by itself.
-    return rows * (per_row + 16) + rows / 6 * 32 + 32 * 528 + shape->head_size;
-}
 
 void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride, void *y, size_t y_stride) {
     const uint32_t *from = x;
@@ -29,9 +17,8 @@ void kirie_transpose(size_t rows, size_t columns, const void *x, size_t x_stride
         }
 }
 
-void kirie_attention_pack(
-    const kirie_attention_shape *shape, const float *k, const float *v, size_t stride, const int32_t *tokens,
-    const float *pad_k, const float *pad_v, size_t first_row, size_t last_row, float *packed_k, float *packed_v) {
+void kirie_attention_pack(const kirie_attention_pack_arguments *arguments) {
+    ATTENTION_PACK_ARGUMENTS;
     const size_t depth = shape->head_size, width = shape->head_padded;
     const size_t columns = shape->key_columns, padded = shape->key_columns_padded;
     for (size_t row = first_row; row < last_row; row++)

@@ -35,13 +35,17 @@ package struct DepthwiseConvolution3x3: Sendable {
         weight.withUnsafeBufferPointer { weight in
             bias.withUnsafeBufferPointer { bias in
                 if y.type == .bfloat16 {
-                    kirie_bf16_depthwise3x3_row(
-                        width, channels, stride, above?.bfloat16Bits, row.bfloat16Bits, below?.bfloat16Bits,
-                        weight.baseAddress, bias.baseAddress, gelu ? 1 : 0, y.bfloat16Bits)
+                    var arguments = kirie_bf16_depthwise3x3_arguments(
+                        width: width, channels: channels, stride: stride, above: above?.bfloat16Bits,
+                        at: row.bfloat16Bits, below: below?.bfloat16Bits, weight: weight.baseAddress,
+                        bias: bias.baseAddress, gelu: gelu ? 1 : 0, y: y.bfloat16Bits)
+                    kirie_bf16_depthwise3x3_row(&arguments)
                 } else {
-                    kirie_depthwise3x3_row(
-                        width, channels, stride, above?.floats, row.floats, below?.floats, weight.baseAddress,
-                        bias.baseAddress, gelu ? 1 : 0, y.floats)
+                    var arguments = kirie_depthwise3x3_arguments(
+                        width: width, channels: channels, stride: stride, above: above?.floats, at: row.floats,
+                        below: below?.floats, weight: weight.baseAddress, bias: bias.baseAddress,
+                        gelu: gelu ? 1 : 0, y: y.floats)
+                    kirie_depthwise3x3_row(&arguments)
                 }
             }
         }

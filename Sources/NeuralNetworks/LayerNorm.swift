@@ -21,8 +21,10 @@ public struct LayerNorm: Sendable {
     ) {
         gain.withUnsafeBufferPointer { gain in
             shift.withUnsafeBufferPointer { shift in
-                kirie_layer_norm_rows(
-                    rows, gain.count, x, xStride, gain.baseAddress, shift.baseAddress, epsilon, y, yStride)
+                var arguments = kirie_layer_norm_arguments(
+                    rows: rows, columns: gain.count, x: x, x_stride: xStride, gain: gain.baseAddress,
+                    shift: shift.baseAddress, epsilon: epsilon, y: y, y_stride: yStride)
+                kirie_layer_norm_rows(&arguments)
             }
         }
     }
@@ -34,9 +36,10 @@ public struct LayerNorm: Sendable {
         }
         gain.withUnsafeBufferPointer { gain in
             shift.withUnsafeBufferPointer { shift in
-                kirie_bf16_layer_norm_rows(
-                    rows, gain.count, x.floats, x.stride, gain.baseAddress, shift.baseAddress, epsilon,
-                    y.bfloat16Bits, y.stride)
+                var arguments = kirie_bf16_layer_norm_arguments(
+                    rows: rows, columns: gain.count, x: x.floats, x_stride: x.stride, gain: gain.baseAddress,
+                    shift: shift.baseAddress, epsilon: epsilon, y: y.bfloat16Bits, y_stride: y.stride)
+                kirie_bf16_layer_norm_rows(&arguments)
             }
         }
     }

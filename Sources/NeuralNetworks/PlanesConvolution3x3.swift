@@ -35,8 +35,10 @@ package struct PlanesConvolution3x3: Sendable {
     package func row(_ row: Int, height: Int, width: Int, x: UnsafePointer<Float>, y: Features) {
         weight.withUnsafeBufferPointer { weight in
             bias.withUnsafeBufferPointer { bias in
-                kirie_bf16_planes3x3_row(
-                    planes, height, width, row, x, outputs, weight.baseAddress, bias.baseAddress, y.bfloat16Bits)
+                var arguments = kirie_bf16_planes3x3_arguments(
+                    planes: planes, height: height, width: width, row: row, x: x, channels: outputs,
+                    weight: weight.baseAddress, bias: bias.baseAddress, y: y.bfloat16Bits)
+                kirie_bf16_planes3x3_row(&arguments)
             }
         }
     }

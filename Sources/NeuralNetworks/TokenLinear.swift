@@ -71,9 +71,12 @@ package struct TokenLinear: Sendable {
                 pool.parallelRows(outputStride, block: isLarge ? 4 * Self.panel : outputStride) { columns in
                     for start in stride(from: columns.lowerBound, to: columns.upperBound, by: Self.panel) {
                         let width = min(Self.panel, outputStride - start)
-                        kirie_product(
-                            rows, width, inputs, x, xStride, 1, weight + start * inputs, width, y + start, yStride,
-                            nil, bias + start, accumulate ? 1 : 0)
+                        var arguments = kirie_product_arguments(
+                            groups: 1, rows: rows, columns: width, depth: inputs, a: x, a_step: 0, a_row: xStride,
+                            a_column: 1, b: weight + start * inputs, b_step: 0, b_stride: width, c: y + start,
+                            c_step: 0, c_stride: yStride, row_bias: nil, column_bias: bias + start,
+                            accumulate: accumulate ? 1 : 0)
+                        kirie_product(&arguments)
                         guard activation != .none else { continue }
                         for row in 0..<rows {
                             let line = y + row * yStride + start

@@ -185,29 +185,39 @@ package struct WindowAttention: Sendable {
     private func pack(_ window: Window, head: Int, rows: Range<Int>, projected: Features, into packed: Packed) {
         let offset = offsets[head]
         withUnsafePointer(to: shape) { shape in
-            if packed.form == .bfloat16 {
-                narrowPaddingRow.withUnsafeBufferPointer { padding in
-                    guard let padding = padding.baseAddress else { return }
-                    kirie_bf16_attention_pack(
-                        shape, projected.bfloat16Bits + offset.key, projected.bfloat16Bits + offset.value,
-                        projected.stride, window.tokens, padding + offset.key, padding + offset.value,
-                        rows.lowerBound, rows.upperBound, packed.keys.bfloat16Bits, packed.values.bfloat16Bits)
+            window.tokens.withUnsafeBufferPointer { tokens in
+                guard let tokens = tokens.baseAddress else { return }
+                if packed.form == .bfloat16 {
+                    narrowPaddingRow.withUnsafeBufferPointer { padding in
+                        guard let padding = padding.baseAddress else { return }
+                        let row = projected.bfloat16Bits
+                        var arguments = kirie_bf16_attention_pack_arguments(
+                            shape: shape, k: row + offset.key, v: row + offset.value, stride: projected.stride,
+                            tokens: tokens, pad_k: padding + offset.key, pad_v: padding + offset.value,
+                            first_row: rows.lowerBound, last_row: rows.upperBound,
+                            packed_k: packed.keys.bfloat16Bits, packed_v: packed.values.bfloat16Bits)
+                        kirie_bf16_attention_pack(&arguments)
+                    }
+                    return
                 }
-                return
-            }
-            let (keys, values) = (projected.floats + offset.key, projected.floats + offset.value)
-            paddingRow.withUnsafeBufferPointer { padding in
-                guard let padding = padding.baseAddress else { return }
-                if packed.form == .bfloat16x3 {
-                    kirie_amx_bf16x3_attention_pack(
-                        shape, keys, values, projected.stride, window.tokens, padding + offset.key,
-                        padding + offset.value, rows.lowerBound, rows.upperBound, packed.keys.bfloat16Bits,
-                        packed.values.bfloat16Bits)
-                } else {
-                    kirie_attention_pack(
-                        shape, keys, values, projected.stride, window.tokens, padding + offset.key,
-                        padding + offset.value, rows.lowerBound, rows.upperBound, packed.keys.floats,
-                        packed.values.floats)
+                let (keys, values) = (projected.floats + offset.key, projected.floats + offset.value)
+                paddingRow.withUnsafeBufferPointer { padding in
+                    guard let padding = padding.baseAddress else { return }
+                    if packed.form == .bfloat16x3 {
+                        var arguments = kirie_bf16x3_attention_pack_arguments(
+                            shape: shape, k: keys, v: values, stride: projected.stride, tokens: tokens,
+                            pad_k: padding + offset.key, pad_v: padding + offset.value,
+                            first_row: rows.lowerBound, last_row: rows.upperBound,
+                            packed_k: packed.keys.bfloat16Bits, packed_v: packed.values.bfloat16Bits)
+                        kirie_bf16x3_attention_pack(&arguments)
+                    } else {
+                        var arguments = kirie_attention_pack_arguments(
+                            shape: shape, k: keys, v: values, stride: projected.stride, tokens: tokens,
+                            pad_k: padding + offset.key, pad_v: padding + offset.value,
+                            first_row: rows.lowerBound, last_row: rows.upperBound, packed_k: packed.keys.floats,
+                            packed_v: packed.values.floats)
+                        kirie_attention_pack(&arguments)
+                    }
                 }
             }
         }
@@ -220,8 +230,11 @@ package struct WindowAttention: Sendable {
         let queryColumn = offsets[head].query
         withUnsafePointer(to: shape) { shape in
             let scratchCount =
-                packed.form == .bfloat16x3
-                ? kirie_bf16x3_attention_scratch(shape, queries.count) : kirie_attention_scratch(shape, queries.count)
+                switch packed.form {
+                case .float32: kirie_attention_scratch(shape, queries.count)
+                case .bfloat16: kirie_bf16_attention_scratch(shape, queries.count)
+                case .bfloat16x3: kirie_bf16x3_attention_scratch(shape, queries.count)
+                }
             Scratch.withFloats(scratchCount) { scratch in
                 window.queryTokens.withUnsafeBufferPointer { tokens in
                     window.queryPlaces.withUnsafeBufferPointer { places in
@@ -231,26 +244,38 @@ package struct WindowAttention: Sendable {
                         switch packed.form {
                         case .bfloat16:
                             withNarrowBias(head: head) { height, width, table in
-                                kirie_bf16_attention_tile(
-                                    shape, queries.count, projected.bfloat16Bits + queryColumn, projected.stride,
-                                    tokens, places, scale, height, biasStride, width, biasStride, table,
-                                    packed.keys.bfloat16Bits, packed.values.bfloat16Bits, out.bfloat16Bits + column,
-                                    out.stride, scratch)
+                                var arguments = kirie_bf16_attention_arguments(
+                                    shape: shape, queries: queries.count, q: projected.bfloat16Bits + queryColumn,
+                                    q_stride: projected.stride, query_tokens: tokens, query_places: places,
+                                    scale: scale,
+                                    rel_h: height, rel_h_stride: biasStride, rel_w: width, rel_w_stride: biasStride,
+                                    table: table, packed_k: packed.keys.bfloat16Bits,
+                                    packed_v: packed.values.bfloat16Bits,
+                                    out: out.bfloat16Bits + column, out_stride: out.stride, scratch: scratch)
+                                kirie_bf16_attention(&arguments)
                             }
                         case .bfloat16x3:
                             withBias(head: head) { height, width, table in
-                                kirie_amx_bf16x3_attention_tile(
-                                    shape, queries.count, projected.floats + queryColumn, projected.stride, tokens,
-                                    places, scale, height, biasStride, width, biasStride, table,
-                                    packed.keys.bfloat16Bits, packed.values.bfloat16Bits, out.floats + column,
-                                    out.stride, scratch)
+                                var arguments = kirie_bf16x3_attention_arguments(
+                                    shape: shape, queries: queries.count, q: projected.floats + queryColumn,
+                                    q_stride: projected.stride, query_tokens: tokens, query_places: places,
+                                    scale: scale,
+                                    rel_h: height, rel_h_stride: biasStride, rel_w: width, rel_w_stride: biasStride,
+                                    table: table, packed_k: packed.keys.bfloat16Bits,
+                                    packed_v: packed.values.bfloat16Bits,
+                                    out: out.floats + column, out_stride: out.stride, scratch: scratch)
+                                kirie_bf16x3_attention(&arguments)
                             }
                         case .float32:
                             withBias(head: head) { height, width, table in
-                                kirie_attention_tile(
-                                    shape, queries.count, projected.floats + queryColumn, projected.stride, tokens,
-                                    places, scale, height, biasStride, width, biasStride, table, packed.keys.floats,
-                                    packed.values.floats, out.floats + column, out.stride, scratch)
+                                var arguments = kirie_attention_arguments(
+                                    shape: shape, queries: queries.count, q: projected.floats + queryColumn,
+                                    q_stride: projected.stride, query_tokens: tokens, query_places: places,
+                                    scale: scale,
+                                    rel_h: height, rel_h_stride: biasStride, rel_w: width, rel_w_stride: biasStride,
+                                    table: table, packed_k: packed.keys.floats, packed_v: packed.values.floats,
+                                    out: out.floats + column, out_stride: out.stride, scratch: scratch)
+                                kirie_attention(&arguments)
                             }
                         }
                     }
@@ -291,7 +316,7 @@ package struct WindowAttention: Sendable {
     private static func narrow(_ x: Float) -> UInt16 {
         withUnsafePointer(to: x) { x in
             var bits: UInt16 = 0
-            kirie_plain_bf16_narrow(1, x, &bits)
+            kirie_kernels_of(KIRIE_PLAIN).pointee.bf16_narrow(1, x, &bits)
             return bits
         }
     }

@@ -1,4 +1,4 @@
-import CKernels
+import NeuralNetworks
 package import Segmentation
 package import Tensors
 
@@ -104,8 +104,9 @@ package struct MaskScaling: Sendable {
                     var (inner, outer) = (0, 0)
                     for x in part * columnsAtOnce..<min(width, (part + 1) * columnsAtOnce) {
                         columns.withTaps(x, of: turned, stride: paddedHeight) { rows, weights in
-                            kirie_threshold_rows(
-                                paddedHeight, rows, weights, words + x * wordsPerColumn, &inner, &outer)
+                            FourRowSums.threshold(
+                                paddedHeight, rows, weights: weights, to: words + x * wordsPerColumn, inner: &inner,
+                                outer: &outer)
                         }
                     }
                     totals[part] = (inner, outer)
@@ -125,7 +126,7 @@ package struct MaskScaling: Sendable {
                 Scratch.withFloats(paddedHeight) { column in
                     for x in 0..<width {
                         columns.withTaps(x, of: turned, stride: paddedHeight) { rows, weights in
-                            kirie_combine_rows(paddedHeight, rows, weights, column)
+                            FourRowSums.combine(paddedHeight, rows, weights: weights, to: column)
                         }
                         for y in 0..<height { values[y * width + x] = column[y] }
                     }
@@ -153,11 +154,12 @@ package struct MaskScaling: Sendable {
                             (scaled + y * lanes).update(repeating: -1e30, count: lanes)
                         } else {
                             rows.withTaps(row, of: source, stride: lanes) { rows, weights in
-                                kirie_combine_rows(lanes, rows, weights, scaled + y * lanes)
+                                FourRowSums.combine(lanes, rows, weights: weights, to: scaled + y * lanes)
                             }
                         }
                     }
-                    kirie_transpose(64, side, scaled, lanes, turned + part * 64, paddedHeight)
+                    TileSteps.transpose(
+                        rows: 64, columns: side, scaled, stride: lanes, to: turned + part * 64, stride: paddedHeight)
                 }
             }
             body(turned)

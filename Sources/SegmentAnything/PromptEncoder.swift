@@ -1,4 +1,3 @@
-import CKernels
 import NeuralNetworks
 package import Segmentation
 import Tensors
@@ -59,7 +58,23 @@ package struct PromptEncoder: Sendable {
         return rows
     }
 
-    /// What a mask prompt says, (hidden, g, g); ``maskProjection`` brings it to the image's width.
+    /// The image's features (C, g, g) with the dense prompt added, for tests; decoding adds it to their projections.
+    func adding(_ mask: LowResolutionLogits?, to features: Tensor) -> Tensor {
+        let (features, cells) = (features.elements, grid * grid)
+        let (weight, bias) = (maskProjection.weight.elements, maskProjection.bias.elements)
+        let (hidden, dense) = (maskProjection.weight.shape[1], mask.map { self.dense($0).elements })
+        return Tensor(
+            shape: [channels, grid, grid],
+            features.indices.map { index in
+                let (channel, cell) = (index / cells, index % cells)
+                guard let dense else { return features[index] + noMask.elements[channel] }
+                return (0..<hidden).reduce(features[index] + bias[channel]) {
+                    $0 + weight[channel * hidden + $1] * dense[$1 * cells + cell]
+                }
+            })
+    }
+
+    /// A mask prompt's features before their last layer, (hidden, g, g); ``maskProjection`` brings it to the image's width.
     func dense(_ mask: LowResolutionLogits) -> Tensor { maskDownscaling(mask) }
 
     /// The last layer for mask prompts: it adds weight (C, hidden) times ``dense(_:)`` and bias (C) to the image's features.
@@ -155,7 +170,7 @@ private struct MaskDownscaling: Sendable {
                 answer.withUnsafeMutableBufferPointer { answer in
                     guard let line = answer.baseAddress.map({ $0 + row * half * outputs }) else { return }
                     norm(rows: half, x: rows, xStride: convolution.outputStride, y: line, yStride: outputs)
-                    kirie_gelu(half * outputs, line)
+                    applyGELU(half * outputs, line)
                 }
             }
         }

@@ -125,7 +125,8 @@ public struct SamDecoder: PromptDecoding {
     }
 
     private func decodeTogether(
-        _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, pool: ThreadPool
+        _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, pool: ThreadPool,
+        trace: DecoderTrace? = nil
     ) -> [DecodedMasks] {
         maskDecoder.decode(
             prompts.map { prompt in
@@ -136,7 +137,19 @@ public struct SamDecoder: PromptDecoding {
                     image.state, embedding: image.tiles,
                     adding: ImageTiles(dense, channels: projection.weight.shape[1]), bias: projection.bias, pool: pool)
                 return (state, tokens)
-            }, selection: selection, pool: pool)
+            }, selection: selection, pool: pool, trace: trace)
+    }
+
+    /// What every stage computes for prompts that go through together, by prompt: for tests, beside
+    /// ``ReferenceMaskDecoder``.
+    package func stages(
+        _ prompts: [Prompt], on image: PreparedImage, embedding: ImageEmbedding, selection: MaskSelection
+    ) throws(PromptError) -> [[DecoderStage.Name: [Float]]] {
+        try validate(prompts, on: image)
+        let trace = DecoderTrace(
+            embeddings: prompts.map { promptEncoder.adding($0.mask, to: embedding.features) }, channels: channels)
+        _ = decodeTogether(prompts, on: image, selection: selection, pool: .inline, trace: trace)
+        return trace.stages
     }
 
     /// Answers one prompt at the picture's own size.

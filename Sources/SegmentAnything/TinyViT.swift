@@ -1,4 +1,3 @@
-import CKernels
 package import NeuralNetworks
 package import Tensors
 

@@ -1,6 +1,6 @@
 import CKernels
 
-/// A product in fp32 whose numbers are taken apart into three of bf16, for AMX: see `kirie_amx_bf16x3_product`.
+/// A product in fp32 whose numbers are taken apart into three of bf16, for AMX: see `kirie_bf16x3_product`.
 ///
 /// Its sums lose less than those of fused multiply-adds in fp32 do; the weights take 6 bytes each.
 struct BFloat16x3Product: Sendable {
@@ -27,7 +27,7 @@ struct BFloat16x3Product: Sendable {
             memory.withMemoryRebound(to: UInt16.self) { packed in
                 weight.withUnsafeBufferPointer { weight in
                     let pack = { (bias: UnsafePointer<Float>?) in
-                        kirie_amx_bf16x3_pack_weights(columns, depth, weight.baseAddress, bias, packed.baseAddress)
+                        kirie_bf16x3_pack_weights(columns, depth, weight.baseAddress, bias, packed.baseAddress)
                     }
                     if let bias { bias.withUnsafeBufferPointer { pack($0.baseAddress) } } else { pack(nil) }
                 }
@@ -40,7 +40,7 @@ struct BFloat16x3Product: Sendable {
         let numbers = kirie_bf16x3_row_numbers(rows, depth)
         Scratch.withFloats(numbers / 2) { memory in
             let parts = UnsafeMutableRawPointer(memory).bindMemory(to: UInt16.self, capacity: numbers)
-            kirie_amx_bf16x3_split_rows(rows, depth, x.floats, x.stride, parts)
+            kirie_bf16x3_split_rows(rows, depth, x.floats, x.stride, parts)
             body(parts)
         }
     }
@@ -49,7 +49,7 @@ struct BFloat16x3Product: Sendable {
     func callAsFunction(rows: Int, parts: Parts, y: Features, accumulate: Bool) {
         packed.withUnsafeBufferPointer { packed in
             packed.withMemoryRebound(to: UInt16.self) { packed in
-                kirie_amx_bf16x3_product(
+                kirie_bf16x3_product(
                     rows, columns, depth, parts, packed.baseAddress, accumulate ? 1 : 0, y.floats, y.stride)
             }
         }

@@ -20,5 +20,8 @@ public enum InstructionSet: String, Sendable, CaseIterable {
     public static let limitVariable = "KIRIE_MAX_ISA"
 
     /// The most that this process uses, whatever the processor has.
-    static var limit: InstructionSet { allCases[Int(kirie_isa_limit().rawValue)] }
+    static var limit: InstructionSet {
+        // The kernels count the plain twins as a set of their own, below all others.
+        allCases[Int(kirie_set_limit().rawValue - KIRIE_BASELINE.rawValue)]
+    }
 }

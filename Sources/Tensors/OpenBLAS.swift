@@ -16,7 +16,7 @@ enum OpenBLAS {
 
     private static let sgemm: Sgemm? = {
         let previous = getenv("OPENBLAS_CORETYPE")
-        if previous == nil, kirie_best_level() == KIRIE_AVX512, kirie_has_bf16() == 0 {
+        if previous == nil, kirie_best_set() == KIRIE_AVX512 {
             setenv("OPENBLAS_CORETYPE", "SkylakeX", 1)
         }
         // One thread each: the pool above decides who works on what.

@@ -81,9 +81,11 @@ struct QuantizedProduct: Sendable {
                         slice.product(rows: rows, x: quantized, y: sums)
                         let part = y.from(row: 0, column: start)
                         guard y.type == .bfloat16 else {
-                            kirie_dequantize_rows(
-                                rows, count, sums, rowScales, scales + start, bias + start, accumulate ? 1 : 0,
-                                part.floats, y.stride)
+                            var arguments = kirie_dequantize_arguments(
+                                rows: rows, columns: count, sums: sums, row_scales: rowScales,
+                                column_scales: scales + start, bias: bias + start, accumulate: accumulate ? 1 : 0,
+                                y: part.floats, y_stride: y.stride)
+                            kirie_dequantize_rows(&arguments)
                             continue
                         }
                         kirie_bf16_dequantize_rows(

@@ -73,21 +73,8 @@ import Testing
     private static func answers(of folder: String, within limit: InstructionSet) throws -> [String: FuzzAnswer] {
         let output = "\(folder)/\(limit.rawValue)"
         try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = ["--testing-library", "swift-testing", "--filter", "GeometryFuzzTests"]
-        process.environment = environment.merging(
-            [casesVariable: folder, InstructionSet.limitVariable: limit.rawValue, outputVariable: output]
-        ) { $1 }
-        process.standardOutput = FileHandle.nullDevice
-        let complaints = Pipe()
-        process.standardError = complaints
-        try process.run()
-        let text = String(decoding: complaints.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        try #require(
-            process.terminationReason == .exit && process.terminationStatus == 0,
-            "the process for \(limit.rawValue) ended with \(process.terminationStatus): \(text.suffix(4000))")
+        try InstructionSetProcess.run(
+            "GeometryFuzzTests", within: limit, environment: [casesVariable: folder, outputVariable: output])
         var answers: [String: FuzzAnswer] = [:]
         for name in try FileManager.default.contentsOfDirectory(atPath: output) {
             answers[name] = FuzzAnswer(try Data(contentsOf: URL(fileURLWithPath: "\(output)/\(name)")))

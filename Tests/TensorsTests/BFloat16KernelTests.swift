@@ -25,15 +25,10 @@ struct BFloat16KernelTests {
         let (x, gain, shift) = (numbers.array(3 * columns), numbers.array(columns), numbers.array(columns))
         var found = [UInt16](repeating: 0, count: 3 * columns)
         var expected = found
-        kirie_bf16_layer_norm_rows(3, columns, x, columns, gain, shift, 1e-6, &found, columns)
-        kirie_plain_bf16_layer_norm_rows(3, columns, x, columns, gain, shift, 1e-6, &expected, columns)
+        kirie_kernels.best.narrowLayerNorm(3, columns, x, columns, gain, shift, 1e-6, &found, columns)
+        kirie_kernels.plain.narrowLayerNorm(3, columns, x, columns, gain, shift, 1e-6, &expected, columns)
         expectClose(found, expected, "layer norm")
     }
-
-    /// Every kernel of attention that this processor runs.
-    private static let attentionTiles =
-        [("AVX-512", kirie_avx512_bf16_attention_tile)]
-        + (kirie_has_amx_bf16() != 0 ? [("AMX", kirie_amx_bf16_attention_tile)] : [])
 
     /// Among them heads wider than any array of fixed size.
     @Test(arguments: [
@@ -41,31 +36,17 @@ struct BFloat16KernelTests {
         (2, 3, 640), (2, 2, 9002),
     ])
     func attention(rows: Int, columns: Int, headSize: Int) {
-        var given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 3)
-        let (projected, padding) = (narrowed(given.projected), narrowed(given.padding))
+        let given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 3)
         var keys = [UInt16](repeating: 0, count: given.lanes * headSize)
         var values = [UInt16](repeating: 0, count: given.lanes * given.shape.head_padded)
         var (plainKeys, plainValues) = (keys, values)
-        AttentionCase.withKeysAndValues(of: projected, padding, headSize: headSize) { k, v, padK, padV in
-            kirie_bf16_attention_pack(
-                &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &keys, &values)
-            kirie_plain_bf16_attention_pack(
-                &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &plainKeys, &plainValues)
-        }
+        kirie_kernels.best.narrowPack(given, keys: &keys, values: &values)
+        kirie_kernels.plain.narrowPack(given, keys: &plainKeys, values: &plainValues)
         #expect(keys == plainKeys && values == plainValues, "packed keys and values")
-        let (relH, relW, count) = (narrowed(given.relH), narrowed(given.relW), given.queries.count)
         for usesTable in [false, true] {
-            var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&given.shape, count))
-            var expected = [UInt16](repeating: 0, count: given.answerCount)
-            let (h, w, t) = usesTable ? (nil, nil, given.table) : (relH, relW, nil)
-            kirie_plain_bf16_attention_tile(
-                &given.shape, count, projected, given.stride, given.queries, given.queries, given.scale, h,
-                given.biasStride, w, given.biasStride, t, keys, values, &expected, headSize, &scratch)
-            for (name, tile) in Self.attentionTiles {
-                var found = [UInt16](repeating: 0, count: given.answerCount)
-                tile(
-                    &given.shape, count, projected, given.stride, given.queries, given.queries, given.scale, h,
-                    given.biasStride, w, given.biasStride, t, keys, values, &found, headSize, &scratch)
+            let expected = kirie_kernels.plain.narrowAttention(given, usesTable: usesTable, keys: keys, values: values)
+            for (name, kernels) in kirie_kernels.sets(from: KIRIE_BF16) {
+                let found = kernels.narrowAttention(given, usesTable: usesTable, keys: keys, values: values)
                 expectClose(found, expected, "\(name), \(usesTable ? "with a table" : "with relative positions")")
             }
         }
@@ -77,24 +58,21 @@ struct BFloat16KernelTests {
     func products(rows: Int, columns: Int, depth: Int) {
         var numbers = Numbers(state: 4)
         let (a, b) = (narrowed(numbers.array(2 * rows * depth)), narrowed(numbers.array(2 * columns * depth)))
-        let kernels =
-            [("AVX-512", kirie_avx512_bf16_products)]
-            + (kirie_has_amx_bf16() != 0 ? [("AMX", kirie_amx_bf16_products)] : [])
-        for (name, products) in kernels {
+        for (name, kernels) in kirie_kernels.sets(from: KIRIE_BF16) {
             for accumulate: Int32 in [0, 1] {
                 var found = (0..<2 * rows * columns).map { Float($0 % 7) }
                 var expected = found
-                products(
+                kernels.narrowProducts(
                     2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &found,
                     rows * columns, columns, accumulate)
-                kirie_plain_bf16_products(
+                kirie_kernels.plain.narrowProducts(
                     2, rows, columns, depth / 2, a, rows * depth, depth, b, columns * depth, columns, &expected,
                     rows * columns, columns, accumulate)
                 let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 1
                 #expect(worst <= 1e-6 * Float(depth) + 1e-6, "\(name): \(worst)")
                 // A row alone is the same to the bit.
                 var alone = (0..<columns).map { Float(((rows - 1) * columns + $0) % 7) }
-                products(
+                kernels.narrowProducts(
                     1, 1, columns, depth / 2, Array(a[((rows - 1) * depth)...]), 0, depth, b, 0, columns, &alone, 0,
                     columns, accumulate)
                 #expect(alone == Array(found[(rows - 1) * columns..<rows * columns]), "\(name)")
@@ -107,7 +85,7 @@ struct BFloat16KernelTests {
         let (x, y) = (narrowed(numbers.array(77)), narrowed(numbers.array(77)))
         var (found, expected) = (y, y)
         kirie_bf16_add(77, x, &found)
-        kirie_plain_bf16_add(77, x, &expected)
+        kirie_kernels.plain.bf16_add(77, x, &expected)
         #expect(found == expected)
     }
 
@@ -117,28 +95,28 @@ struct BFloat16KernelTests {
         var found = [UInt16](repeating: 0, count: 6 * 48)
         var expected = found
         kirie_bf16_pair_rows(6, 48, x, 80, &found)
-        kirie_plain_bf16_pair_rows(6, 48, x, 80, &expected)
+        kirie_kernels.plain.bf16_pair_rows(6, 48, x, 80, &expected)
         #expect(found == expected)
     }
 
     @Test func stepsOfTheUpscaling() {
         var numbers = Numbers(state: 6)
-        let (x, more) = (numbers.array(48 * 64), narrowed(numbers.array(48 * 64)))
+        let (x, part) = (numbers.array(48 * 64), narrowed(numbers.array(48 * 64)))
         let (factor, bias) = (numbers.array(64), numbers.array(48))
         let (gain, shift) = (numbers.array(48).map { $0 * 6 }, numbers.array(48))
         var found = [UInt16](repeating: 0, count: 48 * 64)
         var expected = found
         var (mine, theirs) = (x, x)
-        kirie_bf16_upscale_norm(48, &mine, more, factor, bias, gain, shift, 1e-6, &found)
-        kirie_plain_bf16_upscale_norm(48, &theirs, more, factor, bias, gain, shift, 1e-6, &expected)
+        kirie_kernels.best.narrowUpscaleNorm(48, &mine, part, factor, bias, gain, shift, 1e-6, &found)
+        kirie_kernels.plain.narrowUpscaleNorm(48, &theirs, part, factor, bias, gain, shift, 1e-6, &expected)
         expectClose(found, expected, "norm and GELU")
 
         let weight = numbers.array(3 * 32)
         let wide = x.map { $0 * 8 }
         var logits = [Float](repeating: 0.5, count: 3 * 64)
         var exact = logits
-        kirie_bf16_gelu_dot(32, 3, wide, 64, bias, weight, 32, &logits, 64)
-        kirie_kernels_of(KIRIE_PLAIN).pointee.gelu_dot(32, 3, wide, 64, bias, weight, 32, &exact, 64)
+        kirie_kernels.best.geluDot(isNarrow: true, 32, 3, wide, 64, bias, weight, 32, &logits, 64)
+        kirie_kernels.plain.geluDot(32, 3, wide, 64, bias, weight, 32, &exact, 64)
         #expect(zip(logits, exact).allSatisfy { abs($0 - $1) < 3e-3 })
     }
 
@@ -147,7 +125,7 @@ struct BFloat16KernelTests {
         var found = narrowed(numbers.array(count).map { $0 * 8 })
         var expected = found
         kirie_bf16_gelu(count, &found)
-        kirie_plain_bf16_gelu(count, &expected)
+        kirie_kernels.plain.bf16_gelu(count, &expected)
         expectClose(found, expected, "GELU")
     }
 
@@ -161,8 +139,8 @@ struct BFloat16KernelTests {
                 var found = [UInt16](repeating: 0, count: (width + stride - 1) / stride * channels)
                 var expected = found
                 let (a, b): ([UInt16]?, [UInt16]?) = (above ? rows[0] : nil, below ? rows[2] : nil)
-                kirie_bf16_depthwise3x3_row(width, channels, stride, a, rows[1], b, weight, bias, gelu, &found)
-                kirie_plain_bf16_depthwise3x3_row(
+                kirie_kernels.best.narrowDepthwise(width, channels, stride, a, rows[1], b, weight, bias, gelu, &found)
+                kirie_kernels.plain.narrowDepthwise(
                     width, channels, stride, a, rows[1], b, weight, bias, gelu, &expected)
                 expectClose(found, expected, "depthwise, above \(above), below \(below)")
             }
@@ -177,8 +155,8 @@ struct BFloat16KernelTests {
         for row in 0..<(height + 1) / 2 {
             var found = [UInt16](repeating: 0, count: (width + 1) / 2 * channels)
             var expected = found
-            kirie_bf16_planes3x3_row(3, height, width, row, x, channels, weight, bias, &found)
-            kirie_plain_bf16_planes3x3_row(3, height, width, row, x, channels, weight, bias, &expected)
+            kirie_kernels.best.planes(3, height, width, row, x, channels, weight, bias, &found)
+            kirie_kernels.plain.planes(3, height, width, row, x, channels, weight, bias, &expected)
             expectClose(found, expected, "row \(row)")
         }
     }

@@ -14,7 +14,7 @@ struct Int8KernelTests {
         var scales = [Float](repeating: 1, count: 4)
         var (expected, expectedScales) = (found, scales)
         kirie_bf16_quantize_rows(4, columns, x, stride, &found, &scales)
-        kirie_plain_bf16_quantize_rows(4, columns, x, stride, &expected, &expectedScales)
+        kirie_kernels.plain.bf16_quantize_rows(4, columns, x, stride, &expected, &expectedScales)
         #expect(found == expected && scales == expectedScales)
         #expect(scales[2] == 0 && found[2 * columns..<3 * columns].allSatisfy { $0 == 0 })
         for index in 0..<columns {
@@ -30,13 +30,13 @@ struct Int8KernelTests {
         let start = numbers.array(3 * stride)
         for accumulate: Int32 in [0, 1] {
             var (found, expected) = (start, start)
-            kirie_dequantize_rows(3, columns, sums, rows, scales, bias, accumulate, &found, stride)
-            kirie_plain_dequantize_rows(3, columns, sums, rows, scales, bias, accumulate, &expected, stride)
+            kirie_kernels.best.dequantize(3, columns, sums, rows, scales, bias, accumulate, &found, stride)
+            kirie_kernels.plain.dequantize(3, columns, sums, rows, scales, bias, accumulate, &expected, stride)
             #expect(zip(found, expected).allSatisfy { abs($0 - $1) <= 1e-5 * (1 + abs($1)) })
         }
         var (found, expected) = (narrowed(start), narrowed(start))
         kirie_bf16_dequantize_rows(3, columns, sums, rows, scales, bias, &found, stride)
-        kirie_plain_bf16_dequantize_rows(3, columns, sums, rows, scales, bias, &expected, stride)
+        kirie_kernels.plain.bf16_dequantize_rows(3, columns, sums, rows, scales, bias, &expected, stride)
         #expect(zip(found, expected).allSatisfy { abs(widened($0) - widened($1)) <= abs(widened($1)) / 128 })
     }
 

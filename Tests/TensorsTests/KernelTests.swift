@@ -3,22 +3,18 @@ import Testing
 
 /// Every kernel of every instruction set that this processor runs, against its plain twin.
 @Suite struct KernelTests {
-    private static let levels = [KIRIE_BASELINE, KIRIE_AVX2, KIRIE_AVX512].filter {
-        $0.rawValue <= kirie_best_level().rawValue
-    }
-
     /// Runs `body` with the plain kernels and with those of each level, and compares what it returns.
     private func compare(tolerance: Float, _ body: (kirie_kernels) -> [Float], _ name: String) {
-        let expected = body(kirie_kernels_of(KIRIE_PLAIN).pointee)
-        for level in Self.levels {
-            let found = body(kirie_kernels_of(level).pointee)
+        let expected = body(.plain)
+        for (set, kernels) in kirie_kernels.sets() {
+            let found = body(kernels)
             let largest = zip(found, expected).reduce(Float(0)) { largest, pair in
                 let distance = abs(pair.0 - pair.1)
                 return distance.isNaN ? .infinity : max(largest, distance)
             }
             #expect(
                 found.count == expected.count && largest <= tolerance,
-                "\(name), level \(level.rawValue): \(largest)")
+                "\(name), \(set): \(largest)")
         }
     }
 
@@ -30,7 +26,7 @@ import Testing
                 tolerance: 2e-5,
                 { kernels in
                     var y = [Float](repeating: 0, count: 3 * columns)
-                    kernels.layer_norm_rows(3, columns, x, columns, gain, shift, 1e-6, &y, columns)
+                    kernels.layerNorm(3, columns, x, columns, gain, shift, 1e-6, &y, columns)
                     return y
                 }, "layer norm over \(columns)")
         }
@@ -77,10 +73,11 @@ import Testing
         var numbers = Numbers(state: 3)
         let (a, b) = (numbers.array(40 * 100), numbers.array(100 * 64))
         var all = [Float](repeating: 0, count: 40 * 64)
-        kirie_product(40, 64, 100, a, 100, 1, b, 64, &all, 64, nil, nil, 0)
+        kirie_kernels.best.product(40, 64, 100, a, 100, 1, b, 64, &all, 64, nil, nil, 0)
         for row in 0..<40 {
             var one = [Float](repeating: 0, count: 64)
-            kirie_product(1, 64, 100, Array(a[row * 100..<row * 100 + 100]), 100, 1, b, 64, &one, 64, nil, nil, 0)
+            kirie_kernels.best.product(
+                1, 64, 100, Array(a[row * 100..<row * 100 + 100]), 100, 1, b, 64, &one, 64, nil, nil, 0)
             #expect(one == Array(all[row * 64..<row * 64 + 64]), "row \(row)")
         }
     }
@@ -116,7 +113,7 @@ import Testing
             tolerance: 5e-5,
             { kernels in
                 var logits = [Float](repeating: 0.5, count: 3 * 64)
-                kernels.gelu_dot(32, 3, scores, 64, bias, weight, 32, &logits, 64)
+                kernels.geluDot(32, 3, scores, 64, bias, weight, 32, &logits, 64)
                 return logits
             }, "gelu dot")
     }
@@ -135,10 +132,10 @@ import Testing
         var numbers = Numbers(state: 9)
         let (a, b) = (numbers.array(7 * 48), numbers.array(48 * 64))
         var together = [Float](repeating: 1, count: 7 * 3 * 64)
-        kirie_products(3, 7, 64, 16, a, 16, 48, 1, b, 16 * 64, 64, &together, 64, 3 * 64, 1)
+        kirie_kernels.best.products(3, 7, 64, 16, a, 16, 48, b, 16 * 64, 64, &together, 64, 3 * 64, 1)
         for group in 0..<3 {
             var one = [Float](repeating: 1, count: 7 * 64)
-            kirie_product(
+            kirie_kernels.best.product(
                 7, 64, 16, Array(a[(group * 16)...]), 48, 1, Array(b[(group * 16 * 64)...]), 64, &one, 64, nil, nil, 1)
             for row in 0..<7 {
                 let start = (row * 3 + group) * 64
@@ -211,26 +208,15 @@ import Testing
     /// Windows with and without padding, head sizes that are and are not whole vectors, and one grid of several blocks.
     @Test(arguments: [(7, 7, 32), (14, 14, 64), (9, 5, 20), (24, 40, 16), (16, 16, 80), (3, 5, 513), (2, 3, 640)])
     func attention(rows: Int, columns: Int, headSize: Int) {
-        var given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 5)
-        let count = given.queries.count
+        let given = AttentionCase(rows: rows, columns: columns, headSize: headSize, seed: 5)
         for usesTable in [false, true] {
             compare(
                 tolerance: 2e-4,
                 { kernels in
                     var keys = [Float](repeating: 0, count: given.lanes * headSize)
                     var values = [Float](repeating: 0, count: given.lanes * given.shape.head_padded)
-                    AttentionCase.withKeysAndValues(of: given.projected, given.padding, headSize: headSize) {
-                        k, v, padK, padV in
-                        kirie_attention_pack(
-                            &given.shape, k, v, given.stride, given.tokens, padK, padV, 0, rows, &keys, &values)
-                    }
-                    var out = [Float](repeating: 0, count: given.answerCount)
-                    var scratch = [Float](repeating: 0, count: kirie_attention_scratch(&given.shape, count))
-                    let (h, w, t) = usesTable ? (nil, nil, given.table) : (given.relH, given.relW, nil)
-                    kernels.attention_tile(
-                        &given.shape, count, given.projected, given.stride, given.queries, given.queries, given.scale,
-                        h, given.biasStride, w, given.biasStride, t, keys, values, &out, headSize, &scratch)
-                    return out
+                    kirie_kernels.pack(given, keys: &keys, values: &values)
+                    return kernels.attention(given, usesTable: usesTable, keys: keys, values: values)
                 }, usesTable ? "attention with a table" : "attention with relative positions")
         }
     }
@@ -250,7 +236,7 @@ import Testing
                         rows.withUnsafeBufferPointer { memory in
                             guard let x = memory.baseAddress else { return }
                             let line = width * channels
-                            kernels.depthwise3x3_row(
+                            kernels.depthwise(
                                 width, channels, stride, above ? x : nil, x + line, below ? x + 2 * line : nil,
                                 weight, bias, gelu, &y)
                         }

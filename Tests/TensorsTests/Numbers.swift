@@ -15,7 +15,7 @@ struct Numbers {
 /// The bits of the nearest bf16 numbers.
 func narrowed(_ x: [Float]) -> [UInt16] {
     var y = [UInt16](repeating: 0, count: x.count)
-    kirie_plain_bf16_narrow(x.count, x, &y)
+    kirie_kernels.plain.bf16_narrow(x.count, x, &y)
     return y
 }
 

@@ -1,0 +1,136 @@
+import NeuralNetworks
+import Tensors
+
+/// Brings the image features to four times the grid and takes their product with each mask's weights
+/// (`mask_decoder.output_upscaling` and the hypernetwork product).
+///
+/// A transposed convolution of 2 × 2 with stride 2 is a matrix product that writes four pixels per token; the second of
+/// them, norm and GELU, and the product run on one tile at a time, and only the selected masks are made. The first one
+/// is linear in the image's features, which ``ImageProjections`` splits into the embedding's part and the updates'.
+struct MaskUpscaling: Sendable {
+    private let channels: Int
+    private let grid: Int
+    /// (4 · C/4, C): row s · C/4 + c makes channel c of sub-pixel s = 2 · row + column.
+    let first: Tensor
+    let firstBias: Tensor
+    private let norm: LayerNorm
+    private let gains: [Float]
+    private let shifts: [Float]
+    /// (4 · C/8, C/4), a left operand.
+    private let second: TileOperand
+    private let secondBias: Tensor
+
+    /// C / 4 and C / 8: channels after the first and the second convolution.
+    var middle: Int { channels / 4 }
+    var fine: Int { channels / 8 }
+
+    init(_ weights: some WeightSource, channels: Int, grid: Int, arithmetic: TileArithmetic) throws {
+        self.channels = channels
+        self.grid = grid
+        let name = "mask_decoder.output_upscaling"
+        let (middle, fine) = (channels / 4, channels / 8)
+        first = Self.bySubpixel(try weights.tensor("\(name).0.weight", shape: [channels, middle, 2, 2]))
+        let bias = try weights.tensor("\(name).0.bias", shape: [middle]).elements
+        firstBias = Tensor(shape: [4 * middle], bias + bias + bias + bias)
+        norm = try LayerNorm(weights, "\(name).1", features: middle, epsilon: 1e-6)
+        (gains, shifts) = (norm.gains, norm.shifts)
+        second = arithmetic.matrix(
+            Self.bySubpixel(try weights.tensor("\(name).3.weight", shape: [middle, fine, 2, 2])))
+        secondBias = try weights.tensor("\(name).3.bias", shape: [fine])
+    }
+
+    /// (inputs, outputs, 2, 2) to (4 · outputs, inputs).
+    private static func bySubpixel(_ weight: Tensor) -> Tensor {
+        let (inputs, outputs) = (weight.shape[0], weight.shape[1])
+        return Tensor(shape: [4 * outputs, inputs]) { memory in
+            weight.withUnsafeBufferPointer { weight in
+                for input in 0..<inputs {
+                    for output in 0..<outputs {
+                        for s in 0..<4 {
+                            memory[(s * outputs + output) * inputs + input] = weight[(input * outputs + output) * 4 + s]
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the low-resolution logits of one tile.
+    ///
+    /// - Parameters:
+    ///   - pass: the prompt, after the last layer.
+    ///   - weights: (masks, C / 8), from the hypernetworks.
+    ///   - logits: (masks, 4g, 4g).
+    ///   - trace: records the steps of that prompt, if any does.
+    func callAsFunction(
+        _ pass: PromptPass, tile: Int, weights: UnsafePointer<Float>, masks: Int,
+        logits: UnsafeMutablePointer<Float>, trace: (recorder: DecoderTrace, prompt: Int)?
+    ) {
+        let arithmetic = pass.plan.arithmetic
+        let updateRows = pass.plan.depth * pass.rows
+        Scratch.withFloats((4 * middle + 4 * fine + masks * 16 + middle + updateRows) * 64) { memory in
+            var parts = MemoryParts(memory)
+            let coarse = parts.floats(4 * middle * 64)
+            let fineProducts = parts.floats(4 * fine * 64)
+            let pixels = parts.floats(masks * 16 * 64)
+            let narrow = parts.numbers(middle * 64, arithmetic.type)
+            pass.upscale(tile: tile, x: coarse, memory: parts.numbers(updateRows * 64, arithmetic.type))
+            let embeddingPart = pass.state.section(pass.plan.projections.upscaling, tile)
+            pixels.update(repeating: 0, count: masks * 16 * 64)
+            for s in 0..<4 {
+                let part = coarse + s * middle * 64
+                let operand = arithmetic.normGELU(
+                    channels: middle, part, adding: embeddingPart + arithmetic.bytes(s * middle * 64),
+                    times: pass.running + tile * 64, bias: pass.plan.upscalingBias, from: s * middle, gains: gains,
+                    shifts: shifts,
+                    epsilon: norm.epsilon, narrow: narrow)
+                arithmetic.product(
+                    rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: fineProducts)
+                trace?.recorder.recordUpscaling(
+                    step: 1, tile: tile, corners: [s], channels: middle, grid: grid, prompt: trace?.prompt ?? 0
+                ) { arithmetic.number(of: operand, row: $0, column: $1) }
+                secondBias.withUnsafeBufferPointer { bias in
+                    for t in 0..<4 {
+                        trace?.recorder.recordUpscaling(
+                            step: 2, tile: tile, corners: [s, t], channels: fine, grid: grid,
+                            prompt: trace?.prompt ?? 0
+                        ) { fineProducts[(t * fine + $0) * 64 + $1] + bias[$0] }
+                        let (x, target) = (fineProducts + t * fine * 64, pixels + (s * 4 + t) * 64)
+                        guard let bias = bias.baseAddress else { continue }
+                        arithmetic.addGELUProducts(
+                            channels: fine, count: masks, x, bias: bias, weights: weights, to: target,
+                            sumStride: 16 * 64)
+                    }
+                }
+            }
+            scatter(tile: tile, pixels: pixels, masks: masks, logits: logits)
+        }
+    }
+
+    /// From (masks, 4 sub-pixels, 4 sub-sub-pixels, 64 tokens) to the picture.
+    private func scatter(
+        tile: Int, pixels: UnsafePointer<Float>, masks: Int, logits: UnsafeMutablePointer<Float>
+    ) {
+        let side = 4 * grid
+        let end = min(64, grid * grid - tile * 64)
+        var lane = 0
+        while lane < end {
+            // The tile's tokens in one row of the grid.
+            let (row, column) = ((tile * 64 + lane) / grid, (tile * 64 + lane) % grid)
+            let width = min(grid - column, end - lane)
+            for mask in 0..<masks {
+                for dy in 0..<4 {
+                    let source = pixels + (mask * 16 + dy / 2 * 8 + dy % 2 * 2) * 64 + lane
+                    let target = logits + (mask * side + 4 * row + dy) * side + 4 * column
+                    for token in 0..<width {
+                        target[4 * token] = source[token]
+                        target[4 * token + 1] = source[64 + token]
+                        target[4 * token + 2] = source[256 + token]
+                        target[4 * token + 3] = source[320 + token]
+                    }
+                }
+            }
+            lane += width
+        }
+    }
+}
