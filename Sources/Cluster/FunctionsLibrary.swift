@@ -28,7 +28,8 @@ public struct FunctionsLibrary: Sendable, Hashable {
 
     /// Sees to it that Redis can be worked with.
     ///
-    /// Its version, its memory policy, and this library or a newer one of the same protocol on every primary. Each primary is looked at for itself, and a newer library is never replaced.
+    /// Its version, its memory policy, and this library or a newer one of the same protocol on every primary. Each primary is
+    /// looked at for itself, and a newer library is never replaced.
     ///
     /// - Throws: ``ClusterError/memoryPolicy(found:server:)``, ``ClusterError/serverTooOld(found:)``,
     ///   ``ClusterError/otherProtocol(found:expected:)``.

@@ -98,8 +98,9 @@ public struct WorkerRegistry: Sendable {
         self.now = now
     }
 
-    /// Writes a heartbeat, makes its model the usual one, and an encoder's arithmetic the usual one of its weights, where nobody serves that any more, and now and then removes those
-    /// that are long gone.
+    /// Writes a heartbeat, and now and then removes those that are long gone.
+    ///
+    /// Where nobody serves the usual model any more this one becomes it, and so an encoder's arithmetic that of its weights.
     public func beat(_ heartbeat: WorkerHeartbeat) async throws(ClusterError) {
         var heartbeat = heartbeat
         do { heartbeat.at = try await now() } catch { throw ClusterError(error) }
@@ -110,12 +111,17 @@ public struct WorkerRegistry: Sendable {
         guard let json = try? JSONEncoder().encode(heartbeat) else { return }
         let replies: [RedisValue]
         do {
-            replies = try await redis.pipeline([
-                RedisCommand(
-                    "HSET", .string(keys.workers), .string(heartbeat.name), .array(Array(json)), repetition: .safe),
-                RedisCommand("HSETNX", .string(keys.models), "default", .string(family.text), repetition: .safe),
-                RedisCommand("HGET", .string(keys.models), "default"),
-            ])
+            // The arithmetic of the first encoder stands before the encoder is seen: whoever sees it names its embeddings right.
+            let arithmetic = RedisCommand(
+                "HSETNX", .string(keys.models), .string(family.text), .string(model.text), repetition: .safe)
+            let isFirstWord = heartbeat.role == .encoder && model != family && !heartbeat.draining
+            replies = try await redis.pipeline(
+                (isFirstWord ? [arithmetic] : []) + [
+                    RedisCommand("HSETNX", .string(keys.models), "default", .string(family.text), repetition: .safe),
+                    RedisCommand(
+                        "HSET", .string(keys.workers), .string(heartbeat.name), .array(Array(json)), repetition: .safe),
+                    RedisCommand("HGET", .string(keys.models), "default"),
+                ])
         } catch {
             throw ClusterError(error)
         }

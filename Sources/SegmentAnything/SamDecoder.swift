@@ -143,11 +143,12 @@ public struct SamDecoder: PromptDecoding {
     /// What every stage computes for prompts that go through together, by prompt: for tests, beside
     /// ``ReferenceMaskDecoder``.
     package func stages(
-        _ prompts: [Prompt], on image: PreparedImage, embedding: ImageEmbedding, selection: MaskSelection
-    ) throws(PromptError) -> [[DecoderStage.Name: [Float]]] {
+        _ prompts: [Prompt], on image: PreparedImage, embedding: ImageFeatures, selection: MaskSelection
+    ) throws -> [[DecoderStage.Name: [Float]]] {
         try validate(prompts, on: image)
+        let features = try embedding.tensor(featureShapes[0])
         let trace = DecoderTrace(
-            embeddings: prompts.map { promptEncoder.adding($0.mask, to: embedding.features) }, channels: channels)
+            embeddings: prompts.map { promptEncoder.adding($0.mask, to: features) }, channels: channels)
         _ = decodeTogether(prompts, on: image, selection: selection, pool: .inline, trace: trace)
         return trace.stages
     }

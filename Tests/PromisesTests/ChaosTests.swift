@@ -122,6 +122,11 @@ private final class Chaos: Sendable {
             guard states.allSatisfy({ $0?.isTerminal == true }) else {
                 // It was started, or waited, while Redis was not there, and it said so.
                 print("chaos: a submitter ended with \(exit), attempt \(attempt): \(run.complaint.suffix(200))")
+                // A picture that no job needs may have gone: who names one by its digest puts it there again.
+                for job in jobs where job.kind == .outside {
+                    let picture = pictures[job.picture]
+                    _ = try? await cluster.broker.putImage(picture.digest, .array(picture.bytes))
+                }
                 continue
             }
             told.withLock { told in for (id, lines) in lines { told[id] = lines[0] } }

@@ -36,9 +36,10 @@ import Testing
         for index in 0..<Self.count {
             let geometry = geometries.next()
             let weights = RandomWeights(seed: Self.seed &+ UInt64(index))
-            let embedding = ImageEmbedding(
-                features: weights.tensor("embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
-                frame: ResizeLongestSide(width: 61, height: 47, target: geometry.imageSize))
+            let embedding = ImageFeatures(
+                imageEmbedding: weights.tensor(
+                    "embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
+                preprocessing: geometry.preprocessing, width: 61, height: 47)
             let prompts = Self.prompts(side: geometry.maskSide, &random)
             let selection: MaskSelection = [.all, .single, .multiple][index % 3]
             let reference = ReferenceMaskDecoder(
@@ -47,7 +48,7 @@ import Testing
             let expected = try prompts.map { try reference.stages($0, on: embedding, selection: selection) }
             for precision in [Precision.float32, .bfloat16] where precision.isSupported {
                 let decoder = try SamDecoder(
-                    weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels,
+                    weights, preprocessing: geometry.preprocessing, maskChannels: geometry.maskChannels,
                     configuration: geometry.decoder, precision: precision)
                 let prepared = try decoder.prepare(embedding, pool: .inline)
                 let found = try decoder.stages(prompts, on: prepared, embedding: embedding, selection: selection)
@@ -122,9 +123,9 @@ import Testing
         let reference = ReferenceMaskDecoder(
             weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels, configuration: geometry.decoder
         )
-        let embedding = ImageEmbedding(
-            features: weights.tensor("embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
-            frame: ResizeLongestSide(width: 61, height: 47, target: geometry.imageSize))
+        let embedding = ImageFeatures(
+            imageEmbedding: weights.tensor("embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
+            preprocessing: geometry.preprocessing, width: 61, height: 47)
         let prompt = Prompt(points: [LabeledPoint(x: 20, y: 30)])
         let expected = try reference.stages(prompt, on: embedding, selection: .all)
         #expect(Set(expected.map(\.name)).count == expected.count, "stages have names of their own")

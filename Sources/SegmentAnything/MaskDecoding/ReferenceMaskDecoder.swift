@@ -35,14 +35,17 @@ package struct ReferenceMaskDecoder {
     ///   - prompt: in pixels of the original picture.
     ///   - embedding: the picture's.
     package func stages(
-        _ prompt: Prompt, on embedding: ImageEmbedding, selection: MaskSelection
+        _ prompt: Prompt, on embedding: ImageFeatures, selection: MaskSelection
     ) throws -> [DecoderStage] {
         var stages: [DecoderStage] = []
         func record(_ name: DecoderStage.Name, _ matrix: Rows) { stages.append(DecoderStage(name, matrix.floats)) }
 
         // PromptEncoder.forward, and what MaskDecoder.predict_masks does before the transformer.
         var queries = try outputTokens().appending(promptTokens(prompt, embedding.frame))
-        var keys = Rows(channelMajor: embedding.features, channels: channels).adding(try densePrompt(prompt.mask))
+        var keys = Rows(
+            channelMajor: try embedding.tensor(FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])),
+            channels: channels
+        ).adding(try densePrompt(prompt.mask))
         let (queryPositions, keyPositions) = (queries, try densePositions())
         record(.promptTokens, queries)
         record(.imageFeatures(layer: 0), keys)
@@ -142,7 +145,7 @@ package struct ReferenceMaskDecoder {
     }
 
     /// `_embed_points` and `_embed_boxes`.
-    private func promptTokens(_ prompt: Prompt, _ frame: ResizeLongestSide) throws -> Rows {
+    private func promptTokens(_ prompt: Prompt, _ frame: ImageFrame) throws -> Rows {
         var rows = Rows(width: channels)
         func append(_ x: Double, _ y: Double, kind: Int) throws {
             let ((x, y), size) = (frame.apply(x: x, y: y), Double(imageSize))
