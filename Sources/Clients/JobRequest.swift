@@ -15,6 +15,15 @@ package struct JobRequest: Sendable {
     package let faults: [FittedPrompts.Remark]
 }
 
+extension JobRequest {
+    /// The same job under an id of its own, to be done once more.
+    package var renamed: JobRequest {
+        var job = job
+        job.id = Job.makeIdentifier()
+        return JobRequest(place: place, line: line, picture: picture, job: job, faults: faults)
+    }
+}
+
 /// A line or a picture that makes no job.
 package struct UnusableJob: Error, Sendable, CustomStringConvertible {
     /// The id that it has, as far as it can be read.

@@ -91,6 +91,15 @@ public struct Broker: Sendable {
         return replies.map { $0.integer == 0 }
     }
 
+    /// Which of these embeddings are in the cluster: a job on one needs no picture.
+    public func hasEmbeddings(_ embeddings: [EmbeddingKey]) async throws(ClusterError) -> [Bool] {
+        let replies = try await callAll(
+            embeddings.map {
+                RedisCommand("EXISTS", .string("\(keys.prefix(partition(of: $0.image)))embedding:\($0)"))
+            })
+        return replies.map { $0.integer == 1 }
+    }
+
     /// Stores an image file once; returns whether it is new.
     ///
     /// - Parameter bytes: the file, or `ref:` and an address that the encoders can read.

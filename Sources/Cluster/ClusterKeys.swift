@@ -1,6 +1,6 @@
 public import Segmentation
 
-/// The names of keys and channels (`kirie.lua`, "Keys" and "Waking").
+/// The names of keys and channels (`Protocol.md`, "Keys" and "Waking").
 public struct ClusterKeys: Sendable, Hashable {
     /// The first word of every key; several clusters may share a Redis under different ones.
     public let namespace: String

@@ -51,7 +51,7 @@ extension Broker {
         }
     }
 
-    /// Changes settings of every partition (`kirie.lua`, "Settings"), such as `jobs:bulk` or `retention_ms`, at once.
+    /// Changes settings of every partition (`Protocol.md`, "Settings"), such as `jobs:bulk` or `retention_ms`, at once.
     ///
     /// - Throws: where a name is unknown or a number negative.
     public func set(_ settings: [String: Int]) async throws(ClusterError) {

@@ -230,7 +230,7 @@ public final class JobFollower: Sendable {
     }
 }
 
-/// What is published when a job ends, as `kirie.lua` describes it under WAKING.
+/// What is published when a job ends, as `Protocol.md` describes it under WAKING.
 private struct EndingMessage {
     let id: String
     /// The result, where it came along.

@@ -1,4 +1,4 @@
-/// Where a job stands; the raw values are those of the protocol (`kirie.lua`, "Jobs").
+/// Where a job stands; the raw values are those of the protocol (`Protocol.md`, "Jobs").
 public enum JobState: String, Sendable, Hashable, CaseIterable {
     /// Parked until the embedding of its image is there.
     case waitingForEmbedding = "waiting_embedding"

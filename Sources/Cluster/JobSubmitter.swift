@@ -59,7 +59,7 @@ public final class JobSubmitter: Sendable {
         var open = Array(jobs.indices)
         var lacked: Set<Int> = []
         while !open.isEmpty {
-            let refused = try await putImages(Set(open.map { jobs[$0].image }), load)
+            let refused = try await putImages(for: open.map { jobs[$0] }, load)
             for index in open {
                 if let error = refused[jobs[index].image] { outcomes[index] = .refused(id: jobs[index].id, error) }
             }
@@ -126,11 +126,13 @@ public final class JobSubmitter: Sendable {
         }
     }
 
-    /// Sees to it that the pictures are in the cluster; returns what was said against those that are not.
+    /// Sees to it that the pictures are in the cluster which the jobs need; returns what was said against those that are
+    /// not.
     private func putImages(
-        _ images: Set<ImageDigest>, _ load: @escaping Load
+        for jobs: [Job], _ load: @escaping Load
     ) async throws(ClusterError) -> [ImageDigest: ClusterError] {
         let now = ContinuousClock.now
+        let images = Set(jobs.map(\.image))
         let unsure = seen.withLock { seen in
             if seen.count > Self.memory { seen = seen.filter { now - $0.value < Self.trust } }
             if seen.count > Self.memory { seen.removeAll() }
@@ -143,7 +145,7 @@ public final class JobSubmitter: Sendable {
             guard case .backpressure = error else { throw error }
             return Dictionary(uniqueKeysWithValues: images.map { ($0, error) })
         }
-        let missing = zip(asked, there).filter { !$0.1 }.map(\.0)
+        let missing = try await withoutEmbedding(Set(zip(asked, there).filter { !$0.1 }.map(\.0)), for: jobs)
         var refused: [ImageDigest: ClusterError] = [:]
         for image in zip(asked, there).filter({ $0.1 }).map(\.0) { note(image, now) }
         for chunk in missing.chunks(of: Self.uploads) {
@@ -165,6 +167,17 @@ public final class JobSubmitter: Sendable {
             }
         }
         return refused
+    }
+
+    /// Those of the pictures without which some job cannot be done: its embedding is not there either.
+    private func withoutEmbedding(
+        _ images: Set<ImageDigest>, for jobs: [Job]
+    ) async throws(ClusterError) -> [ImageDigest] {
+        if images.isEmpty { return [] }
+        let wanted = Array(
+            Set(jobs.filter { images.contains($0.image) }.map { EmbeddingKey(image: $0.image, model: $0.model) }))
+        let there = try await broker.hasEmbeddings(wanted)
+        return Array(Set(zip(wanted, there).filter { !$0.1 }.map(\.0.image)))
     }
 
     private func put(_ image: ImageDigest, _ load: Load) async -> Result<Bool, ClusterError> {

@@ -79,7 +79,7 @@ public struct LineStatistics: Sendable, Hashable {
 public struct QueueStatistics: Sendable, Hashable {
     /// Encode and decode, interactive and bulk.
     public private(set) var lines: [LineStatistics]
-    /// Totals since the beginning, such as `done:bulk`, `joins`, `evictions`, `encode_finished` (`kirie.lua`,
+    /// Totals since the beginning, such as `done:bulk`, `joins`, `evictions`, `encode_finished` (`Protocol.md`,
     /// `kirie_stats`).
     public private(set) var totals: [String: Int] = [:]
     /// How long the oldest encode that was asked for has been waited for.

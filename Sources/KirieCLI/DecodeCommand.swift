@@ -1,12 +1,15 @@
 import ArgumentParser
 import Checkpoints
+import Clients
+import Cluster
+import Embeddings
 import Platform
 import SegmentAnything
 import Segmentation
 import Tensors
 import Workers
 
-struct DecodeCommand: ParsableCommand {
+struct DecodeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "decode",
         abstract: "Cut objects out of a picture whose embedding is there.",
@@ -19,6 +22,8 @@ struct DecodeCommand: ParsableCommand {
     @OptionGroup var size: PictureLimitOptions
     @OptionGroup var model: ModelOptions
     @OptionGroup var output: OutputOptions
+    @OptionGroup var cluster: ClusterChoice
+    @OptionGroup var otherCache: CacheRedisOption
 
     @Option(
         name: .long,
@@ -39,9 +44,48 @@ struct DecodeCommand: ParsableCommand {
         if let logits, !logits.hasSuffix(".safetensors") {
             throw ValidationError("--logits takes a name that ends in .safetensors.")
         }
+        try cluster.check(model)
+        if cluster.redis != nil, logits != nil {
+            throw ValidationError("A cluster answers with masks: --logits goes without --redis.")
+        }
+        if cluster.redis == nil, otherCache.cacheRedis != nil {
+            throw ValidationError("--cache-redis goes with --redis.")
+        }
     }
 
-    func run() throws {
+    func run() async throws {
+        if let call = try await cluster.call(model: model.model, pictures: PictureOptions.parse([])) {
+            return try await run(by: call)
+        }
+        try runHere()
+    }
+
+    /// The same by the decoders of a cluster, into whose cache the embedding goes.
+    private func run(by call: ClusterCall) async throws {
+        try output.check(masks: prompt.maskCount)
+        let record = try EmbeddingFile.readRecord(embedding)
+        guard record.model.family == call.model.family else {
+            throw EmbeddingFileError(
+                path: embedding, reason: "was made by another model (\(record.model)) than the cluster's \(call.model)")
+        }
+        let shelf = EmbeddingShelf(call.broker, elsewhere: try await otherCache.redis())
+        try await shelf.offer(record)
+        var line = JobLine(
+            image: .digest(record.image),
+            prompts: try prompt.given(
+                of: embedding, width: record.frame.originalWidth, height: record.frame.originalHeight,
+                maskSide: PromptOptions.publishedMaskSide, limit: size.limit), multimask: prompt.multimask)
+        line.lane = .interactive
+        let fitted = FittedPrompts(
+            line.prompts, width: record.frame.originalWidth, height: record.frame.originalHeight, maskSide: nil,
+            takesText: true)
+        let own = ClusterCall(broker: call.broker, model: record.model, files: call.files)
+        let (answer, masks) = try await own.answer(of: try await own.intake.request(.request, line))
+        try output.write(answer, masks: masks, prompts: fitted, image: nil)
+        try output.end(fitted)
+    }
+
+    private func runHere() throws {
         var watch = Stopwatch()
         try output.check(masks: prompt.maskCount)
         if let logits { try StagedFiles.check(logits) }
@@ -67,7 +111,7 @@ struct DecodeCommand: ParsableCommand {
             precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
             masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
             remarks: prompts)
-        try output.write(answer, masks: masks, prompts: prompts, image: nil, files: files)
+        try output.write(answer, masks: masks.map { $0.map(\.mask) }, prompts: prompts, image: nil, files: files)
         try output.end(prompts)
     }
 

@@ -25,7 +25,7 @@ enum EmbeddingFile {
     /// Writes each feature map under its name, such as `image_embedding` (1, C, g, g), and, where the picture is given,
     /// `input_image` (1, 3, S, S).
     static func writeTensors(
-        _ features: ImageFeatures, model: any SegmentationModel, picture: Image?, to path: String
+        _ features: ImageFeatures, fingerprint: String, picture: Image?, to path: String
     ) throws {
         var entries = features.maps.map { SafetensorsWriter.Entry($0.name, $0.tensor) }
         let size = features.preprocessing.size
@@ -37,8 +37,19 @@ enum EmbeddingFile {
             entries,
             metadata: [
                 Key.width: "\(features.frame.originalWidth)", Key.height: "\(features.frame.originalHeight)",
-                Key.imageSize: "\(size)", Key.fingerprint: try model.fingerprint().description,
+                Key.imageSize: "\(size)", Key.fingerprint: fingerprint,
             ], to: path)
+    }
+
+    /// Reads a record, whatever model made it.
+    static func readRecord(_ path: String) throws -> EmbeddingRecord {
+        let bytes = try ImageDecoder().contents(ofFile: path)
+        guard bytes.starts(with: "KEMB".utf8) else {
+            throw EmbeddingFileError(path: path, reason: "is no .kemb file, and a cluster takes no other")
+        }
+        do { return try EmbeddingRecord(copying: bytes) } catch {
+            throw EmbeddingFileError(path: path, reason: "\(error)", remedy: nil)
+        }
     }
 
     /// Reads features that the model made; the format is told by the content.

@@ -1,12 +1,18 @@
 import ArgumentParser
+import Checkpoints
+import Clients
+import Cluster
+import Embeddings
 import Hashing
 import Imaging
+import Platform
 import SegmentAnything
 import Segmentation
 import Tensors
 import Terminals
+import Workers
 
-struct EncodeCommand: ParsableCommand {
+struct EncodeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "encode",
         abstract: "Compute a picture's embedding once, to decode many prompts from it later.",
@@ -19,8 +25,11 @@ struct EncodeCommand: ParsableCommand {
         name: .shortAndLong, help: ArgumentHelp("The embedding's file.", valueName: "out.kemb|.safetensors"))
     var output: String
 
-    @Option(name: .long, help: "How a .kemb file stores its numbers: fp16, fp32 or int8.")
-    var type: RecordType = .fp16
+    @Option(
+        name: .long,
+        help: "How a .kemb file stores its numbers: fp16 (default), fp32 or int8; with --redis as the cluster has them."
+    )
+    var type: RecordType?
 
     enum RecordType: String, ExpressibleByArgument, CaseIterable {
         case fp16, fp32, int8
@@ -39,6 +48,8 @@ struct EncodeCommand: ParsableCommand {
 
     @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
+    @OptionGroup var cluster: ClusterChoice
+    @OptionGroup var otherCache: CacheRedisOption
 
     func validate() throws {
         guard EmbeddingFile.isSupported(output) else {
@@ -47,9 +58,51 @@ struct EncodeCommand: ParsableCommand {
         if debug, !output.hasSuffix(".safetensors") {
             throw ValidationError("--debug writes to a .safetensors file.")
         }
+        try cluster.check(model)
+        if cluster.redis != nil, type != nil || debug {
+            throw ValidationError("With --redis the embedding is written as the cluster has it: no --type, no --debug.")
+        }
+        if cluster.redis == nil, otherCache.cacheRedis != nil {
+            throw ValidationError("--cache-redis goes with --redis.")
+        }
     }
 
-    func run() throws {
+    func run() async throws {
+        if let call = try await cluster.call(model: model.model, pictures: pictures) {
+            return try await run(by: call)
+        }
+        try runHere()
+    }
+
+    /// The same by the encoders of a cluster: the record that they put into the cache.
+    private func run(by call: ClusterCall) async throws {
+        try StagedFiles.check(output)
+        let request = try await call.intake.request(path: image) { path, _, _ in JobLine(image: .path(path)) }
+        let cache = RedisEmbeddingCache(
+            try await otherCache.redis() ?? call.broker.redis, namespace: call.broker.keys.namespace,
+            partitions: call.broker.partitionCount)
+        let key = EmbeddingKey(image: request.job.image, model: request.job.model)
+        // It may be evicted between the end of its job and the question.
+        for _ in 0..<8 {
+            _ = try await JobCall(call.broker, files: call.files).result(of: request.renamed)
+            guard let record = try await cache.record(for: key) else { continue }
+            if output.hasSuffix(".kemb") {
+                try AtomicFile.write(record.withUnsafeBytes { Array($0) }, to: output)
+            } else {
+                try EmbeddingFile.writeTensors(
+                    record.features(), fingerprint: Hexadecimal.text(of: record.fingerprint), picture: nil, to: output)
+            }
+            Terminal.complain("wrote \(output)")
+            return
+        }
+        throw JobFailure(
+            state: .done,
+            reason:
+                "the embedding is evicted before it can be fetched: give Redis more memory, or name --cache-redis if "
+                + "the workers have one")
+    }
+
+    private func runHere() throws {
         let bytes = try pictures.decoder.contents(ofFile: image)
         let read = try pictures.decoder.read(bytes, named: image)
         let picture = read.image
@@ -64,10 +117,12 @@ struct EncodeCommand: ParsableCommand {
         let encodeTime = clock.now - start
         if output.hasSuffix(".kemb") {
             try EmbeddingFile.write(
-                features, model: sam, image: ImageDigest(bytes: SHA256.hash(bytes).bytes), precision: type.precision,
+                features, model: sam, image: ImageDigest(bytes: SHA256.hash(bytes).bytes),
+                precision: (type ?? .fp16).precision,
                 arithmetic: encoder.arithmetic, encodeTime: encodeTime, to: output)
         } else {
-            try EmbeddingFile.writeTensors(features, model: sam, picture: debug ? picture : nil, to: output)
+            try EmbeddingFile.writeTensors(
+                features, fingerprint: try sam.fingerprint().description, picture: debug ? picture : nil, to: output)
         }
         Terminal.complain("wrote \(output)")
     }

@@ -60,7 +60,7 @@ struct OutputOptions: ParsableArguments {
     /// - Parameter masks: of the prompts that could be used, in their order.
     /// - Parameter files: what the command has written so far; all of it gets its name here, after the answer went out.
     func write(
-        _ answer: Answer, masks: [[PredictedMask]], prompts: FittedPrompts, image: Image?,
+        _ answer: Answer, masks: [[Mask]], prompts: FittedPrompts, image: Image?,
         files: StagedFiles = StagedFiles()
     ) throws {
         let flat = masks.flatMap { $0 }
@@ -71,14 +71,14 @@ struct OutputOptions: ParsableArguments {
         if let output, output.hasSuffix(".json") {
             try files.stage(try answer.line, to: output)
         } else {
-            for (name, predicted) in zip(written, flat) {
-                try files.stage(try PNGWriter.encode(mask: predicted.mask.gray, named: name), to: name)
+            for (name, mask) in zip(written, flat) {
+                try files.stage(try PNGWriter.encode(mask: mask.gray, named: name), to: name)
             }
         }
         if let overlay, let image {
             // The best mask of each prompt: three readings of one click on top of each other are no picture.
             let best = masks.compactMap(\.first)
-            let drawn = MaskOverlay(masks: best.map(\.mask.gray), markers: prompts.usable.flatMap(\.prompt.markers))
+            let drawn = MaskOverlay(masks: best.map(\.gray), markers: prompts.usable.flatMap(\.prompt.markers))
                 .drawn(on: image)
             try files.stage(try PNGWriter.encode(drawn, named: overlay), to: overlay)
             written.append(overlay)

@@ -50,6 +50,9 @@ struct PromptOptions: ParsableArguments, Sendable {
         }
     }
 
+    /// Rows of a mask prompt of the published models, for whoever cannot ask the model.
+    static let publishedMaskSide = 256
+
     /// Whether there is a prompt.
     var isAny: Bool { !points.isEmpty || !boxes.isEmpty || mask != nil || text != nil }
 

@@ -1,4 +1,6 @@
 import ArgumentParser
+import Clients
+import Cluster
 import Hashing
 import Imaging
 import Platform
@@ -7,13 +9,14 @@ import Segmentation
 import Tensors
 import Workers
 
-struct SegmentCommand: ParsableCommand {
+struct SegmentCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "segment",
         abstract: "Cut an object out of a picture.",
         discussion: """
             kirie segment photo.jpg --point 840,520 --point 900,610,0 -o mask.png
             kirie segment photo.jpg --box 100,80,640,420 --overlay overlay.png --json
+            kirie segment photo.jpg --point 840,520 --redis redis://queue.example:6379      by the cluster's workers
             """)
 
     @Argument(help: "A PNG, JPEG, WebP or TIFF file.")
@@ -23,10 +26,42 @@ struct SegmentCommand: ParsableCommand {
     @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
     @OptionGroup var output: OutputOptions
+    @OptionGroup var cluster: ClusterChoice
 
-    func validate() throws { try prompt.requireAny() }
+    func validate() throws {
+        try prompt.requireAny()
+        try cluster.check(model)
+    }
 
-    func run() throws {
+    func run() async throws {
+        if let call = try await cluster.call(model: model.model, pictures: pictures) {
+            return try await run(by: call)
+        }
+        try runHere()
+    }
+
+    /// The same by the workers of a cluster.
+    private func run(by call: ClusterCall) async throws {
+        let read = try pictures.decoder.read(try pictures.decoder.contents(ofFile: image), named: image)
+        PictureOptions.complain(of: read.notes, in: image)
+        try output.check(masks: prompt.maskCount)
+        // A mask prompt is sent as the published models take it; words are the cluster's business.
+        let side = PromptOptions.publishedMaskSide
+        let request = try await call.intake.request(path: image) { path, width, height in
+            JobLine(
+                image: .path(path),
+                prompts: try prompt.given(
+                    of: path, width: width, height: height, maskSide: side, limit: pictures.size.limit),
+                multimask: prompt.multimask)
+        }
+        let (answer, masks) = try await call.answer(of: request)
+        let fitted = FittedPrompts(
+            request.line.prompts, width: read.image.width, height: read.image.height, maskSide: nil, takesText: true)
+        try output.write(answer, masks: masks, prompts: fitted, image: read.image)
+        try output.end(fitted)
+    }
+
+    private func runHere() throws {
         var watch = Stopwatch()
         let bytes = try pictures.decoder.contents(ofFile: image)
         let read = try watch.time("read") { try pictures.decoder.read(bytes, named: image) }
@@ -54,7 +89,7 @@ struct SegmentCommand: ParsableCommand {
             precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
             masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
             remarks: prompts)
-        try output.write(answer, masks: masks, prompts: prompts, image: picture)
+        try output.write(answer, masks: masks.map { $0.map(\.mask) }, prompts: prompts, image: picture)
         try output.end(prompts)
     }
 }

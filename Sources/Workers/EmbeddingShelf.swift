@@ -1,7 +1,7 @@
 public import Cluster
-import Embeddings
+public import Embeddings
 public import Redis
-import Segmentation
+public import Segmentation
 
 /// Where the workers of a cluster put embeddings and find them: in the Redis of the queues, or in another.
 ///
@@ -14,6 +14,8 @@ public struct EmbeddingShelf: Sendable {
     /// Whether embeddings are kept in another Redis than the jobs.
     public let isElsewhere: Bool
     private let cache: RedisEmbeddingCache
+    private let queues: RedisClient
+    private let prefix: @Sendable (ImageDigest) -> String
     /// After which an embedding goes, in both places where it is known: the one value there is.
     public let timeToLive: Duration
 
@@ -27,11 +29,21 @@ public struct EmbeddingShelf: Sendable {
         cache = RedisEmbeddingCache(
             elsewhere ?? broker.redis, namespace: broker.keys.namespace, partitions: broker.partitionCount)
         self.timeToLive = timeToLive
+        queues = broker.redis
+        prefix = { broker.keys.prefix(broker.partition(of: $0)) }
     }
 
     /// The embedding, verified; nil where there is none or it was damaged, and then it is gone.
     func record(for key: EmbeddingKey) async throws(EmbeddingCacheError) -> EmbeddingRecord? {
         try await cache.record(for: key)
+    }
+
+    /// Puts an embedding there that somebody has, so that jobs on its picture find it.
+    public func offer(_ record: EmbeddingRecord) async throws(EmbeddingCacheError) {
+        try await cache.store(record, timeToLive: timeToLive)
+        guard isElsewhere else { return }
+        let name = "\(prefix(record.key.image))embedding:\(record.key)"
+        do { try await queues.set(name, .bytes(Self.mark), expiry: timeToLive) } catch { throw .redis(error) }
     }
 
     /// Puts an embedding where it belongs; returns what is to be published under its key with the jobs.

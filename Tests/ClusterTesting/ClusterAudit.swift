@@ -4,7 +4,7 @@ import Segmentation
 
 /// A look through every key of a cluster that has nothing left to do, for whatever should not be there.
 ///
-/// It goes by `kirie.lua`'s list of keys and knows nothing of how the functions work: each job in one terminal state, of
+/// It goes by the protocol's list of keys and knows nothing of how the functions work: each job in one terminal state, of
 /// which it told once; no job, lease, ticket, flight or reference that was forgotten; every gauge at zero; totals that
 /// add up; only what may be evicted or is still needed has, or has not, a time to live.
 public struct ClusterAudit: Sendable {

@@ -28,7 +28,8 @@ import Testing
         let reference = try #require(outcome[0].reference)
         // Workers open the cluster as they start.
         for worker in [encoder, decoder] { _ = try await Broker.open(worker.redis) }
-        try await WorkerRegistry(encoder).beat(
+        let then = try await encoder.redis.time()
+        try await WorkerRegistry(encoder) { then }.beat(
             WorkerHeartbeat(name: "e", role: .encoder, host: "h", processIdentifier: 1, model: model))
 
         guard
@@ -46,7 +47,9 @@ import Testing
         _ = try await decoder.keepHouse([partition])
         for try await ending in waiter.endings(of: [reference]) { #expect(ending.result?.string == "result") }
         #expect(try await monitor.statistics().total("done:bulk") == 1)
-        #expect(try await WorkerRegistry(monitor).members(.encoder, model: model) == ["e"])
+        // It may ask for the time; how long this test waited for its turn is no matter.
+        _ = try await monitor.redis.time()
+        #expect(try await WorkerRegistry(monitor) { then }.members(.encoder, model: model) == ["e"])
 
         // Each is kept from what is not its own.
         await #expect(throws: ClusterError.self) { try await monitor.putImage(TestCluster.image(2), "bytes") }

@@ -12,6 +12,9 @@ import Testing
     private static let bf16 = ModelIdentifier(fingerprint: [UInt8](repeating: 3, count: 32), arithmetic: .bf16)
     private static let others = ModelIdentifier(fingerprint: [UInt8](repeating: 4, count: 32), arithmetic: .fp32)
 
+    /// Redis's clock, which stands still here: nobody grows old while a test waits for its turn.
+    private static let noon = 1_700_000_000_000_000
+
     private static func heartbeat(
         _ name: String, _ role: WorkerHeartbeat.Role, _ model: ModelIdentifier, serves: [ModelIdentifier]? = nil
     ) -> WorkerHeartbeat {
@@ -92,7 +95,7 @@ import Testing
     /// What a submitter who names no arithmetic is given.
     @Test func jobsGoUnderTheEncodersArithmetic() async throws {
         let cluster = try await TestCluster.start()
-        let registry = WorkerRegistry(cluster.broker)
+        let registry = WorkerRegistry(cluster.broker) { Self.noon }
         try await registry.beat(Self.heartbeat("d", .decoder, Self.family, serves: Self.family.variants))
         #expect(try await registry.defaultModel() == Self.family, "no encoder has said in what it computes")
         try await registry.beat(Self.heartbeat("e1", .encoder, Self.bf16))
@@ -113,7 +116,7 @@ import Testing
     /// In a cluster of two releases no job goes under an identifier that no decoder takes.
     @Test func earlierReleasesAreNotLeftBehind() async throws {
         let cluster = try await TestCluster.start()
-        let registry = WorkerRegistry(cluster.broker)
+        let registry = WorkerRegistry(cluster.broker) { Self.noon }
         // An earlier decoder says nothing of what it serves, and takes the family's jobs alone.
         try await registry.beat(Self.heartbeat("old decoder", .decoder, Self.family))
         try await registry.beat(Self.heartbeat("new encoder", .encoder, Self.bf16))

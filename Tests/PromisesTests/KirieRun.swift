@@ -21,6 +21,8 @@ struct KirieRun {
     let lines: [Line]
     /// Everything else that it printed.
     let complaint: String
+    /// The JSON lines as they are.
+    let json: String
 
     init(exit: ChildProcess.Exit, file: String) throws {
         self.exit = exit
@@ -28,6 +30,7 @@ struct KirieRun {
         let all = text.split(separator: "\n")
         let decoder = JSONDecoder()
         lines = all.filter { $0.hasPrefix("{") }.compactMap { try? decoder.decode(Line.self, from: Data($0.utf8)) }
+        json = all.filter { $0.hasPrefix("{") }.joined(separator: "\n")
         complaint = all.filter { !$0.hasPrefix("{") }.joined(separator: "\n")
     }
 

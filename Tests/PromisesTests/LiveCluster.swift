@@ -28,7 +28,7 @@ final class LiveCluster: Sendable {
 
     /// Starts a cluster, hands it to the test, and ends everything; where the test failed, says where its logs said what.
     ///
-    /// - Parameter settings: of every partition, see `kirie.lua`.
+    /// - Parameter settings: of every partition, see `Protocol.md`.
     static func run(
         _ options: RedisServerProcess.Options = .init(), settings: [String: Int] = [:],
         _ body: (LiveCluster) async throws -> Void

@@ -3,7 +3,7 @@
 
     submit.py photo.jpg mask.png --point 500,375 --box 10,20,400,300 --redis redis://localhost:6379/0
 
-The functions that it calls are described in Sources/Cluster/Resources/kirie.lua.
+The functions that it calls are described in Sources/Cluster/Cluster.docc/Protocol.md.
 """
 import argparse, hashlib, json, struct, sys, uuid, zlib
 import redis

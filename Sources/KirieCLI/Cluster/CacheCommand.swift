@@ -26,6 +26,14 @@ struct CacheCommand: AsyncParsableCommand {
 struct CacheOptions: ParsableArguments {
     @OptionGroup var redis: RedisOptions
 
+    @OptionGroup var cache: CacheRedisOption
+
+    /// The other Redis; nil where there is none.
+    func otherRedis() async throws -> RedisClient? { try await cache.redis() }
+}
+
+/// Where embeddings are, beside the queues.
+struct CacheRedisOption: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp("The Redis of the embeddings, where they are not in that of the queues.", valueName: "url"))
@@ -37,7 +45,7 @@ struct CacheOptions: ParsableArguments {
     }
 
     /// The other Redis; nil where there is none.
-    func otherRedis() async throws -> RedisClient? {
+    func redis() async throws -> RedisClient? {
         guard let cacheRedis else { return nil }
         return try await RedisClient.connect(
             try RedisURL(cacheRedis), configuration: RedisConfiguration(clientName: "kirie"))

@@ -70,7 +70,7 @@ struct SubmitCommand: AsyncParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp("Rows of the model's low-resolution logits, which --mask becomes.", visibility: .hidden))
-    var maskSide = 256
+    var maskSide = PromptOptions.publishedMaskSide
 
     @Flag(name: .long, help: "Wait for the jobs, and print each answer as it comes.")
     var wait = false
