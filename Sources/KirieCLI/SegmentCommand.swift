@@ -16,7 +16,7 @@ struct SegmentCommand: AsyncParsableCommand {
         discussion: """
             kirie segment photo.jpg --point 840,520 --point 900,610,0 -o mask.png
             kirie segment photo.jpg --box 100,80,640,420 --overlay overlay.png --json
-            kirie segment photo.jpg --point 840,520 --redis redis://queue.example:6379      by the cluster's workers
+            kirie segment photo.jpg --point 840,520 --redis $KIRIE_REDIS
             """)
 
     @Argument(help: "A PNG, JPEG, WebP or TIFF file.")
