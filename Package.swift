@@ -112,7 +112,7 @@ let package = Package(
         // tests, a room each
         tests(of: "Tensors", ["CKernels"]),
         tests(of: "Platform", ["RedisTesting"]),
-        tests(of: "JSON"),
+        tests(of: "JSON", ["Platform"]),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Hashing"),
         tests(of: "Segmentation", ["Cluster", "JSON"], resources: [.copy("Fixtures")]),

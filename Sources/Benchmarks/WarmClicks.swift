@@ -1,6 +1,7 @@
 package import Cluster
 import FoundationEssentials
 package import JSON
+import Platform
 package import Redis
 package import Segmentation
 import Synchronization

@@ -95,7 +95,7 @@ public struct Broker: Sendable {
     public func hasEmbeddings(_ embeddings: [EmbeddingKey]) async throws(ClusterError) -> [Bool] {
         let replies = try await callAll(
             embeddings.map {
-                RedisCommand("EXISTS", .string("\(keys.prefix(partition(of: $0.image)))embedding:\($0)"))
+                RedisCommand("EXISTS", .string(keys.embedding($0, in: partition(of: $0.image))))
             })
         return replies.map { $0.integer == 1 }
     }

@@ -14,8 +14,7 @@ public struct EmbeddingShelf: Sendable {
     /// Whether embeddings are kept in another Redis than the jobs.
     public let isElsewhere: Bool
     private let cache: RedisEmbeddingCache
-    private let queues: RedisClient
-    private let prefix: @Sendable (ImageDigest) -> String
+    private let broker: Broker
     /// After which an embedding goes, in both places where it is known: the one value there is.
     public let timeToLive: Duration
 
@@ -29,8 +28,7 @@ public struct EmbeddingShelf: Sendable {
         cache = RedisEmbeddingCache(
             elsewhere ?? broker.redis, namespace: broker.keys.namespace, partitions: broker.partitionCount)
         self.timeToLive = timeToLive
-        queues = broker.redis
-        prefix = { broker.keys.prefix(broker.partition(of: $0)) }
+        self.broker = broker
     }
 
     /// The embedding, verified; nil where there is none or it was damaged, and then it is gone.
@@ -42,8 +40,8 @@ public struct EmbeddingShelf: Sendable {
     public func offer(_ record: EmbeddingRecord) async throws(EmbeddingCacheError) {
         try await cache.store(record, timeToLive: timeToLive)
         guard isElsewhere else { return }
-        let name = "\(prefix(record.key.image))embedding:\(record.key)"
-        do { try await queues.set(name, .bytes(Self.mark), expiry: timeToLive) } catch { throw .redis(error) }
+        let name = broker.keys.embedding(record.key, in: broker.partition(of: record.key.image))
+        do { try await broker.redis.set(name, .bytes(Self.mark), expiry: timeToLive) } catch { throw .redis(error) }
     }
 
     /// Puts an embedding where it belongs; returns what is to be published under its key with the jobs.

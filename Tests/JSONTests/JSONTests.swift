@@ -1,5 +1,6 @@
 import Foundation
 import JSON
+import Platform
 import Testing
 
 @Suite struct JSONTests {
@@ -46,7 +47,7 @@ import Testing
     @Test func bothReadersAgreeOnWhatIsJSON() throws {
         let seed = UInt64.random(in: .min ... .max)
         print("JSON fuzz: seed \(seed)")
-        var random = Generator(state: seed)
+        var random = SplitMix64(seed: seed)
         let texts = [
             #"{"a":[1,-2.5e-3,true,null,{"b":"\u00e9\n"}],"c":""}"#, #"[[],{},"",0,-0,1E5]"#, #"  {"x" : 1 } "#,
         ]
@@ -68,17 +69,6 @@ import Testing
             if let value, let text {
                 #expect(try text.bytes.withUnsafeBytes { try JSONValue($0) }.text == value.text)
             }
-        }
-    }
-
-    private struct Generator: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var value = state
-            value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-            value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-            return value ^ value >> 31
         }
     }
 }

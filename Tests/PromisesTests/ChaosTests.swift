@@ -199,12 +199,12 @@ private final class Chaos: Sendable {
         let redis = cluster.broker.redis
         switch trouble {
         case .memory:
-            let before = try await refusals("OOM")
+            let before = try await cluster.refusals("OOM")
             _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "1mb"))
             try await refused("OOM", since: before)
             _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "0"))
         case .readOnly:
-            let before = try await refusals("READONLY")
+            let before = try await cluster.refusals("READONLY")
             _ = try await redis.send(RedisCommand("REPLICAOF", "127.0.0.1", "1"))
             try await refused("READONLY", since: before)
             _ = try await redis.send(RedisCommand("REPLICAOF", "NO", "ONE"))
@@ -221,14 +221,8 @@ private final class Chaos: Sendable {
         try await eventually("commands were refused with \(code)") {
             let isOver = try await cluster.totalOfLanes("out") >= plan.jobs.count
             if isOver { return true }
-            return try await refusals(code) >= before + 20
+            return try await cluster.refusals(code) >= before + 20
         }
-    }
-
-    /// How many answers with this error Redis gave since it was started.
-    private func refusals(_ code: String) async throws -> Int {
-        let found = try await cluster.broker.redis.info("errorstats")[0]["errorstat_\(code)"]
-        return found.flatMap { Int($0.drop { $0 != "=" }.dropFirst()) } ?? 0
     }
 
     private func running(_ victim: ChaosPlan.Victim) -> (ChaosPlan.Victim, ChildProcess?) {

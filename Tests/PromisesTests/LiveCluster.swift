@@ -201,6 +201,12 @@ final class LiveCluster: Sendable {
         try await broker.redis.info(section)[0][name].flatMap { Int($0) } ?? -1
     }
 
+    /// How many answers with an error such as `OOM` Redis gave since it was started.
+    func refusals(_ code: String) async throws -> Int {
+        let found = try await broker.redis.info("errorstats")[0]["errorstat_\(code)"]
+        return found.flatMap { Int($0.drop { $0 != "=" }.dropFirst()) } ?? 0
+    }
+
     /// Expects that nothing is left, which workers may need a moment for: they drop empty tickets as they reach them.
     @discardableResult
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws -> ClusterAudit {

@@ -10,12 +10,6 @@ import Testing
 
 /// What is wrong with Redis for a while is no fault of the jobs: it costs no attempt, however long it takes.
 @Suite(.serialized) struct OutageTests {
-    /// How many answers with this error Redis gave since it was started.
-    private func refusals(_ code: String, _ cluster: LiveCluster) async throws -> Int {
-        let found = try await cluster.broker.redis.info("errorstats")[0]["errorstat_\(code)"]
-        return found.flatMap { Int($0.drop { $0 != "=" }.dropFirst()) } ?? 0
-    }
-
     /// A cluster with a job whose encode and another whose decode meet the trouble, in the hands of stopped workers.
     private func withWorkInHand(
         _ options: RedisServerProcess.Options, settings: [String: Int] = [:],
@@ -67,7 +61,7 @@ import Testing
             _ = try await redis.send(RedisCommand("REPLICAOF", "127.0.0.1", "1"))
             try release()
             try await eventually("the workers were refused often") {
-                try await refusals("READONLY", cluster) >= 200
+                try await cluster.refusals("READONLY") >= 200
             }
             #expect(try await cluster.broker.status(references).allSatisfy { $0?.state.isTerminal == false })
             _ = try await redis.send(RedisCommand("REPLICAOF", "NO", "ONE"))
@@ -86,7 +80,7 @@ import Testing
             #expect(refused.exit == .status(75), "\(refused.exit) \(refused.complaint)")
             try release()
             try await cluster.reach(.done, references)
-            #expect(try await refusals("OOM", cluster) >= 2)
+            #expect(try await cluster.refusals("OOM") >= 2)
             _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "0"))
         }
     }
@@ -130,12 +124,12 @@ import Testing
             let redis = cluster.broker.redis
             try await eventually("Redis sees that its disk is full") {
                 _ = try? await redis.send(RedisCommand("SET", "filler", .string(String(repeating: "x", count: 9000))))
-                return try await refusals("MISCONF", cluster) > 0
+                return try await cluster.refusals("MISCONF") > 0
             }
             try release()
-            let before = try await refusals("MISCONF", cluster)
+            let before = try await cluster.refusals("MISCONF")
             try await eventually("the workers were refused often") {
-                try await refusals("MISCONF", cluster) >= before + 200
+                try await cluster.refusals("MISCONF") >= before + 200
             }
             #expect(try await cluster.broker.status(references).allSatisfy { $0?.state.isTerminal == false })
             try disk.free()
