@@ -47,6 +47,10 @@ enum EmbeddingFile {
         guard bytes.starts(with: "KEMB".utf8) else {
             throw EmbeddingFileError(path: path, reason: "is no .kemb file, and a cluster takes no other")
         }
+        return try record(bytes, path: path)
+    }
+
+    private static func record(_ bytes: [UInt8], path: String) throws -> EmbeddingRecord {
         do { return try EmbeddingRecord(copying: bytes) } catch {
             throw EmbeddingFileError(path: path, reason: "\(error)", remedy: nil)
         }
@@ -57,12 +61,7 @@ enum EmbeddingFile {
         // Far above any embedding (SAM's is 4 MiB in fp32), far below what would hurt.
         let bytes = try ImageDecoder().contents(ofFile: path)
         guard bytes.starts(with: "KEMB".utf8) else { return try readTensors(path, model: model) }
-        let record: EmbeddingRecord
-        do {
-            record = try EmbeddingRecord(copying: bytes)
-        } catch {
-            throw EmbeddingFileError(path: path, reason: "\(error)", remedy: nil)
-        }
+        let record = try record(bytes, path: path)
         try check(record.fingerprint, against: model, path: path)
         guard record.preprocessing == model.preprocessing else {
             let mismatch = FeatureMismatch.preprocessing(found: record.preprocessing, expected: model.preprocessing)
