@@ -83,10 +83,10 @@ package struct WarmClicks {
         return .object([
             ("clicks", .integer(times.count)), ("load", .number(load)), ("decoders", .integer(decoders.count)),
             ("decode_ms", Times(times.map(\.decode)).figures), ("overhead_ms", Times(times.map(\.beside)).figures),
-            ("wait_ms", quantiles(after.line(.decode, .interactive).wait, before.line(.decode, .interactive).wait)),
+            ("wait_ms", quantiles(after.stream(.decode, .interactive).wait, before.stream(.decode, .interactive).wait)),
             (
                 "service_ms",
-                quantiles(after.line(.decode, .interactive).service, before.line(.decode, .interactive).service)
+                quantiles(after.stream(.decode, .interactive).service, before.stream(.decode, .interactive).service)
             ),
             ("total_ms", Times(times.map { $0.decode + $0.beside }).figures), ("embedding_lookups", .integer(lookups)),
             (

@@ -21,6 +21,8 @@ const char *kirie_functions_library(void) {
         ,
 #embed "../Cluster/Resources/kirie/encodes.lua"
         ,
+#embed "../Cluster/Resources/kirie/work.lua"
+        ,
 #embed "../Cluster/Resources/kirie/housekeeping.lua"
         ,
 #embed "../Cluster/Resources/kirie/functions/preparing.lua"

@@ -35,12 +35,12 @@ public struct ClusterKeys: Sendable, Hashable {
     public func limits(_ partition: Partition) -> String { "\(prefix(partition))limits" }
     /// A partition's counters.
     public func counters(_ partition: Partition) -> String { "\(prefix(partition))counters" }
-    /// A line of work.
-    public func line(_ stage: Stage, _ lane: Lane, in partition: Partition) -> String {
+    /// What waits for the workers of a stage.
+    public func stream(_ stage: Stage, _ lane: Lane, in partition: Partition) -> String {
         "\(prefix(partition))\(stage.rawValue):\(lane.rawValue)"
     }
 
-    /// Channel: a partition's number, when work came into a line that was short.
+    /// Channel: a partition's number, when work came into a stream that was short.
     public func wake(_ stage: Stage) -> String { "\(namespace):wake:\(stage.rawValue)" }
     /// Channel: `<id> <state>` of each job of a partition that ended.
     public func events(_ partition: Partition) -> String { "\(prefix(partition))events" }

@@ -109,7 +109,7 @@ extension Broker {
 
     /// How much the workers of a stage and model have to do.
     ///
-    /// Encodes, or jobs, that wait (in line, set aside, or in a pause) or are in work, in both lanes. The number to scale by; O(partitions), and true when jobs are cancelled or expire.
+    /// Encodes, or jobs, that wait (queued, set aside, or in a pause) or are in work, in both lanes. The number to scale by; O(partitions), and true when jobs are cancelled or expire.
     public func demand(_ stage: Stage, model: ModelIdentifier) async throws(ClusterError) -> Int {
         let replies = try await callAll(
             partitions.map {

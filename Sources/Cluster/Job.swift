@@ -8,7 +8,7 @@ public struct Job: Sendable {
     ///
     /// 1 to 128 of `A-Z a-z 0-9 . _ : @ / + -`.
     public var id: String
-    /// Whose line it waits in.
+    /// Whose stream it waits in.
     public var lane: Lane
     /// The picture.
     public var image: ImageDigest
@@ -81,7 +81,7 @@ public struct JobStatus: Sendable, Hashable {
     public let reference: JobReference
     /// Where it stands.
     public let state: JobState
-    /// Whose line.
+    /// Whose stream.
     public let lane: Lane
     /// The picture.
     public let image: ImageDigest

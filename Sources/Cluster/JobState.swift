@@ -2,7 +2,7 @@
 public enum JobState: String, Sendable, Hashable, CaseIterable {
     /// Parked until the embedding of its image is there.
     case waitingForEmbedding = "waiting_embedding"
-    /// In line for a decoder, or in a pause before the next attempt.
+    /// Queued for a decoder, or in a pause before the next attempt.
     case queued
     /// A decoder holds its lease.
     case inWork = "in_work"

@@ -1,4 +1,4 @@
-/// One of the two lines in which work waits: clicks of people, who look on, and what scripts ask for.
+/// One of the two ways in which work waits: clicks of people, who look on, and what scripts ask for.
 ///
 /// Interactive work goes first; bulk gets at least one take of nine in each partition (`Protocol.md`, "Which lane first").
 public enum Lane: String, Sendable, Hashable, CaseIterable {

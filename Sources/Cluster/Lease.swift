@@ -13,7 +13,7 @@ public struct EncodeLease: Sendable, Hashable {
     public let attempt: Int
     /// When the embedding was first asked for, in microseconds since 1970 by Redis's clock.
     public let since: Int
-    /// Whose line it came from.
+    /// Whose stream it came from.
     public let lane: Lane
 
     init?(_ reply: RedisValue, _ partition: Partition) {
@@ -65,7 +65,7 @@ public struct PromptBatch: Sendable, Hashable {
     public let partition: Partition
     /// The embedding that they need.
     public let key: EmbeddingKey
-    /// Whose line they came from.
+    /// Whose stream they came from.
     public let lane: Lane
     /// The jobs.
     public let leases: [PromptLease]
@@ -104,7 +104,7 @@ public enum LeaseName: Sendable, Hashable {
 
 /// What a take brought.
 public enum Taken<Work: Sendable>: Sendable {
-    /// Work, under a lease; `isLast` where nothing is left in line in this partition.
+    /// Work, under a lease; `isLast` where nothing is left queued in this partition.
     case work(Work, isLast: Bool)
     /// There is nothing to do in this partition.
     case idle

@@ -44,15 +44,15 @@ public struct DurationHistogram: Sendable, Hashable {
     }
 }
 
-/// One line of work, in figures.
-public struct LineStatistics: Sendable, Hashable {
+/// One stream's work, in figures.
+public struct StreamStatistics: Sendable, Hashable {
     /// What kind of work.
     public var stage: Stage
     /// Whose.
     public var lane: Lane
-    /// Jobs parked until their embedding is there; they are counted at the encode line.
+    /// Jobs parked until their embedding is there; they are counted at the encode stream.
     public var parked = 0
-    /// In line: jobs at the decode line, pictures at the encode line.
+    /// Waiting in the stream: jobs at the decode stream, pictures at the encode stream.
     public var queued = 0
     /// In a pause before the next attempt.
     public var delayed = 0
@@ -63,7 +63,7 @@ public struct LineStatistics: Sendable, Hashable {
     public var lag: Int? = 0
     /// Batches that the groups were given and that are not acknowledged.
     public var pending = 0
-    /// How long the head of the line stands there; zero where nobody does.
+    /// How long the head of the stream waits; zero where nothing does.
     public var oldest: Duration = .zero
     /// Jobs submitted to the lane a second, over the last minute.
     public var rateIn = 0.0
@@ -78,7 +78,7 @@ public struct LineStatistics: Sendable, Hashable {
 /// The whole cluster in figures, from a reply of bounded size a partition.
 public struct QueueStatistics: Sendable, Hashable {
     /// Encode and decode, interactive and bulk.
-    public private(set) var lines: [LineStatistics]
+    public private(set) var streams: [StreamStatistics]
     /// Totals since the beginning, such as `done:bulk`, `joins`, `evictions`, `encode_finished` (`Protocol.md`,
     /// `kirie_stats`).
     public private(set) var totals: [String: Int] = [:]
@@ -89,15 +89,15 @@ public struct QueueStatistics: Sendable, Hashable {
 
     /// Sums up the replies of the partitions.
     package init(partitions: [[String: String]]) {
-        lines = Stage.allCases.flatMap { stage in Lane.allCases.map { LineStatistics(stage: stage, lane: $0) } }
+        streams = Stage.allCases.flatMap { stage in Lane.allCases.map { StreamStatistics(stage: stage, lane: $0) } }
         for fields in partitions {
             for (name, text) in fields { read(name, text) }
         }
     }
 
-    /// One line's figures.
-    public func line(_ stage: Stage, _ lane: Lane) -> LineStatistics {
-        lines.first { $0.stage == stage && $0.lane == lane } ?? LineStatistics(stage: stage, lane: lane)
+    /// One stream's figures.
+    public func stream(_ stage: Stage, _ lane: Lane) -> StreamStatistics {
+        streams.first { $0.stage == stage && $0.lane == lane } ?? StreamStatistics(stage: stage, lane: lane)
     }
 
     /// A total, 0 where nothing was counted.
@@ -106,8 +106,8 @@ public struct QueueStatistics: Sendable, Hashable {
     /// The jobs that have not ended.
     public var unfinished: Int {
         Lane.allCases.reduce(0) { sum, lane in
-            let decode = line(.decode, lane)
-            return sum + line(.encode, lane).parked + decode.queued + decode.delayed + decode.inWork
+            let decode = stream(.decode, lane)
+            return sum + stream(.encode, lane).parked + decode.queued + decode.delayed + decode.inWork
         }
     }
 
@@ -128,7 +128,7 @@ public struct QueueStatistics: Sendable, Hashable {
             guard let stage = Stage(rawValue: words[1]) else { return }
             demand[stage, default: [:]][words[2...].joined(separator: ":"), default: 0] += number
         case ("lag", 3):
-            change(words) { line in line.lag = line.lag.flatMap { sum in Int(text).map { sum + $0 } } }
+            change(words) { stream in stream.lag = stream.lag.flatMap { sum in Int(text).map { sum + $0 } } }
         case ("pending", 3): change(words) { $0.pending += number }
         case ("age_ms", 3): change(words) { $0.oldest = max($0.oldest, .milliseconds(number)) }
         case ("age_ms", 2): oldestParked = max(oldestParked, .milliseconds(number))
@@ -156,14 +156,14 @@ public struct QueueStatistics: Sendable, Hashable {
         }
     }
 
-    private mutating func change(_ words: [String], _ body: (inout LineStatistics) -> Void) {
+    private mutating func change(_ words: [String], _ body: (inout StreamStatistics) -> Void) {
         guard let stage = Stage(rawValue: words[1]), let lane = Lane(rawValue: words[2]) else { return }
         change(stage, lane, body)
     }
 
-    private mutating func change(_ stage: Stage, _ lane: Lane, _ body: (inout LineStatistics) -> Void) {
-        for index in lines.indices where lines[index].stage == stage && lines[index].lane == lane {
-            body(&lines[index])
+    private mutating func change(_ stage: Stage, _ lane: Lane, _ body: (inout StreamStatistics) -> Void) {
+        for index in streams.indices where streams[index].stage == stage && streams[index].lane == lane {
+            body(&streams[index])
         }
     }
 }

@@ -6,11 +6,11 @@ import Synchronization
 /// An encoder makes the embeddings of its own arithmetic and, for jobs that do not say which, those of the family; a decoder
 /// takes the jobs of each arithmetic of its weights. A take asks for one identifier, and nearly always all work goes under
 /// the same: the one that brought work last is asked for first, so that a click costs one call; the others come when that
-/// brings nothing, and from time to time where more stands in line, so that no one waits behind another for ever.
+/// brings nothing, and from time to time where more is queued, so that no one waits behind another for ever.
 final class ServedIdentifiers: Sendable {
     /// Between two looks at the others in a partition that has nothing under the usual one.
     static let pauseWhenIdle: Duration = .milliseconds(50)
-    /// The same in a partition where more is in line: to ask there for one puts the tickets of others aside.
+    /// The same in a partition where more is queued: to ask there for one sets the entries of others aside.
     static let pauseWhenBusy: Duration = .seconds(1)
 
     private struct Place {
@@ -65,7 +65,7 @@ final class ServedIdentifiers: Sendable {
         return .idle
     }
 
-    /// The one that brought work last; now and then, where more stands in line, the others before it.
+    /// The one that brought work last; now and then, where more is queued, the others before it.
     private func first(in partition: Partition, now: ContinuousClock.Instant) -> [ModelIdentifier] {
         state.withLock { state in
             guard let place = state.places[partition], place.hasMore, let looked = place.looked,

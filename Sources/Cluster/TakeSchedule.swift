@@ -1,7 +1,7 @@
 /// Where a worker should look for work next: a value that is told what happened and answers what to do.
 ///
-/// A partition is looked at when its bell rang, when the last look brought work, and every ``poll`` in any case. Its owner
-/// looks at once; others wait for ``patience`` and then take only what has stood in line for as long, so that a picture's
+/// A partition is looked at when a message told of it, when the last look brought work, and every ``poll`` in any case. Its owner
+/// looks at once; others wait for ``patience`` and then take only what has been queued for as long, so that a picture's
 /// prompts stay with the worker that has its embedding in memory, unless that one is behind.
 package struct TakeSchedule: Sendable {
     /// What to do.
@@ -12,7 +12,7 @@ package struct TakeSchedule: Sendable {
         case wait(until: ContinuousClock.Instant)
     }
 
-    /// How often a partition is looked at without a bell.
+    /// How often a partition is looked at without a message.
     let poll: Duration
     /// How long others leave a partition to its owner.
     let patience: Duration
@@ -40,13 +40,13 @@ package struct TakeSchedule: Sendable {
     }
 
     /// Somebody put work into a partition that had little of it.
-    package mutating func ring(_ partition: Partition, now: ContinuousClock.Instant) {
+    package mutating func wake(_ partition: Partition, now: ContinuousClock.Instant) {
         guard partition.index < due.count else { return }
         let look = owned.contains(partition) ? now : now + patience
         due[partition.index] = min(due[partition.index], look)
     }
 
-    /// When there is something to look at, unless a bell rings before.
+    /// When there is something to look at, unless it is woken before.
     package var earliest: ContinuousClock.Instant? { due.min() }
 
     /// What to do now; a partition that is to be looked at counts as looked at.

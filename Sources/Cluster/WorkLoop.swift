@@ -11,7 +11,7 @@ import Synchronization
 /// loop.drain()
 /// try await running
 /// ```
-/// It renews the leases that it holds, waits on the bell where there is nothing to do, shares the partitions with its
+/// It renews the leases that it holds, waits for a message where there is nothing to do, shares the partitions with its
 /// peers by ``RendezvousHashing``, helps out where they are behind, and does its part of the housekeeping. Redis may be
 /// gone for any time: it goes on when Redis is back.
 public final class WorkLoop<Source: WorkSource>: Sendable {
@@ -21,7 +21,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
     private let members: @Sendable () async throws -> [String]
     private let onError: @Sendable (any Error) -> Void
     private let leases = LeaseBook()
-    private let desk: WorkDesk
+    private let scheduler: TakeScheduler
     private let finished = Atomic<Int>(0)
 
     /// A loop.
@@ -39,7 +39,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         self.settings = settings
         self.members = members
         self.onError = onError
-        desk = WorkDesk(
+        scheduler = TakeScheduler(
             TakeSchedule(
                 partitions: broker.partitionCount, poll: settings.poll, patience: settings.patience,
                 now: ContinuousClock.now))
@@ -52,10 +52,10 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
     public var completed: Int { finished.load(ordering: .relaxed) }
 
     /// The partitions that are this worker's own now.
-    public var ownedPartitions: Set<Partition> { desk.ownedPartitions }
+    public var ownedPartitions: Set<Partition> { scheduler.ownedPartitions }
 
     /// Takes nothing more; ``run()`` returns when what is held is done, or handed back after the limit.
-    public func drain() { desk.close() }
+    public func drain() { scheduler.close() }
 
     /// Works until it is drained; to cancel its task is to drain it.
     public func run() async {
@@ -74,7 +74,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
                     await slots.waitForAll()
                 }
             } onCancel: {
-                desk.close()
+                scheduler.close()
             }
             background.cancelAll()
         }
@@ -84,19 +84,19 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 
     private func work(on thread: OwnThread) async {
         var failures = 0
-        while let (partition, age) = await desk.next() {
+        while let (partition, age) = await scheduler.next() {
             do {
                 switch try await source.take(in: partition, lease: settings.lease, age: age) {
                 case .idle: break
-                case .again: desk.lookAgain(partition)
+                case .again: scheduler.lookAgain(partition)
                 case .work(let work, let isLast):
-                    if !isLast { desk.lookAgain(partition) }
+                    if !isLast { scheduler.lookAgain(partition) }
                     await perform(work, on: thread)
                 }
                 failures = 0
             } catch {
                 onError(error)
-                desk.lookAgain(partition)
+                scheduler.lookAgain(partition)
                 // The client has its own backoff for lost connections; this is for answers that are errors.
                 failures = min(failures + 1, 6)
                 try? await Task.sleep(for: .milliseconds(25 << failures))
@@ -116,7 +116,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 
     /// Hands back what is still held when the time for the drain is over, and has it stopped.
     private func endDrain() async {
-        await desk.waitUntilClosed()
+        await scheduler.waitUntilClosed()
         var pause = settings.drainLimit
         while (try? await Task.sleep(for: pause)) != nil {
             let names = leases.names
@@ -141,7 +141,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
     private func share() async throws {
         let names = Set(try await members()).union([source.worker])
         let own = RendezvousHashing.partitions(of: source.worker, among: names.sorted(), count: broker.partitionCount)
-        desk.own(Set(own))
+        scheduler.own(Set(own))
     }
 
     /// Its own partitions twice a second; all of them now and then, in case their owners are dead.
@@ -150,7 +150,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         while !Task.isCancelled {
             do {
                 let all = round % 8 == 7
-                let done = try await broker.keepHouse(all ? broker.partitions : desk.ownedPartitions.sorted())
+                let done = try await broker.keepHouse(all ? broker.partitions : scheduler.ownedPartitions.sorted())
                 round += 1
                 if done.contains(where: \.unfinished) { continue }
             } catch {
@@ -164,12 +164,13 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         let channel = broker.keys.wake(source.stage)
         while !Task.isCancelled {
             do {
-                let listening = try await broker.redis.listen(to: [channel]) { [desk, partitions = broker.partitions] in
+                let listening = try await broker.redis.listen(to: [channel]) {
+                    [scheduler, partitions = broker.partitions] in
                     switch $0 {
                     case .message(let message):
-                        if let index = Int(message.payload.string), index >= 0 { desk.ring(Partition(index)) }
+                        if let index = Int(message.payload.string), index >= 0 { scheduler.wake(Partition(index)) }
                     case .resubscribed:
-                        for partition in partitions { desk.ring(partition) }
+                        for partition in partitions { scheduler.wake(partition) }
                     }
                 }
                 await listening.waitUntilEnded()
@@ -194,7 +195,7 @@ public struct WorkLoopSettings: Sendable {
     public var concurrency = 1
     /// How long a lease lasts; it is renewed each third of it.
     public var lease: Duration = .seconds(15)
-    /// How often a partition is looked at without a bell.
+    /// How often a partition is looked at without a message.
     public var poll: Duration = .seconds(1)
     /// How long work on partitions of others is left to them.
     public var patience: Duration = .milliseconds(20)

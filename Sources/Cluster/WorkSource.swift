@@ -5,7 +5,7 @@ public import Segmentation
 public protocol WorkSource: Sendable {
     /// What a take brings.
     associatedtype Work: Sendable
-    /// Which lines it comes from.
+    /// Which streams it comes from.
     var stage: Stage { get }
     /// The name that leases and consumers show.
     var worker: String { get }
@@ -42,7 +42,7 @@ public struct EncodeSource: WorkSource {
     /// What encodes.
     public typealias Encode = @Sendable (EncodeLease) async -> EncodeOutcome
 
-    /// The encode lines.
+    /// The encode streams.
     public var stage: Stage { .encode }
     /// The worker's name.
     public let worker: String
@@ -55,7 +55,7 @@ public struct EncodeSource: WorkSource {
     private let outage: Outage
     private let encode: Encode
 
-    /// Work of the encode lines, under the model's identifier and that of its family: the lease's key says which.
+    /// Work of the encode streams, under the model's identifier and that of its family: the lease's key says which.
     ///
     /// - Parameter onWait: told of each fault of Redis that is waited out with a picture in hand: for logs.
     public init(
@@ -127,7 +127,7 @@ public struct DecodeSource: WorkSource {
     /// What decodes.
     public typealias Decode = @Sendable (PromptBatch) async -> DecodeOutcome
 
-    /// The decode lines.
+    /// The decode streams.
     public var stage: Stage { .decode }
     /// The worker's name.
     public let worker: String
@@ -141,7 +141,7 @@ public struct DecodeSource: WorkSource {
     private let outage: Outage
     private let decode: Decode
 
-    /// Work of the decode lines.
+    /// Work of the decode streams.
     ///
     /// - Parameters:
     ///   - model: what heartbeats announce.

@@ -7,11 +7,11 @@ extension Broker {
     ///
     /// - Parameters:
     ///   - worker: the name that leases and consumers show.
-    ///   - model: what this worker can encode for; tickets of others are put aside for theirs.
+    ///   - model: what this worker can encode for; entries of others are set aside for theirs.
     ///   - lane: nil for the rule, interactive before bulk.
     ///   - count: 1 to 256.
     ///   - lease: how long the right lasts unless renewed; whole milliseconds.
-    ///   - age: only from lines whose head has stood for so long, to help out where a partition's owner is behind.
+    ///   - age: only from streams whose head has waited for so long, to help out where a partition's owner is behind.
     public func takeEncodes(
         in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int = 1,
         lease: Duration,
@@ -40,7 +40,7 @@ extension Broker {
         return .work(PromptBatch(partition: partition, key: key, lane: lane, leases: leases), isLast: isLast)
     }
 
-    /// The reply, and, where it brings work, whether that is the last in line.
+    /// The reply, and, where it brings work, whether that is the last in the queue.
     private func take(
         _ stage: Stage, _ partition: Partition, _ worker: String, _ model: ModelIdentifier, _ lane: Lane?, _ count: Int,
         _ lease: Duration, _ age: Duration
@@ -65,7 +65,7 @@ extension Broker {
         return try read(words, "kirie_renew", "what became of each lease") { $0.string.flatMap(Renewal.init) }
     }
 
-    /// Hands work back unfinished: at once in line again, and no attempt is counted.
+    /// Hands work back unfinished: at once queued again, and no attempt is counted.
     public func handBack(_ names: [LeaseName]) async throws(ClusterError) {
         _ = try await forEach("kirie_return", names, head: [])
     }

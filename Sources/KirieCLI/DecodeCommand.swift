@@ -68,8 +68,8 @@ struct DecodeCommand: AsyncParsableCommand {
             throw EmbeddingFileError(
                 path: embedding, reason: "was made by another model (\(record.model)) than the cluster's \(call.model)")
         }
-        let shelf = EmbeddingShelf(call.broker, elsewhere: try await otherCache.redis())
-        try await shelf.offer(record)
+        let store = EmbeddingStore(call.broker, elsewhere: try await otherCache.redis())
+        try await store.offer(record)
         var line = JobLine(
             image: .digest(record.image),
             prompts: try prompt.given(

@@ -13,7 +13,7 @@ public struct PictureEncoder: Sendable {
     private let encoder: any ImageEncoding
     private let fingerprint: [UInt8]
     private let precision: EmbeddingPrecision
-    private let shelf: EmbeddingShelf
+    private let store: EmbeddingStore
     private let pool: ThreadPool
     private let threads: ComputeThreads
     private let sharedFolder: String?
@@ -34,7 +34,7 @@ public struct PictureEncoder: Sendable {
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
         _ broker: Broker, encoder: any ImageEncoding, fingerprint: [UInt8], precision: EmbeddingPrecision,
-        shelf: EmbeddingShelf, pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil,
+        store: EmbeddingStore, pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil,
         limit: PixelLimit = .standard,
         notes: @escaping @Sendable (ImageDigest, [ImageNote]) -> Void = { _, _ in },
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }
@@ -43,7 +43,7 @@ public struct PictureEncoder: Sendable {
         self.encoder = encoder
         self.fingerprint = fingerprint
         self.precision = precision
-        self.shelf = shelf
+        self.store = store
         self.pool = pool
         self.sharedFolder = sharedFolder
         self.limit = limit
@@ -76,9 +76,9 @@ public struct PictureEncoder: Sendable {
             case nil: return .abandoned
             case .success(let record):
                 let published = try await outage.waitOut {
-                    try await shelf.put(record)
+                    try await store.put(record)
                 }
-                return .embedding(published, expiry: shelf.timeToLive)
+                return .embedding(published, expiry: store.timeToLive)
             case .failure(let error as UnusableImage): return .unusable(reason: error.reason)
             case .failure(let error as ImageError): return .unusable(reason: "\(error)")
             case .failure(let error): return .faulty(reason: "\(error)")

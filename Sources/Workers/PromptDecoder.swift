@@ -14,7 +14,7 @@ public struct PromptDecoder: Sendable {
     private let decoder: any PromptDecoding
     private let modelName: String
     private let precision: EmbeddingPrecision
-    private let shelf: EmbeddingShelf
+    private let store: EmbeddingStore
     private let images: PreparedImages
     private let pool: ThreadPool
     private let lanes: DispatchSemaphore
@@ -33,7 +33,7 @@ public struct PromptDecoder: Sendable {
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
-        decoder: any PromptDecoding, modelName: String, precision: EmbeddingPrecision, shelf: EmbeddingShelf,
+        decoder: any PromptDecoding, modelName: String, precision: EmbeddingPrecision, store: EmbeddingStore,
         pool: ThreadPool,
         concurrency: Int, byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in }
     ) {
@@ -41,7 +41,7 @@ public struct PromptDecoder: Sendable {
         self.decoder = decoder
         self.modelName = modelName
         self.precision = precision
-        self.shelf = shelf
+        self.store = store
         self.pool = pool
         lanes = DispatchSemaphore(value: max(1, concurrency))
         // Not on the thread of the batch that asked first: it may be stopped while another batch waits for the image.
@@ -50,7 +50,7 @@ public struct PromptDecoder: Sendable {
             let record: EmbeddingRecord?
             do {
                 record = try await outage.waitOut {
-                    try await shelf.record(for: key)
+                    try await store.record(for: key)
                 }
             } catch is CancellationError {
                 throw PreparedImages.Unavailable(reason: "nobody waits for the image", isAbandoned: true)
@@ -89,7 +89,7 @@ public struct PromptDecoder: Sendable {
         guard let image = found.image else {
             for _ in batch.leases { WorkerMetrics.job("missing_embedding") }
             // The mark of a record that is kept elsewhere must go with it, or the jobs would come back at once.
-            return .missingEmbedding(corrupt: shelf.isElsewhere)
+            return .missingEmbedding(corrupt: store.isElsewhere)
         }
         let lines = batch.leases.map(\.line)
         guard let answers = answers(to: lines, on: image, key: batch.key) else { return .abandoned }

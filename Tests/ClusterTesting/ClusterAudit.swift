@@ -5,7 +5,7 @@ import Segmentation
 /// A look through every key of a cluster that has nothing left to do, for whatever should not be there.
 ///
 /// It goes by the protocol's list of keys and knows nothing of how the functions work: each job in one terminal state, of
-/// which it told once; no job, lease, ticket, flight or reference that was forgotten; every gauge at zero; totals that
+/// which it told once; no job, lease, entry, encode in flight or reference that was forgotten; every gauge at zero; totals that
 /// add up; only what may be evicted or is still needed has, or has not, a time to live.
 public struct ClusterAudit: Sendable {
     /// What is wrong, in words; empty where all is well.
@@ -66,7 +66,7 @@ public struct ClusterAudit: Sendable {
             case "result":
                 for id in rest where jobs[id] != .done { findings.append("\(prefix)result:\(id) of no finished job") }
             case "done": try await checkEndings(prefix, rest, jobs)
-            case "encode", "decode": try await checkLine(prefix, kind, rest)
+            case "encode", "decode": try await checkStream(prefix, kind, rest)
             case "dead": try await checkDeadLetters(prefix, jobs)
             case "ends": try await checkEnds(prefix, jobs)
             default: findings += rest.map { "\(prefix)\(kind)\($0.isEmpty ? "" : ":" + $0) was left behind" }
@@ -118,13 +118,13 @@ public struct ClusterAudit: Sendable {
         }
     }
 
-    private mutating func checkLine(_ prefix: String, _ stage: String, _ rest: [String]) async throws {
+    private mutating func checkStream(_ prefix: String, _ stage: String, _ rest: [String]) async throws {
         for lane in rest {
             let key = "\(prefix)\(stage):\(lane)"
             let left = try await broker.redis.entryCount(key)
-            if left > 0 { findings.append("\(key) holds \(left) tickets") }
+            if left > 0 { findings.append("\(key) holds \(left) entries") }
             for group in try await broker.redis.groups(key) where group.pending > 0 {
-                findings.append("\(key): \(group.pending) tickets are not acknowledged")
+                findings.append("\(key): \(group.pending) entries are not acknowledged")
             }
         }
     }

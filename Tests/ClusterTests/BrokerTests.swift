@@ -39,8 +39,8 @@ import Testing
         #expect(try await broker.find(["job-3", "nobody"]).mapValues { $0.map(\.state) } == ["job-3": [.done]])
         let statistics = try await broker.statistics()
         #expect(statistics.unfinished == 0 && statistics.total("done:bulk") == 20)
-        #expect(statistics.total("flights") == 1 && statistics.total("joins") == 19)
-        #expect(statistics.line(.decode, .bulk).wait.total == 20)
+        #expect(statistics.total("encodes") == 1 && statistics.total("joins") == 19)
+        #expect(statistics.stream(.decode, .bulk).wait.total == 20)
     }
 
     @Test func theSameIdChangesNothing() async throws {
@@ -176,7 +176,7 @@ import Testing
         let cluster = try await TestCluster.start()
         let broker = cluster.broker
         let image = TestCluster.image(9)
-        let line = broker.keys.line(.decode, .bulk, in: broker.partition(of: image))
+        let line = broker.keys.stream(.decode, .bulk, in: broker.partition(of: image))
         for fields: [RedisArgument] in [
             ["hello", "world"], ["job", "nobody", "try", "0"], ["job", .array([0xff, 0]), "x", "y"],
         ] {

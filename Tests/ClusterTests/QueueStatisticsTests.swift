@@ -14,10 +14,10 @@ import Testing
                 "age_ms:parked": "400",
             ],
         ])
-        let bulk = statistics.line(.decode, .bulk)
+        let bulk = statistics.stream(.decode, .bulk)
         #expect(bulk.queued == 5 && bulk.lag == 5 && bulk.oldest == .milliseconds(90) && bulk.rateIn == 1.5)
-        #expect(statistics.line(.encode, .interactive).parked == 5)
-        #expect(statistics.line(.encode, .bulk).lag == nil)
+        #expect(statistics.stream(.encode, .interactive).parked == 5)
+        #expect(statistics.stream(.encode, .bulk).lag == nil)
         #expect(statistics.total("joins") == 3 && statistics.total("done:bulk") == 7)
         #expect(statistics.oldestParked == .milliseconds(400))
         #expect(statistics.unfinished == 10)
@@ -26,7 +26,7 @@ import Testing
     @Test func quantilesLieInTheirBuckets() throws {
         // 90 jobs in 2^10 … 2^10.25 microseconds, 10 in 2^16 … 2^16.25.
         let statistics = QueueStatistics(partitions: [["hist:wait:bulk:40": "90", "hist:wait:bulk:64": "10"]])
-        let wait = statistics.line(.decode, .bulk).wait
+        let wait = statistics.stream(.decode, .bulk).wait
         #expect(wait.total == 100)
         let median = try #require(wait.quantile(0.5))
         #expect(median >= .microseconds(1024) && median < .microseconds(1218))

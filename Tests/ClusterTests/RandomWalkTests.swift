@@ -124,7 +124,7 @@ import Testing
             case 1: _ = try await broker.retry(try await broker.deadLetters(limit: 3))
             case 2: try await passTime()
             default:
-                let line = broker.keys.line(.decode, .bulk, in: Partition(0))
+                let line = broker.keys.stream(.decode, .bulk, in: Partition(0))
                 _ = try await broker.redis.send(RedisCommand("XADD", .string(line), "*", "no", "ticket"))
             }
         }
@@ -149,21 +149,21 @@ import Testing
             var waiting = 0
             var inWork = 0
             for lane in Lane.allCases {
-                parked += statistics.line(.encode, lane).parked
-                waiting += statistics.line(.decode, lane).queued + statistics.line(.decode, lane).delayed
-                inWork += statistics.line(.decode, lane).inWork
+                parked += statistics.stream(.encode, lane).parked
+                waiting += statistics.stream(.decode, lane).queued + statistics.stream(.decode, lane).delayed
+                inWork += statistics.stream(.decode, lane).inWork
             }
             #expect(parked == states.count { $0 == .waitingForEmbedding })
             #expect(try await broker.demand(.decode, model: TestCluster.model) == waiting + inWork)
             #expect(
                 try await broker.demand(.encode, model: TestCluster.model)
                     == Lane.allCases.reduce(0) {
-                        let line = statistics.line(.encode, $1)
+                        let line = statistics.stream(.encode, $1)
                         return $0 + line.queued + line.delayed + line.inWork
                     })
-            // Every job in line has one ticket; those of a batch share one.
-            let pending = Lane.allCases.reduce(0) { $0 + statistics.line(.decode, $1).pending }
-            #expect(pending <= inWork, "\(pending) tickets are out for \(inWork) jobs")
+            // Every queued job has one entry; those of a batch share one.
+            let pending = Lane.allCases.reduce(0) { $0 + statistics.stream(.decode, $1).pending }
+            #expect(pending <= inWork, "\(pending) entries are pending for \(inWork) jobs")
             #expect(waiting == states.count { $0 == .queued })
             #expect(inWork == states.count { $0 == .inWork })
             #expect(completed.values.allSatisfy { $0 == 1 }, "completed twice")

@@ -66,7 +66,7 @@ import Testing
         }
         _ = try await broker.submit(jobs("brief", TestCluster.model, ttl: .milliseconds(1)), client: "brief-\(round)")
         _ = try await broker.submit(jobs("old", retired, ttl: .milliseconds(1)))
-        // A worker of the living model sets the tickets of the other aside.
+        // A worker of the living model sets the entries of the other aside.
         for image in images { _ = try await cluster.takePrompts(image, count: 1, lease: .milliseconds(1)) }
         let unwanted = try await broker.submit(jobs("unwanted", TestCluster.model, ttl: nil)).compactMap(\.reference)
         let tiny = try await broker.submit(jobs("tiny", retired, ttl: nil)).compactMap(\.reference)

@@ -19,7 +19,7 @@ import Testing
     @Test func ownPartitionIsLookedAtWhenItsBellRings() {
         var schedule = idle()
         let later = start + .milliseconds(100)
-        schedule.ring(Partition(2), now: later)
+        schedule.wake(Partition(2), now: later)
         #expect(schedule.next(now: later) == .take(Partition(2), age: .zero))
         #expect(schedule.next(now: later) == .wait(until: start + .seconds(1)))
     }
@@ -27,7 +27,7 @@ import Testing
     @Test func partitionsOfOthersAreLeftToThemForAWhile() {
         var schedule = idle()
         schedule.own([Partition(0)], now: start)
-        schedule.ring(Partition(3), now: start)
+        schedule.wake(Partition(3), now: start)
         #expect(schedule.next(now: start) == .wait(until: start + .milliseconds(20)))
         let later = start + .milliseconds(20)
         #expect(schedule.next(now: later) == .take(Partition(3), age: .milliseconds(20)))
@@ -50,7 +50,7 @@ import Testing
 
     @Test func busyPartitionsTakeTurns() {
         var schedule = idle()
-        for partition in [Partition(1), Partition(2)] { schedule.ring(partition, now: start) }
+        for partition in [Partition(1), Partition(2)] { schedule.wake(partition, now: start) }
         var seen: [Int] = []
         for _ in 0..<4 {
             guard case .take(let partition, _) = schedule.next(now: start) else { break }

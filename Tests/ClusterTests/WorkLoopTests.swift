@@ -100,7 +100,9 @@ private struct Crew: Sendable {
         #expect(tally.all.filter { $0.key.hasPrefix("decode ") }.count == 500)
         let statistics = try await cluster.broker.statistics()
         #expect(statistics.unfinished == 0)
-        for line in statistics.lines { #expect(line.lag == 0 && line.pending == 0 && line.inWork == 0, "\(line)") }
+        for stream in statistics.streams {
+            #expect(stream.lag == 0 && stream.pending == 0 && stream.inWork == 0, "\(stream)")
+        }
     }
 
     @Test func twoHundredJobsOnAColdImageAreOneEncode() async throws {

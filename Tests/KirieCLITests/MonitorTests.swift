@@ -89,7 +89,7 @@ import Testing
             _ = try await broker.keepHouse(broker.partitions)
             return try await !broker.deadLetters().isEmpty
         }
-        let line = broker.keys.line(.decode, .bulk, in: partition)
+        let line = broker.keys.stream(.decode, .bulk, in: partition)
         _ = try await redis.send(RedisCommand("XADD", .string(line), "*", "no", "ticket"))
         try await watched.look("dead letters, and garbage in a line")
 

@@ -19,7 +19,7 @@ import Testing
         #expect(waiting.status == 0)
         let object = try #require(waiting.objects.first)
         #expect(object["unfinished"] as? Int == 3 && object["partitions"] as? Int == 16)
-        let lines = try #require(object["lines"] as? [[String: Any]])
+        let lines = try #require(object["streams"] as? [[String: Any]])
         #expect(
             lines.map { "\($0["lane"] ?? "") \($0["stage"] ?? "")" } == [
                 "interactive encode", "interactive decode", "bulk encode", "bulk decode",
@@ -30,7 +30,7 @@ import Testing
         try await cluster.working {
             try await eventually("the end") { try await cluster.broker.statistics().unfinished == 0 }
             let object = try #require(try await cluster.kirie(["queues", "--json"]).objects.first)
-            let lines = try #require(object["lines"] as? [[String: Any]])
+            let lines = try #require(object["streams"] as? [[String: Any]])
             let wait = try #require(lines[1]["wait_ms"] as? [String: Any])
             #expect(wait["count"] as? Int == 3 && wait["p50"] is NSNumber && wait["p99"] is NSNumber)
             #expect((object["totals"] as? [String: Any])?["done:interactive"] as? Int == 3)

@@ -35,7 +35,7 @@ import Testing
             for stage in Stage.allCases {
                 for lane in Lane.allCases {
                     for (index, garbage) in Self.garbage.enumerated() {
-                        let line = cluster.broker.keys.line(stage, lane, in: Partition(index % 4))
+                        let line = cluster.broker.keys.stream(stage, lane, in: Partition(index % 4))
                         _ = try await cluster.broker.redis.send(
                             RedisCommand("XADD", [.string(line), "*"] + garbage.fields))
                         written += 1
@@ -46,7 +46,7 @@ import Testing
             let run = try await cluster.kirie("submit", "--jobs", try cluster.write(lines, to: "jobs.jsonl"), "--wait")
             #expect(run.exit == .status(0), "\(run.complaint)")
             try await eventually("all garbage was found") {
-                try await cluster.total("garbage") == written
+                try await cluster.total("malformed") == written
             }
             let letters = try await cluster.broker.deadLetters()
             #expect(letters.count == written && letters.allSatisfy { !$0.reason.isEmpty && $0.job == nil })

@@ -38,7 +38,7 @@ import Testing
                 let jumped = (try await cluster.broker.redis.time() - before) / 1_000_000
                 #expect(abs(jumped) >= 1790, "the clock jumped by \(jumped) s")
                 if round == 1 {
-                    // A clock that went back makes the last heartbeat and every ticket one of the future.
+                    // A clock that went back makes the last heartbeat and every entry one of the future.
                     try cluster.start(.decoder, "victim", lease: 900)
                     try await cluster.ready("victim")
                 }

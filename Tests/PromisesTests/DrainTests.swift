@@ -79,7 +79,7 @@ import Testing
             let exit = try await within(.hang, "the drain") { await encoder.waitForExit() }
             #expect(exit == .status(0))
             #expect(try await !cluster.isListed("encoder"))
-            let inWork = try await cluster.broker.statistics().line(.encode, .bulk).inWork
+            let inWork = try await cluster.broker.statistics().stream(.encode, .bulk).inWork
             #expect(inWork == 0, "\(inWork) encodes are still leased")
             try cluster.start(.encoder, "successor")
             try await cluster.reach(.done, pictures.enumerated().map { cluster.reference("d-\($0)", $1.digest) })

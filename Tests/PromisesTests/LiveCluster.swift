@@ -207,7 +207,7 @@ final class LiveCluster: Sendable {
         return found.flatMap { Int($0.drop { $0 != "=" }.dropFirst()) } ?? 0
     }
 
-    /// Expects that nothing is left, which workers may need a moment for: they drop empty tickets as they reach them.
+    /// Expects that nothing is left, which workers may need a moment for: they drop stale entries as they reach them.
     @discardableResult
     func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws -> ClusterAudit {
         var audit = try await ClusterAudit(of: broker)

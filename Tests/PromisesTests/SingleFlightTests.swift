@@ -32,7 +32,7 @@ import Testing
             #expect(statuses.allSatisfy { $0 == .status(0) }, "\(statuses)")
             let (started, joins) = (try await cluster.total("encode_started"), try await cluster.total("joins"))
             #expect(started == 1)
-            #expect(try await cluster.total("flights") == 1)
+            #expect(try await cluster.total("encodes") == 1)
             #expect(try await cluster.totalOfLanes("done") == 200)
             try await cluster.expectNothingLeft()
             print("single flight: 200 jobs, 3 encoders: \(started) encode started, \(joins) jobs joined it")
@@ -85,12 +85,12 @@ import Testing
         for number in 0..<1000 {
             let picture = try TestPicture(number, seed: 7, width: 1600, height: 1200, in: cluster.folder)
             let prefix = cluster.broker.keys.prefix(cluster.broker.partition(of: picture.digest))
-            let flight = "\(prefix)flight:\(picture.digest):\(model)"
+            let encode = "\(prefix)encoding:\(picture.digest):\(model)"
             let job = cluster.reference("caught-\(number)", picture.digest)
             let file = try cluster.write([picture.line(job.id, points: [(9, 9)])], to: "caught.jsonl")
             async let submitted = cluster.kirie("submit", "--jobs", file)
             try await eventually("the encode of picture \(number) began or ended") {
-                if try await cluster.broker.redis.fields(flight, ["state"])[0]?.string == "in_work" {
+                if try await cluster.broker.redis.fields(encode, ["state"])[0]?.string == "in_work" {
                     try await victim.stop()
                     return true
                 }
@@ -99,7 +99,7 @@ import Testing
             _ = try await submitted
             // What it had sent before it stopped has been read by now.
             for _ in 0..<3 { try await cluster.broker.redis.ping() }
-            let fields = try await cluster.broker.redis.fields(flight, ["state", "started"])
+            let fields = try await cluster.broker.redis.fields(encode, ["state", "started"])
             if fields[0]?.string == "in_work", let started = fields[1].flatMap({ Int($0.string) }) {
                 return (job, started)
             }

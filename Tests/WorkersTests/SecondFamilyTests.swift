@@ -19,14 +19,14 @@ import Workers
         let broker = try await Broker.open(try await RedisClient.connect(server.url))
         let other = try await RedisServerProcess.start()
         let elsewhere = isElsewhere ? try await RedisClient.connect(other.url) : nil
-        let shelf = EmbeddingShelf(broker, elsewhere: elsewhere)
+        let store = EmbeddingStore(broker, elsewhere: elsewhere)
         let fingerprint = [UInt8](repeating: 9, count: 32)
         let pictures = PictureEncoder(
-            broker, encoder: Strided.Encoder(), fingerprint: fingerprint, precision: .fp32, shelf: shelf, pool: .inline,
+            broker, encoder: Strided.Encoder(), fingerprint: fingerprint, precision: .fp32, store: store, pool: .inline,
             concurrency: 1)
         #expect(pictures.model.arithmetic == .bf16)
         let prompts = PromptDecoder(
-            decoder: Strided.Decoder(), modelName: "strided", precision: .fp32, shelf: shelf, pool: .inline,
+            decoder: Strided.Decoder(), modelName: "strided", precision: .fp32, store: store, pool: .inline,
             concurrency: 1, byteLimit: 1 << 20)
 
         let file = try PNGWriter.encode(

@@ -11,7 +11,7 @@ import Workers
 struct DecoderCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "decoder",
-        abstract: "Serve as a decoder worker: prompts from the cluster's lines to masks.",
+        abstract: "Serve as a decoder worker: prompts from the cluster's streams to masks.",
         discussion: """
             kirie decoder --redis redis://queue.example:6379 --model vit_b --cache-bytes 4000000000
 
@@ -44,11 +44,11 @@ struct DecoderCommand: AsyncParsableCommand {
         let identifier = ModelIdentifier(fingerprint: try sam.fingerprint().bytes, precision: precision)
         let pool = model.makePool()
         let decoder = try sam.promptDecoder(precision: model.precision(for: sam))
-        let (broker, shelf) = try await worker.connect(logger)
+        let (broker, store) = try await worker.connect(logger)
         var settings = worker.loopSettings(concurrency: decoder.isSmall ? pool.threadCount : 1)
         let waiting = WaitLog(logger).note
         let prompts = PromptDecoder(
-            decoder: decoder, modelName: name, precision: precision, shelf: shelf, pool: pool,
+            decoder: decoder, modelName: name, precision: precision, store: store, pool: pool,
             concurrency: settings.concurrency, byteLimit: cacheBytes, onWait: waiting)
         var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.

@@ -12,7 +12,7 @@ import Workers
 struct EncoderCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "encoder",
-        abstract: "Serve as an encoder worker: images from the cluster's lines to embeddings in Redis.",
+        abstract: "Serve as an encoder worker: images from the cluster's streams to embeddings in Redis.",
         discussion: """
             kirie encoder --redis redis://queue.example:6379 --model vit_b --metrics-port 9100
 
@@ -49,10 +49,10 @@ struct EncoderCommand: AsyncParsableCommand {
         let pool = model.makePool()
         let precision = worker.embedding.precision
         let encoder = try sam.imageEncoder(precision: model.precision(for: sam))
-        let (broker, shelf) = try await worker.connect(logger, embeddingLifetime: .seconds(embeddingLifetime))
+        let (broker, store) = try await worker.connect(logger, embeddingLifetime: .seconds(embeddingLifetime))
         let waiting = WaitLog(logger).note
         let pictures = PictureEncoder(
-            broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, shelf: shelf, pool: pool,
+            broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, store: store, pool: pool,
             concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages, limit: size.limit,
             notes: { image, notes in for note in notes { logger.warning("picture \(image): \(note)") } },
             onWait: waiting)

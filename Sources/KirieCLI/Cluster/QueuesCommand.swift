@@ -13,9 +13,9 @@ struct QueuesCommand: AsyncParsableCommand {
             kirie queues --watch
             kirie queues --json | jq .unfinished
 
-            PARKED jobs wait for the embedding of their picture. At the encode lines pictures are counted, at the decode
-            lines jobs: QUEUED in line, PAUSED before another attempt, ACTIVE under a worker's lease. LAG is what the streams' consumer
-            groups were not given yet. OLDEST is how long the head of a line stands there. DEMAND is what the workers of a
+            PARKED jobs wait for the embedding of their picture. At the encode streams pictures are counted, at the
+            decode streams jobs: QUEUED, PAUSED before another attempt, ACTIVE under a worker's lease. LAG is what the streams' consumer
+            groups were not given yet. OLDEST is how long the head of a stream has waited. DEMAND is what the workers of a
             stage and model have to do, waiting or in work: scale by it. WAIT is from submit to the first take, SERVICE from the take to the end: half of
             all took no longer than p50, 99 of 100 no longer than p99; since the beginning, with --watch since the last
             look. Rates are jobs a second over the last minute, with --watch since the last look. Looking costs Redis one
@@ -52,9 +52,9 @@ struct QueueReading: Sendable {
 
 /// What is said of the queues: since the beginning, or between two readings.
 struct QueueReport {
-    /// One line of work and its rates.
+    /// One stream and its rates.
     private struct Row {
-        let line: LineStatistics
+        let stream: StreamStatistics
         let wait: DurationHistogram
         let service: DurationHistogram
         let rateIn: Double?
@@ -71,14 +71,14 @@ struct QueueReport {
         self.partitions = partitions
         rows = Lane.allCases.flatMap { lane in
             Stage.allCases.map { stage in
-                let now = reading.statistics.line(stage, lane)
+                let now = reading.statistics.stream(stage, lane)
                 guard let earlier else {
                     // Redis keeps samples of the jobs alone; encodes a second take two readings.
                     return Row(
-                        line: now, wait: now.wait, service: now.service, rateIn: stage == .decode ? now.rateIn : nil,
+                        stream: now, wait: now.wait, service: now.service, rateIn: stage == .decode ? now.rateIn : nil,
                         rateOut: stage == .decode ? now.rateOut : nil)
                 }
-                let before = earlier.statistics.line(stage, lane)
+                let before = earlier.statistics.stream(stage, lane)
                 let seconds = max(0.001, (reading.at - earlier.at) / .seconds(1))
                 let (wait, service) = (now.wait.since(before.wait), now.service.since(before.service))
                 func rate(_ total: String) -> Double {
@@ -87,20 +87,20 @@ struct QueueReport {
                     return Double(max(0, change)) / seconds
                 }
                 guard stage == .decode else {
-                    // What came in is what went out and what the line grew by.
+                    // What came in is what went out and what the stream grew by.
                     let out = Double(service.total) / seconds
                     let held = now.queued + now.delayed + now.inWork - before.queued - before.delayed - before.inWork
                     return Row(
-                        line: now, wait: wait, service: service, rateIn: max(0, out + Double(held) / seconds),
+                        stream: now, wait: wait, service: service, rateIn: max(0, out + Double(held) / seconds),
                         rateOut: out)
                 }
-                return Row(line: now, wait: wait, service: service, rateIn: rate("in"), rateOut: rate("out"))
+                return Row(stream: now, wait: wait, service: service, rateIn: rate("in"), rateOut: rate("out"))
             }
         }
     }
 
     var lines: [TintedLine] {
-        lineTable + [TintedLine()] + timeTable + [TintedLine()] + demandTable + totals
+        streamTable + [TintedLine()] + timeTable + [TintedLine()] + demandTable + totals
     }
 
     /// What each stage and model have to do; empty where nobody has to do anything.
@@ -119,20 +119,21 @@ struct QueueReport {
         return table.lines + [TintedLine()]
     }
 
-    private var lineTable: [TintedLine] {
+    private var streamTable: [TintedLine] {
         var table = TextTable([
             ("LANE", .left, 11), ("STAGE", .left, 6), ("PARKED", .right, 6), ("QUEUED", .right, 6),
             ("PAUSED", .right, 6), ("ACTIVE", .right, 6), ("LAG", .right, 6), ("OLDEST", .right, 6),
             ("IN/s", .right, 4), ("OUT/s", .right, 5),
         ])
         for (index, row) in rows.enumerated() {
-            let line = row.line
+            let stream = row.stream
             table.add([
-                laneCell(index), TextTable.Cell(line.stage.rawValue),
-                line.stage == .encode ? .count(line.parked) : TextTable.Cell(Figures.nothing, .quiet),
-                .count(line.queued), .count(line.delayed, .warning), .count(line.inWork, .good), .count(line.lag),
-                line.oldest == .zero
-                    ? TextTable.Cell(Figures.nothing, .quiet) : TextTable.Cell(Figures.duration(line.oldest)),
+                laneCell(index), TextTable.Cell(stream.stage.rawValue),
+                stream.stage == .encode ? .count(stream.parked) : TextTable.Cell(Figures.nothing, .quiet),
+                .count(stream.queued), .count(stream.delayed, .warning), .count(stream.inWork, .good),
+                .count(stream.lag),
+                stream.oldest == .zero
+                    ? TextTable.Cell(Figures.nothing, .quiet) : TextTable.Cell(Figures.duration(stream.oldest)),
                 rateCell(row.rateIn), rateCell(row.rateOut),
             ])
         }
@@ -146,7 +147,7 @@ struct QueueReport {
         ])
         for (index, row) in rows.enumerated() {
             table.add(
-                [laneCell(index), TextTable.Cell(row.line.stage.rawValue)]
+                [laneCell(index), TextTable.Cell(row.stream.stage.rawValue)]
                     + [row.wait, row.service].flatMap { histogram in
                         Self.parts.map { .duration(histogram.quantile($0.part)) }
                     })
@@ -155,7 +156,7 @@ struct QueueReport {
     }
 
     private func laneCell(_ index: Int) -> TextTable.Cell {
-        TextTable.Cell(index % Stage.allCases.count == 0 ? rows[index].line.lane.rawValue : "")
+        TextTable.Cell(index % Stage.allCases.count == 0 ? rows[index].stream.lane.rawValue : "")
     }
 
     private func rateCell(_ rate: Double?) -> TextTable.Cell {
@@ -184,7 +185,7 @@ struct QueueReport {
             amount("refused", lanes("refused"), .warning),
         ]
         let encodes: [(String, String, Tint)] = [
-            amount("open", statistics.total("flights_open")),
+            amount("open", statistics.total("encodes_in_flight")),
             amount("done", statistics.total("encode_finished"), .good), amount("shared", statistics.total("joins")),
             amount("retried", statistics.total("encode_retries"), .warning),
             amount("failed", statistics.total("encode_failed") + statistics.total("encode_dead"), .bad),
@@ -197,7 +198,8 @@ struct QueueReport {
             amount("retries", statistics.total("retries"), .warning),
             amount("leases run out", statistics.total("reclaimed") + statistics.total("encode_reclaimed"), .warning),
             amount("evicted", statistics.total("evictions"), .warning),
-            amount("corrupt", statistics.total("corrupt"), .bad), amount("garbage", statistics.total("garbage"), .bad),
+            amount("corrupt", statistics.total("corrupt"), .bad),
+            amount("malformed", statistics.total("malformed"), .bad),
             amount("dead letters", statistics.total("dead_letters_kept"), .bad),
         ]
         let memory: [(String, String, Tint)] = [
@@ -237,7 +239,7 @@ struct QueueReport {
         .object([
             ("partitions", .integer(partitions)), ("unfinished", .integer(statistics.unfinished)),
             ("oldest_open_encode_ms", JSONValue(milliseconds: statistics.oldestParked)),
-            ("lines", .array(rows.map(Self.json))),
+            ("streams", .array(rows.map(Self.json))),
             (
                 "demand",
                 .array(
@@ -254,11 +256,11 @@ struct QueueReport {
 
     private static func json(_ row: Row) -> JSONValue {
         .object([
-            ("stage", .string(row.line.stage.rawValue)), ("lane", .string(row.line.lane.rawValue)),
-            ("parked", .integer(row.line.parked)), ("queued", .integer(row.line.queued)),
-            ("delayed", .integer(row.line.delayed)), ("in_work", .integer(row.line.inWork)),
-            ("lag", JSONValue(row.line.lag)), ("pending", .integer(row.line.pending)),
-            ("oldest_ms", JSONValue(milliseconds: row.line.oldest)),
+            ("stage", .string(row.stream.stage.rawValue)), ("lane", .string(row.stream.lane.rawValue)),
+            ("parked", .integer(row.stream.parked)), ("queued", .integer(row.stream.queued)),
+            ("delayed", .integer(row.stream.delayed)), ("in_work", .integer(row.stream.inWork)),
+            ("lag", JSONValue(row.stream.lag)), ("pending", .integer(row.stream.pending)),
+            ("oldest_ms", JSONValue(milliseconds: row.stream.oldest)),
             ("rate_in", rate(row.rateIn)), ("rate_out", rate(row.rateOut)), ("wait_ms", json(row.wait)),
             ("service_ms", json(row.service)),
         ])

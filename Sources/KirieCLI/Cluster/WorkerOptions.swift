@@ -89,7 +89,7 @@ struct WorkerOptions: ParsableArguments {
     /// Connects to both servers, as often as it takes: a worker may be started before its Redis.
     func connect(
         _ logger: Logger, embeddingLifetime: Duration = .seconds(86_400)
-    ) async throws -> (broker: Broker, shelf: EmbeddingShelf) {
+    ) async throws -> (broker: Broker, store: EmbeddingStore) {
         func client(_ url: RedisURL) async throws -> RedisClient {
             var configuration = RedisConfiguration(clientName: "kirie-worker")
             configuration.onEvent = { event in
@@ -110,7 +110,7 @@ struct WorkerOptions: ParsableArguments {
         let broker = try await Broker.open(try await client(try redis.url()), keys: redis.keys)
         var elsewhere: RedisClient?
         if let cacheRedis { elsewhere = try await client(try RedisOptions.url(cacheRedis)) }
-        return (broker, EmbeddingShelf(broker, elsewhere: elsewhere, timeToLive: embeddingLifetime))
+        return (broker, EmbeddingStore(broker, elsewhere: elsewhere, timeToLive: embeddingLifetime))
     }
 
     private static func connect(

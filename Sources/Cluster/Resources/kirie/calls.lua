@@ -63,7 +63,7 @@ local function open(keys)
     local us = time[1] * 1000000 + time[2]
     return {
         k = prefix, namespace = namespace, p = p, us = us, now = micros(us), ms = math.floor(us / 1000),
-        add = {}, bells = {}, counters = {}, demand = {},
+        add = {}, wakes = {}, counters = {}, demand = {}, asked = {},
     }
 end
 
@@ -90,8 +90,8 @@ local function close(c)
         for i, name in ipairs(names) do
             local before, n = held[name], c.add[name]
             fields[i * 2 - 1], fields[i * 2] = name, micros(before + n)
-            -- Not only on an empty line: a bell too many costs nothing, one too few costs a second.
-            if n > 0 and before < 16 and BELL[name] then c.bells[BELL[name]] = true end
+            -- Not only where nothing was queued: a message too many costs nothing, one too few costs a second.
+            if n > 0 and before < 16 and WAKES[name] then c.wakes[WAKES[name]] = true end
         end
         redis.call('HSET', c.k .. 'counters', unpack(fields))
     end
@@ -100,7 +100,7 @@ local function close(c)
             redis.call('HDEL', c.k .. 'demand', name)
         end
     end
-    for stage in pairs(c.bells) do redis.call('PUBLISH', c.namespace .. ':wake:' .. stage, c.p) end
+    for stage in pairs(c.wakes) do redis.call('PUBLISH', c.namespace .. ':wake:' .. stage, c.p) end
 end
 
 local function register(name, body, flags)

@@ -1,70 +1,105 @@
 -- ---------------------------------------------------------------------------------------------------------------------
--- Flights: one encode per key.
+-- Encodes in flight: one for each embedding key.
 
-local function flight_into_line(c, key, lane, attempts)
-    local ticket = redis.call('XADD', line_name(c, 'encode', lane), '*', 'key', key, 'try', attempts)
-    redis.call('HSET', c.k .. 'flight:' .. key, 'state', 'queued', 'lane', lane, 'ticket', ticket, 'attempts', attempts)
-    redis.call('HDEL', c.k .. 'flight:' .. key, 'aside', 'token')
-    count(c, 'encode_queued:' .. lane)
+-- Up to revision 5 they lay under other names, and called their entry a ticket: `older` says by prefix whether there may
+-- still be such. The functions never make any.
+local older = {}
+
+local function adopt_encode(c, key)
+    if older[c.k] == nil then older[c.k] = redis.call('EXISTS', c.k .. 'flights') == 1 end
+    if not older[c.k] or redis.call('EXISTS', c.k .. 'flight:' .. key) == 0 then return end
+    local name = c.k .. 'encoding:' .. key
+    redis.call('RENAME', c.k .. 'flight:' .. key, name)
+    local ticket = redis.call('HGET', name, 'ticket')
+    if ticket then redis.call('HSET', name, 'entry', ticket) end
+    redis.call('HDEL', name, 'ticket')
+    redis.call('ZADD', c.k .. 'encodings', redis.call('ZSCORE', c.k .. 'flights', key) or c.ms, key)
+    redis.call('ZREM', c.k .. 'flights', key)
+    if redis.call('EXISTS', c.k .. 'flights') == 0 then older[c.k] = false end
 end
 
-local function flight_out_of_place(c, key, flight)
+local function load_encode(c, key)
+    if older[c.k] ~= false then adopt_encode(c, key) end
+    return load(c.k .. 'encoding:' .. key)
+end
+
+local function enqueue_encode(c, key, encode)
+    local attempts = tonumber(encode.attempts) or 0
+    local entry = redis.call('XADD', stream_name(c, 'encode', encode.lane), '*', 'key', key, 'try', attempts)
+    redis.call('HSET', c.k .. 'encoding:' .. key, 'state', 'queued', 'lane', encode.lane, 'entry', entry,
+        'attempts', attempts)
+    redis.call('HDEL', c.k .. 'encoding:' .. key, 'aside', 'token')
+    count(c, 'encode_queued:' .. encode.lane)
+end
+
+-- Takes an encode out of its place and of the gauges of that place.
+local function withdraw_encode(c, key, encode)
     local _, model = split(key)
-    local stream = line_name(c, 'encode', flight.lane, flight.aside and model or nil)
-    if flight.state == 'queued' then
-        if flight.ticket then settle(stream, 'encode', flight.ticket, flight.aside) end
-        count(c, 'encode_queued:' .. flight.lane, -1)
-    elseif flight.state == 'delayed' then
+    local stream = stream_name(c, 'encode', encode.lane, encode.aside and model or nil)
+    if encode.state == 'queued' then
+        if encode.entry then remove_entry(stream, 'encode', encode.entry, encode.aside) end
+        count(c, 'encode_queued:' .. encode.lane, -1)
+    elseif encode.state == 'delayed' then
         redis.call('ZREM', c.k .. 'delayed', 'e:' .. key)
-        count(c, 'encode_delayed:' .. flight.lane, -1)
-    elseif flight.state == 'in_work' then
+        count(c, 'encode_delayed:' .. encode.lane, -1)
+    elseif encode.state == 'in_work' then
         redis.call('ZREM', c.k .. 'leases', 'e:' .. key)
-        count(c, 'encode_in_work:' .. flight.lane, -1)
-        if flight.ticket then settle(stream, 'encode', flight.ticket, flight.aside) end
+        count(c, 'encode_in_work:' .. encode.lane, -1)
+        if encode.entry then remove_entry(stream, 'encode', encode.entry, encode.aside) end
     end
 end
 
--- Asks for the embedding: starts a flight, or joins the one there is (an interactive job hastens a bulk one).
-local function ask(c, key, lane)
-    local flight = load(c.k .. 'flight:' .. key)
-    if not flight then
-        redis.call('HSET', c.k .. 'flight:' .. key, 'since', c.now)
-        redis.call('ZADD', c.k .. 'flights', c.ms, key)
-        flight_into_line(c, key, lane, 0)
-        count(c, 'flights')
+-- Asks for an embedding: begins an encode, or joins the one that is in flight (an interactive job hastens a bulk one).
+local function request_encode(c, key, lane)
+    local encode = load_encode(c, key)
+    if not encode then
+        redis.call('HSET', c.k .. 'encoding:' .. key, 'since', c.now)
+        redis.call('ZADD', c.k .. 'encodings', c.ms, key)
+        enqueue_encode(c, key, { lane = lane })
+        count(c, 'encodes')
         local _, model = split(key)
         demand(c, 'encode', model, 1)
         return
     end
     count(c, 'joins')
-    if lane == 'interactive' and flight.lane == 'bulk' and flight.state == 'queued' then
-        flight_out_of_place(c, key, flight)
-        flight_into_line(c, key, lane, flight.attempts)
+    if lane == 'interactive' and encode.lane == 'bulk' and encode.state == 'queued' then
+        withdraw_encode(c, key, encode)
+        encode.lane = lane
+        enqueue_encode(c, key, encode)
     end
 end
 
-local function end_flight(c, key, flight)
-    flight_out_of_place(c, key, flight)
-    redis.call('DEL', c.k .. 'flight:' .. key)
-    redis.call('ZREM', c.k .. 'flights', key)
-    if flight.state ~= 'failed' and flight.state ~= 'dead' then
+local function end_encode(c, key, encode)
+    withdraw_encode(c, key, encode)
+    redis.call('DEL', c.k .. 'encoding:' .. key)
+    redis.call('ZREM', c.k .. 'encodings', key)
+    if encode.state ~= 'failed' and encode.state ~= 'dead' then
         local _, model = split(key)
         demand(c, 'encode', model, -1)
     end
 end
 
 -- The last job that waited for an encode is gone: one that nobody works on is not asked for any more.
-function unwanted_flight(c, key)
-    local flight = load(c.k .. 'flight:' .. key)
-    if flight and (flight.state == 'queued' or flight.state == 'delayed') then
-        end_flight(c, key, flight)
+function drop_unwanted_encode(c, key)
+    local encode = load_encode(c, key)
+    if encode and (encode.state == 'queued' or encode.state == 'delayed') then
+        end_encode(c, key, encode)
         count(c, 'encode_unwanted')
     end
 end
 
+-- Has a job wait for its embedding, and asks for that; once in a call for each key and lane.
 local function park(c, id, job)
-    append(c, c.k .. 'waiting:' .. key_of(job), id)
+    local key = key_of(job)
+    append(c, c.k .. 'waiting:' .. key, id)
     count(c, 'parked:' .. job.lane)
+    local asked = c.asked[key]
+    if asked == 'interactive' or asked == job.lane then
+        count(c, 'joins')
+    else
+        request_encode(c, key, job.lane)
+        c.asked[key] = job.lane
+    end
 end
 
 -- Up to `limit` parked jobs of a key, each handed to `act`; then says how many are left. What is left is continued by
@@ -75,7 +110,7 @@ local function unpark(c, key, limit, act)
     local moved = 0
     for i = 1, #popped, 2 do
         local id = popped[i]
-        local job = load(c.k .. 'job:' .. id)
+        local job = load_job(c, id)
         if job and job.state == 'waiting_embedding' and key_of(job) == key then
             act(id, job)
             moved = moved + 1
@@ -96,41 +131,41 @@ local function release(c, key, limit)
             embedded(c, id, job)
         else
             count(c, 'parked:' .. job.lane, -1)
-            into_line(c, id, job)
+            enqueue_job(c, id, job)
         end
     end)
 end
 
--- Ends the parked jobs of a flight that failed for good; the flight goes with the last of them.
-local function drain(c, key, flight, limit)
+-- Ends the parked jobs of an encode that failed for good; the encode goes with the last of them.
+local function end_parked(c, key, encode, limit)
     local moved, left = unpark(c, key, limit, function(id, job)
-        job.attempts = flight.attempts
-        job.worker = flight.worker
-        finish(c, id, job, flight.state, flight.error)
+        job.attempts = encode.attempts
+        job.worker = encode.worker
+        finish(c, id, job, encode.state, encode.error)
     end)
-    if left == 0 then end_flight(c, key, flight) end
+    if left == 0 then end_encode(c, key, encode) end
     return moved, left
 end
 
-local function ground(c, key, flight, state, why)
-    flight_out_of_place(c, key, flight)
+local function give_up_encode(c, key, encode, state, why)
+    withdraw_encode(c, key, encode)
     local _, model = split(key)
     demand(c, 'encode', model, -1)
-    flight.state, flight.error = state, why
-    redis.call('HSET', c.k .. 'flight:' .. key, 'state', state, 'error', why)
+    encode.state, encode.error = state, why
+    redis.call('HSET', c.k .. 'encoding:' .. key, 'state', state, 'error', why)
     count(c, 'encode_' .. state)
-    return drain(c, key, flight, setting(c, 'chunk'))
+    return end_parked(c, key, encode, setting(c, 'chunk'))
 end
 
 local function continue_release(c, key, limit)
-    local flight = load(c.k .. 'flight:' .. key)
-    if not flight then return release(c, key, limit) end
-    if flight.state == 'failed' or flight.state == 'dead' then return drain(c, key, flight, limit) end
-    redis.call('ZREM', c.k .. 'delayed', 'r:' .. key)   -- a new encode is under way; its end releases them
+    local encode = load_encode(c, key)
+    if not encode then return release(c, key, limit) end
+    if encode.state == 'failed' or encode.state == 'dead' then return end_parked(c, key, encode, limit) end
+    redis.call('ZREM', c.k .. 'delayed', 'r:' .. key)   -- a new encode is in flight; its end releases them
     return 0, 0
 end
 
--- Whether a job still waits for this key; stale ids at the head of the list go on the way.
+-- Whether a job still waits for this key; stale ids at the head of the set go on the way.
 local function wanted(c, key)
     local set = c.k .. 'waiting:' .. key
     for _ = 1, 256 do
@@ -142,52 +177,3 @@ local function wanted(c, key)
     end
     return redis.call('EXISTS', set) == 1
 end
-
-local function backoff(c, attempts)
-    local doubled = setting(c, 'backoff_ms') * 2 ^ math.min(math.max(attempts - 1, 0), 20)
-    local full = math.min(doubled, setting(c, 'backoff_max_ms'))
-    -- Jitter from the clock's microseconds: math.random gives the same numbers in each call of a function.
-    return math.floor(full * (0.5 + c.us % 1000 / 2000))
-end
-
--- A job in work goes back: at once, or after the backoff, or to its end when the attempts are used up.
-local function try_again(c, id, job, why, delay)
-    local attempts = tonumber(job.attempts) or 0
-    if attempts >= setting(c, 'attempts') then
-        finish(c, id, job, 'dead', why)
-        return 'dead'
-    end
-    count(c, 'retries')
-    out_of_place(c, id, job)
-    redis.call('HSET', c.k .. 'job:' .. id, 'error', why)
-    if delay then
-        redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'delayed', 1)
-        redis.call('ZADD', c.k .. 'delayed', lease_clock(c) + backoff(c, attempts), 'd:' .. id)
-        count(c, 'delayed:' .. job.lane)
-        demand(c, 'decode', job.model, 1)
-    else
-        into_line(c, id, job)
-    end
-    return 'queued'
-end
-
-local function try_flight_again(c, key, flight, why, delay)
-    local attempts = tonumber(flight.attempts) or 0
-    if attempts >= setting(c, 'attempts') then
-        ground(c, key, flight, 'dead', why)
-        return 'dead'
-    end
-    count(c, 'encode_retries')
-    flight_out_of_place(c, key, flight)
-    redis.call('HSET', c.k .. 'flight:' .. key, 'error', why)
-    if delay then
-        redis.call('HSET', c.k .. 'flight:' .. key, 'state', 'delayed')
-        redis.call('HDEL', c.k .. 'flight:' .. key, 'token')
-        redis.call('ZADD', c.k .. 'delayed', lease_clock(c) + backoff(c, attempts), 'e:' .. key)
-        count(c, 'encode_delayed:' .. flight.lane)
-    else
-        flight_into_line(c, key, flight.lane, attempts)
-    end
-    return 'queued'
-end
-

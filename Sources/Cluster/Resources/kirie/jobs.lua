@@ -1,43 +1,53 @@
 -- ---------------------------------------------------------------------------------------------------------------------
--- Jobs: into line, out of wherever they are, to their end.
+-- Jobs: into their stream, out of wherever they are, to their end.
+
+local function load_job(c, id)
+    local job = load(c.k .. 'job:' .. id)
+    if job and job.ticket then      -- as an entry was called up to revision 5
+        job.entry, job.ticket = job.entry or job.ticket, nil
+        redis.call('HSET', c.k .. 'job:' .. id, 'entry', job.entry)
+        redis.call('HDEL', c.k .. 'job:' .. id, 'ticket')
+    end
+    return job
+end
 
 local function ready_set(c, job) return c.k .. 'ready:' .. job.lane .. ':' .. key_of(job) end
 
--- Puts a job into its stream; returns the ticket, which its hash has to name.
-local function enter(c, id, job)
+-- Puts a job into its stream; returns the entry, which its hash has to name.
+local function add_entry(c, id, job)
     count(c, 'queued:' .. job.lane)
     demand(c, 'decode', job.model, 1)
     local attempts = tonumber(job.attempts) or 0
     if attempts == 0 then append(c, ready_set(c, job), id) end
-    return redis.call('XADD', line_name(c, 'decode', job.lane), '*', 'job', id, 'try', attempts)
+    return redis.call('XADD', stream_name(c, 'decode', job.lane), '*', 'job', id, 'try', attempts)
 end
 
-local function into_line(c, id, job)
-    redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'ticket', enter(c, id, job))
+local function enqueue_job(c, id, job)
+    redis.call('HSET', c.k .. 'job:' .. id, 'state', 'queued', 'entry', add_entry(c, id, job))
     redis.call('HDEL', c.k .. 'job:' .. id, 'aside')
 end
 
--- Takes a job's own ticket out of its stream, where it has one: the others of a batch have none.
-local function drop_ticket(c, job)
-    if not job.ticket or job.ticket == '' then return end
-    settle(line_name(c, 'decode', job.lane, job.aside and job.model or nil), 'decode', job.ticket, job.aside)
+-- Takes a job's own entry out of its stream, where it has one: the others of a batch have none.
+local function drop_entry(c, job)
+    if not job.entry or job.entry == '' then return end
+    remove_entry(stream_name(c, 'decode', job.lane, job.aside and job.model or nil), 'decode', job.entry, job.aside)
 end
 
-local unwanted_flight   -- below, with the flights
+local drop_unwanted_encode   -- below, with the encodes
 
--- Takes a job out of its place (parked, in line, delayed, in work) and of the gauges of that place.
-local function out_of_place(c, id, job, ending)
+-- Takes a job out of its place (parked, queued, delayed, in work) and of the gauges of that place.
+local function withdraw_job(c, id, job, ending)
     if job.state == 'waiting_embedding' then
         count(c, 'parked:' .. job.lane, -1)
         local set = c.k .. 'waiting:' .. key_of(job)
-        if ordered('ZREM', set, id) == 1 and redis.call('EXISTS', set) == 0 then unwanted_flight(c, key_of(job)) end
+        if ordered('ZREM', set, id) == 1 and redis.call('EXISTS', set) == 0 then drop_unwanted_encode(c, key_of(job)) end
     elseif job.state == 'queued' and job.delayed then
         redis.call('ZREM', c.k .. 'delayed', 'd:' .. id)
         if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'delayed') end
         count(c, 'delayed:' .. job.lane, -1)
         demand(c, 'decode', job.model, -1)
     elseif job.state == 'queued' then
-        drop_ticket(c, job)
+        drop_entry(c, job)
         if (tonumber(job.attempts) or 0) == 0 then ordered('ZREM', ready_set(c, job), id) end
         count(c, 'queued:' .. job.lane, -1)
         demand(c, 'decode', job.model, -1)
@@ -45,8 +55,8 @@ local function out_of_place(c, id, job, ending)
         redis.call('ZREM', c.k .. 'leases', 'd:' .. id)
         count(c, 'in_work:' .. job.lane, -1)
         demand(c, 'decode', job.model, -1)
-        drop_ticket(c, job)
-        if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'ticket', 'aside') end
+        drop_entry(c, job)
+        if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'entry', 'aside') end
     end
 end
 
@@ -104,7 +114,7 @@ local function note_of(c, id, job)
 end
 
 local function finish(c, id, job, state, why, result)
-    out_of_place(c, id, job, true)
+    withdraw_job(c, id, job, true)
     local key = c.k .. 'job:' .. id
     local bytes = tonumber(job.bytes) or 0
     local note = state ~= 'done' and state ~= 'dead' and note_of(c, id, job) or nil

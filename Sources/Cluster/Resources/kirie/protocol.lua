@@ -50,26 +50,26 @@ JOBS                       submit
   lists end "retention_ms" after the job did. A lease that ran out counts as an attempt until its holder is heard of again
   (renew, complete, fail, return): whoever only lost the connection was not killed by what it held.
 
-FLIGHTS (one encode per embedding key: single flight)
-     first job on a key ──▶ queued ── take ──▶ in_work ── ready ──▶ gone; parked jobs go to their decode lines
+ENCODES IN FLIGHT (one for each embedding key: single flight)
+     first job on a key ──▶ queued ── take ──▶ in_work ── ready ──▶ gone; parked jobs go to the decode stream
                               ▲  ▲                │
                               │  └ lease ran out, return      └ fail (not retryable) ─▶ failed ┐ parked jobs end so,
                               └── backoff ── delayed ◀ fail     attempts used up ─────▶ dead   ┘ in bounded chunks
 
-LINES AND TICKETS
-  The lines are streams with consumer groups, so that XINFO, XPENDING and autoscalers understand them. An entry is a
-  ticket: {job, try} on decode lines, {key, try} on encode lines. Each job in line and each encode in line has exactly one,
-  and its hash names it; whatever leaves the line, by a take, a cancel or its deadline, takes its ticket along. A job on its
-  first try also stands in the sorted set ready:<lane>:<key>: a decode ticket with try = 0 brings the next jobs of that
-  image along, up to the batch size; the batch keeps that one ticket, and those of the others go. A job that failed before is
-  taken alone (try > 0): a job that kills its worker drags no other along. Hence: XLEN = jobs in line + batches in work.
-  A worker that serves only some model puts the tickets of others aside, on <line>:<model>, where their own workers
-  look first. An entry that is no ticket (written by hand) goes to the dead letters. kirie_demand says for each model how
-  much there is to do, wherever the tickets stand.
+STREAMS AND ENTRIES
+  What waits for workers is an entry of a stream with a consumer group, so that XINFO, XPENDING and autoscalers understand
+  it: {job, try} on decode streams, {key, try} on encode streams. Each queued job and each queued encode has exactly one,
+  and its hash names it; whatever leaves the queue, by a take, a cancel or its deadline, takes its entry along. A job on its
+  first try also stands in the sorted set ready:<lane>:<key>: an entry of a decode stream with try = 0 brings the next jobs
+  of that image along, up to the batch size; the batch keeps that one entry, and those of the others go. A job that failed
+  before is taken alone (try > 0): a job that kills its worker drags no other along. Hence: XLEN = queued jobs + batches in
+  work. A worker that serves only some model sets the entries of others aside, on <stream>:<model>, where their own workers
+  look first. An entry of other fields (written by hand) goes to the dead letters. kirie_demand says for each model how
+  much there is to do, wherever the entries stand.
 
 WHICH LANE FIRST
   Interactive before bulk; but after "streak" (8) interactive takes in a row while bulk waited, one take is bulk's. So
-  bulk gets at least one take of nine in each partition, on encode and decode lines alike.
+  bulk gets at least one take of nine in each partition, on encode and decode streams alike.
 
 TIME
   One clock: the server's TIME. Timestamps are microseconds since 1970. Leases and backoffs do not run on it but on
@@ -79,7 +79,7 @@ TIME
   A lease that ran out stays with its holder until somebody reclaims it: only then is its token void.
 
 WAKING
-  PUBLISH <namespace>:wake:encode|decode <p> when a line that was short got work (pub/sub reaches every node of a Redis
+  PUBLISH <namespace>:wake:encode|decode <p> when a stream that was short got work (pub/sub reaches every node of a Redis
   Cluster, where a blocking read on sixteen slots would need sixteen connections). A worker takes until it is told
   "idle", then waits for a message, or a second, whichever is first: a lost message costs a second, never a job.
   PUBLISH <namespace>:{p}:events "<id> <state>" for every job that ended; <namespace>:reply:<client> the same, where the
@@ -96,8 +96,8 @@ KEYS, each behind the prefix
   result:<id>, done:<id>         the result; the list to block on
   reply:<client>                 list, the last 100,000 endings of that client's jobs
   waiting:<key>                  zset of the jobs parked until that embedding is there, in the order in which they came
-  flight:<key>, flights          hash of the running encode; zset of keys by start
-  ready:<lane>:<key>             zset of jobs in line on one image on their first try, in that order
+  encoding:<key>, encodings      hash of the encode in flight; zset of keys by start
+  ready:<lane>:<key>             zset of queued jobs on one image on their first try, in that order
   leases, delayed                zsets by lease clock: d:<job>, e:<key> (and r:<key>: a release to be continued)
   deadlines, ends                zsets by TIME in ms: when a job expires; when what is left of it is removed (j:, l:),
                                  and when an image gets its TTL unless a job needs it by then (i:)

@@ -1,4 +1,4 @@
-local PROTOCOL, REVISION = 1, 5
+local PROTOCOL, REVISION = 1, 6
 
 -- SETTINGS: fields of the hash <prefix>limits, each with its default, its least and its greatest value. kirie_limits
 -- changes them at once; of what else is written there the functions learn within a second, and take what lies outside
@@ -6,7 +6,7 @@ local PROTOCOL, REVISION = 1, 5
 local COUNT, BYTES, TIME = 1e9, 1e15, 1e13
 local SETTINGS = {
     ['jobs:interactive'] = { 131072, 0, COUNT }, ['jobs:bulk'] = { 131072, 0, COUNT },  -- unfinished jobs of a lane
-    ['bytes:interactive'] = { 134217728, 0, BYTES }, ['bytes:bulk'] = { 134217728, 0, BYTES },  -- bytes of their lines
+    ['bytes:interactive'] = { 134217728, 0, BYTES }, ['bytes:bulk'] = { 134217728, 0, BYTES },  -- bytes of their job lines
     image_bytes = { 1073741824, 0, BYTES },     -- images, and pinned embeddings, that unfinished jobs need
     result_bytes = { 1073741824, 0, BYTES },    -- what is kept of ended jobs: results, and KEPT for each
     dead_bytes = { 67108864, 0, BYTES },        -- what is kept of dead jobs
@@ -28,17 +28,17 @@ local TERMINAL = { done = true, failed = true, dead = true, cancelled = true, ex
 local LANES = { 'interactive', 'bulk' }
 local IS_LANE = { interactive = true, bulk = true }
 local GROUP = { encode = 'encoders', decode = 'decoders' }
-local BELL = {
+local WAKES = {
     ['queued:interactive'] = 'decode', ['queued:bulk'] = 'decode',
     ['encode_queued:interactive'] = 'encode', ['encode_queued:bulk'] = 'encode',
 }
-local SEARCH = 64               -- tickets one take looks at
+local SEARCH = 64               -- entries one take looks at
 local BATCH = 1024              -- jobs one call may name
 local LINE_BYTES = 8388608      -- of one job
 local SEPARATOR = '\30'         -- between a job line and the note behind it
 local NOTE_BYTES = 49152        -- the longest note that is kept
 local PUSHED = 32768            -- bytes of a result that goes along with the news of it
-local KEPT = 512                -- what an ended job takes beside its result, and a dead letter beside its line
+local KEPT = 512                -- what an ended job takes beside its result, and a dead letter beside its job line
 local MARK = 64                 -- a shorter record is a mark: the embedding lies in another Redis
 local OVERDRAFT = 4194304       -- bytes of results that a partition may add to a Redis that is full
 

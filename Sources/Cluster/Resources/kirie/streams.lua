@@ -1,14 +1,14 @@
 -- ---------------------------------------------------------------------------------------------------------------------
--- Lines.
+-- Streams.
 
-local function line_name(c, stage, lane, model)
+local function stream_name(c, stage, lane, model)
     return c.k .. stage .. ':' .. lane .. (model and (':' .. model) or '')
 end
 
--- Takes a ticket out of its stream, whether or not it was delivered; a stream of what was set aside goes with its last.
-local function settle(stream, stage, ticket, aside)
-    redis.call('XACK', stream, GROUP[stage], ticket)
-    redis.call('XDEL', stream, ticket)
+-- Takes an entry out of its stream, whether or not it was delivered; a stream of what was set aside goes with its last.
+local function remove_entry(stream, stage, entry, aside)
+    redis.call('XACK', stream, GROUP[stage], entry)
+    redis.call('XDEL', stream, entry)
     if aside and redis.call('XLEN', stream) == 0 then redis.call('DEL', stream) end
 end
 
@@ -29,8 +29,8 @@ local function append(c, set, id)
     ordered('ZADD', set, micros(c.order), id)
 end
 
--- The next ticket of a line for this worker, or nil; makes the group where it is missing.
-local function next_ticket(stream, stage, worker)
+-- The next entry of a stream for this worker, or nil; makes the group where it is missing.
+local function next_entry(stream, stage, worker)
     local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP[stage], worker, 'COUNT', '1', 'STREAMS', stream, '>')
     if reply and reply.err then
         if not string.find(reply.err, 'NOGROUP') then error(reply.err, 0) end
@@ -50,13 +50,13 @@ local function dead_letter(c, fields)
     return redis.call('XADD', c.k .. 'dead', '*', unpack(flat))
 end
 
-local function garbage(c, stream, stage, ticket, raw, why, aside)
+local function reject_entry(c, stream, stage, entry, raw, why, aside)
     local fine, text = pcall(cjson.encode, raw or {})
     dead_letter(c, {
-        source = 'stream', stream = string.sub(stream, #c.k + 1), entry = ticket, reason = why,
+        source = 'stream', stream = string.sub(stream, #c.k + 1), entry = entry, reason = why,
         fields = fine and string.sub(text, 1, 1024) or '(fields that are no text)',
     })
-    settle(stream, stage, ticket, aside)
-    count(c, 'garbage')
+    remove_entry(stream, stage, entry, aside)
+    count(c, 'malformed')
 end
 

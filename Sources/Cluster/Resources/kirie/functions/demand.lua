@@ -1,14 +1,15 @@
 --[[ kirie_stats        FCALL_RO kirie_stats 1 <prefix>
   What there is to watch, in one reply of bounded size.
   Reply: flat names and values.
-    gauges, by lane: parked, queued, delayed, in_work (jobs); encode_queued, encode_delayed, encode_in_work (flights);
-      bytes; and image_bytes, result_bytes, flights_open, dead_letters_kept
-    totals: in, out, done, failed, dead, cancelled, expired, refused by lane; duplicates, flights, joins, retries, reclaimed,
-      lost, batches, evictions, corrupt, duplicate_completions, garbage, revived, dead_letters, encode_started,
+    gauges, by lane: parked, queued, delayed, in_work (jobs); encode_queued, encode_delayed, encode_in_work (encodes);
+      bytes; and image_bytes, result_bytes, encodes_in_flight, dead_letters_kept
+    totals: in, out, done, failed, dead, cancelled, expired, refused by lane; duplicates, encodes, joins, retries, reclaimed,
+      lost, batches, evictions, corrupt, duplicate_completions, malformed, revived, dead_letters, encode_started,
       encode_finished, encode_late, encode_failed, encode_dead, encode_retries, encode_reclaimed, encode_unwanted, encode_us;
       fetches and hits (of embeddings, which decoders add with HINCRBY <prefix>counters)
     lag:<stage>:<lane>, pending:<stage>:<lane>: of the group, as XINFO GROUPS says ("" unknown)
-    age_ms:<stage>:<lane>: how long the head of the line stands there (0: nobody); age_ms:parked: the oldest flight
+    age_ms:<stage>:<lane>: how long the head of the stream waits (0: nothing); age_ms:parked: the oldest encode in
+      flight
     rate_in:<lane>, rate_out:<lane>: jobs per second over the last minute
     hist:<series>:<lane>:<bucket>: observations; series wait (submit to take), service (take to complete), encode_wait,
       encode_service; bucket b holds 2^(b/4) <= microseconds < 2^((b+1)/4)
@@ -27,11 +28,11 @@ read_only('kirie_stats', function(c)
                 if info.name == group then
                     -- Not Redis's own lag, which it does not know once an entry was taken out of the middle.
                     lag, pending = math.max(redis.call('XLEN', stream) - info.pending, 0), info.pending
-                    -- The first tickets may be empty; a few are looked through for one that counts.
+                    -- The first entries may be empty; a few are looked through for one that counts.
                     local next = redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 16)
                     for _, entry in ipairs(next) do
                         local fields = table_of(entry[2]) or {}
-                        local owner = fields.job and ('job:' .. fields.job) or ('flight:' .. (fields.key or ''))
+                        local owner = fields.job and ('job:' .. fields.job) or ('encoding:' .. (fields.key or ''))
                         if redis.call('HGET', c.k .. owner, 'state') == 'queued' then
                             age = math.max(c.ms - tonumber(string.match(entry[1], '^%d+')), 0)
                             break
@@ -44,9 +45,9 @@ read_only('kirie_stats', function(c)
             add('age_ms:' .. name, age)
         end
     end
-    local oldest = redis.call('ZRANGE', c.k .. 'flights', 0, 0, 'WITHSCORES')
+    local oldest = redis.call('ZRANGE', c.k .. 'encodings', 0, 0, 'WITHSCORES')
     add('age_ms:parked', oldest[2] and math.max(c.ms - tonumber(oldest[2]), 0) or 0)
-    add('flights_open', redis.call('ZCARD', c.k .. 'flights'))
+    add('encodes_in_flight', redis.call('ZCARD', c.k .. 'encodings'))
     add('dead_letters_kept', redis.call('XLEN', c.k .. 'dead'))
     for name, value in pairs(rates(c)) do add('rate_' .. name, string.format('%.3f', value)) end
     local wanted_of = redis.call('HGETALL', c.k .. 'demand')

@@ -7,6 +7,11 @@ local function triples(args, first)
     return n >= 1 and n <= BATCH and n == math.floor(n) and n or nil
 end
 
+-- What a worker is told that does not hold this any more.
+local function what_became(stage, found)
+    return stage == 'decode' and found and TERMINAL[found.state] and found.state or 'lost'
+end
+
 register('kirie_renew', function(c, args)
     local lease, n = whole(args[1], 1, 86400000), triples(args, 2)
     if not lease or not n then
@@ -15,24 +20,17 @@ register('kirie_renew', function(c, args)
     local replies = {}
     for i = 1, n do
         local stage, name, token = args[i * 3 - 1], args[i * 3], args[i * 3 + 1]
-        if stage == 'encode' then
-            local flight = redis.call('HMGET', c.k .. 'flight:' .. name, 'state', 'token')
-            if flight[1] == 'in_work' and flight[2] == token then
-                redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'e:' .. name)
-                replies[i] = wanted(c, name) and 'renewed' or 'unwanted'
-            else
-                forgive(c, 'flight:' .. name, load(c.k .. 'flight:' .. name), token)
-                replies[i] = 'lost'
-            end
+        local work = WORK[stage]
+        if not work then return refusal('BADCALL', 'kirie_renew: a stage is encode or decode') end
+        local state = redis.call('HMGET', c.k .. work.hash .. name, 'state', 'token')
+        local is_held, found = state[1] == 'in_work' and state[2] == token, nil
+        if not is_held then is_held, found = held_work(c, work, name, token) end
+        if is_held then
+            redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, work.member .. name)
+            replies[i] = (stage == 'decode' or wanted(c, name)) and 'renewed' or 'unwanted'
         else
-            local job = redis.call('HMGET', c.k .. 'job:' .. name, 'state', 'token')
-            if job[1] == 'in_work' and job[2] == token then
-                redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'd:' .. name)
-                replies[i] = 'renewed'
-            else
-                forgive(c, 'job:' .. name, load(c.k .. 'job:' .. name), token)
-                replies[i] = TERMINAL[job[1]] and job[1] or 'lost'
-            end
+            uncount_attempt(c, work, name, found, token)
+            replies[i] = what_became(stage, found)
         end
     end
     return replies
@@ -49,9 +47,9 @@ local function ready(c, args)
     if not is_key(key) or not ttl or record == '' then
         return refusal('BADCALL', 'kirie_ready <key> <token> <ttl ms> <record>')
     end
-    local flight = load(c.k .. 'flight:' .. key)
-    if not flight or flight.state ~= 'in_work' or flight.token ~= token then
-        forgive(c, 'flight:' .. key, flight, token)
+    local encode, found = held_work(c, WORK.encode, key, token)
+    if not encode then
+        uncount_attempt(c, WORK.encode, key, found, token)
         redis.call('SET', c.k .. 'embedding:' .. key, record, 'PX', ttl, 'NX')
         may_go(c, 'embedding', key)
         count(c, 'encode_late')
@@ -59,10 +57,10 @@ local function ready(c, args)
     end
     redis.call('SET', c.k .. 'embedding:' .. key, record, 'PX', ttl)
     may_go(c, 'embedding', key)
-    end_flight(c, key, flight)
+    end_encode(c, key, encode)
     count(c, 'encode_finished')
-    count(c, 'encode_us', c.us - (tonumber(flight.started) or c.us))
-    observe(c, 'encode_service:' .. flight.lane, flight.started)
+    count(c, 'encode_us', c.us - (tonumber(encode.started) or c.us))
+    observe(c, 'encode_service:' .. encode.lane, encode.started)
     local released, left = release(c, key, setting(c, 'chunk'))
     return { 'published', released, left }
 end
@@ -71,8 +69,8 @@ register('kirie_ready', ready)
 
 --[[ kirie_ready_full   FCALL kirie_ready_full 1 <prefix> <key> <token> <ttl ms> <record>
   kirie_ready where Redis said OOM and kirie_room found nothing to drop: everything there is needed by jobs, which only
-  this embedding can end. It goes beyond maxmemory, by one record a partition: not while jobs of this partition are in
-  line or in work, whose ends make room.
+  this embedding can end. It goes beyond maxmemory, by one record a partition: not while jobs of this partition are
+  queued or in work, whose ends make room.
   Reply: that of kirie_ready. Errors: those of kirie_ready, and BACKPRESSURE. ]]
 register('kirie_ready_full', function(c, args)
     local held = counters(c, { 'queued:interactive', 'queued:bulk', 'in_work:interactive', 'in_work:bulk' })
@@ -96,7 +94,7 @@ end, { 'allow-oom' })
 
 --[[ kirie_missing      FCALL kirie_missing 1 <prefix> <key> <0|1> (<id> <token>)…
   A decoder holds these jobs and the embedding is gone, or (1) corrupt and to be dropped. They go back to waiting and one
-  encode is asked for; where the embedding is there again meanwhile, they go back to their line. No attempt is counted,
+  encode is asked for; where the embedding is there again meanwhile, they go back to their stream. No attempt is counted,
   but after "misses" times a job is dead.
   Reply: for each: waiting_embedding · queued · dead · lost, or the state it ended in. Errors: BADCALL. ]]
 register('kirie_missing', function(c, args)
@@ -113,10 +111,10 @@ register('kirie_missing', function(c, args)
     local replies = {}
     for i = 1, n do
         local id, token = args[i * 2 + 1], args[i * 2 + 2]
-        local job = load(c.k .. 'job:' .. id)
-        if not job or job.state ~= 'in_work' or job.token ~= token or key_of(job) ~= key then
-            forgive(c, 'job:' .. id, job, token)
-            replies[i] = job and TERMINAL[job.state] and job.state or 'lost'
+        local job, found = held_work(c, WORK.decode, id, token)
+        if not job or key_of(job) ~= key then
+            uncount_attempt(c, WORK.decode, id, found, token)
+            replies[i] = what_became('decode', found)
         else
             local misses = (tonumber(job.misses) or 0) + 1
             if misses > setting(c, 'misses') then
@@ -124,11 +122,11 @@ register('kirie_missing', function(c, args)
                 finish(c, id, job, 'dead', 'its embedding was evicted ' .. times .. ' times: raise maxmemory')
                 replies[i] = 'dead'
             else
-                out_of_place(c, id, job)
+                withdraw_job(c, id, job)
                 job.attempts = tostring((tonumber(job.attempts) or 1) - 1)
                 redis.call('HSET', c.k .. 'job:' .. id, 'misses', misses, 'attempts', job.attempts)
                 if there then
-                    into_line(c, id, job)
+                    enqueue_job(c, id, job)
                     replies[i] = 'queued'
                 else
                     redis.call('HSET', c.k .. 'job:' .. id, 'state', 'waiting_embedding')
@@ -137,7 +135,6 @@ register('kirie_missing', function(c, args)
                         redis.call('HDEL', c.k .. 'job:' .. id, 'pinned')
                     end
                     park(c, id, job)
-                    ask(c, key, job.lane)
                     replies[i] = 'waiting_embedding'
                 end
             end
@@ -172,7 +169,7 @@ local function complete(c, args, oom)
     local replies = {}
     for i = 1, n do
         local id, token, result = args[i * 3 - 2], args[i * 3 - 1], args[i * 3]
-        local job = load(c.k .. 'job:' .. id)
+        local job = load_job(c, id)
         if not job then
             replies[i] = { 0, 'unknown' }
         elseif TERMINAL[job.state] then
@@ -180,7 +177,7 @@ local function complete(c, args, oom)
             replies[i] = { 0, job.state }
         elseif job.state ~= 'in_work' or job.token ~= token then
             count(c, 'lost')
-            forgive(c, 'job:' .. id, job, token)
+            uncount_attempt(c, WORK.decode, id, job, token)
             replies[i] = { 0, 'lost' }
         elseif #result + KEPT > setting(c, 'result_bytes') then
             finish(c, id, job, 'failed', 'its result has ' .. #result .. ' bytes, and a partition keeps '
@@ -215,28 +212,19 @@ register('kirie_fail', function(c, args)
     if not GROUP[stage] or not token or (again ~= '0' and again ~= '1') or why == '' then
         return refusal('BADCALL', 'kirie_fail <encode|decode> <key or id> <token> <1|0> <reason>')
     end
-    if stage == 'encode' then
-        local flight = load(c.k .. 'flight:' .. name)
-        if not flight or flight.state ~= 'in_work' or flight.token ~= token then
-            forgive(c, 'flight:' .. name, flight, token)
-            return 'lost'
-        end
-        if again == '1' then return try_flight_again(c, name, flight, why, true) end
-        ground(c, name, flight, 'failed', why)
-        return 'failed'
+    local work = WORK[stage]
+    local held, found = held_work(c, work, name, token)
+    if not held then
+        uncount_attempt(c, work, name, found, token)
+        return what_became(stage, found)
     end
-    local job = load(c.k .. 'job:' .. name)
-    if not job or job.state ~= 'in_work' or job.token ~= token then
-        forgive(c, 'job:' .. name, job, token)
-        return job and TERMINAL[job.state] and job.state or 'lost'
-    end
-    if again == '1' then return try_again(c, name, job, why, true) end
-    finish(c, name, job, 'failed', why)
+    if again == '1' then return retry(c, work, name, held, why, true) end
+    work.give_up(c, name, held, 'failed', why)
     return 'failed'
 end, { 'allow-oom' })
 
 --[[ kirie_return       FCALL kirie_return 1 <prefix> (<encode|decode> <key or id> <token>)…
-  Hands work back unfinished (a worker that drains): at once in line again, no attempt counted.
+  Hands work back unfinished (a worker that drains): at once queued again, no attempt counted.
   Reply: for each: queued · lost, or the state in which the job ended. Errors: BADCALL. ]]
 register('kirie_return', function(c, args)
     local n = triples(args, 1)
@@ -244,22 +232,18 @@ register('kirie_return', function(c, args)
     local replies = {}
     for i = 1, n do
         local stage, name, token = args[i * 3 - 2], args[i * 3 - 1], args[i * 3]
-        local held = load(c.k .. (stage == 'encode' and 'flight:' or 'job:') .. name)
-        if not held or held.state ~= 'in_work' or held.token ~= token then
-            forgive(c, (stage == 'encode' and 'flight:' or 'job:') .. name, held, token)
-            replies[i] = stage ~= 'encode' and held and TERMINAL[held.state] and held.state or 'lost'
-        else
-            local attempts = tostring(math.max((tonumber(held.attempts) or 1) - 1, 0))
-            if stage == 'encode' then
-                flight_out_of_place(c, name, held)
-                flight_into_line(c, name, held.lane, attempts)
-            else
-                out_of_place(c, name, held)
-                held.attempts = attempts
-                redis.call('HSET', c.k .. 'job:' .. name, 'attempts', attempts)
-                into_line(c, name, held)
-            end
+        local work = WORK[stage]
+        if not work then return refusal('BADCALL', 'kirie_return: a stage is encode or decode') end
+        local held, found = held_work(c, work, name, token)
+        if held then
+            held.attempts = tostring(math.max((tonumber(held.attempts) or 1) - 1, 0))
+            redis.call('HSET', c.k .. work.hash .. name, 'attempts', held.attempts)
+            work.withdraw(c, name, held)
+            work.enqueue(c, name, held)
             replies[i] = 'queued'
+        else
+            uncount_attempt(c, work, name, found, token)
+            replies[i] = what_became(stage, found)
         end
     end
     return replies
@@ -272,7 +256,7 @@ register('kirie_cancel', function(c, args)
     if #args < 1 or #args > BATCH then return refusal('BADCALL', 'kirie_cancel <id>…: 1 to 1024') end
     local replies = {}
     for i, id in ipairs(args) do
-        local job = load(c.k .. 'job:' .. id)
+        local job = load_job(c, id)
         if not job then
             replies[i] = { 0, 'unknown' }
         elseif TERMINAL[job.state] then

@@ -1,5 +1,5 @@
 --[[ kirie_reclaim      FCALL kirie_reclaim 1 <prefix> [<limit>]
-  Puts work whose lease ran out back in line, or to the dead after its last attempt. The janitor does it too.
+  Puts work whose lease ran out back into its stream, or to the dead after its last attempt. The janitor does it too.
   Reply: how many. Errors: BADCALL. ]]
 register('kirie_reclaim', function(c, args)
     local limit = whole(args[1] or 100, 1, 10000)
@@ -23,14 +23,14 @@ register('kirie_janitor', function(c, args)
     for i = 1, 5 do
         if reply[i] >= limit then reply[6] = 1 end
     end
-    local function due(zset, now)
+    local function next_due(zset, now)
         local head = redis.call('ZRANGE', c.k .. zset, 0, 0, 'WITHSCORES')
         local wait = head[2] and math.max(math.ceil(tonumber(head[2]) - now), 0)
         if wait and (reply[7] < 0 or wait < reply[7]) then reply[7] = wait end
     end
-    due('leases', lease_clock(c))
-    due('delayed', lease_clock(c))
-    due('deadlines', c.ms)
+    next_due('leases', lease_clock(c))
+    next_due('delayed', lease_clock(c))
+    next_due('deadlines', c.ms)
     return reply
 end, { 'allow-oom' })
 
@@ -44,7 +44,7 @@ register('kirie_dead_retry', function(c, args)
     for i, entry in ipairs(args) do
         local found = string.find(entry, '^%d+-%d+$') and redis.call('XRANGE', c.k .. 'dead', entry, entry)[1]
         local id = found and (table_of(found[2]) or {}).job
-        local job = id and load(c.k .. 'job:' .. id)
+        local job = id and load_job(c, id)
         if not found then
             replies[i] = 'unknown'
         elseif not job or job.state ~= 'dead' then
@@ -60,10 +60,10 @@ register('kirie_dead_retry', function(c, args)
                 count(c, 'result_bytes', -(tonumber(job.kept) or 0))
                 redis.call('DEL', c.k .. 'done:' .. id)
                 redis.call('HDEL', c.k .. 'job:' .. id, 'error', 'finished', 'misses', 'deadline', 'token', 'worker',
-                    'ticket', 'aside', 'delayed', 'kept', 'letter', 'lapsed', 'pinned')
+                    'entry', 'aside', 'delayed', 'kept', 'letter', 'lapsed', 'pinned')
                 redis.call('HSET', c.k .. 'job:' .. id, 'attempts', 0, 'submitted', c.now,
                     'state', 'waiting_embedding')
-                job.attempts, job.pinned, job.aside, job.ticket = '0', nil, nil, nil
+                job.attempts, job.pinned, job.aside, job.entry = '0', nil, nil, nil
                 need_image(c, job.image)
                 if not stored then
                     redis.call('HSET', c.k .. 'job:' .. id, 'pinned', 1)
@@ -73,11 +73,10 @@ register('kirie_dead_retry', function(c, args)
                 count(c, 'in:' .. job.lane)
                 count(c, 'revived')
                 if there and not encode_only(job) then
-                    into_line(c, id, job)
+                    enqueue_job(c, id, job)
                     replies[i] = 'queued'
                 else
                     park(c, id, job)
-                    ask(c, key, job.lane)
                     replies[i] = 'waiting_embedding'
                 end
             end

@@ -1,6 +1,6 @@
 --[[ kirie_room         FCALL kirie_room 1 <prefix> [<count>]
   Makes room in a Redis that said OOM and evicts nothing by itself (maxmemory-policy noeviction): drops images that no job
-  needs; where there are none, embeddings that no job is in line for; first those that were of no use for the longest time.
+  needs; where there are none, embeddings that no job is queued for; first those that were of no use for the longest time.
   Looks at up to count (8, at most 1024) of them. Under volatile-lru Redis has done so before it says OOM.
   Reply: [dropped, their bytes]. Errors: BADCALL. ]]
 local function drop_image(c, sha)

@@ -207,7 +207,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
         pin(c, key)
     end
     if c.there[key] and #bare > 0 then
-        fields[#fields + 1] = 'ticket'; fields[#fields + 1] = enter(c, id, job)
+        fields[#fields + 1] = 'entry'; fields[#fields + 1] = add_entry(c, id, job)
     end
     redis.call('HSET', c.k .. 'job:' .. id, unpack(fields))
     if #line > 0 then redis.call('SET', c.k .. 'line:' .. id, line) end
@@ -224,12 +224,6 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     count(c, 'in:' .. lane)
     if not c.there[key] then
         park(c, id, job)
-        if c.asked[key] == 'interactive' or c.asked[key] == lane then
-            count(c, 'joins')
-        else
-            ask(c, key, lane)
-            c.asked[key] = lane
-        end
         return { id, 'waiting_embedding', 1 }
     elseif #bare == 0 then
         embedded(c, id, job)
@@ -247,7 +241,7 @@ register('kirie_submit', function(c, args)
     elseif client ~= '' and not is_id(client) then
         return refusal('BADCALL', 'client: at most 128 of A-Z a-z 0-9 . _ : @ / + -')
     end
-    c.there, c.needed, c.stored, c.asked, c.held = {}, {}, {}, {}, {}
+    c.there, c.needed, c.stored, c.held = {}, {}, {}, {}
     local replies = {}
     for i = 1, jobs do
         local at = 2 + (i - 1) * 6

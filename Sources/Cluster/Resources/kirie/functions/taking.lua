@@ -3,66 +3,66 @@
   The next work of this partition under a lease. worker: the name that leases and consumers show. model: the only one
   that this worker serves ("" whatever comes, for clusters where no worker names one). lane: any (the rule above),
   interactive or bulk. count: 1 to 256, the batch: encodes of several images, or prompts on one image.
-  age: only from lines whose head has stood for so long; an idle worker takes from another's partition that way.
-  last: be told "last" instead of "work" where nothing is left in line here, so that there is no need to look again.
+  age: only from streams whose head has waited for so long; an idle worker takes from another's partition that way.
+  last: be told "last" instead of "work" where nothing is left queued here, so that there is no need to look again.
   Reply: ["work", …] · ["idle"] nothing here now · ["again"] the bound of one call was reached: call again.
     encode: ["work", [key, token, attempt, since, lane]…]
     decode: ["work", key, lane, [id, token, attempt, submitted, line, deadline ms or ""]…]
   The image's bytes are at image:<sha>, the record at embedding:<key>: read them with GET.
   Errors: BADCALL. ]]
-local function put_aside(c, stream, stage, lane, model, ticket, raw, owner)
-    local other = line_name(c, stage, lane, model)
+local function set_aside(c, stream, stage, lane, model, entry, raw, owner)
+    local other = stream_name(c, stage, lane, model)
     local moved = redis.call('XADD', other, '*', unpack(raw))
     redis.pcall('XGROUP', 'CREATE', other, GROUP[stage], '0')
     redis.call('HSET', c.k .. 'turn', 'asides', 1)
-    settle(stream, stage, ticket)
-    redis.call('HSET', owner, 'ticket', moved, 'aside', 1)
-    c.bells[stage] = true
+    remove_entry(stream, stage, entry)
+    redis.call('HSET', owner, 'entry', moved, 'aside', 1)
+    c.wakes[stage] = true
 end
 
--- Whether this ticket of this line is the one that the job or flight holds; ids are unique only within one stream. (Before
+-- Whether this entry of this lane is the one that the job or encode names; ids are unique only within one stream. (Before
 -- revision 5 a job on its first try did not say which was its.)
-local function names(owner, lane, ticket, aside)
-    if not owner.ticket and owner.attempts == '0' and owner.lane == lane then return true end
-    return owner.ticket == ticket and owner.lane == lane and (owner.aside ~= nil) == aside
+local function names(owner, lane, entry, aside)
+    if not owner.entry and owner.attempts == '0' and owner.lane == lane then return true end
+    return owner.entry == entry and owner.lane == lane and (owner.aside ~= nil) == aside
 end
 
-local function take_flight(c, stream, lane, ticket, fields, raw, worker, model, lease, token, aside, taken)
+local function take_encode(c, stream, lane, entry, fields, raw, worker, model, lease, token, aside, taken)
     local key, try = fields.key, tonumber(fields.try)
     if not key or not try or not is_key(key) then
-        return garbage(c, stream, 'encode', ticket, raw, 'not a ticket: {key, try} is expected', aside)
+        return reject_entry(c, stream, 'encode', entry, raw, 'an entry {key, try} is expected', aside)
     end
-    local flight = load(c.k .. 'flight:' .. key)
+    local encode = load_encode(c, key)
     local _, wants = split(key)
-    if not flight or flight.state ~= 'queued' or not names(flight, lane, ticket, aside) then
-        settle(stream, 'encode', ticket, aside)
+    if not encode or encode.state ~= 'queued' or not names(encode, lane, entry, aside) then
+        remove_entry(stream, 'encode', entry, aside)
     elseif redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 then
-        end_flight(c, key, flight)
+        end_encode(c, key, encode)
         release(c, key, setting(c, 'chunk'))
     elseif not wanted(c, key) then
-        end_flight(c, key, flight)
+        end_encode(c, key, encode)
         count(c, 'encode_unwanted')
     elseif model ~= '' and wants ~= model then
-        put_aside(c, stream, 'encode', lane, wants, ticket, raw, c.k .. 'flight:' .. key)
+        set_aside(c, stream, 'encode', lane, wants, entry, raw, c.k .. 'encoding:' .. key)
     else
-        local attempt = (tonumber(flight.attempts) or 0) + 1
-        redis.call('HSET', c.k .. 'flight:' .. key, 'state', 'in_work', 'token', token, 'worker', worker,
+        local attempt = (tonumber(encode.attempts) or 0) + 1
+        redis.call('HSET', c.k .. 'encoding:' .. key, 'state', 'in_work', 'token', token, 'worker', worker,
             'attempts', attempt, 'started', c.now)
         redis.call('ZADD', c.k .. 'leases', lease_clock(c) + lease, 'e:' .. key)
-        count(c, 'encode_queued:' .. flight.lane, -1)
-        count(c, 'encode_in_work:' .. flight.lane)
+        count(c, 'encode_queued:' .. encode.lane, -1)
+        count(c, 'encode_in_work:' .. encode.lane)
         count(c, 'encode_started')
-        if attempt == 1 then observe(c, 'encode_wait:' .. flight.lane, flight.since) end
-        taken[#taken + 1] = { key, token, attempt, flight.since, flight.lane }
+        if attempt == 1 then observe(c, 'encode_wait:' .. encode.lane, encode.since) end
+        taken[#taken + 1] = { key, token, attempt, encode.since, encode.lane }
     end
 end
 
--- `lead`: the ticket that was delivered for the batch, which this job keeps until it is done; the others have none.
+-- `lead`: the entry that was delivered for the batch, which this job keeps until it is done; the others have none.
 local function take_job(c, id, job, lead, worker, lease, token)
     local attempt = (tonumber(job.attempts) or 0) + 1
     local key = c.k .. 'job:' .. id
     redis.call('HSET', key, 'state', 'in_work', 'started', c.now, 'token', token, 'attempts', micros(attempt),
-        'worker', worker, 'ticket', lead and lead.ticket or '')
+        'worker', worker, 'entry', lead and lead.entry or '')
     if lead and lead.aside then
         redis.call('HSET', key, 'aside', 1)
     elseif job.aside then
@@ -83,89 +83,89 @@ local function still_good(c, id, job)
     return true
 end
 
--- The next jobs on the image of a job whose ticket was delivered, itself among them, or in the place of the first of them.
-local function mates_of(c, id, job, lane, key, n)
-    local set, mates, looked, itself = ready_set(c, job), {}, 0, false
-    while #mates < n and looked < 512 do
-        local popped = ordered('ZPOPMIN', set, n - #mates)
+-- The next jobs on the image of a job whose entry was delivered, itself among them, or in the place of the first of them.
+local function batch_of(c, id, job, lane, key, n)
+    local set, batch, looked, itself = ready_set(c, job), {}, 0, false
+    while #batch < n and looked < 512 do
+        local popped = ordered('ZPOPMIN', set, n - #batch)
         if #popped == 0 then break end
         for i = 1, #popped, 2 do
-            local mate = popped[i]
-            local it = mate == id and job or load(c.k .. 'job:' .. mate)
+            local member = popped[i]
+            local it = member == id and job or load_job(c, member)
             looked = looked + 1
             if it and it.state == 'queued' and not it.delayed and it.attempts == '0' and it.lane == lane
-                and key_of(it) == key and still_good(c, mate, it) then
-                mates[#mates + 1] = { id = mate, job = it }
-                itself = itself or mate == id
+                and key_of(it) == key and still_good(c, member, it) then
+                batch[#batch + 1] = { id = member, job = it }
+                itself = itself or member == id
             end
         end
     end
-    if itself then return mates end
-    if #mates == 0 then
+    if itself then return batch end
+    if #batch == 0 then
         ordered('ZREM', set, id)
         return { { id = id, job = job } }
     end
-    -- It stays in line with the ticket of the first that goes before it.
-    local first = mates[1].job
-    if first.ticket then
-        redis.call('HSET', c.k .. 'job:' .. id, 'ticket', first.ticket)
+    -- It stays queued with the entry of the first that goes before it.
+    local first = batch[1].job
+    if first.entry then
+        redis.call('HSET', c.k .. 'job:' .. id, 'entry', first.entry)
         if first.aside then redis.call('HSET', c.k .. 'job:' .. id, 'aside', 1)
         else redis.call('HDEL', c.k .. 'job:' .. id, 'aside') end
-        first.ticket = nil
+        first.entry = nil
     else
-        local other = redis.call('XADD', line_name(c, 'decode', lane), '*', 'job', id, 'try', '0')
-        redis.call('HSET', c.k .. 'job:' .. id, 'ticket', other)
+        local other = redis.call('XADD', stream_name(c, 'decode', lane), '*', 'job', id, 'try', '0')
+        redis.call('HSET', c.k .. 'job:' .. id, 'entry', other)
         redis.call('HDEL', c.k .. 'job:' .. id, 'aside')
     end
-    return mates
+    return batch
 end
 
-local function take_batch(c, stream, lane, ticket, fields, raw, worker, model, lease, token, n, aside)
+local function take_batch(c, stream, lane, entry, fields, raw, worker, model, lease, token, n, aside)
     local id, try = fields.job, tonumber(fields.try)
     if not id or not try then
-        garbage(c, stream, 'decode', ticket, raw, 'not a ticket: {job, try} is expected', aside)
+        reject_entry(c, stream, 'decode', entry, raw, 'an entry {job, try} is expected', aside)
         return nil
     end
-    local job = load(c.k .. 'job:' .. id)
+    local job = load_job(c, id)
     if not job or not job.image or not job.model then
-        -- A job of ours may be gone by now only if its retention passed while the ticket stood in line.
-        if c.ms - (tonumber(string.match(ticket, '^%d+')) or 0) < setting(c, 'retention_ms') then
-            garbage(c, stream, 'decode', ticket, raw, 'no such job', aside)
+        -- A job of ours may be gone by now only if its retention passed while the entry stood in the stream.
+        if c.ms - (tonumber(string.match(entry, '^%d+')) or 0) < setting(c, 'retention_ms') then
+            reject_entry(c, stream, 'decode', entry, raw, 'no such job', aside)
         else
-            settle(stream, 'decode', ticket, aside)
+            remove_entry(stream, 'decode', entry, aside)
         end
         return nil
     end
-    if job.state ~= 'queued' or job.delayed or not names(job, lane, ticket, aside) then
-        settle(stream, 'decode', ticket, aside)
+    if job.state ~= 'queued' or job.delayed or not names(job, lane, entry, aside) then
+        remove_entry(stream, 'decode', entry, aside)
         return nil
     end
     if model ~= '' and job.model ~= model then
-        put_aside(c, stream, 'decode', lane, job.model, ticket, raw, c.k .. 'job:' .. id)
+        set_aside(c, stream, 'decode', lane, job.model, entry, raw, c.k .. 'job:' .. id)
         return nil
     end
-    job.ticket, job.aside = ticket, aside and '1' or nil
+    job.entry, job.aside = entry, aside and '1' or nil
     if not still_good(c, id, job) then return nil end
-    local lead, key = { ticket = ticket, aside = aside }, key_of(job)
+    local lead, key = { entry = entry, aside = aside }, key_of(job)
     local taken = { 'work', key, lane }
     if try > 0 then
         taken[4] = take_job(c, id, job, lead, worker, lease, token)
     else
-        local mates = mates_of(c, id, job, lane, key, n)
+        local batch = batch_of(c, id, job, lane, key, n)
         local leads = 1
-        for i, mate in ipairs(mates) do
-            if mate.id == id then leads = i end
+        for i, member in ipairs(batch) do
+            if member.id == id then leads = i end
         end
-        for i, mate in ipairs(mates) do
-            if i ~= leads then drop_ticket(c, mate.job) end
-            taken[#taken + 1] = take_job(c, mate.id, mate.job, i == leads and lead or nil, worker, lease, token)
+        for i, member in ipairs(batch) do
+            if i ~= leads then drop_entry(c, member.job) end
+            taken[#taken + 1] = take_job(c, member.id, member.job, i == leads and lead or nil, worker, lease, token)
         end
     end
     count(c, 'batches')
     return taken
 end
 
--- Whether the next ticket of a line has stood there for `age` ms. One of the future counts: the clock was set back.
+-- Whether the next entry of a stream has stood there for `age` ms. One of the future counts: the clock was set back.
 local function lags(c, stream, stage, age)
     local groups = redis.pcall('XINFO', 'GROUPS', stream)
     for _, each in ipairs(groups.err and {} or groups) do
@@ -180,16 +180,16 @@ local function lags(c, stream, stage, age)
 end
 
 local function take_from(c, stage, lane, worker, model, n, lease)
-    local streams, own = { line_name(c, stage, lane) }, nil
-    if model ~= '' and c.asides and redis.call('EXISTS', line_name(c, stage, lane, model)) == 1 then
-        own = line_name(c, stage, lane, model)
+    local streams, own = { stream_name(c, stage, lane) }, nil
+    if model ~= '' and c.asides and redis.call('EXISTS', stream_name(c, stage, lane, model)) == 1 then
+        own = stream_name(c, stage, lane, model)
         table.insert(streams, 1, own)
     end
     local taken = {}
     for _, stream in ipairs(streams) do
         while c.looked < SEARCH and (not c.age or lags(c, stream, stage, c.age)) do
-            local ticket, fields, raw = next_ticket(stream, stage, worker)
-            if not ticket then
+            local entry, fields, raw = next_entry(stream, stage, worker)
+            if not entry then
                 if stream == own and redis.call('XLEN', own) == 0 then redis.call('DEL', own) end
                 break
             end
@@ -197,10 +197,10 @@ local function take_from(c, stage, lane, worker, model, n, lease)
             c.token = c.now
             if stage == 'decode' then
                 local aside = stream == own
-                local batch = take_batch(c, stream, lane, ticket, fields, raw, worker, model, lease, c.token, n, aside)
+                local batch = take_batch(c, stream, lane, entry, fields, raw, worker, model, lease, c.token, n, aside)
                 if batch then return batch end
             else
-                take_flight(c, stream, lane, ticket, fields, raw, worker, model, lease, c.token, stream == own, taken)
+                take_encode(c, stream, lane, entry, fields, raw, worker, model, lease, c.token, stream == own, taken)
                 if #taken >= n then break end
             end
         end
@@ -211,8 +211,8 @@ local function take_from(c, stage, lane, worker, model, n, lease)
     return taken
 end
 
--- How much of a lane is in line now.
-local function in_line(c, stage, lane)
+-- How much of a lane is queued now.
+local function queued_in(c, stage, lane)
     local gauge = stage == 'encode' and 'encode_queued:' or 'queued:'
     if not c.counters[gauge .. lane] then
         -- With those that the take has moved.
@@ -234,7 +234,7 @@ local function take_by_rule(c, stage, lane, worker, model, n, lease)
         local taken = take_from(c, stage, each, worker, model, n, lease)
         if taken then
             local after = 0
-            if each == 'interactive' and in_line(c, stage, 'bulk') > 0 then after = streak + 1 end
+            if each == 'interactive' and queued_in(c, stage, 'bulk') > 0 then after = streak + 1 end
             if after ~= streak then redis.call('HSET', c.k .. 'turn', stage, after) end
             return taken
         end
@@ -261,8 +261,8 @@ register('kirie_take', function(c, args)
         taken = take_by_rule(c, stage, lane, worker, model, n, lease)
     end
     if taken then
-        -- Of whatever model; what comes later rings a bell.
-        if args[8] and in_line(c, stage, 'interactive') + in_line(c, stage, 'bulk') <= 0 then taken[1] = 'last' end
+        -- Of whatever model; of what comes later a message tells.
+        if args[8] and queued_in(c, stage, 'interactive') + queued_in(c, stage, 'bulk') <= 0 then taken[1] = 'last' end
         return taken
     end
     return { c.looked >= SEARCH and 'again' or 'idle' }

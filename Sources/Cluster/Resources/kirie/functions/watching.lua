@@ -2,7 +2,7 @@
   Reply: for each nothing (nil: unknown here) or the job's fields, flat: state, lane, image, model, attempts, submitted,
   started, finished, error, worker, misses, deadline, … Errors: BADCALL. ]]
 local HIDDEN = {
-    token = true, ticket = true, aside = true, client = true, sum = true, lapsed = true, pinned = true, letter = true,
+    token = true, entry = true, aside = true, client = true, sum = true, lapsed = true, pinned = true, letter = true,
     kept = true, empty = true,
 }
 

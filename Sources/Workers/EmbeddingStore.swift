@@ -7,7 +7,7 @@ public import Segmentation
 ///
 /// In the first case the record is published by the function that releases the parked jobs, in one step. In the second
 /// it is stored there first, and what is published under the key in the Redis of the queues is a mark that stands for it.
-public struct EmbeddingShelf: Sendable {
+public struct EmbeddingStore: Sendable {
     /// What stands in the place of a record that is kept elsewhere.
     static let mark = RedisBytes("elsewhere")
 
@@ -18,7 +18,7 @@ public struct EmbeddingShelf: Sendable {
     /// After which an embedding goes, in both places where it is known: the one value there is.
     public let timeToLive: Duration
 
-    /// The shelf of a cluster.
+    /// The store of a cluster.
     ///
     /// - Parameters:
     ///   - elsewhere: the other Redis; nil for that of the queues.

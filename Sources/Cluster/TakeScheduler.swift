@@ -3,18 +3,18 @@ import Synchronization
 /// The schedule behind a lock, and the slots that wait on it.
 ///
 /// For each thing to do one slot is woken, the one that has waited for the shortest time: its thread's memory is warm.
-final class WorkDesk: Sendable {
+final class TakeScheduler: Sendable {
     private typealias Continuation = UnsafeContinuation<Void, Never>
 
     private struct State: Sendable {
         var schedule: TakeSchedule
         /// Slots without work, the longest waiting first.
         var idle: [(number: Int, continuation: Continuation)] = []
-        /// Who waits for the desk to be closed.
+        /// Who waits for the scheduler to be closed.
         var closing: [(number: Int, continuation: Continuation)] = []
         var nextNumber = 0
         var isClosed = false
-        /// When a slot is woken if no bell rings before.
+        /// When a slot is woken if nothing wakes it before.
         var alarm: ContinuousClock.Instant?
 
         mutating func number() -> Int {
@@ -24,7 +24,7 @@ final class WorkDesk: Sendable {
     }
 
     /// What is to be done when the lock is released.
-    private struct Errand {
+    private struct Effects {
         var awakened: [Continuation] = []
         var alarm: ContinuousClock.Instant?
     }
@@ -36,21 +36,21 @@ final class WorkDesk: Sendable {
 
     var ownedPartitions: Set<Partition> { state.withLock { $0.schedule.ownedPartitions } }
 
-    func ring(_ partition: Partition) { change { $0.schedule.ring(partition, now: ContinuousClock.now) } }
+    func wake(_ partition: Partition) { change { $0.schedule.wake(partition, now: ContinuousClock.now) } }
     func own(_ partitions: Set<Partition>) { change { $0.schedule.own(partitions, now: ContinuousClock.now) } }
     func lookAgain(_ partition: Partition) { change { $0.schedule.lookAgain(partition, now: ContinuousClock.now) } }
     func close() { change { $0.isClosed = true } }
 
-    /// Where to look next, when it is time; nil when the desk is closed.
+    /// Where to look next, when it is time; nil when the scheduler is closed.
     func next() async -> (Partition, age: Duration)? {
         while true {
-            let (action, errand): (TakeSchedule.Action?, Errand) = state.withLock { state in
-                guard !state.isClosed else { return (nil, Errand()) }
+            let (action, effects): (TakeSchedule.Action?, Effects) = state.withLock { state in
+                guard !state.isClosed else { return (nil, Effects()) }
                 let action = state.schedule.next(now: ContinuousClock.now)
                 // There may be more to do than this slot can.
                 return (action, Self.settle(&state))
             }
-            run(errand)
+            run(effects)
             switch action {
             case nil: return nil
             case .take(let partition, let age): return (partition, age)
@@ -59,7 +59,7 @@ final class WorkDesk: Sendable {
         }
     }
 
-    /// Returns when the desk is closed or the task is cancelled.
+    /// Returns when the scheduler is closed or the task is cancelled.
     func waitUntilClosed() async {
         let number = state.withLock { $0.number() }
         await withTaskCancellationHandler {
@@ -80,42 +80,42 @@ final class WorkDesk: Sendable {
         }
     }
 
-    /// Returns when there may be something to do; in a cancelled task too, not before that or before the desk is closed.
+    /// Returns when there may be something to do; in a cancelled task too, not before that or before the scheduler is closed.
     private func waitForWork() async {
         await withUnsafeContinuation { (continuation: Continuation) in
-            let errand = state.withLock { state in
+            let effects = state.withLock { state in
                 state.idle.append((state.number(), continuation))
                 return Self.settle(&state)
             }
-            run(errand)
+            run(effects)
         }
     }
 
     private func change(_ body: (inout State) -> Void) {
-        let errand = state.withLock { state in
+        let effects = state.withLock { state in
             body(&state)
             return Self.settle(&state)
         }
-        run(errand)
+        run(effects)
     }
 
     /// Wakes whom there is something to do for, and sees to it that the alarm is set for the rest.
-    private static func settle(_ state: inout State) -> Errand {
+    private static func settle(_ state: inout State) -> Effects {
         if state.isClosed {
             let awakened = (state.idle + state.closing).map(\.continuation)
             (state.idle, state.closing) = ([], [])
-            return Errand(awakened: awakened)
+            return Effects(awakened: awakened)
         }
-        guard !state.idle.isEmpty, let earliest = state.schedule.earliest else { return Errand() }
-        if earliest <= ContinuousClock.now { return Errand(awakened: [state.idle.removeLast().continuation]) }
-        if let alarm = state.alarm, alarm <= earliest { return Errand() }
+        guard !state.idle.isEmpty, let earliest = state.schedule.earliest else { return Effects() }
+        if earliest <= ContinuousClock.now { return Effects(awakened: [state.idle.removeLast().continuation]) }
+        if let alarm = state.alarm, alarm <= earliest { return Effects() }
         state.alarm = earliest
-        return Errand(alarm: earliest)
+        return Effects(alarm: earliest)
     }
 
-    private func run(_ errand: Errand) {
-        for continuation in errand.awakened { continuation.resume() }
-        guard let alarm = errand.alarm else { return }
+    private func run(_ effects: Effects) {
+        for continuation in effects.awakened { continuation.resume() }
+        guard let alarm = effects.alarm else { return }
         Task { [weak self] in
             try? await Task.sleep(until: alarm, clock: .continuous)
             // One that was overtaken by an earlier alarm finds nothing to do, or does it in the other's place.

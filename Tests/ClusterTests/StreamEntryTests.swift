@@ -6,7 +6,7 @@ import Segmentation
 import Testing
 
 /// Whatever ends takes along everything that was stored for it, whether or not anybody works.
-@Suite struct TicketTests {
+@Suite struct StreamEntryTests {
     /// How many entries the streams of a partition hold, set-aside ones included.
     private func entries(_ cluster: TestCluster) async throws -> Int {
         let redis = cluster.broker.redis
@@ -18,7 +18,7 @@ import Testing
         return count
     }
 
-    @Test func cancelledAndExpiredJobsLeaveTheLinesAtOnce() async throws {
+    @Test func cancelledAndExpiredJobsLeaveTheStreamsAtOnce() async throws {
         let cluster = try await TestCluster.start(partitions: 1)
         let (broker, image, other) = (cluster.broker, TestCluster.image(1), TestCluster.image(2))
         try await cluster.accept([TestCluster.job("first", image)])
@@ -37,7 +37,7 @@ import Testing
         _ = try await broker.cancel([line[7], line[0], line[19], parked[3], parked[0]])
         #expect(try await entries(cluster) == 18 + 1)
         _ = try await broker.cancel(line + parked)
-        #expect(try await entries(cluster) == 1, "only the first job's ticket is left")
+        #expect(try await entries(cluster) == 1, "only the first job's entry is left")
         #expect(try await broker.statistics().total("encode_unwanted") == 1)
         #expect(try await broker.demand(.encode, model: TestCluster.model) == 0)
         let batch = try #require(try await cluster.takePrompts(image))
@@ -46,7 +46,7 @@ import Testing
         #expect(try await ClusterAudit(of: broker).findings.isEmpty)
     }
 
-    @Test func aBatchTakesTheTicketsOfAllItsJobsAlong() async throws {
+    @Test func aBatchTakesTheEntriesOfAllItsJobsAlong() async throws {
         let cluster = try await TestCluster.start(partitions: 1)
         let (broker, image) = (cluster.broker, TestCluster.image(1))
         try await cluster.accept((0..<10).map { TestCluster.job("j\($0)", image) })
@@ -54,10 +54,10 @@ import Testing
         #expect(try await entries(cluster) == 10)
         let batch = try #require(try await cluster.takePrompts(image, count: 6))
         #expect(batch.leases.map(\.reference.id) == (0..<6).map { "j\($0)" }, "in the order in which they came")
-        #expect(try await entries(cluster) == 4 + 1, "four in line, one for the batch")
+        #expect(try await entries(cluster) == 4 + 1, "four queued, one for the batch")
         let statistics = try await broker.statistics()
-        #expect(statistics.line(.decode, .bulk).lag == 4 && statistics.line(.decode, .bulk).pending == 1)
-        // The one that holds the batch's ticket ends first; the others are handed back.
+        #expect(statistics.stream(.decode, .bulk).lag == 4 && statistics.stream(.decode, .bulk).pending == 1)
+        // The one that holds the batch's entry ends first; the others are handed back.
         _ = try await broker.cancel([batch.leases[0].reference])
         try await broker.handBack(batch.leases.dropFirst().map { LeaseName($0) })
         #expect(try await entries(cluster) == 9)
