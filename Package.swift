@@ -68,9 +68,9 @@ let package = Package(
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
-        room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON"]),
+        room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON", "Platform"]),
         // 5: embeddings and jobs in Redis
-        room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing"]),
+        room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing", "Platform"]),
         .target(
             name: "Cluster", dependencies: ["CFunctionsLibrary", "Platform", "JSON", "Segmentation", "Redis"],
             exclude: ["Resources"], swiftSettings: settings),

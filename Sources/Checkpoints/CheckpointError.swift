@@ -1,10 +1,10 @@
-import Platform
+public import Platform
 
 /// Why a file of weights could not be read, written or fetched: which file, where in it, why, and what to do.
 ///
 /// Names that come from a file are shortened and stripped of control characters before they are quoted; no content
 /// of a tensor is ever quoted.
-public struct CheckpointError: Error, Hashable, Sendable, CustomStringConvertible {
+public struct CheckpointError: ReportableError, Hashable, Sendable {
     /// The kind of failure, to match on; more may be added.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         /// The code's name, as it is printed.
@@ -38,6 +38,8 @@ public struct CheckpointError: Error, Hashable, Sendable, CustomStringConvertibl
         public static let unsupportedModel = Code("unsupported model")
         /// The file does not say on pictures of what size its model works, or they cannot be of the size that was asked for.
         public static let imageSize = Code("image size")
+        /// No model of that name is listed.
+        public static let unknownModel = Code("unknown model")
         /// The output cannot be written.
         public static let unwritable = Code("unwritable")
         /// A download failed; what has arrived is kept and the next attempt goes on from there.
@@ -64,6 +66,20 @@ public struct CheckpointError: Error, Hashable, Sendable, CustomStringConvertibl
         self.place = place
         self.reason = reason
         self.remedy = remedy
+    }
+
+    /// A download may succeed later, an output elsewhere; whatever else is the file's fault.
+    public var report: ErrorReport {
+        let errorClass: ErrorClass =
+            switch code {
+            case .download: .comeBackLater
+            case .unknownModel: .notFound
+            case .unwritable: .ours
+            default: .input
+            }
+        return ErrorReport(
+            errorClass, code.description.replacing(" ", with: "-"),
+            at: place.map { "\(file): \($0)" } ?? file, reason, remedy: remedy)
     }
 
     /// One line: file, place, reason, remedy.

@@ -65,7 +65,7 @@ public struct ModelCatalog: Sendable {
     public func model(named name: String) throws(CheckpointError) -> Model {
         if let model = models.first(where: { $0.name == name || $0.file == name }) { return model }
         throw CheckpointError(
-            .download, file: path, "lists no model \(CheckpointError.quoted(name))",
+            .unknownModel, file: path, "lists no model \(CheckpointError.quoted(name))",
             remedy: "Choose one of \(models.map(\.name).joined(separator: ", "))")
     }
 

@@ -1,4 +1,5 @@
 package import Cluster
+package import Platform
 package import Redis
 package import Segmentation
 
@@ -45,7 +46,7 @@ package struct JobCall: Sendable {
 }
 
 /// A job that ended without a result.
-package struct JobFailure: Error, Sendable, CustomStringConvertible {
+package struct JobFailure: ReportableError, Sendable {
     /// How it ended; nil where nobody knows.
     package let state: JobState?
     /// Why.
@@ -58,5 +59,13 @@ package struct JobFailure: Error, Sendable, CustomStringConvertible {
     }
 
     /// How and why.
-    package var description: String { "the job \(state.map { "ended as \($0.rawValue)" } ?? "is unknown"): \(reason)" }
+    package var report: ErrorReport {
+        ErrorReport(
+            state == nil ? .notFound : state == .dead ? .ours : .input,
+            state.map { "job-\($0.rawValue)" } ?? "unknown-job",
+            at: "the job \(state.map { "ended as \($0.rawValue)" } ?? "is unknown")", reason)
+    }
+
+    /// The report in one line.
+    package var description: String { report.text }
 }

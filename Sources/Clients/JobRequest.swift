@@ -1,4 +1,5 @@
 package import Cluster
+package import Platform
 package import Segmentation
 
 /// A job that is ready to be sent, with its picture.
@@ -25,7 +26,7 @@ extension JobRequest {
 }
 
 /// A line or a picture that makes no job.
-package struct UnusableJob: Error, Sendable, CustomStringConvertible {
+package struct UnusableJob: ReportableError, Sendable {
     /// The id that it has, as far as it can be read.
     package var id: String?
     /// Where it came from.
@@ -39,6 +40,10 @@ package struct UnusableJob: Error, Sendable, CustomStringConvertible {
 
     /// Place, field, reason.
     package var description: String { "\(place.prefix)\((field ?? "").isEmpty ? "" : "\(field ?? ""): ")\(reason)" }
+    /// The field, and what is wrong with it.
+    package var report: ErrorReport {
+        ErrorReport(.input, "unusable-job", at: field.flatMap { $0.isEmpty ? nil : $0 }, reason)
+    }
 }
 
 /// Where a job came from, in the words of whoever submitted it.

@@ -2,7 +2,7 @@ package import Cluster
 import FoundationEssentials
 import Glibc
 package import Imaging
-import Platform
+package import Platform
 package import Redis
 package import Segmentation
 
@@ -148,7 +148,10 @@ package actor MaskFiles {
 }
 
 /// An answer that makes no files.
-package struct MaskFileError: Error, CustomStringConvertible {
+package struct MaskFileError: ReportableError {
     package let reason: String
-    package var description: String { reason }
+    package var report: ErrorReport { ErrorReport(.input, "mask-file", reason) }
+
+    /// The report in one line.
+    package var description: String { report.text }
 }

@@ -2,7 +2,7 @@ import Cluster
 import Embeddings
 import Glibc
 package import Imaging
-import Platform
+package import Platform
 package import Redis
 package import Segmentation
 
@@ -72,11 +72,18 @@ package struct PictureFiles: Sendable {
 }
 
 /// A picture that changed between hashing and sending.
-package struct ChangedPicture: Error, CustomStringConvertible {
+package struct ChangedPicture: ReportableError {
     /// The file.
     package let file: String
     /// What happened and what to do.
-    package var description: String { "\(file): the file was changed while it was being submitted: submit it again" }
+    package var report: ErrorReport {
+        ErrorReport(
+            .input, "changed-picture", at: file, "the file was changed while it was being submitted",
+            remedy: "submit it again")
+    }
+
+    /// The report in one line.
+    package var description: String { report.text }
 }
 
 /// One thread that reads pictures.
@@ -138,10 +145,15 @@ private actor PictureReader {
 }
 
 /// A picture file that Redis cannot hold.
-struct OversizedPicture: Error, CustomStringConvertible {
+struct OversizedPicture: ReportableError {
     let file: String
     let bytes: Int
-    var description: String {
-        "\(file): \(bytes) bytes are more than Redis holds in one value (512 MiB): save the picture as JPEG"
+    var report: ErrorReport {
+        ErrorReport(
+            .input, "too-large-picture", at: file, "\(bytes) bytes are more than Redis holds in one value (512 MiB)",
+            remedy: "save the picture as JPEG")
     }
+
+    /// The report in one line.
+    var description: String { report.text }
 }

@@ -1,4 +1,5 @@
 package import Cluster
+package import Platform
 package import Segmentation
 
 /// The models that a cluster serves, by the names that people call them.
@@ -45,22 +46,33 @@ package struct ServedModels: Sendable {
 }
 
 /// A model that jobs cannot be submitted for.
-package enum UnknownModel: Error, CustomStringConvertible {
+package enum UnknownModel: ReportableError {
     case noneAnnounced
     case notServed(name: String, served: [String])
     case ambiguous(name: String, identifiers: [String])
 
     /// What is served, and what to do.
-    package var description: String {
+    package var report: ErrorReport {
         switch self {
         case .noneAnnounced:
-            "no worker has ever announced a model here: start `kirie up`, or `kirie encoder` and `kirie decoder`, then "
-                + "submit again"
+            ErrorReport(
+                .comeBackLater, "no-worker", "no worker has ever announced a model here",
+                remedy: "start `kirie up`, or `kirie encoder` and `kirie decoder`, then submit again")
+        case .notServed(let name, let served) where served.isEmpty:
+            ErrorReport(
+                .comeBackLater, "no-worker", "no worker serves the model \(name); no worker is there at all",
+                remedy: "start `kirie encoder` and `kirie decoder`")
         case .notServed(let name, let served):
-            "no worker serves the model \(name); "
-                + (served.isEmpty ? "no worker is there at all" : "served are: \(served.joined(separator: ", "))")
+            ErrorReport(
+                .notFound, "unknown-model",
+                "no worker serves the model \(name); served are: \(served.joined(separator: ", "))")
         case .ambiguous(let name, let identifiers):
-            "workers serve different weights under the name \(name): name one of \(identifiers.joined(separator: ", "))"
+            ErrorReport(
+                .usage, "ambiguous-model", "workers serve different weights under the name \(name)",
+                remedy: "name one of \(identifiers.joined(separator: ", "))")
         }
     }
+
+    /// The report in one line.
+    package var description: String { report.text }
 }

@@ -1,3 +1,4 @@
+public import Platform
 public import Redis
 
 /// Why the cluster did not do what it was asked to.
@@ -81,28 +82,48 @@ public enum ClusterError: TransientError, Sendable {
     }
 }
 
-extension ClusterError: CustomStringConvertible {
-    /// What is wrong, and what to do about it.
-    public var description: String {
+extension ClusterError: ReportableError {
+    /// Full or away is to come back later; what was asked of it is input; what is stored wrongly is ours.
+    public var report: ErrorReport {
         switch self {
-        case .redis(let error): "\(error)"
-        case .backpressure(let reason, let wait): "the cluster is full: \(reason); come back after \(wait)"
-        case .noImage(let reason): "the image is not in the cluster: \(reason)"
-        case .badJob(let reason): "the job was refused: \(reason)"
-        case .conflict(let reason): "the id is taken: \(reason)"
+        case .redis(let error):
+            var report = error.report
+            report.cause = error
+            return report
+        case .backpressure(let reason, let wait):
+            return ErrorReport(
+                .comeBackLater, "backpressure", "the cluster is full: \(reason)", remedy: "come back after \(wait)",
+                retryAfter: wait)
+        case .noImage(let reason):
+            return ErrorReport(.notFound, "no-image", "the image is not in the cluster: \(reason)")
+        case .badJob(let reason): return ErrorReport(.input, "bad-job", "the job was refused: \(reason)")
+        case .conflict(let reason): return ErrorReport(.input, "conflict", "the id is taken: \(reason)")
         case .badSetting(let name, let found, let allowed, let server):
-            "\(server) has \(name) = \(found), which makes no sense; it takes \(allowed). Who wrote that? Correct it there"
+            return ErrorReport(
+                .ours, "bad-setting", at: server, "\(name) = \(found) makes no sense: it takes \(allowed)",
+                remedy: "correct it there")
         case .memoryPolicy(let found, let server):
-            "\(server) has maxmemory-policy \(found), under which it would throw away queued jobs; "
-                + "set it to volatile-lru or noeviction (CONFIG SET maxmemory-policy volatile-lru)"
-        case .serverTooOld(let found): "Redis \(found) has no functions; Kirie needs Redis 7.0 or later"
+            return ErrorReport(
+                .ours, "memory-policy", at: server,
+                "has maxmemory-policy \(found), under which it would throw away queued jobs",
+                remedy: "set it to volatile-lru or noeviction (CONFIG SET maxmemory-policy volatile-lru)")
+        case .serverTooOld(let found):
+            return ErrorReport(
+                .ours, "redis-too-old", "Redis \(found) has no functions", remedy: "Kirie needs Redis 7.0 or later")
         case .otherProtocol(let found, let expected):
-            "the functions in Redis speak protocol \(found), this program speaks \(expected); "
-                + "use the same version of Kirie everywhere"
+            return ErrorReport(
+                .ours, "other-protocol",
+                "the functions in Redis speak protocol \(found), this program speaks \(expected)",
+                remedy: "use the same version of Kirie everywhere")
         case .notSetUp(let server, let namespace):
-            "\(server) holds no cluster of the namespace \(namespace): start `kirie up`, or `kirie encoder` and "
-                + "`kirie decoder`, or name another Redis with --redis"
-        case .unexpectedReply(let function, let expected): "\(function) did not answer with \(expected)"
+            return ErrorReport(
+                .notFound, "no-cluster", at: server, "holds no cluster of the namespace \(namespace)",
+                remedy: "start `kirie up`, or `kirie encoder` and `kirie decoder`, or name another Redis with --redis")
+        case .unexpectedReply(let function, let expected):
+            return ErrorReport(.ours, "unexpected-reply", "\(function) did not answer with \(expected)")
         }
     }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }

@@ -1,3 +1,4 @@
+public import Platform
 public import Segmentation
 
 /// One line of a jobs file: what is to be cut out of which picture.
@@ -102,7 +103,7 @@ public struct JobLine: Sendable, Hashable {
 }
 
 /// What is wrong with a line of a jobs file, and where.
-public struct JobLineError: Error, Sendable, Hashable, CustomStringConvertible {
+public struct JobLineError: ReportableError, Sendable, Hashable {
     /// Counted from 1; nil where the line came alone.
     public var line: Int?
     /// Such as `prompts[0].box`; empty for the line as a whole.
@@ -110,9 +111,12 @@ public struct JobLineError: Error, Sendable, Hashable, CustomStringConvertible {
     /// What is wrong, and what is expected.
     public var reason: String
 
-    /// Line, field, reason.
-    public var description: String {
+    /// Line and field, and what is wrong there.
+    public var report: ErrorReport {
         let place = [line.map { "line \($0)" }, field.isEmpty ? nil : field].compactMap(\.self)
-        return (place + [reason]).joined(separator: ": ")
+        return ErrorReport(.input, "bad-job-line", at: place.isEmpty ? nil : place.joined(separator: ": "), reason)
     }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }

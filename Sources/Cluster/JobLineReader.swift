@@ -1,5 +1,5 @@
 import Glibc
-import Platform
+public import Platform
 
 /// Reads the lines of a jobs file or pipe, some at a time, in bounded memory.
 ///
@@ -166,11 +166,14 @@ public actor JobLineReader {
 }
 
 /// A file of jobs that cannot be read.
-public struct JobFileError: Error, Sendable, Hashable, CustomStringConvertible {
+public struct JobFileError: ReportableError, Sendable, Hashable {
     /// Which file.
     public let file: String
     /// Why.
     public let reason: String
     /// File and reason.
-    public var description: String { "\(file): \(reason)" }
+    public var report: ErrorReport { ErrorReport(.input, "unreadable-jobs-file", at: file, reason) }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }

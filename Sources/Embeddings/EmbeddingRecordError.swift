@@ -1,3 +1,5 @@
+public import Platform
+
 /// Why bytes are no embedding record, or numbers cannot be one.
 public enum EmbeddingRecordError: Error, Sendable, Hashable {
     /// Fewer bytes than a header has.
@@ -24,15 +26,15 @@ public enum EmbeddingRecordError: Error, Sendable, Hashable {
     case otherKey
 }
 
-extension EmbeddingRecordError: CustomStringConvertible {
+extension EmbeddingRecordError: ReportableError {
     /// What is wrong, and what to do.
-    public var description: String {
+    public var report: ErrorReport {
         let what =
             switch self {
             case .truncatedHeader(let bytes, let needed): "has \(bytes) bytes, fewer than a header's \(needed)"
             case .notARecord: "does not begin with \"KEMB\""
             case .unknownVersion(let version):
-                "has version \(version), and this program reads 1 and 2: use a program as new as the one that wrote it, or"
+                "has version \(version), and this program reads 1 and 2"
             case .unknownElementType(let type):
                 "has element type \(type), which is none of 1 (fp16), 2 (fp32), 3 (int8)"
             case .invalidField(let name, let offset, let value): "says \(name) \(value) at byte \(offset)"
@@ -43,7 +45,15 @@ extension EmbeddingRecordError: CustomStringConvertible {
             case .notFinite: "has a number that is infinite or not a number"
             case .otherKey: "belongs to another image or model"
             }
-        if case .unknownVersion = self { return "the embedding record \(what) encode the picture again with this one" }
-        return "the embedding record \(what): encode the picture again"
+        let remedy =
+            if case .unknownVersion = self {
+                "use a program as new as the one that wrote it, or encode the picture again with this one"
+            } else {
+                "encode the picture again"
+            }
+        return ErrorReport(.input, "embedding-record", "the embedding record \(what)", remedy: remedy)
     }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }

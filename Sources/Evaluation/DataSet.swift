@@ -1,6 +1,6 @@
 import Glibc
 import Imaging
-import Platform
+package import Platform
 
 /// Labelled pictures: `images/NAME.jpg` (or another ending, see `ImageDecoder`) beside `masks/NAME.png`.
 package struct DataSet: Sendable {
@@ -76,8 +76,11 @@ package struct DataSet: Sendable {
 }
 
 /// A folder that is no data set.
-package struct DataSetError: Error, Sendable, Hashable, CustomStringConvertible {
+package struct DataSetError: ReportableError, Sendable, Hashable {
     package let path: String
     package let reason: String
-    package var description: String { "\(path): \(reason)" }
+    package var report: ErrorReport { ErrorReport(.input, "data-set", at: path, reason) }
+
+    /// The report in one line.
+    package var description: String { report.text }
 }

@@ -1,5 +1,7 @@
+public import Platform
+
 /// Why a picture could not be read or written: what happened, where, why, and what to do about it.
-public struct ImageError: Error, Sendable, Hashable {
+public struct ImageError: ReportableError, Sendable, Hashable {
     /// The kind of fault, to be matched on; new kinds may be added.
     public struct Code: Sendable, Hashable, CustomStringConvertible {
         /// The kind as one word.
@@ -18,7 +20,7 @@ public struct ImageError: Error, Sendable, Hashable {
         /// The bytes contradict their format.
         public static let corrupt = Code("corrupt")
         /// The picture claims more pixels, or the file more bytes, than the limit allows.
-        public static let tooLarge = Code("tooLarge")
+        public static let tooLarge = Code("too-large")
         /// The output cannot be written; nothing was left behind.
         public static let unwritable = Code("unwritable")
     }
@@ -43,7 +45,15 @@ public struct ImageError: Error, Sendable, Hashable {
     }
 }
 
-extension ImageError: CustomStringConvertible {
+extension ImageError {
+    /// An output may be written elsewhere; whatever else is the picture's fault.
+    public var report: ErrorReport {
+        ErrorReport(
+            code == .unwritable ? .ours : .input, "\(code)-picture", at: place.map { "\(source), \($0)" } ?? source,
+            reason,
+            remedy: remedy)
+    }
+
     /// One line for people.
     ///
     ///     photo.png, IDAT chunk at byte 41: the chunk holds 812 bytes, and the file ends after 500. The picture was cut

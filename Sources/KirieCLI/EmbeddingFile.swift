@@ -125,9 +125,12 @@ extension SegmentationModel {
 }
 
 /// An embedding that cannot be used.
-struct EmbeddingFileError: Error, CustomStringConvertible {
+struct EmbeddingFileError: ReportableError {
     let path: String
     let reason: String
     var remedy: String? = "encode the picture again with `kirie encode`"
-    var description: String { ([path, reason] + (remedy.map { [$0] } ?? [])).joined(separator: ": ") }
+    var report: ErrorReport { ErrorReport(.input, "embedding-file", at: path, reason, remedy: remedy) }
+
+    /// The report in one line.
+    var description: String { report.text }
 }

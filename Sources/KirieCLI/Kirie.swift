@@ -42,9 +42,9 @@ struct Kirie: AsyncParsableCommand {
             }
         } catch let code as ExitCode {
             Glibc.exit(code.rawValue)
-        } catch let error as ClusterError {
+        } catch let error as any ReportableError {
             Terminal.complain("kirie: \(error)")
-            Glibc.exit(error.exitCode)
+            Glibc.exit(error.report.errorClass.exitStatus)
         } catch {
             switch exitCode(for: error) {
             case .success:
@@ -69,15 +69,5 @@ extension Kirie {
         }
         let names = InstructionSet.allCases.map(\.rawValue).joined(separator: ", ")
         throw ValidationError("\(InstructionSet.limitVariable) takes one of \(names), not '\(name)'.")
-    }
-}
-
-extension ClusterError {
-    /// What the process ends with: 75 (`EX_TEMPFAIL` of sysexits.h) where the same command may succeed later.
-    var exitCode: Int32 {
-        switch self {
-        case .backpressure: 75
-        default: 1
-        }
     }
 }

@@ -126,8 +126,11 @@ enum ModelLocation {
 }
 
 /// A model that is not on this machine.
-struct MissingModel: Error, CustomStringConvertible {
+struct MissingModel: ReportableError {
     let name: String
     let remedy: String
-    var description: String { "the model \(name) is not here: \(remedy)" }
+    var report: ErrorReport { ErrorReport(.notFound, "no-model", "the model \(name) is not here", remedy: remedy) }
+
+    /// The report in one line.
+    var description: String { report.text }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Checkpoints
 import Imaging
+import Platform
 import SegmentAnything
 import Segmentation
 import Tensors
@@ -180,15 +181,21 @@ enum MaskPrior {
 }
 
 /// A prompt that does not fit the picture.
-struct PromptMismatch: Error, CustomStringConvertible {
+struct PromptMismatch: ReportableError {
     let file: String
     let reason: String
-    var description: String { "\(file): \(reason)" }
+    var report: ErrorReport { ErrorReport(.input, "prompt-mismatch", at: file, reason) }
+
+    /// The report in one line.
+    var description: String { report.text }
 }
 
 /// A file given as `--mask` that is none.
-struct PriorError: Error, CustomStringConvertible {
+struct PriorError: ReportableError {
     let file: String
     let reason: String
-    var description: String { "\(file): \(reason)" }
+    var report: ErrorReport { ErrorReport(.input, "mask-prompt", at: file, reason) }
+
+    /// The report in one line.
+    var description: String { report.text }
 }

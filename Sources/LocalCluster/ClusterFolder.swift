@@ -1,5 +1,5 @@
 import Glibc
-import Platform
+package import Platform
 
 /// The folder of a `kirie up`: Redis's data, its socket, the logs.
 package struct ClusterFolder: Sendable {
@@ -65,7 +65,7 @@ package struct ClusterLock {
 }
 
 /// A data folder that cannot be used.
-package struct ClusterFolderError: Error, CustomStringConvertible {
+package struct ClusterFolderError: ReportableError {
     package let path: String
     package let reason: String
 
@@ -75,5 +75,8 @@ package struct ClusterFolderError: Error, CustomStringConvertible {
         self.reason = reason
     }
 
-    package var description: String { "\(path): \(reason)" }
+    package var report: ErrorReport { ErrorReport(.ours, "cluster-folder", at: path, reason) }
+
+    /// The report in one line.
+    package var description: String { report.text }
 }

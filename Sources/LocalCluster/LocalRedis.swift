@@ -88,8 +88,10 @@ package final class LocalRedis: Sendable {
         return folders.map { "\($0)/redis-server" }.first { access($0, X_OK) == 0 }
     }
 
-    private struct MissingServer: Error, CustomStringConvertible {
-        let description =
-            "there is no redis-server on the PATH: install Redis 7 (Debian: apt-get install redis-server)"
+    private struct MissingServer: ReportableError {
+        let report = ErrorReport(
+            .notFound, "no-redis-server", "there is no redis-server on the PATH",
+            remedy: "install Redis 7 (Debian: apt-get install redis-server)")
+        var description: String { report.text }
     }
 }

@@ -1,3 +1,5 @@
+public import Platform
+
 /// Why a command has no answer.
 ///
 /// No message carries an argument or a password; `server` is the address without them.
@@ -63,31 +65,49 @@ public enum RedisError: TransientError, Sendable, Hashable {
     }
 }
 
-extension RedisError: CustomStringConvertible {
-    /// What happened, where, and what to do.
-    public var description: String {
+extension RedisError: ReportableError {
+    /// What time mends is to come back later; the rest is for whoever set things up.
+    public var report: ErrorReport {
+        let errorClass: ErrorClass = isTransient ? .comeBackLater : .ours
         switch self {
         case .cannotConnect(let server, let reason):
-            "cannot connect to \(server): \(reason). Is redis-server running there?"
+            return ErrorReport(
+                errorClass, "redis-unreachable", "cannot connect to \(server): \(reason)",
+                remedy: "is redis-server running there?")
         case .authenticationFailed(let server, let reason):
-            "\(server) refused the login: \(reason). Check user and password in the address"
+            return ErrorReport(
+                .ours, "redis-login", "\(server) refused the login: \(reason)",
+                remedy: "check user and password in the address")
         case .connectionLost(let server, let mayHaveRun, let reason):
-            "the connection to \(server) was lost (\(reason)); the command "
-                + (mayHaveRun ? "may have run" : "did not run")
+            return ErrorReport(
+                errorClass, "redis-connection-lost",
+                "the connection to \(server) was lost (\(reason)); the command "
+                    + (mayHaveRun ? "may have run" : "did not run"))
         case .timedOut(let server, let command, let after):
-            "\(server) did not answer \(command) within \(after); it may have run"
+            return ErrorReport(
+                errorClass, "redis-timeout", "\(server) did not answer \(command) within \(after); it may have run")
         case .protocolViolation(let server, let reason):
-            "\(server) does not speak the Redis protocol: \(reason). Is another service listening there?"
-        case .server(let error, let command): "Redis refused \(command): \(error.message)"
+            return ErrorReport(
+                errorClass, "not-redis", "\(server) does not speak the Redis protocol: \(reason)",
+                remedy: "is another service listening there?")
+        case .server(let error, let command):
+            return ErrorReport(errorClass, "redis-refused", "Redis refused \(command): \(error.message)")
         case .unexpectedReply(let command, let expected, let found):
-            "Redis answered \(command) with \(found) where \(expected) was expected"
+            return ErrorReport(
+                errorClass, "redis-reply", "Redis answered \(command) with \(found) where \(expected) was expected")
         case .overloaded(let server, let bytes):
-            "\(bytes) bytes already wait to be sent to \(server); try again later"
-        case .clusterUnavailable(let reason): "the Redis Cluster cannot serve the command: \(reason)"
-        case .closed: "the Redis client was closed"
-        case .cancelled: "cancelled while waiting for Redis"
+            return ErrorReport(
+                errorClass, "redis-overloaded", "\(bytes) bytes already wait to be sent to \(server)",
+                remedy: "try again later")
+        case .clusterUnavailable(let reason):
+            return ErrorReport(errorClass, "redis-cluster", "the Redis Cluster cannot serve the command: \(reason)")
+        case .closed: return ErrorReport(errorClass, "redis-closed", "the Redis client was closed")
+        case .cancelled: return ErrorReport(errorClass, "cancelled", "cancelled while waiting for Redis")
         }
     }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }
 
 /// An error that time may mend.

@@ -1,3 +1,5 @@
+public import Platform
+
 /// Where a Redis server is and who we are there.
 ///
 /// ```
@@ -199,7 +201,7 @@ public struct RedisPassword: Sendable, Hashable, CustomStringConvertible, Custom
 /// Why a text is not the address of a Redis server.
 ///
 /// No case carries a part of the text: a password with an unescaped character would land in any of them.
-public enum RedisURLError: Error, Sendable, Hashable, CustomStringConvertible {
+public enum RedisURLError: ReportableError, Sendable, Hashable {
     /// There is no `://`.
     case noScheme
     /// The scheme is none that we know.
@@ -230,7 +232,7 @@ public enum RedisURLError: Error, Sendable, Hashable, CustomStringConvertible {
     case unknownOption
 
     /// What is wrong and how the right form looks.
-    public var description: String {
+    public var report: ErrorReport {
         let escape = "; in a password the characters / ? # @ : % must be percent-encoded"
         let what =
             switch self {
@@ -250,7 +252,11 @@ public enum RedisURLError: Error, Sendable, Hashable, CustomStringConvertible {
             case .clusterOption: "the option \"cluster\" is auto, on or off"
             case .unknownOption: "it has an option other than \"db\" and \"cluster\""
             }
-        return "not the address of a Redis server: \(what). "
-            + "Examples: redis://user:password@host:6379/0, unix:///run/kirie/redis.sock?db=1"
+        return ErrorReport(
+            .usage, "redis-address", "not the address of a Redis server: \(what)",
+            remedy: "such addresses are redis://user:password@host:6379/0, unix:///run/kirie/redis.sock?db=1")
     }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }

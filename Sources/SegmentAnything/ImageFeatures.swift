@@ -1,3 +1,4 @@
+public import Platform
 public import Segmentation
 public import Tensors
 
@@ -49,7 +50,7 @@ public struct FeatureShape: Sendable, Hashable {
 }
 
 /// Features that a decoder cannot use: another model made them.
-public enum FeatureMismatch: Error, Sendable, Hashable, CustomStringConvertible {
+public enum FeatureMismatch: ReportableError, Sendable, Hashable {
     /// A map is missing; these are there.
     case missing(map: String, found: [String])
     /// A map has another shape, or its axes in another order, than the model makes and takes.
@@ -58,7 +59,7 @@ public enum FeatureMismatch: Error, Sendable, Hashable, CustomStringConvertible 
     case preprocessing(found: ImagePreprocessing, expected: ImagePreprocessing)
 
     /// What does not fit and what to do.
-    public var description: String {
+    public var report: ErrorReport {
         let what =
             switch self {
             case .missing(let map, let found):
@@ -70,8 +71,11 @@ public enum FeatureMismatch: Error, Sendable, Hashable, CustomStringConvertible 
             case .preprocessing(let found, let expected):
                 "the picture was prepared by another way (\(found)) than this model's (\(expected))"
             }
-        return "\(what): encode the picture again with this model"
+        return ErrorReport(.input, "feature-mismatch", what, remedy: "encode the picture again with this model")
     }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }
 
 extension ImageFeatures {

@@ -1,5 +1,7 @@
+public import Platform
+
 /// Why a prompt cannot be used on a picture.
-public enum PromptError: Error, Sendable, Hashable, CustomStringConvertible {
+public enum PromptError: ReportableError, Sendable, Hashable {
     /// Neither point, box, mask nor text.
     case empty
     /// A coordinate that is no number.
@@ -20,30 +22,56 @@ public enum PromptError: Error, Sendable, Hashable, CustomStringConvertible {
     case textUnsupported
 
     /// What is wrong, where, and what to do about it.
-    public var description: String {
+    public var report: ErrorReport {
+        let (code, reason, remedy) = parts
+        return ErrorReport(.input, code, reason, remedy: remedy)
+    }
+
+    private var parts: (code: String, reason: String, remedy: String) {
         switch self {
         case .empty:
-            "the prompt is empty: give at least one point, a box or a mask (points with the label -1 are padding)"
+            (
+                "empty-prompt", "the prompt is empty",
+                "give at least one point, a box or a mask (points with the label -1 are padding)"
+            )
         case .notFinite(let part):
-            "\(part) has a coordinate that is not a finite number: give pixels of the picture"
+            ("prompt-not-finite", "\(part) has a coordinate that is not a finite number", "give pixels of the picture")
         case .outside(let part, let x, let y, let width, let height):
-            "\(part) lies at (\(x), \(y)), outside the picture of \(width) x \(height) pixels: "
-                + "give 0 <= x <= \(width) and 0 <= y <= \(height), in pixels of the original picture"
+            (
+                "prompt-outside", "\(part) lies at (\(x), \(y)), outside the picture of \(width) x \(height) pixels",
+                "give 0 <= x <= \(width) and 0 <= y <= \(height), in pixels of the original picture"
+            )
         case .outsideBox(let box, let width, let height):
-            "the box \(box) lies wholly outside the picture of \(width) x \(height) pixels: "
-                + "give x0,y0,x1,y1 in pixels of the original picture"
+            (
+                "prompt-outside", "the box \(box) lies wholly outside the picture of \(width) x \(height) pixels",
+                "give x0,y0,x1,y1 in pixels of the original picture"
+            )
         case .emptyBox(let box):
-            "the box \(box) is empty or inverted: give x0,y0,x1,y1 with x0 < x1 and y0 < y1"
+            ("empty-box", "the box \(box) is empty or inverted", "give x0,y0,x1,y1 with x0 < x1 and y0 < y1")
         case .maskSide(let found, let expected):
-            "the mask prompt is \(found) x \(found), the model takes \(expected) x \(expected) low-resolution logits"
+            (
+                "mask-side", "the mask prompt is \(found) x \(found)",
+                "the model takes \(expected) x \(expected) low-resolution logits"
+            )
         case .label(let part, let found):
-            "\(part) has the label \(found): 1 (the object) or 0 (what is not the object) is expected; "
-                + "2 and 3 are the upper left and lower right corner of a box, -1 is padding"
+            (
+                "point-label", "\(part) has the label \(found)",
+                "1 (the object) or 0 (what is not the object) is expected; "
+                    + "2 and 3 are the upper left and lower right corner of a box, -1 is padding"
+            )
         case .corners(let reason):
-            "\(reason): the labels 2 and 3 are the upper left and the lower right corner of one box and go together; "
-                + "a click has the label 1 (the object) or 0 (what is not the object)"
+            (
+                "box-corners", reason,
+                "the labels 2 and 3 are the upper left and the lower right corner of one box and go together; "
+                    + "a click has the label 1 (the object) or 0 (what is not the object)"
+            )
         case .textUnsupported:
-            "this model takes points, boxes and masks; a text prompt needs a text encoder"
+            (
+                "text-unsupported", "this model takes points, boxes and masks", "a text prompt needs a text encoder"
+            )
         }
     }
+
+    /// The report in one line.
+    public var description: String { report.text }
 }

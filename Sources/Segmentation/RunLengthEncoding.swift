@@ -1,3 +1,5 @@
+public import Platform
+
 /// A mask as COCO's run-length encoding: the lengths of its runs, column after column, beginning with background.
 ///
 /// The compressed string is the one that pycocotools writes and reads. Lin et al., "Microsoft COCO: Common Objects in
@@ -159,7 +161,7 @@ extension RunLengthEncoding {
 }
 
 /// Why a run-length encoding could not be read.
-public enum RunLengthEncodingError: Error, Sendable, Hashable {
+public enum RunLengthEncodingError: ReportableError, Sendable, Hashable {
     /// The size is negative, or has more pixels than 32-bit counts can address.
     case invalidSize(height: Int, width: Int)
     /// A byte that no compressed string holds, and where.
@@ -176,9 +178,15 @@ public enum RunLengthEncodingError: Error, Sendable, Hashable {
     case tooFewPixels(Int, height: Int, width: Int)
 }
 
-extension RunLengthEncodingError: CustomStringConvertible {
+extension RunLengthEncodingError {
     /// One line for people, with what to do.
     public var description: String {
+        let report = report
+        return "\(report.place ?? ""): \(report.reason). \(report.remedy ?? "")."
+    }
+
+    /// What is wrong with the counts, and what to do.
+    public var report: ErrorReport {
         let (what, remedy) =
             switch self {
             case .invalidSize(let height, let width):
@@ -208,7 +216,7 @@ extension RunLengthEncodingError: CustomStringConvertible {
                     "Check that size is [height, width] and belongs to these counts"
                 )
             }
-        return "run-length encoding: \(what). \(remedy)."
+        return ErrorReport(.input, "run-length-encoding", at: "run-length encoding", what, remedy: remedy)
     }
 }
 

@@ -1,6 +1,6 @@
 import Glibc
 package import JSON
-import Platform
+package import Platform
 import Synchronization
 
 /// Standard output for many tasks: whole lines, written outside the cooperative pool, however slow the reader is.
@@ -44,9 +44,14 @@ package actor StandardOutput {
 }
 
 /// Standard output that takes no more.
-package struct ClosedOutput: Error, CustomStringConvertible {
+package struct ClosedOutput: ReportableError {
     package let reason: String
-    package var description: String { "standard output: cannot be written: \(reason)" }
+    package var report: ErrorReport {
+        ErrorReport(.ours, "closed-output", at: "standard output", "cannot be written: \(reason)")
+    }
+
+    /// The report in one line.
+    package var description: String { report.text }
 }
 
 /// The last line of a terminal's screen, drawn on standard error over and over while complaints scroll by above it.

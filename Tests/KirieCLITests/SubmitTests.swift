@@ -21,7 +21,7 @@ import Testing
         #expect(queued["state"] as? String == "waiting_embedding" && queued["partition"] is Int)
         #expect(first.output.filter { $0 == "\n" }.count == 1)
         let statistics = try await cluster.broker.statistics()
-        #expect(statistics.line(.encode, .interactive).parked == 1, "one picture by hand is interactive")
+        #expect(statistics.stream(.encode, .interactive).parked == 1, "one picture by hand is interactive")
 
         let before = try await cluster.kirie(["status", id])
         #expect(before.objects.first?["state"] as? String == "waiting_embedding" && before.status == 0)
@@ -268,7 +268,7 @@ import Testing
         try await eventually("the job is there") { try await cluster.broker.statistics().unfinished == 1 }
         await cluster.server.kill()
         let end = try await run.end()
-        #expect(end.status == 1 && end.complaint.contains("cannot connect to"), "\(end)")
+        #expect(end.status == 75 && end.complaint.contains("cannot connect to"), "\(end)")
         #expect(end.complaint.contains("kirie wait"))
     }
 
@@ -279,7 +279,9 @@ import Testing
         for url in ["unix://:wr0ng@\(path)", "unix://\(path)", "redis://127.0.0.1:1"] {
             for command in [["queues"], ["submit", photo, "--point", "5,5"], ["status", "a"], ["cache", "stats"]] {
                 let run = try await ClientRun(command + ["--redis", url], redis: nil).end()
-                #expect(run.status == 1 && run.output.isEmpty && run.complaint.hasPrefix("kirie: "), "\(run)")
+                // What may pass is to be tried again later; a password does not come right by itself.
+                let status: Int32 = url.hasPrefix("redis://127") ? 75 : 1
+                #expect(run.status == status && run.output.isEmpty && run.complaint.hasPrefix("kirie: "), "\(run)")
                 #expect(!run.complaint.contains("wr0ng") && !run.complaint.contains("s3cret"))
             }
         }
@@ -289,7 +291,7 @@ import Testing
             ["submit", photo, "--point", "5,5", "--redis", "unix://\(path)"], redis: nil,
             environment: ["KIRIE_REDIS_PASSWORD": "s3cret"]
         ).end()
-        #expect(right.status == 1 && right.complaint.contains("no worker has ever announced a model"), "\(right)")
+        #expect(right.status == 75 && right.complaint.contains("no worker has ever announced a model"), "\(right)")
     }
 
     @Test func modelsAreNamedByIdentifierOrName() async throws {
@@ -305,7 +307,7 @@ import Testing
             heartbeat.model = other.text
         }
         let ambiguous = try await cluster.kirie(["submit", photo, "--point", "5,5", "--model", "tiny"])
-        #expect(ambiguous.status == 1 && ambiguous.complaint.contains(other.text))
+        #expect(ambiguous.status == 2 && ambiguous.complaint.contains(other.text))
         let early = try await cluster.kirie(["submit", photo, "--point", "5,5", "--model", "new:1:fp16"])
         #expect(early.status == 0 && early.complaint.contains("no worker serves the model"))
     }

@@ -73,12 +73,16 @@ struct RedisOptions: ParsableArguments {
 }
 
 /// No Redis was named and none runs here.
-struct MissingRedis: Error, CustomStringConvertible {
+struct MissingRedis: ReportableError {
     let socket: String
-    var description: String {
-        "there is no cluster: nothing listens at \(socket); start one with `kirie up`, or name its Redis with --redis "
-            + "or KIRIE_REDIS"
+    var report: ErrorReport {
+        ErrorReport(
+            .notFound, "no-cluster", "there is no cluster: nothing listens at \(socket)",
+            remedy: "start one with `kirie up`, or name its Redis with --redis or KIRIE_REDIS")
     }
+
+    /// The report in one line.
+    var description: String { report.text }
 }
 
 /// Passwords on the command line, which `ps` would show to everybody on the machine.

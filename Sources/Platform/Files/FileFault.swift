@@ -1,7 +1,7 @@
 import Glibc
 
 /// Why a file could not be opened, read or written, before a room says it in its own words.
-package struct FileFault: Error, Sendable, Hashable, CustomStringConvertible {
+package struct FileFault: ReportableError, Sendable, Hashable {
     /// What stood in the way.
     package enum Reason: Sendable, Hashable {
         /// The system refused, with this `errno`.
@@ -26,6 +26,13 @@ package struct FileFault: Error, Sendable, Hashable, CustomStringConvertible {
         case reading
         /// It, or a directory, is made or written.
         case writing
+    }
+
+    /// A fault of those parts.
+    package init(path: String, reason: Reason, work: Work = .reading) {
+        self.path = path
+        self.reason = reason
+        self.work = work
     }
 
     /// What stood in the way, as a clause whose subject is the file.
@@ -60,6 +67,17 @@ package struct FileFault: Error, Sendable, Hashable, CustomStringConvertible {
         case .system: "Check that the directory is there and may be written to"
         case .directory, .special: "Give another output path"
         }
+    }
+
+    /// A file that is not there, one that cannot be read, or an output that cannot be written.
+    package var report: ErrorReport {
+        let (errorClass, code): (ErrorClass, String) =
+            switch reason {
+            case .system(ENOENT) where work == .reading: (.notFound, "file-not-found")
+            case _ where work == .reading: (.input, "unreadable-file")
+            default: (.ours, "unwritable-file")
+            }
+        return ErrorReport(errorClass, code, at: path, clause, remedy: remedy)
     }
 
     /// File, clause, remedy.

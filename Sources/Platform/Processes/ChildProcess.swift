@@ -45,9 +45,11 @@ package final class ChildProcess: Sendable {
     }
 
     /// A program that the system does not start.
-    package struct StartFailure: Error, Sendable, CustomStringConvertible {
+    package struct StartFailure: ReportableError, Sendable {
         /// Which, and why.
         package let description: String
+        /// A program that is missing, or a system that has no room for a process.
+        package var report: ErrorReport { ErrorReport(.ours, "process-not-started", description) }
     }
 
     private struct State: Sendable {
