@@ -4,15 +4,15 @@ import RedisTesting
 import Segmentation
 import Testing
 
-/// The users that the README recommends, with the rights that it gives them.
+/// The users that the page for operators recommends, with the rights that it gives them.
 @Suite struct AccessTests {
     private static func broker(_ role: String, _ server: RedisServerProcess) async throws -> Broker {
-        let redis = try await RedisClient.connect(ReadmeUsers.url(role, at: server.url))
+        let redis = try await RedisClient.connect(RecommendedUsers.url(role, at: server.url))
         return role == "operator" ? try await Broker.open(redis) : try await Broker.join(redis)
     }
 
     @Test func eachRoleCanDoItsWorkAndNoOther() async throws {
-        let server = try await RedisServerProcess.start(.init(users: try ReadmeUsers.rules()))
+        let server = try await RedisServerProcess.start(.init(users: try RecommendedUsers.rules()))
         defer { withExtendedLifetime(server) {} }
         _ = try await Self.broker("operator", server)
         let submitter = try await Self.broker("submitter", server)
@@ -64,12 +64,12 @@ import Testing
     }
     /// To find its way in a Redis Cluster is a right too.
     @Test func eachRoleFindsItsWayInARedisCluster() async throws {
-        let cluster = try await RedisClusterProcess.start(users: try ReadmeUsers.rules())
+        let cluster = try await RedisClusterProcess.start(users: try RecommendedUsers.rules())
         defer { withExtendedLifetime(cluster) {} }
-        _ = try await Broker.open(try await RedisClient.connect(ReadmeUsers.url("operator", at: cluster.url)))
-        for role in ReadmeUsers.roles {
+        _ = try await Broker.open(try await RedisClient.connect(RecommendedUsers.url("operator", at: cluster.url)))
+        for role in RecommendedUsers.roles {
             let broker = try await Broker.join(
-                try await RedisClient.connect(ReadmeUsers.url(role, at: cluster.url)))
+                try await RedisClient.connect(RecommendedUsers.url(role, at: cluster.url)))
             #expect(try await broker.statistics().unfinished == 0, "\(role)")
         }
     }

@@ -5,7 +5,7 @@ import RedisTesting
 import Segmentation
 import Testing
 
-/// Commands that only look, run as the user that the README gives to those who only look.
+/// Commands that only look, run as the user that operators are to give to those who only look.
 @Suite struct MonitorTests {
     private static let image = ImageDigest("0" + String(repeating: "7", count: 63))
 
@@ -26,7 +26,7 @@ import Testing
             ]
             let before = try await changes()
             for command in commands {
-                let run = try await ClientRun(command, redis: ReadmeUsers.url("monitor", at: server.url)).end()
+                let run = try await ClientRun(command, redis: RecommendedUsers.url("monitor", at: server.url)).end()
                 let words = "\(state): kirie \(command.joined(separator: " ")): \(run)"
                 #expect(!"\(run)".contains("NOPERM") && !"\(run)".contains("permission"), "\(words)")
                 if isSetUp {
@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test func everyCommandThatLooksWorksInEveryStateAndWritesNothing() async throws {
-        let server = try await RedisServerProcess.start(.init(users: try ReadmeUsers.rules()))
+        let server = try await RedisServerProcess.start(.init(users: try RecommendedUsers.rules()))
         defer { withExtendedLifetime(server) {} }
         let redis = try await RedisClient.connect(server.url)
         let watched = Watched(server: server, redis: redis)
