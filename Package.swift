@@ -111,6 +111,7 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-Xlinker", "--compress-debug-sections=zlib"])]),
         // tests, a room each
         tests(of: "Tensors", ["CKernels"]),
+        tests(of: "NeuralNetworks", ["Tensors", "Platform"]),
         tests(of: "Platform", ["RedisTesting"]),
         tests(of: "JSON", ["Platform"]),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
