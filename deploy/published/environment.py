@@ -4,7 +4,7 @@ Only Python's own library is used here, and what is missing is said before anyth
 """
 from __future__ import annotations
 
-import argparse, importlib.metadata, importlib.util, json, os, pathlib, shutil, subprocess, sys, tempfile
+import argparse, importlib.metadata, importlib.util, json, os, pathlib, shutil, subprocess, sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = pathlib.Path(__file__).resolve().parent / "requirements.txt"
@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another program that makes models and cases, with the arguments and files of deploy/published/reference.py")
 
 
-def enter(options: argparse.Namespace, disk: float) -> str:
+def enter(options: argparse.Namespace, work: pathlib.Path, disk: float, memory: float) -> str:
     """Returns the path of kirie, in a Python that has the published packages: the program starts anew in that one.
 
-    disk: how many GB the work takes in the folder for temporary files.
+    disk: how many GB the work takes in its folder. memory: how many it takes at its peak, whatever else is asked of it.
     """
     if sys.version_info < (3, 11):
         refuse(
@@ -54,18 +54,20 @@ def enter(options: argparse.Namespace, disk: float) -> str:
     if not options.reference.is_file():
         refuse(f"--reference: {options.reference} is not there", "Leave it out for deploy/published/reference.py.")
     kirie = found_kirie(options.kirie)
-    demand_space(pathlib.Path(tempfile.gettempdir()), disk, "models and cases", "set $TMPDIR to a folder elsewhere")
-    if os.environ.get("PYTHON"):
-        missing = absent_packages()
-        if missing:
-            refuse(
-                f"$PYTHON ({sys.executable}) has no {', '.join(missing)}",
-                f"Install them there (pip install -r {REQUIREMENTS}),\n"
-                f"or unset $PYTHON: then they go into a virtual environment in {options.venv}.")
-    elif not is_complete(options.venv):
-        prepare(options.venv)
-    if not os.environ.get("PYTHON") and pathlib.Path(sys.prefix).resolve() != options.venv.resolve():
-        os.execv(options.venv / "bin" / "python", [str(options.venv / "bin" / "python"), *sys.argv])
+    given = bool(os.environ.get("PYTHON"))
+    installs = not given and not is_complete(options.venv)
+    if given:
+        demand_packages(options.venv)
+    elif installs:
+        demand_room_for(options.venv)
+    demand_space(work, disk, "models and tensors", "set $TMPDIR to a folder elsewhere")
+    if free_memory() < memory:
+        refuse(f"the work takes {memory:.0f} GB of memory, and {free_memory():.1f} are free", "Free some.")
+    if installs:
+        install(options.venv)
+    if not given and pathlib.Path(sys.prefix).resolve() != options.venv.resolve():
+        python = str(options.venv / "bin" / "python")
+        os.execv(python, [python, *sys.argv])
     return kirie or build()
 
 
@@ -100,9 +102,14 @@ def build() -> str:
     return f"{folder.stdout.strip()}/kirie"
 
 
-def absent_packages() -> list[str]:
-    """Those of the packages that this Python does not have, in any version."""
-    return [package for module, package in PACKAGES.items() if not importlib.util.find_spec(module)]
+def demand_packages(venv: pathlib.Path) -> None:
+    """This Python has each of the packages, in whatever version."""
+    missing = [package for module, package in PACKAGES.items() if not importlib.util.find_spec(module)]
+    if missing:
+        refuse(
+            f"$PYTHON ({sys.executable}) has no {', '.join(missing)}",
+            f"Install them there (pip install -r {REQUIREMENTS}),\n"
+            f"or unset $PYTHON: then they go into a virtual environment in {venv}.")
 
 
 def versions() -> str:
@@ -123,11 +130,9 @@ def is_complete(venv: pathlib.Path) -> bool:
         and installed.read_text() == REQUIREMENTS.read_text()
 
 
-def prepare(venv: pathlib.Path) -> None:
-    """Makes the virtual environment, or goes on where an earlier run was cut off."""
-    try:
-        import ensurepip  # noqa: F401: Debian has it in a package of its own
-    except ImportError:
+def demand_room_for(venv: pathlib.Path) -> None:
+    """This Python can make a virtual environment, there."""
+    if not importlib.util.find_spec("ensurepip"):
         refuse(
             f"{sys.executable} cannot make a virtual environment: its ensurepip is missing",
             "Debian: apt-get install python3-venv. Or set $PYTHON to an interpreter that has the packages of\n"
@@ -135,16 +140,20 @@ def prepare(venv: pathlib.Path) -> None:
     if venv.exists() and not (venv / "pyvenv.cfg").is_file() and any(venv.iterdir()):
         refuse(f"{venv} is there and is no virtual environment", "Name another folder with --venv DIR.")
     demand_space(venv, sum(SIZES["CPU"]), "the published packages", "name a folder elsewhere with --venv DIR")
+
+
+def install(venv: pathlib.Path) -> None:
+    """Makes the virtual environment, or goes on where an earlier run was cut off."""
     say(f"installing the packages of deploy/published/requirements.txt into {venv}")
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     # Downloads wait beside what they are unpacked to, on the disk whose room is known; the folder is there after a cut.
     temporary = venv / "tmp"
     temporary.mkdir(exist_ok=True)
-    pip = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install"]
+    command = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install"]
     surroundings = dict(os.environ, TMPDIR=str(temporary))
 
-    def install(*arguments: object, **streams: object) -> subprocess.CompletedProcess[str]:
-        run = subprocess.run([*pip, *arguments], env=surroundings, stdin=subprocess.DEVNULL, text=True, **streams)
+    def pip(*arguments: object, **streams: object) -> subprocess.CompletedProcess[str]:
+        run = subprocess.run([*command, *arguments], env=surroundings, stdin=subprocess.DEVNULL, text=True, **streams)
         if run.returncode != 0:
             for line in (run.stderr or "").strip().splitlines():
                 say(f"pip: {line}")
@@ -155,8 +164,8 @@ def prepare(venv: pathlib.Path) -> None:
         return run
 
     # 2 MB, so that a missing network is seen at once; and one that can tell what it would install without fetching it.
-    install("--quiet", PIP, stdout=sys.stderr, stderr=subprocess.PIPE)
-    plan = install(
+    pip("--quiet", PIP, stdout=sys.stderr, stderr=subprocess.PIPE)
+    plan = pip(
         "--quiet", "--dry-run", "--report", "-", "-r", REQUIREMENTS, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     names = {entry["metadata"]["name"] for entry in json.loads(plan.stdout)["install"]}
     kind = "CUDA" if any(name.startswith("nvidia-") for name in names) else "CPU"
@@ -165,7 +174,7 @@ def prepare(venv: pathlib.Path) -> None:
     if kind == "CUDA":
         say("PyPI has no smaller build of PyTorch; where pip's configuration names a place of CPU wheels, it takes those")
     demand_space(venv, download + unpacked, "the published packages", "name a folder elsewhere with --venv DIR")
-    install("-r", REQUIREMENTS, stdout=sys.stderr)
+    pip("-r", REQUIREMENTS, stdout=sys.stderr)
     shutil.rmtree(temporary)
     shutil.copyfile(REQUIREMENTS, venv / "requirements.txt")
 
@@ -177,3 +186,12 @@ def demand_space(folder: pathlib.Path, gigabytes: float, what: str, remedy: str)
     free = shutil.disk_usage(there).free / 1e9
     if free < gigabytes:
         refuse(f"{folder}: {what} take {gigabytes:.1f} GB, and {free:.1f} are free", f"Make room, or {remedy}.")
+
+
+def free_memory() -> float:
+    """In GB, as Linux estimates it; without bound where nothing says it."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    return next((int(line.split()[1]) / 1e6 for line in lines if line.startswith("MemAvailable")), float("inf"))

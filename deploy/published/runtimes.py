@@ -19,7 +19,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def export(directory: pathlib.Path) -> None:
-    import reference
+    import reference, torch
 
     model, code = reference.load(directory)
     size, grid = model.image_encoder.img_size, model.prompt_encoder.image_embedding_size
@@ -33,7 +33,7 @@ def export(directory: pathlib.Path) -> None:
         "has_mask_input": np.zeros(1, np.float32),
         "orig_im_size": np.array([size, size], np.float32),
     }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing tells of each shape that it takes as given
         decoder = importlib.import_module(f"{code.__name__}.utils.onnx").SamOnnxModel(model, return_single_mask=False)
         write(directory, "encoder", model.image_encoder, image, ["image_embeddings"], {})
