@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
-"""Times ONNX Runtime, OpenVINO and Kirie on the same weights, each side in turn, and prints medians and their ratios; then
-how far bf16 and int8 are from fp32, and how cost grows.
+"""Times ONNX Runtime, OpenVINO and Kirie on the same weights, each side in turn, and prints medians and their ratios;
+then how far bf16 and int8 are from fp32, and how cost grows.
 
     deploy/compare                            everything: half an hour or more; leave the machine alone meanwhile
     ROUNDS=1 RUNS=2 deploy/compare --parts table
     deploy/compare --work models --data DIR   keeps the exported models for the next run; DIR has labelled pictures
 
-The first run makes a virtual environment and installs the published packages from PyPI. The peers run the published code
-of ViT-B and MobileSAM with drawn weights, exported to ONNX; Kirie reads the same weights. Exit status 0 if every figure
-is within its bound, 1 if not, 2 where something is missing; a row that this machine cannot have is said and not held.
-Ratios are held where the processor has AVX512_BF16 and KIRIE_MAX_ISA sets no limit.
+The first run makes a virtual environment and installs the published packages from PyPI. The peers run the published
+code of ViT-B and MobileSAM with drawn weights, exported to ONNX; Kirie reads the same weights. Exit status 0 if every
+figure is within its bound, 1 if not, 2 where something is missing; a row that this machine cannot have is said and not
+held. Ratios are held where the processor has AVX512_BF16 and KIRIE_MAX_ISA sets no limit.
 """
 from __future__ import annotations
 
 import argparse, hashlib, json, os, pathlib, shutil, signal, statistics, subprocess, sys, tempfile
-from typing import Callable
+from typing import Callable, TypeVar
 from published import environment
 
 PARTS = ("table", "quality", "growth")
+Figure = TypeVar("Figure")
 
 
 def main() -> int:
@@ -27,8 +28,10 @@ def main() -> int:
     parser.add_argument(
         "--peers", metavar="PATH", type=pathlib.Path, default=environment.REQUIREMENTS.with_name("runtimes.py"),
         help="another program that exports and times, with the arguments and files of deploy/published/runtimes.py")
-    parser.add_argument("--work", metavar="DIR", type=pathlib.Path, help="keeps the models, 1.3 GB; default: kept nowhere")
-    parser.add_argument("--data", metavar="DIR", type=pathlib.Path, help="labelled pictures, as `kirie eval` takes them")
+    parser.add_argument(
+        "--work", metavar="DIR", type=pathlib.Path, help="keeps the models, 1.3 GB; default: kept nowhere")
+    parser.add_argument(
+        "--data", metavar="DIR", type=pathlib.Path, help="labelled pictures, as `kirie eval` takes them")
     parser.add_argument(
         "--rounds", type=count, default=os.environ.get("ROUNDS") or "3",
         help="how often each side is measured in turn; default: $ROUNDS, else 3")
@@ -43,10 +46,12 @@ def main() -> int:
         parser.error(f"--data: {options.data} is no folder")
     kirie = environment.enter(options, options.work or pathlib.Path(tempfile.gettempdir()), disk=2, memory=5)
     print(environment.versions())
-    if limit():
-        print(f"KIRIE_MAX_ISA={limit()}: Kirie uses no more of the processor than that, its peers use all of it")
     with tempfile.TemporaryDirectory(prefix="kirie-compare-") as temporary:
         bench = Bench(options, kirie, options.work or pathlib.Path(temporary))
+        if limit():
+            print(f"KIRIE_MAX_ISA={limit()}: Kirie uses no more of the processor than that, its peers use all of it")
+        if not bench.holds_ratios:
+            print("ratios are said and not held: their bounds are for all that a processor with AVX512_BF16 has")
         if "table" in options.parts or "quality" in options.parts:
             for model in ("vit_b", "mobile"):
                 bench.make(model)
@@ -79,7 +84,7 @@ def parts(text: str) -> tuple[str, ...]:
 
 
 class Absent(Exception):
-    """Something that this machine, or what KIRIE_MAX_ISA leaves of it, does not have: it is said, and the rest goes on."""
+    """Something that this machine, or what KIRIE_MAX_ISA leaves of it, lacks: it is said, and the rest goes on."""
 
 
 class Bench:
@@ -90,7 +95,8 @@ class Bench:
         self.threads = len(os.sched_getaffinity(0))
         self.memory: dict[tuple[str, str], float] = {}
         self.holds_ratios = limit() is None and "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
-        self.held, self.broken = 0, []
+        self.held = 0
+        self.broken: list[str] = []
 
     def hold(self, name: str, good: bool) -> str:
         """Counts a figure that has a bound; returns the word for its line."""
@@ -171,7 +177,7 @@ def output(*command: object, variables: dict[str, str] | None = None) -> bytes:
     return run.stdout
 
 
-def said(name: str, measure: Callable[[], object]) -> object:
+def said(name: str, measure: Callable[[], Figure]) -> Figure | None:
     """What measure() returns; nothing where the machine does not have it, which is said under the name."""
     try:
         return measure()
@@ -181,7 +187,7 @@ def said(name: str, measure: Callable[[], object]) -> object:
 
 
 class Row:
-    """One comparison, measured round by round, each side in turn: a shared machine is faster at times than at others."""
+    """One comparison, measured round by round, each side in turn: a shared machine is not always equally fast."""
 
     def __init__(self, name: str, least: float, aim: float) -> None:
         self.name, self.least, self.aim = name, least, aim
@@ -190,13 +196,13 @@ class Row:
 
     def add(self, theirs: dict[str, float] | Absent, name: str, mine: Callable[[], float]) -> None:
         """theirs: a peer's medians, of which this row's has a name; mine: a function that measures Kirie."""
-        if isinstance(theirs, Absent):
-            self.absent = theirs
-        elif name not in theirs:
-            self.absent = Absent(f"the peer has no {name} here")
         if self.absent:
             return
         try:
+            if isinstance(theirs, Absent):
+                raise theirs
+            if name not in theirs:
+                raise Absent(f"the peer has no {name} here")
             self.rounds.append((theirs[name], mine()))
         except Absent as reason:
             self.absent = reason
@@ -271,10 +277,10 @@ def table(bench: Bench) -> None:
     mine = bench.kirie("decode", "--picture", "1800x1200", model="vit_b", runs=4 * runs)
     print(f"a mask of 1800 x 1200, scaled, cut and run-length encoded: {mine:.2f} ms (aim 1)")
     for precision, most, bounds in (("fp32", 1300, "at most 1300"), ("bf16", 700, "at most 700, aim 450")):
-        if memory[precision] is not None:
+        peak = memory[precision]
+        if peak is not None:
             name = f"peak memory of a ViT-B encode in {precision}"
-            verdict = bench.hold(name, memory[precision] <= most)
-            print(f"{name}: {memory[precision]:.0f} MB ({bounds}) {verdict}", flush=True)
+            print(f"{name}: {peak:.0f} MB ({bounds}) {bench.hold(name, peak <= most)}", flush=True)
 
 
 def limit() -> str | None:
@@ -290,11 +296,11 @@ def quality(bench: Bench) -> None:
         print("masks against fp32: not measured: that takes labelled pictures, which --data names")
     bounds = (("bf16", "at least 0.98 a set, 0.99 in all, where it is the default"), ("int8", "experimental"))
     for precision, least in bounds if bench.data else ():
-        flags = ("--precision", precision, "--json")
-        found = said(f"{precision} masks", lambda: output(bench.kirie_path, "bench", "quality", bench.data, *flags))
-        if found is None:
+        measure = (bench.kirie_path, "bench", "quality", bench.data, "--precision", precision, "--json")
+        printed = said(f"{precision} masks", lambda: output(*measure))
+        if printed is None:
             continue
-        found = json.loads(found)
+        found = json.loads(printed)
         sets = ", ".join(f"{name} {row['mean_iou']:.4f}" for name, row in sorted(found["sets"].items()))
         everything = found["all"]
         print(
@@ -333,7 +339,8 @@ def growth(bench: Bench) -> None:
     # As many encoders or decoders at a time as `--concurrency` gives a worker; the threads are shared.
     for part, runs in (("encode", 4), ("decode", 40)):
         rates = [(n, bench.rate(part, "--random", "mobile", "--streams", n, runs=runs)) for n in (1, 2, 4)]
-        print(f"MobileSAM {part}s a second by streams: " + ", ".join(f"{n} {rate:.1f}" for n, rate in rates), flush=True)
+        found = ", ".join(f"{n} {rate:.1f}" for n, rate in rates)
+        print(f"MobileSAM {part}s a second by streams: {found}", flush=True)
     line("decode of a batch by its prompts", [
         (prompts, bench.kirie("decode", "--random", "vit_b", "--prompts", prompts)) for prompts in (1, 2, 4, 16, 64)])
 

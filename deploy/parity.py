@@ -6,18 +6,19 @@
     KIRIE_MAX_ISA=avx2 deploy/parity   with what an older processor has
 
 The first run makes a virtual environment and installs the published packages from PyPI. Exit status 0 if every figure
-is within its bound, 1 if not, 2 where something is missing; a figure that this machine cannot have is said and not held.
+is within its bound, 1 if not, 2 where something is missing; a figure that this machine cannot have is said and not
+held.
 """
 from __future__ import annotations
 
-import argparse, concurrent.futures, importlib.util, json, multiprocessing, os, pathlib, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, json, multiprocessing, os, pathlib, runpy, subprocess, sys, tempfile, time
 from published import environment
 
 SEEDS = {"nano": (7, 11), "wide": (7, 11), "mobile": (7, 11), "vit_b": (7,)}
 # How far from the published code a figure may be: the embedding's mean and largest difference.
 EMBEDDING = {"nano": (1e-5, 1e-4), "wide": (1e-5, 1e-4), "mobile": (1e-5, 2e-4), "vit_b": (1e-5, 2e-4)}
 LOGITS = 5e-4
-# What the published code takes, in GB, in fp32, and its encoder in binary64: with less free memory it would end half-way.
+# What the published code takes, in GB, in fp32, and its encoder in binary64: with less free memory it ends half-way.
 MEMORY = {"nano": (1, 1), "wide": (1, 1), "mobile": (2, 2), "vit_b": (4, 7)}
 
 
@@ -42,14 +43,12 @@ def prompt_arguments(prompt: dict, prior: pathlib.Path) -> list[str]:
 
 
 def errors(reference: pathlib.Path, work: pathlib.Path) -> list[float]:
-    """The mean errors of PyTorch's embedding and of Kirie's, against one that the published encoder computes in binary64."""
+    """The mean errors of PyTorch's embedding and of Kirie's, against the published encoder's in binary64."""
     import numpy as np, torch
     from safetensors.numpy import load_file
 
-    specification = importlib.util.spec_from_file_location("reference", reference)
-    published = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(published)
-    encoder = published.build_encoder(json.loads((work / "geometry.json").read_text()))
+    build_encoder = runpy.run_path(str(reference))["build_encoder"]
+    encoder = build_encoder(json.loads((work / "geometry.json").read_text()))
     prefix = "image_encoder."
     weights = load_file(work / "sam.safetensors")
     encoder.load_state_dict({k[len(prefix):]: torch.from_numpy(v) for k, v in weights.items() if k.startswith(prefix)})
@@ -111,8 +110,8 @@ def check(
     if environment.free_memory() < MEMORY[geometry][1]:
         table.said("embedding: mean error", f"not measured: binary64 takes {MEMORY[geometry][1]} GB of memory")
     else:
-        # Both are fp32: neither is right to the last bit, and none should be much further from the truth than the other.
-        # In a process of its own, as what a parent holds counts towards the peak of those that it starts.
+        # Both are fp32: neither is right to the last bit, and none should be much further from the truth than the
+        # other. In a process of its own, as what a parent holds counts towards the peak of those that it starts.
         with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             theirs, ours = pool.submit(errors, options.reference, work).result()
         table.row(f"embedding: mean error; PyTorch's is {theirs:.3g}", ours, 2 * theirs)

@@ -5,6 +5,7 @@ Only Python's own library is used here, and what is missing is said before anyth
 from __future__ import annotations
 
 import argparse, importlib.metadata, importlib.util, json, os, pathlib, shutil, subprocess, sys
+from typing import Any, NoReturn
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = pathlib.Path(__file__).resolve().parent / "requirements.txt"
@@ -20,7 +21,7 @@ PACKAGES = {
 SIZES = {"CPU": (0.4, 1.5), "CUDA": (2.9, 5.1)}
 
 
-def refuse(problem: str, remedy: str) -> None:
+def refuse(problem: str, remedy: str) -> NoReturn:
     """Ends the program, before any work, with what is missing and what to do."""
     print(f"deploy/{pathlib.Path(sys.argv[0]).stem}: {problem}\n{remedy}", file=sys.stderr)
     raise SystemExit(2)
@@ -32,14 +33,16 @@ def say(text: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that both programs have."""
-    parser.add_argument("--kirie", metavar="PATH", help="the program to run; default: $KIRIE, else deploy/build makes it")
+    parser.add_argument(
+        "--kirie", metavar="PATH", help="the program to run; default: $KIRIE, else deploy/build makes it")
     parser.add_argument(
         "--venv", metavar="DIR", type=pathlib.Path, default=ROOT / ".build" / "published",
         help="the virtual environment of the published packages, made where it is missing and kept; default: "
         ".build/published. With $PYTHON set, that interpreter is used as it is and nothing is installed")
     parser.add_argument(
         "--reference", metavar="PATH", type=pathlib.Path, default=REQUIREMENTS.with_name("reference.py"),
-        help="another program that makes models and cases, with the arguments and files of deploy/published/reference.py")
+        help="another program that makes models and cases, with the arguments and files of "
+        "deploy/published/reference.py")
 
 
 def enter(options: argparse.Namespace, work: pathlib.Path, disk: float, memory: float) -> str:
@@ -49,7 +52,7 @@ def enter(options: argparse.Namespace, work: pathlib.Path, disk: float, memory: 
     """
     if sys.version_info < (3, 11):
         refuse(
-            f"{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}, and the packages need 3.11 or later",
+            f"{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}; the packages need 3.11 or later",
             "Put a later python3 first on the PATH, as Debian 12 has it.")
     if not options.reference.is_file():
         refuse(f"--reference: {options.reference} is not there", "Leave it out for deploy/published/reference.py.")
@@ -60,7 +63,7 @@ def enter(options: argparse.Namespace, work: pathlib.Path, disk: float, memory: 
         demand_packages(options.venv)
     elif installs:
         demand_room_for(options.venv)
-    demand_space(work, disk, "models and tensors", "set $TMPDIR to a folder elsewhere")
+    demand_space(work, disk, "models and tensors", "name another folder with $TMPDIR, or --work where there is one")
     if free_memory() < memory:
         refuse(f"the work takes {memory:.0f} GB of memory, and {free_memory():.1f} are free", "Free some.")
     if installs:
@@ -149,18 +152,18 @@ def install(venv: pathlib.Path) -> None:
     # Downloads wait beside what they are unpacked to, on the disk whose room is known; the folder is there after a cut.
     temporary = venv / "tmp"
     temporary.mkdir(exist_ok=True)
-    command = [venv / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install"]
+    command = [str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "install"]
     surroundings = dict(os.environ, TMPDIR=str(temporary))
 
-    def pip(*arguments: object, **streams: object) -> subprocess.CompletedProcess[str]:
+    def pip(*arguments: str | pathlib.Path, **streams: Any) -> subprocess.CompletedProcess[str]:
         run = subprocess.run([*command, *arguments], env=surroundings, stdin=subprocess.DEVNULL, text=True, **streams)
         if run.returncode != 0:
             for line in (run.stderr or "").strip().splitlines():
                 say(f"pip: {line}")
             refuse(
                 "pip did not get the packages, as it says above",
-                "It needs a network that reaches PyPI, or a mirror that pip's own configuration names. Run this again: it\n"
-                "goes on where it stopped. Or set $PYTHON to an interpreter that has the packages.")
+                "It needs a network that reaches PyPI, or a mirror that pip's own configuration names. Run this\n"
+                "again: it goes on where it stopped. Or set $PYTHON to an interpreter that has the packages.")
         return run
 
     # 2 MB, so that a missing network is seen at once; and one that can tell what it would install without fetching it.
@@ -172,7 +175,7 @@ def install(venv: pathlib.Path) -> None:
     download, unpacked = SIZES[kind]
     say(f"{len(names)} packages, PyTorch's {kind} build: at most {download} GB to download, {unpacked} GB on the disk")
     if kind == "CUDA":
-        say("PyPI has no smaller build of PyTorch; where pip's configuration names a place of CPU wheels, it takes those")
+        say("PyPI has no smaller build of PyTorch; pip takes the CPU build where its configuration names a place of it")
     demand_space(venv, download + unpacked, "the published packages", "name a folder elsewhere with --venv DIR")
     pip("-r", REQUIREMENTS, stdout=sys.stderr)
     shutil.rmtree(temporary)

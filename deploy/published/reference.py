@@ -8,9 +8,10 @@ ViTs come from the package segment-anything, MobileSAM's TinyViT from mobile_sam
     sam.pth, sam.safetensors   the same weights, under the published names
     geometry.json              what build() made the model of
     case.json                  the prompts, in pixels of the picture
-    case.safetensors           input_image (1, 3, S, S), resized, normalised and padded; image_embedding (1, C, S/16, S/16);
-                               for prompt k, pk.low_res_logits_all (1, 4, S/4, S/4) and pk.iou_all (1, 4), the single
-                               mask before the three; pk.mask_input (1, 1, S/4, S/4), where a prompt has a mask
+    case.safetensors           input_image (1, 3, S, S), resized, normalised and padded; image_embedding
+                               (1, C, S/16, S/16); for prompt k, pk.low_res_logits_all (1, 4, S/4, S/4) and pk.iou_all
+                               (1, 4), the single mask before the three; pk.mask_input (1, 1, S/4, S/4), where a
+                               prompt has a mask
 """
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 # Models that the packages build by a name of their own, and small ones of their parts.
-GEOMETRIES = {
+GEOMETRIES: dict[str, dict] = {
     "nano": dict(image_size=256, width=64, depth=4, heads=4, window=7, global_blocks=[1, 3], channels=32, mlp=64),
     "wide": dict(image_size=512, width=96, depth=3, heads=3, window=14, global_blocks=[2], channels=64, mlp=128),
     "mobile": dict(package="mobile_sam", name="vit_t"),
@@ -45,12 +46,11 @@ def name_torchvision() -> None:
     of which the published code uses resizing with Pillow, ends because two operators that it describes have no name.
     """
     try:
-        import torchvision  # noqa: F401
+        importlib.import_module("torchvision")
     except RuntimeError:
         for operator in ("nms", "qnms"):
             torch.library.define(
                 f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision  # noqa: F401
 
 
 def build(geometry: dict) -> torch.nn.Module:
@@ -75,7 +75,7 @@ def build(geometry: dict) -> torch.nn.Module:
 
 
 def build_encoder(geometry: dict) -> torch.nn.Module:
-    """The image encoder alone, for weights to be loaded into; eval() comes after that, as TinyViT's tables are made by it."""
+    """The image encoder alone, for weights to be loaded into; eval() comes after that, as it makes TinyViT's tables."""
     return build(geometry).image_encoder
 
 
@@ -97,7 +97,7 @@ def draw(geometry: dict, seed: int) -> torch.nn.Module:
 
 
 def prompts(width: int, height: int, seed: int) -> list[dict]:
-    """One of each kind: a click, clicks of both labels, a box, a box with a click on what is not meant, a correction."""
+    """One of each kind: a click, clicks of both labels, a box, a box with a background click, a correction."""
     numbers = np.random.default_rng(seed)
 
     def click() -> list[float]:
@@ -116,7 +116,9 @@ def prompts(width: int, height: int, seed: int) -> list[dict]:
     ]
 
 
-def case(model: torch.nn.Module, code: types.ModuleType, picture: np.ndarray, asked: list[dict]) -> dict[str, torch.Tensor]:
+def case(
+    model: torch.nn.Module, code: types.ModuleType, picture: np.ndarray, asked: list[dict]
+) -> dict[str, torch.Tensor]:
     """What the published predictor computes of an RGB picture (height, width, 3) and prompts, as the file holds it."""
     predictor = code.SamPredictor(model)
     size = picture.shape[:2]

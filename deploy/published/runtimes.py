@@ -5,9 +5,9 @@
     runtimes.py time DIR --what encoder --peers openvino --threads 2 --runs 5
 
 `export` writes the image encoder and the published ONNX export of the mask decoder (SamOnnxModel, all four masks), and
-for each what it is called with: a drawn picture of the model's size, one click with the point that pads it. `time` prints
-one JSON object: for every part, peer and precision its median, least and largest milliseconds. `decoder_low` ends at the
-low-resolution logits, as does `kirie bench decode`; `decoder` also scales them up to the model's size.
+for each what it is called with: a drawn picture of the model's size, one click with the point that pads it. `time`
+prints one JSON object: for every part, peer and precision its median, least and largest milliseconds. `decoder_low`
+ends at the low-resolution logits, as does `kirie bench decode`; `decoder` also scales them up to the model's size.
 """
 from __future__ import annotations
 
