@@ -92,6 +92,8 @@ public struct LinearProduct: Sendable {
     ///   - y: (rows, columns), of the output's type.
     ///   - accumulate: adds to what `y` holds instead of replacing it.
     public func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool = false) {
+        // oneDNN divides by the number of rows.
+        guard rows > 0 else { return }
         guard case .bfloat16x3 = backend else {
             return self(Rows(count: rows, x: x, parts: nil), y: y, accumulate: accumulate)
         }

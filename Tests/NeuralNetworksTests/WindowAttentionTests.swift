@@ -48,7 +48,7 @@ import Testing
                 : .table(Tensor(shape: [it.heads, places, places], table.numbers)))
         var out = Rows(tokens, features, filledWith: 9)
         projected.withFeatures(type) { projected in
-            out.withFeatures(type) { out in attention(projected: projected, out: out, pool: ThreadPool(threads: 2)) }
+            out.withFeatures(type) { out in attention(projected: projected, out: out, pool: ThreadPool(threadCount: 2)) }
         }
 
         /// A number of the projection at a place of the picture's grid, or of what lies outside.
@@ -105,7 +105,7 @@ import Testing
                 positionBias: .relative(height: side, width: side))
             var out = Rows(64, 32, filledWith: 9)
             projected.withFeatures { projected in
-                out.withFeatures { attention(projected: projected, out: $0, pool: ThreadPool(threads: threads)) }
+                out.withFeatures { attention(projected: projected, out: $0, pool: ThreadPool(threadCount: threads)) }
             }
             answers.append(out.numbers)
         }
