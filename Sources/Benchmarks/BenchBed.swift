@@ -29,11 +29,15 @@ package final class BenchBed: Sendable {
         self.workerArguments = workerArguments
     }
 
-    /// Runs `body` with a server that is there for it alone.
+    /// Runs `body` with a redis-server that is there for it alone, and returns what it measured.
     ///
     /// - Parameters:
-    ///   - program: the `kirie` that workers are started from.
+    ///   - program: the path of the `kirie` that workers are started from.
     ///   - workerArguments: how they are told which model to serve.
+    ///   - body: may start workers; the server and the folder are gone when it returns or throws.
+    /// - Returns: what `body` returns.
+    /// - Throws: `ClusterFolderError` where no folder can be made or no port is free; what stands in the way of the
+    ///   server's start; what `body` throws.
     package static func use<Figure>(
         program: String, workerArguments: [String], _ body: (BenchBed) async throws -> Figure
     ) async throws -> Figure {

@@ -14,9 +14,7 @@ package struct LongQueue {
     private let rounds = 20
     private let calls = 200
 
-    /// - Parameters:
-    ///   - short: the server of the short queue.
-    ///   - long: another one, for the long queue.
+    /// Measures a queue of 1000 jobs on one server against one of `length` on another.
     package init(short: BenchBed, long: BenchBed, length: Int) {
         beds = (short, long)
         self.length = length

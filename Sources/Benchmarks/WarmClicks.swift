@@ -13,7 +13,7 @@ package struct WarmClicks {
     private let seed: UInt64
     private let load: Double
 
-    /// - Parameter load: the share of their time that decoders are to be busy.
+    /// Measures so many clicks, at the pace that keeps the decoders busy for the share `load` of their time.
     package init(_ bed: BenchBed, clicks: Int, load: Double, seed: UInt64) {
         self.bed = bed
         self.load = load

@@ -132,11 +132,11 @@ public struct Checkpoint: Sendable {
             remedy: "Use a complete checkpoint of the model")
     }
 
-    /// The same file, its tensors found under other names.
+    /// The same file, its tensors found under other names: `name` says under which, nil hides a tensor.
     ///
     /// ``tensors`` keep the names of the file.
     ///
-    /// - Parameter name: the name under which each tensor is to be found; nil hides it.
+    /// - Throws: `.extraTensor` where two tensors get the same name.
     package func renamed(_ name: (String) -> String?) throws(CheckpointError) -> Checkpoint {
         var renamed: [(name: String, place: Int)] = []
         var seen: Set<String> = []

@@ -82,8 +82,12 @@ final class CurlTransfer {
     /// not.
     ///
     /// - Parameters:
-    ///   - limit: bytes that the file may have.
-    ///   - progress: told the bytes that are there, whenever some arrive.
+    ///   - address: of `http` or `https`, and so is every address that it leads on to, ten at most.
+    ///   - descriptor: the file, open for writing.
+    ///   - offset: how many bytes of the body the file has already.
+    ///   - limit: how many bytes the file may have in the end.
+    ///   - progress: told how many bytes are there, whenever some arrive.
+    /// - Returns: how it ended; only after ``Outcome/complete`` is the file whole.
     static func run(
         _ address: String, to descriptor: Int32, at offset: Int, limit: Int, progress: @escaping (Int) -> Void
     ) -> Outcome {

@@ -28,9 +28,8 @@ public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
 
     init(_ digest: SHA256.Digest) { bytes = digest.bytes }
 
-    /// The fingerprint of these weights in a model of which something is not said by them.
-    ///
-    /// - Parameter detail: what that is; another text gives another fingerprint.
+    /// The fingerprint of these weights in a model of which they do not say everything: `detail` says the rest, and
+    /// another text gives another fingerprint.
     package func combined(with detail: String) -> Fingerprint {
         Fingerprint(SHA256.hash(Array("kirie model 1\n".utf8) + bytes + Array(detail.utf8)))
     }
@@ -39,12 +38,14 @@ public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {
 extension Checkpoint {
     /// The fingerprint of the content of the file, or of all shards: how a model is cut into files does not count.
     ///
-    /// Reads all of it once, in pieces of 1 MiB that leave nothing resident; with a cache, files that did
-    /// not change since are not read at all. Cost without it: one SHA-256 of the content, shared by `threads`.
+    /// Reads all of it once, in pieces of 1 MiB that leave nothing resident; with a cache, files that did not change
+    /// since are not read at all. Cost without it: one SHA-256 of the content, shared by `threads`.
     ///
     /// - Parameters:
     ///   - cache: where fingerprints are kept between runs, or nil to compute it now.
     ///   - threads: how many threads share the work; at least 1.
+    /// - Returns: the fingerprint, the same for any number of threads.
+    /// - Throws: ``CheckpointError`` where a file cannot be read.
     public func fingerprint(cache: FingerprintCache? = nil, threads: Int = 2) throws(CheckpointError) -> Fingerprint {
         let identities = files.compactMap(\.currentIdentity)
         let isCached = identities.count == files.count
@@ -122,9 +123,7 @@ extension Checkpoint {
 }
 
 extension StoredTensor {
-    /// The SHA-256 of the elements in row-major order.
-    ///
-    /// - Parameter buffer: what the bytes pass through; its size is the size of one read.
+    /// The SHA-256 of the elements in row-major order, read through `buffer`, a buffer's size at a time.
     fileprivate func digest(through buffer: UnsafeMutableRawBufferPointer) throws(CheckpointError) -> SHA256.Digest {
         var hash = SHA256()
         if isContiguous {

@@ -72,9 +72,8 @@ public struct ModelCatalog: Sendable {
     /// Where the manifest of an installed or built Kirie lies, or nil where there is none.
     ///
     /// Looked for in this order: the directory `KIRIE_WEIGHTS`; `weights/` in the executable's directory or one above
-    /// it (the source tree around `.build`); `share/kirie/weights/` beside the executable's directory.
-    ///
-    /// - Parameter executable: the path of the running program.
+    /// it (the source tree around `.build`); `share/kirie/weights/` beside the executable's directory. `executable` is
+    /// the path of the running program; links are followed.
     public static func manifest(environment: [String: String], executable: String) -> String? {
         if let directory = environment["KIRIE_WEIGHTS"] {
             return existing("\(directory)/manifest.json")

@@ -29,9 +29,7 @@ package struct OutputFile: ~Copyable {
         do throws(FileFault) { try file.write(bytes) } catch { throw Self.unwritable("cannot be written", error) }
     }
 
-    /// Gives the file its name.
-    ///
-    /// - Parameter isDurable: whether the bytes must be on the disk first.
+    /// Gives the file its name; with `isDurable` the bytes are on the disk first.
     package consuming func commit(isDurable: Bool) throws(CheckpointError) {
         do throws(FileFault) { try file.commit(isDurable: isDurable) } catch {
             throw Self.unwritable("cannot be finished", error)

@@ -17,10 +17,11 @@ struct PickleMachine {
     /// Where the opcode that is being executed lies.
     private var position = 0
 
-    /// Runs a pickle.
+    /// Runs a pickle of the file that errors are to name.
     ///
-    /// - Parameter file: for messages.
     /// - Returns: the value that the pickle describes and the objects that it refers to.
+    /// - Throws: ``CheckpointError`` for an opcode or a global that is not among those that are known, for a pickle
+    ///   that is cut off or contradicts itself, and `.overLimit`.
     static func run(
         _ bytes: UnsafeRawBufferPointer, file: String, limits: PickleLimits = PickleLimits()
     ) throws(CheckpointError) -> (root: PickleValue, heap: PickleHeap) {

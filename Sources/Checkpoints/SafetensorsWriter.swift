@@ -26,9 +26,8 @@ public enum SafetensorsWriter {
             self.init(name, shape: tensor.shape, as: type) { () throws(CheckpointError) in tensor }
         }
 
-        /// A tensor that is made when its turn comes, so that only one at a time takes memory.
-        ///
-        /// - Parameter tensor: makes the tensor; its shape must be `shape`.
+        /// A tensor that is made when its turn comes, so that only one at a time takes memory; what `tensor` makes must
+        /// have the shape that was announced.
         public init(
             _ name: String, shape: [Int], as type: ElementType = .float32,
             tensor: @escaping @Sendable () throws(CheckpointError) -> Tensor
@@ -39,10 +38,8 @@ public enum SafetensorsWriter {
             self.source = .tensor(tensor)
         }
 
-        /// A tensor of another checkpoint, converted where it holds weights and another type is asked for; buffers of
-        /// integers are copied as they are.
-        ///
-        /// - Parameter name: its name in the new file; its own where none is given.
+        /// A tensor of another checkpoint, under its own name unless another is given; it is converted where it holds
+        /// weights and another type is asked for, and buffers of integers are copied as they are.
         public init(_ stored: StoredTensor, named name: String? = nil, as type: ElementType? = nil) {
             self.name = name ?? stored.name
             self.shape = stored.shape
@@ -57,10 +54,12 @@ public enum SafetensorsWriter {
     /// Writes a file.
     ///
     /// - Parameters:
-    ///   - entries: the tensors. In the file, wider types come first and names are in order, so that every tensor is
+    ///   - entries: each name once. In the file, wider types come first and names are in order, so that every tensor is
     ///     aligned to its elements.
     ///   - metadata: strings for `__metadata__`.
-    /// - Throws: `.unwritable`; `.elementType` where a number does not fit the type that was asked for.
+    ///   - path: the file, which is replaced where there is one.
+    /// - Throws: `.unwritable`; `.elementType` where a number does not fit the type that was asked for; what an entry
+    ///   that makes its tensor throws.
     public static func write(
         _ entries: [Entry], metadata: [String: String] = [:], to path: String
     ) throws(CheckpointError) {

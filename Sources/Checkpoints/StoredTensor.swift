@@ -32,9 +32,16 @@ public struct StoredTensor: Sendable {
     /// Describes a tensor after proving that it lies inside `region`.
     ///
     /// - Parameters:
-    ///   - strides: nil for row-major order without gaps.
+    ///   - name: its name in the file, for errors too.
+    ///   - shape: the extent of every axis, outermost first; ``rankLimit`` axes at most.
+    ///   - strides: elements from one index to the next along each axis, at least 0; nil for row-major order without
+    ///     gaps.
     ///   - elementOffset: elements from the region's first byte to the tensor's first element.
+    ///   - type: how the numbers are written.
     ///   - region: the bytes of the file that the tensor may touch; inside the file.
+    ///   - file: open, and kept so by the tensor.
+    /// - Throws: `.corrupt`, naming the tensor, where an extent or offset is negative, a product overflows, the tensor
+    ///   would be larger than its file, or an element would lie outside the region.
     package init(
         name: String, shape: [Int], strides: [Int]? = nil, elementOffset: Int = 0, type: StoredElementType,
         in region: Range<Int>, of file: CheckpointFile

@@ -29,7 +29,7 @@ package struct JobIntake: Sendable {
     private let defaults: Defaults
     private let files: PictureFiles
 
-    /// - Parameter files: reads the pictures.
+    /// An intake that has its pictures read by `files`.
     package init(_ defaults: Defaults, files: PictureFiles) {
         self.defaults = defaults
         self.files = files
@@ -50,9 +50,7 @@ package struct JobIntake: Sendable {
         return try request(place, line, picture)
     }
 
-    /// The job of a picture that was named by hand.
-    ///
-    /// - Parameter prompts: what is to be cut out of it.
+    /// The job of a picture that was named by hand; `prompts` is asked, with its size, what is to be cut out of it.
     package func request(path: String, _ prompts: Prompts) async throws(UnusableJob) -> JobRequest {
         let place = JobPlace.image(path)
         let (line, picture): (JobLine, Picture)

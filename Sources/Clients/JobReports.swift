@@ -6,9 +6,7 @@ package import Segmentation
 
 /// The JSON lines that speak of jobs.
 package enum JobReports {
-    /// A job that was submitted and is not waited for.
-    ///
-    /// - Parameter faults: why some of its prompts will have no masks.
+    /// A job that was submitted and is not waited for; `faults` say which of its prompts will have no masks, and why.
     package static func submitted(
         _ reference: JobReference, _ state: JobState, isNew: Bool, _ origin: JobOrigin, faults: [FittedPrompts.Remark]
     ) -> JSONValue {
@@ -55,8 +53,14 @@ package enum JobReports {
     /// How a job ended, with its answer.
     ///
     /// - Parameters:
-    ///   - answer: its result, taken apart.
-    ///   - origin: what whoever waits knows himself; beyond it, what the cluster says.
+    ///   - ending: what the cluster says of the job.
+    ///   - answer: its result, taken apart; nil where it has none or none that can be read.
+    ///   - origin: what whoever waits knows himself; what it leaves out is taken from the cluster's word, and then from
+    ///     the result.
+    ///   - files: the masks that were written; nil where none were asked for.
+    ///   - fileError: why they could not be written.
+    /// - Returns: a line with `id`, `state`, what is known of the origin, `files`, and the answer of a job that is
+    ///   done; `error` where there is none.
     package static func ended(
         _ ending: JobEnding, _ answer: JobAnswer?, origin: JobOrigin = JobOrigin(), files: [String]? = nil,
         fileError: String? = nil

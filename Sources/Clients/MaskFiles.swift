@@ -13,11 +13,8 @@ package struct MaskName: Sendable, Hashable {
     /// Masks a prompt.
     package let each: Int
 
-    /// The file of a mask.
-    ///
-    /// - Parameters:
-    ///   - prompt: counted from 0, whether the ones before it could be answered or not.
-    ///   - rank: among the prompt's masks, counted from 0.
+    /// The file of a mask: `prompt` and its mask's `rank` are counted from 0, and prompts that could not be answered
+    /// count too.
     package func file(prompt: Int, rank: Int, in folder: String) -> String {
         "\(folder)/\(prefix)-\(prompt * each + rank + 1).png"
     }
@@ -42,7 +39,7 @@ package struct MaskName: Sendable, Hashable {
 package struct MaskNames: Sendable {
     private var prefixes: [String: String] = [:]
 
-    /// - Parameter pictures: their paths as they were given.
+    /// Names for pictures whose paths are given as the command had them, relative ones seen from `workingDirectory`.
     package init(of pictures: [String], workingDirectory: String = MaskNames.workingDirectory) {
         let parts = pictures.map { Self.parts(of: $0, workingDirectory) }
         var shared = parts.first.map { Array($0.dropLast()) } ?? []

@@ -35,11 +35,11 @@ package struct PictureFiles: Sendable {
 
     private let readers: [PictureReader]
 
-    /// So many files are read at a time.
+    /// Reads so many files at a time and has `decoder` look at them.
     ///
-    /// - Parameter decoder: looks at them. With other levels than ``Levels/auto`` a picture of 16 bits is submitted as the
-    ///   8-bit PNG that its window makes of it: another picture with a content hash of its own, so that its embedding is
-    ///   never taken for that of the file as it is.
+    /// With other levels than ``Levels/auto`` a picture of 16 bits is submitted as the 8-bit PNG that its window makes
+    /// of it: another picture with a content hash of its own, so that its embedding is never taken for that of the file
+    /// as it is.
     package init(readers count: Int = 4, decoder: ImageDecoder = ImageDecoder()) {
         readers = (0..<max(1, count)).map { _ in PictureReader(decoder) }
     }

@@ -84,9 +84,12 @@ package final class SubmissionRun: Sendable {
     /// A run that begins with ``run(_:prompts:)``.
     ///
     /// - Parameters:
+    ///   - broker: the cluster; the caller's to close.
+    ///   - settings: whether the run waits for the jobs' ends, among others.
     ///   - masks: writes masks as files; nil for none.
-    ///   - images: the pictures that were named by hand.
+    ///   - images: the pictures that were named by hand, all of them: their masks' names depend on each other.
     ///   - files: reads pictures.
+    ///   - tell: is given what happens; the next batch waits until it returns.
     package init(
         _ broker: Broker, settings: Settings, masks: MaskFiles?, images: [String], files: PictureFiles,
         tell: @escaping Tell
@@ -112,7 +115,10 @@ package final class SubmissionRun: Sendable {
 
     /// Submits everything; returns when all is submitted, and with ``Settings/waits`` when all has ended.
     ///
-    /// - Parameter prompts: the job line of a picture that was named by hand.
+    /// `prompts` makes the job line of a picture that was named by hand.
+    ///
+    /// - Throws: what `tell` throws; `JobFileError` and ``ClusterError`` where the lines cannot be read or Redis stays
+    ///   away.
     package func run(_ source: JobSource, prompts: @escaping JobIntake.Prompts) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }

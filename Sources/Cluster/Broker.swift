@@ -30,8 +30,13 @@ public struct Broker: Sendable {
 
     /// Sets up what is missing: the functions, the number of partitions, the consumer groups.
     ///
-    /// - Parameter partitions: how many where the cluster is new; one that exists keeps its number.
-    /// - Throws: what ``FunctionsLibrary/ensure(in:)`` throws.
+    /// - Parameters:
+    ///   - redis: a client that stays the caller's to close.
+    ///   - keys: under which names the cluster keeps what it has.
+    ///   - partitions: how many a new cluster gets, 1 to 16,384; one that exists keeps its number.
+    /// - Returns: a broker of the cluster, with its number of partitions.
+    /// - Throws: what ``FunctionsLibrary/ensure(in:)`` throws; ``ClusterError/badSetting(name:found:allowed:server:)``
+    ///   where the stored number of partitions is none.
     public static func open(
         _ redis: RedisClient, keys: ClusterKeys = ClusterKeys(), partitions: Int = 16
     ) async throws(ClusterError) -> Broker {
@@ -102,8 +107,9 @@ public struct Broker: Sendable {
 
     /// Stores an image file once; returns whether it is new.
     ///
-    /// - Parameter bytes: the file, or `ref:` and an address that the encoders can read.
-    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)``.
+    /// `bytes` are the file, or `ref:` and the path of a file below the encoders' shared folder.
+    ///
+    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` where Redis is full of what jobs need.
     @discardableResult
     public func putImage(_ image: ImageDigest, _ bytes: RedisArgument) async throws(ClusterError) -> Bool {
         let reply = try await makingRoom(for: partition(of: image)) { () throws(ClusterError) in
@@ -126,9 +132,12 @@ public struct Broker: Sendable {
     ///
     /// Safe to repeat after a broken connection, as each job has its id.
     ///
-    /// - Parameter client: who is told of the ends, see ``ClusterKeys/reply(_:)``.
-    /// - Throws: where Redis as a whole does not do its work, also ``ClusterError/backpressure(reason:retryAfter:)`` when
-    ///   it is out of memory; some of the jobs may have been accepted.
+    /// - Parameters:
+    ///   - jobs: of any images and lanes.
+    ///   - client: who is told of the ends, see ``ClusterKeys/reply(_:)``.
+    /// - Returns: what became of each job, in their order.
+    /// - Throws: where Redis as a whole does not do its work, also ``ClusterError/backpressure(reason:retryAfter:)``
+    ///   when it is out of memory; some of the jobs may have been accepted.
     public func submit(_ jobs: [Job], client: String? = nil) async throws(ClusterError) -> [Submission] {
         var commands: [RedisCommand] = []
         var places: [[Int]] = []

@@ -51,6 +51,7 @@ public final class JobFollower: Sendable {
     /// A follower of no job yet.
     ///
     /// - Parameters:
+    ///   - broker: the cluster of the jobs.
     ///   - client: the name under which the jobs are submitted; nil for jobs of anybody.
     ///   - partitions: in which the jobs are; nil for all.
     ///   - interval: between questions after jobs of which nothing was heard.

@@ -47,6 +47,8 @@ public actor JobLineReader {
     ///   - limit: bytes of the longest line that is read.
     ///   - batchLines: how many lines ``next()`` returns at most.
     ///   - batchBytes: from how many bytes on it returns fewer.
+    /// - Throws: ``JobFileError`` where the file cannot be opened, is a directory, or is a device or the like, which is
+    ///   read as standard input alone.
     public init(
         _ path: String, limit: Int = JobLineReader.longestLine, batchLines: Int = 512, batchBytes: Int = 8 << 20
     ) throws(JobFileError) {

@@ -39,7 +39,9 @@ public final class JobSubmitter: Sendable {
     /// A submitter.
     ///
     /// - Parameters:
+    ///   - broker: where the jobs go.
     ///   - client: who is told of the ends; nil for nobody in particular.
+    ///   - whenFull: whether jobs for which there is no room are refused or offered again.
     ///   - onWait: told why and for how long it waits each time the cluster is full.
     public init(
         _ broker: Broker, client: String? = nil, whenFull: Fullness = .refuse,

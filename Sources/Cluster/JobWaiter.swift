@@ -23,6 +23,7 @@ public struct JobWaiter: Sendable {
     /// A waiter.
     ///
     /// - Parameters:
+    ///   - broker: the cluster of the jobs.
     ///   - client: the name under which the jobs were submitted; nil for jobs of anybody.
     ///   - interval: between questions after jobs of which nothing was heard.
     public init(_ broker: Broker, client: String? = nil, interval: Duration = .seconds(1)) {

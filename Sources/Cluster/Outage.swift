@@ -15,6 +15,7 @@ package struct Outage: Sendable {
     /// - Parameters:
     ///   - backoff: between attempts.
     ///   - onWait: told of each fault that is waited out.
+    ///   - sleep: takes that long; throws where the task was cancelled.
     package init(
         backoff: RedisBackoff = RedisBackoff(base: .milliseconds(50), limit: .seconds(2)),
         onWait: @escaping @Sendable (any Error) -> Void = { _ in },

@@ -13,7 +13,7 @@ public struct DurationHistogram: Sendable, Hashable {
 
     /// The duration below which a part of all lies, to a fifth of its value; nil where nothing was counted.
     ///
-    /// - Parameter part: from 0 to 1: 0.5 for the median.
+    /// The part is from 0 to 1, 0.5 for the median.
     public func quantile(_ part: Double) -> Duration? {
         let total = total
         guard total > 0 else { return nil }

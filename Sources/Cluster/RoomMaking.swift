@@ -7,9 +7,11 @@ extension Broker {
     ///
     /// - Parameters:
     ///   - partition: where room is made first.
+    ///   - body: what is done, again after each room that was made: to do it twice must be the same as once.
     ///   - whenFull: what is done where nothing can be dropped any more; nil for nothing.
-    /// - Throws: what `body` or `whenFull` throws: ``ClusterError/backpressure(reason:retryAfter:)`` where Redis is full of
-    ///   what jobs need.
+    /// - Returns: what `body` returns, or `whenFull` in its place.
+    /// - Throws: what `body` or `whenFull` throws: ``ClusterError/backpressure(reason:retryAfter:)`` where Redis is
+    ///   full of what jobs need.
     func makingRoom<Answer>(
         for partition: Partition, _ body: () async throws(ClusterError) -> Answer,
         whenFull: (() async throws(ClusterError) -> Answer)? = nil

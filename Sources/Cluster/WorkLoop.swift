@@ -24,9 +24,12 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
     private let scheduler: TakeScheduler
     private let finished = Atomic<Int>(0)
 
-    /// A loop.
+    /// A loop that takes nothing before ``run()``.
     ///
     /// - Parameters:
+    ///   - source: the kind of work, and what does it.
+    ///   - broker: the cluster that the work is taken from.
+    ///   - settings: how much is done at a time, and the times of leases and polls.
     ///   - members: the names of the workers that share the partitions, this one among them.
     ///   - onError: told about what went wrong and was gone on from: for logs.
     public init(

@@ -57,7 +57,12 @@ public struct EncodeSource: WorkSource {
 
     /// Work of the encode streams, under the model's identifier and that of its family: the lease's key says which.
     ///
-    /// - Parameter onWait: told of each fault of Redis that is waited out with a picture in hand: for logs.
+    /// - Parameters:
+    ///   - broker: where the pictures come from and their embeddings go.
+    ///   - worker: the name that leases and consumers show.
+    ///   - model: what makes the embeddings, with its arithmetic.
+    ///   - onWait: told of each fault of Redis that is waited out with a picture in hand: for logs.
+    ///   - encode: makes a record of one picture; its task is cancelled when the lease is lost.
     public init(
         _ broker: Broker, worker: String, model: ModelIdentifier,
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }, encode: @escaping Encode
@@ -144,10 +149,13 @@ public struct DecodeSource: WorkSource {
     /// Work of the decode streams.
     ///
     /// - Parameters:
+    ///   - broker: where the jobs come from and their answers go.
+    ///   - worker: the name that leases and consumers show.
     ///   - model: what heartbeats announce.
     ///   - serving: other identifiers whose embeddings the decoder takes: those of each arithmetic.
     ///   - batch: how many jobs on one picture are taken together at most, 1 to 256.
     ///   - onWait: told of each fault of Redis that is waited out with jobs in hand: for logs.
+    ///   - decode: answers the jobs of one picture; its task is cancelled when no lease of theirs is left.
     public init(
         _ broker: Broker, worker: String, model: ModelIdentifier, serving: [ModelIdentifier] = [], batch: Int = 16,
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }, decode: @escaping Decode

@@ -89,9 +89,7 @@ public struct WorkerRegistry: Sendable {
         self.init(broker) { () async throws(RedisError) -> Int in try await redis.time() }
     }
 
-    /// A registry whose ages are taken by another clock than Redis's own.
-    ///
-    /// - Parameter now: microseconds since 1970.
+    /// A registry whose ages are taken by another clock than Redis's own, in microseconds since 1970.
     public init(_ broker: Broker, now: @escaping @Sendable () async throws(RedisError) -> Int) {
         redis = broker.redis
         keys = broker.keys

@@ -6,12 +6,16 @@ extension Broker {
     /// Takes pictures to encode.
     ///
     /// - Parameters:
+    ///   - partition: whose streams are looked at.
     ///   - worker: the name that leases and consumers show.
     ///   - model: what this worker can encode for; entries of others are set aside for theirs.
     ///   - lane: nil for the rule, interactive before bulk.
     ///   - count: 1 to 256.
     ///   - lease: how long the right lasts unless renewed; whole milliseconds.
     ///   - age: only from streams whose head has waited for so long, to help out where a partition's owner is behind.
+    /// - Returns: a lease for each picture, and whether the queue holds no more; ``Taken/again`` where the bound of one
+    ///   call was reached before anything was found, ``Taken/idle`` where there is nothing.
+    /// - Throws: ``ClusterError`` where Redis does not answer, or not as the functions do.
     public func takeEncodes(
         in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int = 1,
         lease: Duration,
@@ -104,13 +108,15 @@ extension Broker {
         return answers
     }
 
-    /// Publishes an embedding and releases all jobs parked on it; returns false where the lease was lost.
+    /// Publishes an embedding and releases all jobs parked on it.
     ///
     /// - Parameters:
     ///   - record: the embedding's record, or a short mark where embeddings are kept in another Redis.
-    ///   - expiry: after which it goes unless memory was short before.
-    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` when Redis is out of memory and nothing in it can go:
-    ///   renew, and try again.
+    ///   - lease: the right to encode that picture, as it was taken.
+    ///   - expiry: after which the embedding goes unless memory was short before; whole milliseconds, at least one.
+    /// - Returns: false where the lease was lost.
+    /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` when Redis is out of memory and nothing in it can
+    ///   go: renew, and try again.
     public func publish(
         _ record: RedisBytes, for lease: EncodeLease, expiry: Duration
     ) async throws(ClusterError) -> Bool {
@@ -134,9 +140,7 @@ extension Broker {
         return word == "published"
     }
 
-    /// Sends jobs back to wait for their embedding, which was evicted.
-    ///
-    /// - Parameter corrupt: whether it is there and cannot be used; it is removed then.
+    /// Sends jobs back to wait for their embedding, which was evicted, or is there and `corrupt`: then it is removed.
     public func reportMissing(_ batch: PromptBatch, corrupt: Bool) async throws(ClusterError) {
         for chunk in batch.leases.chunks(of: Self.batch) {
             let arguments: [RedisArgument] =
@@ -186,9 +190,8 @@ extension Broker {
 
     /// Ends, or tries again, work that could not be done.
     ///
-    /// - Parameters:
-    ///   - mayPass: whether the fault may pass: the work is tried again after a pause, until its attempts are used up.
-    ///   - reason: what is said of the jobs; the first 1000 bytes.
+    /// Where the fault `mayPass`, the work is tried again after a pause, until its attempts are used up. Of the
+    /// `reason`, which is said of the jobs, the first 1000 bytes are kept.
     public func fail(_ name: LeaseName, mayPass: Bool, reason: String) async throws(ClusterError) {
         let arguments =
             name.arguments + [.integer(mayPass ? 1 : 0), .string(reason.isEmpty ? "no reason given" : reason)]

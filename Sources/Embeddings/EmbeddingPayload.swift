@@ -119,9 +119,7 @@ enum EmbeddingPayload {
 /// On x86-64 without F16C `Float16` is a call for every number, which takes ten times as long; the tests hold every
 /// result against it.
 package enum HalfPrecision {
-    /// Rounds to nearest even; magnitudes beyond 65504 become 65504.
-    ///
-    /// - Parameter input: finite numbers.
+    /// Rounds finite numbers to the nearest half, ties to even; magnitudes beyond 65504 become 65504.
     package static func narrow(_ input: UnsafePointer<Float>, to output: UnsafeMutablePointer<UInt16>, count: Int) {
         for index in 0..<count {
             let bits = Int32(bitPattern: input[index].bitPattern)
@@ -137,9 +135,8 @@ package enum HalfPrecision {
         }
     }
 
-    /// Exact for every half, denormals, infinities and NaN included.
-    ///
-    /// - Parameter input: `count` little-endian halves at any alignment.
+    /// Reads `count` little-endian halves at any alignment: exact for every half, denormals, infinities and NaN
+    /// included.
     package static func widen(_ input: UnsafeRawPointer, to output: UnsafeMutablePointer<Float>, count: Int) {
         let rebias = Float(bitPattern: 0x7780_0000)  // 2^112
         for index in 0..<count {

@@ -164,6 +164,7 @@ extension EmbeddingRecord {
     ///   - image: the SHA-256 of the image file.
     ///   - precision: how to write the numbers.
     ///   - arithmetic: of the encoder; nil for a record under an identifier that does not say it.
+    ///   - preprocessingVersion: that of the code that resized and normalized; part of the record's key.
     ///   - encodeTime: how long the encoder took, which a cache hit saves.
     /// - Throws: ``EmbeddingRecordError/notFinite`` where a number is infinite or none.
     /// - Precondition: maps, sizes and fingerprint are as said.

@@ -20,9 +20,7 @@ public final class MemoryEmbeddingCache<C: Clock>: EmbeddingCache where C.Durati
     /// Guards entries and counters.
     private let state: Mutex<State>
 
-    /// An empty cache.
-    ///
-    /// - Parameter byteLimit: what the records may take together, headers included.
+    /// An empty cache whose records may take `byteLimit` bytes together, headers included.
     public init(byteLimit: Int, clock: C) {
         self.clock = clock
         state = Mutex(State(entries: LeastRecentlyUsed(limit: byteLimit)))

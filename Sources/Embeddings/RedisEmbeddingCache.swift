@@ -26,6 +26,7 @@ public struct RedisEmbeddingCache: EmbeddingCache {
     /// A cache over a client that stays the caller's to close.
     ///
     /// - Parameters:
+    ///   - redis: the Redis of the queues or another.
     ///   - namespace: the first word of every key.
     ///   - partitions: P, as everybody of this namespace has it.
     public init(_ redis: RedisClient, namespace: String = "kirie", partitions: Int = 16) {

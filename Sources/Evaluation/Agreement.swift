@@ -31,8 +31,11 @@ package struct Agreement: Sendable {
     /// The mean IoU over the masks of a set, and how many there were.
     ///
     /// - Parameters:
+    ///   - set: pictures, each with its label map.
     ///   - notes: called with what is to be said of a picture, and its file.
     ///   - progress: called after each picture with how many are done.
+    /// - Returns: the mean, 0 to 1, and how many pairs of masks were compared.
+    /// - Throws: where a picture or a label map cannot be read, or a prompt cannot be used.
     package func measure(
         _ set: DataSet, notes: ([ImageNote], String) -> Void = { _, _ in }, progress: (Int) -> Void
     ) throws -> (mean: Double, masks: Int) {

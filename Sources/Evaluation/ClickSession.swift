@@ -28,9 +28,9 @@ package struct ClickSession: Sendable {
         self.image = image
     }
 
-    /// Plays one object on the calling thread.
+    /// Plays one object on the calling thread, with at least one click.
     ///
-    /// - Parameter clicks: how many, at least 1.
+    /// A mask without an error gets no further click and counts as 1 from there on.
     package func play(_ instance: Instance, clicks: Int) throws(PromptError) -> InstanceScores {
         var scores = InstanceScores()
         func predict(_ prompt: Prompt, multimask: Bool) throws(PromptError) -> [PredictedMask] {

@@ -53,9 +53,8 @@ package struct Evaluation: Sendable {
     private let pictures: ImageDecoder
     private let pool: ThreadPool
 
-    /// - Parameters:
-    ///   - clicks: clicks for each object; 20 for the number of clicks to 90 %.
-    ///   - pictures: reads them.
+    /// An evaluation with so many clicks for each object, 20 for the number of clicks to 90 %; `pictures` reads the
+    /// pictures.
     package init(
         encoder: any ImageEncoding, decoder: any PromptDecoding, clicks: Int, pictures: ImageDecoder = ImageDecoder(),
         pool: ThreadPool
@@ -70,8 +69,12 @@ package struct Evaluation: Sendable {
     /// Measures one set.
     ///
     /// - Parameters:
+    ///   - set: pictures, each with its label map.
     ///   - notes: called with what is to be said of a picture, and its file.
     ///   - progress: called after each picture with how many are done.
+    /// - Returns: the means over all objects of the set.
+    /// - Throws: ``DataSetError`` where a label map is not of its picture's size; where a picture or a label map cannot
+    ///   be read.
     package func measure(
         _ set: DataSet, notes: ([ImageNote], String) -> Void = { _, _ in }, progress: (Int) -> Void
     ) throws -> Row {

@@ -33,9 +33,7 @@ struct OutputOptions: ParsableArguments {
         }
     }
 
-    /// Refuses outputs that cannot be written, before the work.
-    ///
-    /// - Parameter count: the masks that there will be.
+    /// Refuses outputs that cannot be written, before the work, for as many masks as there will be.
     func check(masks count: Int) throws {
         for name in names(count) { try StagedFiles.check(name) }
         if let overlay { try StagedFiles.check(overlay) }
@@ -55,10 +53,9 @@ struct OutputOptions: ParsableArguments {
 
     /// Writes what was asked for and says where it is; masks in the order prompt, score.
     ///
-    /// Files are numbered by their prompts, whether all of those could be answered or not.
-    ///
-    /// - Parameter masks: of the prompts that could be used, in their order.
-    /// - Parameter files: what the command has written so far; all of it gets its name here, after the answer went out.
+    /// Files are numbered by their prompts, whether all of those could be answered or not. The masks are those of the
+    /// prompts that could be used, in their order. What the command has written so far is in `files`, all of which gets
+    /// its name here, after the answer went out.
     func write(
         _ answer: Answer, masks: [[Mask]], prompts: FittedPrompts, image: Image?,
         files: StagedFiles = StagedFiles()

@@ -65,9 +65,10 @@ struct PromptOptions: ParsableArguments, Sendable {
     /// The masks that answer the prompts.
     var maskCount: Int { max(1, boxes.count) * (multimask ? 3 : 1) }
 
-    /// The prompts as they were given, for the picture `file` of that size and a model that takes masks of that many rows.
+    /// The prompts as they were given, for the picture `file` of that size and a model that takes masks of that many
+    /// rows.
     ///
-    /// - Parameter resize: how the model's encoder is brought pictures, and masks with them.
+    /// A mask is brought to the model as its encoder is brought pictures, by `resize`; `limit` is for the mask's file.
     func given(
         of file: String, width: Int, height: Int, maskSide: Int, resize: ImagePreprocessing.Resize = .longestSide,
         limit: PixelLimit

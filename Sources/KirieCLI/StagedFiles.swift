@@ -23,9 +23,7 @@ final class StagedFiles {
         }
     }
 
-    /// Writes a file beside its place.
-    ///
-    /// - Parameter write: is given the path to write to for now.
+    /// Has a file written beside its place, under the path that `write` is given.
     func stage(_ path: String, write: (String) throws -> Void) throws {
         try Self.check(path)
         let target = (try? AtomicFile.target(of: path)) ?? path

@@ -11,9 +11,12 @@ package final class LocalRedis: Sendable {
     private let port: Int?
     private let server: Supervised?
 
+    /// A server on the folder's socket that does not run yet.
+    ///
     /// - Parameters:
+    ///   - folder: where its data, its settings, its log and its socket are.
     ///   - memory: bytes at which embeddings are evicted.
-    ///   - appendFsync: when the append-only file is flushed.
+    ///   - appendFsync: when the append-only file is flushed, in Redis's words: `always`, `everysec` or `no`.
     ///   - port: of 127.0.0.1, beside the socket; nil for none.
     package init(folder: ClusterFolder, memory: Int, appendFsync: String, port: Int? = nil) {
         self.folder = folder
@@ -33,7 +36,10 @@ package final class LocalRedis: Sendable {
 
     /// Connects as soon as the server has loaded its data, which takes a minute for ten gigabytes.
     ///
-    /// - Parameter isGivenUp: whether to stop trying.
+    /// - Parameter isGivenUp: asked between attempts whether to stop trying.
+    /// - Returns: a client on the server's socket.
+    /// - Throws: `CancellationError` where it was given up; ``ClusterFolderError`` where the server is not installed or
+    ///   ended three times in a row; `RedisError` where it answers and refuses.
     package func connect(unless isGivenUp: @Sendable () -> Bool) async throws -> RedisClient {
         while true {
             do {

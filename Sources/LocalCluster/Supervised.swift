@@ -18,7 +18,7 @@ package final class Supervised: Sendable {
     /// Guards the process that runs now.
     private let state = Mutex(State())
 
-    /// - Parameter log: the file that its output is added to.
+    /// A program that does not run yet, and whose output will be added to the file `log`.
     package init(name: String, program: String, arguments: [String], log: String) {
         self.name = name
         self.program = program

@@ -13,6 +13,7 @@ package struct Convolution3x3: Sendable {
     ///   - weight: (outputs, inputs, 3, 3), as `torch.nn.Conv2d` keeps it.
     ///   - bias: (outputs), or nil.
     ///   - stride: 1 or 2, in both directions.
+    ///   - activation: applied to the sum with its bias.
     ///   - input: how the picture is written, and with it the weights.
     ///   - output: how the answers are written.
     package init(

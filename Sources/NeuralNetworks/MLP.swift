@@ -15,9 +15,8 @@ package struct MLP: Sendable {
 
     /// Reads `expand` (hidden, inputs) and `contract` (inputs, hidden), each with `.weight` and `.bias`.
     ///
-    /// - Parameters:
-    ///   - type: of the rows that come in, and of the hidden numbers; the answer is fp32.
-    ///   - quantizes: multiplies in int8.
+    /// `type` is that of the rows that come in and of the hidden numbers; the answer is fp32. With `quantizes` it
+    /// multiplies in int8.
     package init(
         _ weights: some WeightSource, expand: String, contract: String, inputs: Int, hidden: Int, type: ElementType,
         quantizes: Bool = false

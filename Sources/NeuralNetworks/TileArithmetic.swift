@@ -23,9 +23,20 @@ package struct TileArithmetic: Sendable {
     /// c (+)= a b, for `groups` products whose operands lie side by side.
     ///
     /// - Parameters:
-    ///   - aStep: numbers from one group's left operand to the next, and likewise for b and c.
+    ///   - groups: how many products.
+    ///   - rows: rows of a and of c.
+    ///   - columns: columns of b and of c, whole vectors of 16.
+    ///   - depth: columns of a and rows of b; even in bf16.
+    ///   - a: the left operands, by rows.
+    ///   - aStep: numbers from one group's left operand to the next.
     ///   - aStride: numbers from row to row of the left operand.
+    ///   - b: the right operands, in bf16 with two neighbours along the depth side by side.
+    ///   - bStep: numbers from one group's right operand to the next.
     ///   - bStride: columns from one depth to the next of the right operand.
+    ///   - c: the products, fp32 in either arithmetic.
+    ///   - cStep: numbers from one group's product to the next.
+    ///   - cStride: numbers from row to row of the product.
+    ///   - accumulate: adds to what `c` holds instead of replacing it.
     package func product(
         groups: Int = 1, rows: Int, columns: Int = 64, depth: Int, a: UnsafeRawPointer, aStep: Int = 0, aStride: Int,
         b: UnsafeRawPointer, bStep: Int = 0, bStride: Int = 64, c: UnsafeMutablePointer<Float>, cStep: Int = 0,
@@ -80,9 +91,15 @@ package struct TileArithmetic: Sendable {
     /// Norm over the channels and GELU of a tile, as a right operand.
     ///
     /// - Parameters:
+    ///   - channels: rows of the tile.
     ///   - x: (channels, 64), used up; in fp32 also the answer.
-    ///   - part: (channels, 64), a left operand, which is added times `factor` (64).
-    ///   - bias: (channels) from its number `first` on.
+    ///   - part: (channels, 64), a left operand, which is added times `factor`.
+    ///   - factor: (64), one for each image token.
+    ///   - bias: of which `channels` numbers count, from its number `first` on.
+    ///   - first: where they begin.
+    ///   - gains: (channels), of the norm.
+    ///   - shifts: (channels), of the norm.
+    ///   - epsilon: what the norm adds to the variance.
     ///   - narrow: memory for the answer in bf16.
     /// - Returns: GELU(norm(x + factor · part + bias)).
     package func normGELU(

@@ -22,11 +22,9 @@ package enum TileSteps {
 
     /// One step of a running softmax along the image tokens, in place.
     ///
-    /// - Parameters:
-    ///   - valid: image tokens that count; the others get the weight 0.
-    ///   - scores: (rows, 64), one row for each token and head.
-    ///   - maximum, total: (rows), what the steps so far found.
-    ///   - rescaling: (rows), the factors by which a larger maximum rescales what was summed so far.
+    /// The scores are (rows, 64), one row for each token and head; of the image tokens the first `valid` count, the
+    /// others get the weight 0. `maximum` and `total`, (rows), are what the steps so far found; `rescaling`, (rows),
+    /// becomes the factors by which a larger maximum rescales what was summed so far.
     package static func softmaxStep(
         rows: Int, valid: Int, _ scores: UnsafeMutablePointer<Float>, maximum: UnsafeMutablePointer<Float>,
         total: UnsafeMutablePointer<Float>, rescaling: UnsafeMutablePointer<Float>
@@ -34,9 +32,8 @@ package enum TileSteps {
         kirie_softmax_step(rows, valid, scores, maximum, total, rescaling)
     }
 
-    /// x (rows, 64) times the gains of its rows, less the mean over the rows.
-    ///
-    /// - Parameter squares: (64), the sums of the squares of what is left.
+    /// x (rows, 64) times the gains of its rows, less the mean over the rows; `squares` (64) become the sums of the
+    /// squares of what is left.
     package static func centerColumns(
         rows: Int, _ x: UnsafeMutablePointer<Float>, gains: [Float]?, squares: UnsafeMutablePointer<Float>
     ) {
@@ -45,10 +42,9 @@ package enum TileSteps {
 
     /// The norm's factor of each image token whose features are known by their sum of squares only.
     ///
-    /// - Parameters:
-    ///   - weights, products: (rows, 64); the sum of squares is running² · squares + Σ weights · products over the rows.
-    ///   - running: (64), the product of all factors so far, which is multiplied by the new one.
-    ///   - factor: (64), 1 / √(sum of squares / channels + ε).
+    /// The sum of squares is running² · squares + Σ weights · products over the rows, with weights and products (rows,
+    /// 64); `factor` (64) becomes 1 / √(sum of squares / channels + ε), and `running` (64), the product of all factors
+    /// so far, is multiplied by it.
     package static func normFactors(
         rows: Int, weights: UnsafePointer<Float>, products: UnsafePointer<Float>, squares: UnsafePointer<Float>,
         running: UnsafeMutablePointer<Float>, channels: Int, epsilon: Float, factor: UnsafeMutablePointer<Float>
@@ -66,9 +62,18 @@ package enum TileSteps {
     /// c (rows, columns) (+)= a b, with a row's bits the same however many rows come along.
     ///
     /// - Parameters:
+    ///   - rows: rows of a and of c.
     ///   - columns: whole vectors of 16.
-    ///   - aRow, aColumn: floats from row to row and from column to column of a, so that it may lie transposed.
+    ///   - depth: columns of a and rows of b.
+    ///   - a: the left operand, by rows or transposed.
+    ///   - aRow: floats from row to row of a.
+    ///   - aColumn: floats from column to column of a, 1 where it lies by rows.
+    ///   - b: the right operand, by rows.
+    ///   - bStride: floats from row to row of b.
+    ///   - c: the product, by rows.
+    ///   - cStride: floats from row to row of c.
     ///   - rowBias: (rows), added to each number of a row.
+    ///   - accumulate: adds to what `c` holds instead of replacing it.
     package static func product(
         rows: Int, columns: Int = 64, depth: Int, a: UnsafePointer<Float>, aRow: Int, aColumn: Int = 1,
         b: UnsafePointer<Float>, bStride: Int = 64, c: UnsafeMutablePointer<Float>, cStride: Int = 64,

@@ -18,9 +18,7 @@ package struct TokenLinear: Sendable {
     /// (outputStride), zero beyond `outputs`.
     private let bias: Tensor
 
-    /// - Parameters:
-    ///   - weight: (outputs, inputs), as `torch.nn.Linear` keeps it.
-    ///   - bias: (outputs).
+    /// Packs a weight (outputs, inputs), as `torch.nn.Linear` keeps it, and a bias (outputs).
     package init(weight: Tensor, bias: Tensor, activation: Activation = .none) {
         let (outputs, inputs) = (weight.shape[0], weight.shape[1])
         let stride = (outputs + 15) / 16 * 16
@@ -53,12 +51,10 @@ package struct TokenLinear: Sendable {
             bias: try weights.tensor("\(name).bias", shape: [outputs]), activation: activation)
     }
 
-    /// y (rows, outputStride) = activation(x (rows, inputs) Wᵀ + b), or y += x Wᵀ + b.
+    /// y (rows, outputStride) = activation(x (rows, inputs) Wᵀ + b), or with `accumulate` y = activation(y + x Wᵀ + b).
     ///
-    /// - Parameters:
-    ///   - xStride: floats between the rows of `x`.
-    ///   - yStride: floats between the rows of `y`, at least ``outputStride``.
-    ///   - pool: shares the columns out; the answer is the same with any pool.
+    /// The strides are floats from row to row, that of `y` at least ``outputStride``. The pool shares the columns out;
+    /// the answer is the same with any pool.
     package func callAsFunction(
         rows: Int, x: UnsafePointer<Float>, xStride: Int, y: UnsafeMutablePointer<Float>, yStride: Int,
         accumulate: Bool = false, pool: ThreadPool

@@ -10,9 +10,7 @@ package enum Hexadecimal {
         }
     }
 
-    /// The bytes in lower-case digits.
-    ///
-    /// - Parameter separator: stands between two bytes.
+    /// The bytes in lower-case digits, with the separator between any two bytes.
     package static func text(of bytes: some Sequence<UInt8>, separator: String = "") -> String {
         let digits = Array("0123456789abcdef".utf8)
         let pairs = bytes.map { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }

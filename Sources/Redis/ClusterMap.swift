@@ -29,7 +29,7 @@ struct ClusterMap: Sendable {
 
     /// Reads the answer to CLUSTER SLOTS; nil where it is none.
     ///
-    /// - Parameter fallback: the host of the node that answered, which names itself by an empty one.
+    /// A node that names itself by an empty host is the one that answered: `fallback` is its host.
     init?(_ reply: RedisValue, fallback: String) {
         self.init()
         guard let ranges = reply.array else { return nil }

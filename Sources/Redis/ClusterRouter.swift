@@ -50,6 +50,9 @@ final class ClusterRouter: Sendable {
     ///   - isSafe: whether a node may be asked twice.
     ///   - body: returns nil where the node is not, or not yet, to be asked.
     /// - Returns: one answer a node.
+    /// - Throws: what `body` throws, but a broken connection only where a node that may have run it must not be asked
+    ///   twice, or when the patience is over; ``RedisError/clusterUnavailable(reason:)`` where a node was no primary
+    ///   for so long.
     func askPrimaries<Answer: Sendable>(
         isSafe: Bool, _ body: (RedisNode) async throws(RedisError) -> Answer?
     ) async throws(RedisError) -> [Answer] {

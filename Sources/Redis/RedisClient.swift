@@ -117,7 +117,10 @@ public final class RedisClient: Sendable {
     /// Cancelling the task closes that connection; an element popped at that very moment is lost, so prefer BLMOVE or a
     /// consumer group where that matters.
     ///
-    /// - Parameter wait: how long the server may wait, as the command says it.
+    /// - Parameters:
+    ///   - command: says itself how long the server waits.
+    ///   - wait: the same time.
+    /// - Returns: the server's answer; null, as most such commands have it, where the time passed.
     /// - Throws: ``RedisError/cancelled`` where the task was cancelled, or what ``send(_:)`` throws.
     public func block(_ command: RedisCommand, for wait: Duration) async throws(RedisError) -> RedisValue {
         let reply =
@@ -190,7 +193,7 @@ public final class RedisClient: Sendable {
     /// Listens to channels with a closure, on the thread that reads the socket; returns when the server has confirmed
     /// them all.
     ///
-    /// - Parameter hear: must neither wait nor compute; see ``RedisListening``.
+    /// The closure must neither wait nor compute; see ``RedisListening``.
     public func listen(
         to channels: [String], _ hear: @escaping @Sendable (RedisNotification) -> Void
     ) async throws(RedisError) -> RedisListening {

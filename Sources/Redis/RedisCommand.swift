@@ -37,9 +37,8 @@ public struct RedisCommand: Sendable {
     /// Whether it may be sent twice.
     public var repetition: Repetition
 
-    /// A command with any number of arguments.
-    ///
-    /// - Parameter repetition: ``Repetition/unsafe`` unless the name is one of the commands that only read.
+    /// A command with any number of arguments; ``Repetition/unsafe`` unless told otherwise or named as one that only
+    /// reads.
     public init(_ name: String, _ arguments: [RedisArgument], repetition: Repetition? = nil) {
         self.name = name
         self.arguments = arguments

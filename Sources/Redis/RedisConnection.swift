@@ -91,7 +91,7 @@ public final class RedisConnection: Sendable {
 
     /// Sends one command and returns its answer, be it an error reply or not.
     ///
-    /// - Parameter timeout: instead of the configuration's, for commands that block.
+    /// A command that blocks has a `timeout` of its own instead of the configuration's.
     public func send(_ command: RedisCommand, timeout: Duration? = nil) async throws(RedisError) -> RedisValue {
         try await channel.send(command, timeout: timeout ?? self.timeout)
     }

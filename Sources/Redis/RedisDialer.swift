@@ -16,7 +16,12 @@ struct RedisDialer: Sendable {
 
     /// Tries until a connection stands.
     ///
-    /// - Parameter patience: how long, pauses and attempts together; zero for one attempt, nil for ever.
+    /// - Parameters:
+    ///   - role: what the connection is for.
+    ///   - patience: how long, pauses and attempts together; zero for one attempt, nil for ever.
+    /// - Returns: a connection that is signed in and in its database.
+    /// - Throws: ``RedisError/cannotConnect(server:reason:)`` where the patience is over; ``RedisError/cancelled``; at
+    ///   once whatever no further attempt would mend, such as a wrong password.
     func dial(
         as role: RedisChannel.Role = .commands, patience: Duration?
     ) async throws(RedisError) -> RedisConnection {

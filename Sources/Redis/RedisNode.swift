@@ -39,7 +39,7 @@ final class RedisNode: Sendable {
     /// Guards the link.
     private let state = Mutex(State())
 
-    /// - Parameter onConnect: told of each connection for commands that comes about.
+    /// A node that is not connected yet; `onConnect` is told of each connection for commands that comes about.
     init(
         _ url: RedisURL, configuration: RedisConfiguration,
         onConnect: @escaping @Sendable (RedisConnection) -> Void = { _ in }

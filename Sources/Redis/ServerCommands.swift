@@ -12,8 +12,10 @@ extension RedisClient {
     /// faster, and then what that program loaded is asked about.
     ///
     /// - Parameters:
+    ///   - source: the library's text, as FUNCTION LOAD takes it.
     ///   - question: which version is there; an error where there is none.
     ///   - isOlder: whether the answer is that of a library that is to be replaced.
+    /// - Throws: ``RedisError/server(_:command:)`` where a primary refuses the question or the library.
     public func loadFunctions(
         _ source: String, asking question: RedisCommand, isOlder: (RedisValue) -> Bool
     ) async throws(RedisError) {
@@ -43,8 +45,11 @@ extension RedisClient {
     /// Calls a function of a loaded library.
     ///
     /// - Parameters:
+    ///   - function: its name in the library.
     ///   - keys: of one hash tag; the first says which node runs it.
+    ///   - arguments: what it is given besides.
     ///   - repetition: ``RedisCommand/Repetition/safe`` where a second run changes nothing.
+    /// - Returns: what the function returns.
     /// - Throws: ``RedisError/server(_:command:)`` with the function's own code where it refuses.
     public func call(
         _ function: String, keys: [String], _ arguments: [RedisArgument],

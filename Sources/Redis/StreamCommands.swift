@@ -52,7 +52,7 @@ public struct StreamPending: Sendable, Hashable {
 extension RedisClient {
     /// Adds an entry; returns its identifier.
     ///
-    /// - Parameter limit: about how many entries to keep; nil for all.
+    /// About `limit` of the newest entries are kept; nil for all.
     @discardableResult
     public func appendEntry(
         _ key: String, _ fields: [(name: String, value: RedisArgument)], limit: Int? = nil
@@ -101,9 +101,7 @@ extension RedisClient {
         }
     }
 
-    /// Reads new entries for a consumer, waiting for the first; empty when the time is over.
-    ///
-    /// - Parameter wait: nil to return at once.
+    /// Reads new entries for a consumer, waiting for the first; empty when the time is over, and at once without one.
     public func readGroup(
         _ group: String, consumer: String, streams keys: [String], limit: Int, for wait: Duration? = nil
     ) async throws(RedisError) -> [(key: String, entries: [StreamEntry])] {

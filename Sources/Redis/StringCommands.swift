@@ -24,7 +24,7 @@ extension RedisClient {
 
     /// Sets a key in one step; returns false where the condition did not hold.
     ///
-    /// - Parameter expiry: after which the key is gone, in whole milliseconds, at least one; nil for never.
+    /// After `expiry`, in whole milliseconds and at least one, the key is gone; nil for never.
     @discardableResult
     public func set(
         _ key: String, _ value: RedisArgument, expiry: Duration? = nil, condition: SetCondition = .always

@@ -9,11 +9,10 @@ public enum CheckpointLayout: String, Sendable, Hashable {
     /// (<https://github.com/huggingface/transformers>, models/sam/modeling_sam.py).
     case huggingFace = "Hugging Face"
 
-    /// Tells the layout by the names of the tensors.
+    /// Tells the layout by the names of the tensors, without what a training framework put before them.
     ///
-    /// - Parameter wrapping: what a training framework put before the names.
-    /// - Throws: `.unsupportedModel` for a model that is known and not read; `.unknownLayout`, naming what was found and what
-    ///   was expected.
+    /// - Throws: `.unsupportedModel` for a model that is known and not read; `.unknownLayout`, naming what was found
+    ///   and what was expected.
     init(_ checkpoint: Checkpoint, in wrapping: CheckpointWrapping) throws(CheckpointError) {
         let names = checkpoint.names.compactMap(wrapping.inner)
         try RelatedModel.refuse(names, file: checkpoint.path)

@@ -181,7 +181,7 @@ struct GeometryReader {
 
     /// The image size that was asked for, else that of the metadata, else that of the file as it was published.
     ///
-    /// - Parameter step: pixels along a side of one cell of the embedding.
+    /// It is a multiple of `step`, the pixels along a side of one cell of the embedding.
     private func imageSize(step: Int) throws(CheckpointError) -> (Int, ImageSizeSource) {
         let bounds = GeometryBounds.imageSize
         if let asked {

@@ -27,9 +27,17 @@ struct InvertedBottleneck: Sendable {
     /// Reads `name.conv1`, `name.conv2` and `name.conv3`.
     ///
     /// - Parameters:
+    ///   - weights: a checkpoint's, each convolution with the batch normalization after it.
+    ///   - name: of the module, such as `image_encoder.layers.0.blocks.0`.
+    ///   - inputs: channels of the input.
+    ///   - hidden: channels of the widened features.
+    ///   - outputs: channels of the answer; where it is residual, as many as of the input.
     ///   - grid: the input's side.
+    ///   - stride: of the depthwise convolution, 1 or 2.
+    ///   - isResidual: whether the input is added before the last GELU.
     ///   - type: of the products and of what lies between them.
     ///   - output: of the answer; where it is residual, also of the input.
+    /// - Throws: what the weights throw where a tensor is missing or of another shape.
     init(
         _ weights: some WeightSource, _ name: String, inputs: Int, hidden: Int, outputs: Int, grid: Int, stride: Int,
         isResidual: Bool, type: ElementType, output: ElementType

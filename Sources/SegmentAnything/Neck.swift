@@ -13,7 +13,7 @@ struct Neck: Sendable {
     private let convolution: Convolution3x3
     private let secondNorm: LayerNorm
 
-    /// - Parameter type: of the products' inputs.
+    /// Reads `image_encoder.neck.*`, for products whose inputs are of `type`.
     init(_ weights: some WeightSource, inputs: Int, outputs: Int, grid: Int, type: ElementType) throws {
         let name = "image_encoder.neck"
         self.grid = grid

@@ -33,9 +33,8 @@ struct RelatedModel {
     /// Modules that often hold such a model.
     private static let holders: Set<Substring> = ["model", "net", "network", "sam"]
 
-    /// Refuses a checkpoint of one of these models.
+    /// Refuses a checkpoint of one of these models by the names of its tensors, whatever stands before them.
     ///
-    /// - Parameter names: of the tensors, whatever stands before them.
     /// - Throws: `.unsupportedModel`.
     static func refuse(_ names: [String], file: String) throws(CheckpointError) {
         let names = names.map { name in

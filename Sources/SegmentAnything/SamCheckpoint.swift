@@ -16,14 +16,16 @@ public struct SamCheckpoint: Sendable {
 
     /// Tells the layout, reads the geometry, and checks that the model is complete.
     ///
-    /// Every tensor of a model of that geometry must be there in its shape, and no other. Reads names and shapes only, unless
-    /// the file has the size of MobileSAM's.
+    /// Every tensor of a model of that geometry must be there in its shape, and no other. Reads names and shapes only,
+    /// unless the file has the size of MobileSAM's.
     ///
-    /// - Parameter imageSize: rows and columns of the pictures, for a TinyViT, whose tensors fit many sizes; nil for what the
-    ///   file says.
-    /// - Throws: `.unknownLayout`; `.unsupportedModel`; `.missingTensor`, `.extraTensor`, `.misshapenTensor`, `.overLimit`,
-    ///   each naming the tensor; `.corrupt` for metadata that contradicts the tensors; `.imageSize` where nothing says it, or
-    ///   it does not fit.
+    /// - Parameters:
+    ///   - checkpoint: of either layout, with or without what training frameworks put before the names.
+    ///   - imageSize: rows and columns of the pictures, for a TinyViT, whose tensors fit many sizes; nil for what the
+    ///     file says.
+    /// - Throws: `.unknownLayout`; `.unsupportedModel`; `.missingTensor`, `.extraTensor`, `.misshapenTensor`,
+    ///   `.overLimit`, each naming the tensor; `.corrupt` for metadata that contradicts the tensors; `.imageSize` where
+    ///   nothing says it, or it does not fit.
     public init(_ checkpoint: Checkpoint, imageSize: Int? = nil) throws(CheckpointError) {
         let wrapping = try CheckpointWrapping(checkpoint)
         layout = try CheckpointLayout(checkpoint, in: wrapping)

@@ -49,9 +49,8 @@ public struct SamDecoder: PromptDecoding {
     /// The one map, `image_embedding`.
     public var featureShapes: [FeatureShape] { [FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])] }
 
-    /// Reads `prompt_encoder.*` and `mask_decoder.*`.
-    ///
-    /// - Parameter precision: falls back to fp32 for a model whose heads or channels are odd in number.
+    /// Reads `prompt_encoder.*` and `mask_decoder.*`; falls back to fp32 for a model whose heads or channels are odd in
+    /// number.
     package init(
         _ weights: some WeightSource, preprocessing: ImagePreprocessing, maskChannels: Int,
         configuration: MaskDecoder.Configuration, precision: Precision
@@ -161,6 +160,7 @@ public struct SamDecoder: PromptDecoding {
     ///   - multimask: three masks for an ambiguous prompt instead of one.
     ///   - pool: the threads that share the work; the answer does not depend on how many there are.
     /// - Returns: the masks, the highest predicted IoU first.
+    /// - Throws: ``PromptError`` where the prompt cannot be used on this picture.
     public func predict(
         _ prompt: Prompt, on image: PreparedImage, multimask: Bool, pool: ThreadPool
     ) throws(PromptError) -> [PredictedMask] {

@@ -45,8 +45,10 @@ public struct SamModel: SegmentationModel {
     /// The same weights at another image size, or with other strides, are another model.
     ///
     /// - Parameters:
-    ///   - cache: where fingerprints of files are kept between runs.
+    ///   - cache: where fingerprints of files are kept between runs; nil to compute it now.
     ///   - threads: how many threads share the work.
+    /// - Returns: the fingerprint that goes into a ``ModelIdentifier``.
+    /// - Throws: ``CheckpointError`` where the file cannot be read.
     public func fingerprint(
         cache: FingerprintCache? = nil, threads: Int = 2
     ) throws(CheckpointError) -> Fingerprint {
@@ -77,6 +79,8 @@ public struct SamModel: SegmentationModel {
     /// Loads the image encoder, packing its weights.
     ///
     /// - Parameter precision: of its products, see ``Precision/isSupported``; nil for the model's automatic one.
+    /// - Returns: an encoder for any number of threads.
+    /// - Throws: ``CheckpointError`` where a tensor cannot be read.
     public func encoder(precision: Precision? = nil) throws -> SamEncoder {
         try Self.encoder(weights, geometry, precision ?? geometry.automaticPrecision)
     }
@@ -91,6 +95,8 @@ public struct SamModel: SegmentationModel {
     ///
     /// - Parameter precision: of the products on the image's side; masks of one embedding are the same to the bit
     ///   wherever they are decoded in the same precision. nil for the model's automatic one.
+    /// - Returns: a decoder for any number of threads.
+    /// - Throws: ``CheckpointError`` where a tensor cannot be read.
     public func decoder(precision: Precision? = nil) throws -> SamDecoder {
         try Self.decoder(weights, geometry, precision ?? geometry.automaticPrecision)
     }

@@ -32,18 +32,24 @@ public protocol SegmentationModel: Sendable {
     /// What tells this model's features from another's: the hash of the weights, and with it what they do not say.
     ///
     /// - Parameters:
-    ///   - cache: where fingerprints of files are kept between runs.
+    ///   - cache: where fingerprints of files are kept between runs; nil to compute it now.
     ///   - threads: how many threads share the work.
+    /// - Returns: the fingerprint that goes into a ``ModelIdentifier``.
+    /// - Throws: ``CheckpointError`` where the file cannot be read.
     func fingerprint(cache: FingerprintCache?, threads: Int) throws(CheckpointError) -> Fingerprint
 
     /// Loads the heavy half, packing its weights.
     ///
     /// - Parameter precision: of its products, see ``Precision/isSupported``; nil for the automatic one.
+    /// - Returns: an encoder for any number of threads.
+    /// - Throws: ``CheckpointError`` where a tensor cannot be read.
     func imageEncoder(precision: Precision?) throws -> any ImageEncoding
 
     /// Loads the light half and nothing else.
     ///
     /// - Parameter precision: of its products; it need not be the encoder's.
+    /// - Returns: a decoder for any number of threads.
+    /// - Throws: ``CheckpointError`` where a tensor cannot be read.
     func promptDecoder(precision: Precision?) throws -> any PromptDecoding
 }
 
@@ -64,9 +70,7 @@ public protocol ImageEncoding: Sendable {
     /// In what it computes: part of what its features are kept under.
     var precision: Precision { get }
 
-    /// Encodes a picture.
-    ///
-    /// - Parameter pool: the threads that share the work; the answer does not depend on how many there are.
+    /// Encodes a picture; the threads of the pool share the work, and the features do not depend on how many there are.
     func encode(_ image: Image, pool: ThreadPool) -> ImageFeatures
 
     /// Encodes what is already the model's input, (3, S, S).
@@ -124,9 +128,8 @@ public protocol PreparedImage: Sendable {
         _ prompts: [Prompt], selection: MaskSelection, pool: ThreadPool
     ) throws(PromptError) -> [DecodedMasks]
 
-    /// Full-size masks of many prompts' logits.
-    ///
-    /// - Parameter isRanked: of each prompt the highest predicted IoU first; else in the order of the logits.
+    /// Full-size masks of many prompts' logits, where `isRanked` the highest predicted IoU of each prompt first, else
+    /// in the order of the logits.
     func masks(_ decoded: [DecodedMasks], isRanked: Bool, pool: ThreadPool) -> [[PredictedMask]]
 
     /// Logits at the picture's size, (height, width).
@@ -141,6 +144,7 @@ extension PreparedImage {
     ///   - multimask: three masks for an ambiguous prompt instead of one.
     ///   - pool: the threads that share the work; the answer does not depend on how many there are.
     /// - Returns: for each prompt its masks, the highest predicted IoU first.
+    /// - Throws: ``PromptError`` for the first prompt that cannot be used on this picture.
     public func predict(
         _ prompts: [Prompt], multimask: Bool, pool: ThreadPool
     ) throws(PromptError) -> [[PredictedMask]] {
@@ -156,6 +160,7 @@ public enum ModelFamilies {
     /// - Parameters:
     ///   - path: a checkpoint, a folder that holds one, or an index of shards.
     ///   - imageSize: rows and columns of the pictures, where the file does not say it.
+    /// - Returns: the model, its two halves not loaded.
     /// - Throws: an error that names the file and the tensor.
     public static func open(
         path: String, imageSize: Int? = nil

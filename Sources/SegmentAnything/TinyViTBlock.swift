@@ -14,7 +14,8 @@ struct TinyViTBlock: Sendable {
     private let mlpNorm: LayerNorm
     private let mlp: MLP
 
-    /// - Parameter precision: of the products; the residual stream is fp32.
+    /// Reads `name.attn`, `name.local_conv` and `name.mlp`, for products of that precision; the residual stream is
+    /// fp32.
     init(
         _ weights: some WeightSource, _ name: String, dim: Int, hidden: Int, headCount: Int, window: Int, grid: Int,
         precision: Precision

@@ -128,9 +128,9 @@ public struct Answer: Sendable, Codable {
 
     /// One line of JSON, without its end.
     ///
-    /// It is what `JSONEncoder` writes with sorted keys, in a tenth of the time: a click waits for it.
+    /// It is what `JSONEncoder` writes with sorted keys, in a tenth of the time: a click waits for it. The members of
+    /// `first` come before, such as where its job came from.
     ///
-    /// - Parameter first: what the line begins with, such as where its job came from.
     /// - Throws: `EncodingError` where a score is no number.
     public func encoded(first: [(name: String, value: JSONText)] = []) throws -> [UInt8] {
         var line = JSONWriter()

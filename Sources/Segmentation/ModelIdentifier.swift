@@ -49,9 +49,14 @@ public struct ModelIdentifier: Sendable, Hashable, CustomStringConvertible {
         self.text = String(text)
     }
 
-    /// Names a model by the SHA-256 of its weights, with which the preprocessing is hashed where it is not as published.
+    /// Names a model by the SHA-256 of its weights, with which the preprocessing is hashed where it is not as
+    /// published.
     ///
-    /// - Parameter arithmetic: of the encoder; nil for the family of all.
+    /// - Parameters:
+    ///   - fingerprint: 32 bytes, of which the first 16 are told.
+    ///   - preprocessing: the version of the code that resizes and normalizes.
+    ///   - arithmetic: of the encoder; nil for the family of all.
+    ///   - precision: how the numbers of its embeddings are written.
     /// - Precondition: `fingerprint` has 32 bytes.
     public init(
         fingerprint: [UInt8], preprocessing: UInt8 = ModelIdentifier.currentPreprocessing,

@@ -46,6 +46,8 @@ extension Prompt {
     ///   - width: columns of the original picture.
     ///   - height: its rows.
     ///   - maskSide: rows of a mask prompt for the model, 4g.
+    /// - Throws: ``PromptError`` where the prompt cannot be used, or only after a point or a box was brought into the
+    ///   picture.
     public func validate(width: Int, height: Int, maskSide: Int) throws(PromptError) {
         let (fitted, _) = try fitted(width: width, height: height, maskSide: maskSide)
         guard fitted != self else { return }
@@ -63,6 +65,8 @@ extension Prompt {
     /// outside, which is what tools of labelling write for objects at the edge.
     ///
     /// - Parameters:
+    ///   - width: columns of the original picture.
+    ///   - height: its rows.
     ///   - maskSide: rows of a mask prompt for the model, 4g; nil where the model is not known.
     ///   - takesText: whether words are taken, or the model is not known.
     /// - Returns: the prompt, and what was clipped, a sentence each.
@@ -142,7 +146,13 @@ public struct FittedPrompts: Sendable, Hashable {
 
     /// Fits each prompt to a picture, see ``Prompt/fitted(width:height:maskSide:takesText:)``.
     ///
-    /// - Parameter known: why some cannot be used, by their index, where that was found before.
+    /// - Parameters:
+    ///   - prompts: in pixels of the original picture.
+    ///   - known: why some cannot be used, by their index, where that was found before.
+    ///   - width: columns of the original picture.
+    ///   - height: its rows.
+    ///   - maskSide: rows of a mask prompt for the model, 4g; nil where the model is not known.
+    ///   - takesText: whether words are taken, or the model is not known.
     public init(
         _ prompts: [Prompt], known: [Int: String] = [:], width: Int, height: Int, maskSide: Int?,
         takesText: Bool = false

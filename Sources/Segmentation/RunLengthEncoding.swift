@@ -25,9 +25,9 @@ public struct RunLengthEncoding: Sendable, Hashable {
         self.counts = counts
     }
 
-    /// Encodes a mask of one bit a pixel, each column in 64-bit words of its own from its first row on.
+    /// Encodes a mask of one bit a pixel, each column in ⌈height / 64⌉ words of its own from its first row on.
     ///
-    /// - Parameter columnWords: ⌈height / 64⌉ words per column; bits beyond the height are 0.
+    /// Bits beyond the height are 0.
     package init(height: Int, width: Int, columnWords: [UInt64]) {
         self.init(
             height: height, width: width,

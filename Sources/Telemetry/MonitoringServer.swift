@@ -35,6 +35,8 @@ public struct MonitoringServer: Service {
     /// - Parameters:
     ///   - host: the address to listen on; others than 127.0.0.1 let other machines read.
     ///   - port: 0 for one that is free, which the log tells.
+    ///   - registry: whose metrics `/metrics` writes.
+    ///   - logger: told which port it is.
     ///   - refresh: called before metrics are written, to set what is only known when asked for.
     ///   - health: asked for each request.
     public init(

@@ -88,6 +88,7 @@ public struct LinearProduct: Sendable {
     /// Multiplies `rows` rows.
     ///
     /// - Parameters:
+    ///   - rows: any number; they go through the weights by blocks of ``blockRows``.
     ///   - x: (rows, depth), of the input's type.
     ///   - y: (rows, columns), of the output's type.
     ///   - accumulate: adds to what `y` holds instead of replacing it.

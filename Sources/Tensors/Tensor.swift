@@ -20,6 +20,7 @@ public struct Tensor: Sendable {
     /// - Parameters:
     ///   - shape: the extent of every axis; each at least 0.
     ///   - initialize: receives the uninitialised, 64-byte aligned memory and must write every element.
+    /// - Throws: what `initialize` throws.
     public init<Failure: Error>(
         shape: [Int], initializingWith initialize: (UnsafeMutableBufferPointer<Float>) throws(Failure) -> Void
     ) throws(Failure) {

@@ -37,7 +37,7 @@ package struct LiveView: Sendable {
         self.isJSON = isJSON
     }
 
-    /// - Parameter look: is asked for a frame; what it throws while watching is shown, and it is asked again.
+    /// Asks `look` for frames and shows them; once watching, what it throws is shown, and it is asked again.
     package func run(_ look: @escaping @Sendable () async throws -> LiveFrame) async throws {
         let output = StandardOutput()
         let first = try await look()

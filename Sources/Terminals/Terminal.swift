@@ -44,9 +44,7 @@ package struct ProgressBar {
     private let unit: (Int) -> String
     private var shown = -1
 
-    /// - Parameters:
-    ///   - total: the amount at the end.
-    ///   - unit: how an amount is written.
+    /// A bar that is full at `total`, with amounts written by `unit`.
     package init(_ title: String, total: Int, unit: @escaping (Int) -> String = { "\($0)" }) {
         self.title = title
         self.total = max(1, total)

@@ -23,9 +23,7 @@ package struct TintedLine: Sendable {
 
     package var width: Int { pieces.reduce(0) { $0 + $1.text.count } }
 
-    /// - Parameters:
-    ///   - colour: whether tints are written.
-    ///   - limit: columns of the terminal; nil for no end.
+    /// The line cut to `limit` columns of the terminal, nil for no end, with or without its tints.
     package func text(colour: Bool, limit: Int? = nil) -> String {
         var left = limit ?? .max
         var line = ""

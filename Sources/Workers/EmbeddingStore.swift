@@ -21,6 +21,7 @@ public struct EmbeddingStore: Sendable {
     /// The store of a cluster.
     ///
     /// - Parameters:
+    ///   - broker: that of the queues.
     ///   - elsewhere: the other Redis; nil for that of the queues.
     ///   - timeToLive: after which an embedding goes, unless memory is short before.
     public init(_ broker: Broker, elsewhere: RedisClient? = nil, timeToLive: Duration = .seconds(86_400)) {

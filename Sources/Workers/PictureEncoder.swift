@@ -24,8 +24,11 @@ public struct PictureEncoder: Sendable {
     /// An encoder of pictures.
     ///
     /// - Parameters:
+    ///   - broker: the cluster that the pictures are in.
+    ///   - encoder: the model's heavy half.
     ///   - fingerprint: the SHA-256 of the weights, 32 bytes.
     ///   - precision: how embeddings are stored.
+    ///   - store: where they are put.
     ///   - pool: the threads that share one encode.
     ///   - concurrency: encodes at a time.
     ///   - sharedFolder: below which lie images that were submitted as `ref:` and a path.
@@ -90,7 +93,7 @@ public struct PictureEncoder: Sendable {
         }
     }
 
-    /// - Parameter model: as the job names it, with or without the arithmetic: so is the record's key.
+    /// Encodes a picture for a model as the job names it, with or without the arithmetic: so is the record's key.
     private func record(_ image: SubmittedImage, for model: ModelIdentifier) throws -> EmbeddingRecord {
         let read = try image.decoded(sharedFolder: sharedFolder, limit: limit)
         if !read.notes.isEmpty { notes(image.digest, read.notes) }

@@ -27,10 +27,13 @@ public struct PromptDecoder: Sendable {
     /// same to the bit.
     ///
     /// - Parameters:
+    ///   - decoder: the model's light half.
     ///   - modelName: how people call the model.
     ///   - precision: how embeddings are stored.
-    ///   - byteLimit: what images may take in memory.
+    ///   - store: where they are found.
+    ///   - pool: the threads that share a batch.
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
+    ///   - byteLimit: what images may take in memory.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
         decoder: any PromptDecoding, modelName: String, precision: EmbeddingPrecision, store: EmbeddingStore,

@@ -14,11 +14,8 @@ struct PromptedJob: Sendable {
     let origin: JobOrigin
     let outlines: JobLine.Outlines
 
-    /// Reads a line.
+    /// Reads a line, for a picture of that size and a model whose mask prompts have `maskSide` rows and columns.
     ///
-    /// - Parameters:
-    ///   - width: columns of the picture; `height`: its rows.
-    ///   - maskSide: rows and columns of a mask prompt.
     /// - Throws: where the line is no job, or none of its prompts can be answered.
     init(_ line: RedisBytes, width: Int, height: Int, maskSide: Int) throws(PromptRefusal) {
         let job: JobLine
@@ -47,8 +44,11 @@ enum Cutouts {
     /// One list of masks a prompt, written small on the threads of the pool.
     ///
     /// - Parameters:
-    ///   - places: which prompt of its job each is.
-    ///   - outputs: how each is to be written.
+    ///   - masks: by prompt.
+    ///   - places: by prompt, which of its job it is.
+    ///   - outputs: by prompt, how its masks are to be written.
+    ///   - pool: its threads take a mask at a time.
+    /// - Returns: by prompt, in the order of its masks.
     static func written(
         _ masks: [[PredictedMask]], places: [Int], outputs: [(JobLine.Output, JobLine.Outlines)], pool: ThreadPool
     ) -> [[Answer.Cutout]] {

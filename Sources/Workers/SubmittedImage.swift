@@ -14,12 +14,13 @@ struct SubmittedImage: Sendable {
 
     /// The picture.
     ///
-    /// Samples of 16 bits are always shown as ``Levels/auto`` has it: an embedding's key says what the picture is and what
-    /// made it, and nothing of a window. Whoever wants another one submits the picture that it makes.
+    /// Samples of 16 bits are always shown as ``Levels/auto`` has it: an embedding's key says what the picture is and
+    /// what made it, and nothing of a window. Whoever wants another one submits the picture that it makes.
     ///
     /// - Parameters:
     ///   - sharedFolder: below which `ref:` paths lie; nil where there is none.
     ///   - limit: the largest picture that is decoded.
+    /// - Returns: the picture, and what is to be said of it.
     /// - Throws: ``UnusableImage`` or `ImageError`: what is wrong with the picture, for whoever submitted it.
     func decoded(sharedFolder: String?, limit: PixelLimit) throws -> DecodedImage {
         let decoder = ImageDecoder(limit: limit)

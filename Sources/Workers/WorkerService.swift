@@ -22,7 +22,11 @@ public struct WorkerService<Source: WorkSource>: Service {
     /// A worker.
     ///
     /// - Parameters:
+    ///   - source: the kind of work, and what does it.
+    ///   - broker: the cluster that the work is taken from.
+    ///   - settings: those of its ``WorkLoop``.
     ///   - heartbeat: what is said of the worker, load and counts aside.
+    ///   - logger: told what went wrong and was gone on from, among others.
     ///   - report: sets what only the role knows, before each heartbeat.
     public init(
         _ source: Source, broker: Broker, settings: WorkLoopSettings, heartbeat: WorkerHeartbeat, logger: Logger,

@@ -6,9 +6,7 @@ struct ZipBuilder {
 
     /// Appends an entry.
     ///
-    /// - Parameters:
-    ///   - claimedSize: the size in the headers, the data's own if nil.
-    ///   - offset: the place of the local header that the directory gives, the true one if nil.
+    /// Its headers claim the data's own size and the directory its true place, unless told otherwise.
     mutating func add(
         _ name: String, _ data: [UInt8], method: UInt16 = 0, flags: UInt16 = 0, claimedSize: UInt32? = nil,
         offset: UInt32? = nil

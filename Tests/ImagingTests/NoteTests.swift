@@ -4,7 +4,7 @@ import Testing
 
 @Suite("What is odd about a picture and costs no pixel is read, and said")
 struct NoteTests {
-    /// - Parameter code: nil where the decoder need not notice.
+    /// Expects the same picture of stray bytes, and the note; nil where the decoder need not notice.
     private func stray(
         _ bytes: [UInt8], same original: [UInt8], _ code: ImageNote.Code?, _ location: SourceLocation = #_sourceLocation
     )

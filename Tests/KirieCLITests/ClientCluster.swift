@@ -30,10 +30,8 @@ final class ClientRun: Sendable {
     let child: ChildProcess
     private let directory: String
 
-    /// - Parameters:
-    ///   - input: a file for standard input; nil for none.
-    ///   - program: what is run instead of `kirie`.
-    ///   - path: the folder that comes first among those of programs.
+    /// Runs `program` with the arguments, after `env` and `sh` have set it up; `input` is a file for its standard
+    /// input, `path` a folder that comes before those of programs.
     init(
         _ arguments: [String], redis: RedisURL?, input: String? = nil, environment: [String: String] = [:],
         workingDirectory: String = "/tmp", closesOutput: Bool = false, program: String = KirieProcess.executable.path,
@@ -122,11 +120,9 @@ struct ClientCluster: Sendable {
             arguments, redis: server.url, input: input, environment: environment, workingDirectory: workingDirectory)
     }
 
-    /// Has jobs done while `body` runs.
+    /// Has jobs done while `body` runs; `gate` is awaited before each batch is answered.
     ///
     /// A prompt whose first point lies at x = 13 is unusable.
-    ///
-    /// - Parameter gate: awaited before each batch is answered.
     func working(
         gate: @escaping @Sendable () async -> Void = {}, _ body: @escaping @Sendable () async throws -> Void
     ) async throws {

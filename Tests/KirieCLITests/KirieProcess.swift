@@ -31,7 +31,7 @@ struct KirieProcess {
 
     /// Runs the program to its end, and kills it when it hangs; its model is nano unless the arguments say otherwise.
     ///
-    /// - Parameter wrapper: a program and its arguments that run the command line given after them.
+    /// The wrapper is a program and its arguments that run the command line given after them.
     init(
         _ arguments: [String], environment: [String: String] = [:], output sink: Sink = .test, wrapper: [String] = []
     ) throws {

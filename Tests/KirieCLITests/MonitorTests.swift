@@ -14,9 +14,8 @@ import Testing
         let server: RedisServerProcess
         let redis: RedisClient
 
-        /// Runs every command that only looks; expects that none lacks a right and that nothing is written.
-        ///
-        /// - Parameter isSetUp: whether there is a cluster to be looked at.
+        /// Runs every command that only looks, at a cluster where one `isSetUp`; expects that none lacks a right and
+        /// that nothing is written.
         func look(_ state: String, isSetUp: Bool = true) async throws {
             let commands: [[String]] = [
                 ["queues"], ["queues", "--json"], ["workers"], ["workers", "--json"], ["dead", "list"],

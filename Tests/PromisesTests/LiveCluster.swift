@@ -26,9 +26,10 @@ final class LiveCluster: Sendable {
     private let processes = Mutex<[ChildProcess]>([])
     private let runs = Atomic(0)
 
-    /// Starts a cluster, hands it to the test, and ends everything; where the test failed, says where its logs said what.
+    /// Starts a cluster, hands it to the test, and ends everything; where the test failed, says where its logs said
+    /// what.
     ///
-    /// - Parameter settings: of every partition, see `Protocol.md`.
+    /// The settings are those of every partition, see `Protocol.md`.
     static func run(
         _ options: RedisServerProcess.Options = .init(), settings: [String: Int] = [:],
         _ body: (LiveCluster) async throws -> Void
@@ -97,8 +98,8 @@ final class LiveCluster: Sendable {
 
     /// Starts a worker under a name; see ``ready(_:)``.
     ///
-    /// - Parameter lease: seconds. Unless told otherwise no lease ends by itself while a test runs, however busy the machine
-    ///   is; where somebody dies with work in hand, see ``letRunOut(_:)``.
+    /// The lease is in seconds. Unless told otherwise no lease ends by itself while a test runs, however busy the
+    /// machine is; where somebody dies with work in hand, see ``letRunOut(_:)``.
     @discardableResult
     func start(
         _ role: WorkerHeartbeat.Role, _ name: String, lease: Double = 3600, _ arguments: [String] = []
@@ -168,7 +169,7 @@ final class LiveCluster: Sendable {
 
     /// Returns a job that is in work while its worker is stopped: neither ends until the test says so.
     ///
-    /// - Parameter submit: submits the job of a number, a new one each time, to be tried again where it ended too soon.
+    /// `submit` submits the job of a number, a new one each time, to be tried again where it ended too soon.
     func holdInWork(
         _ worker: ChildProcess, _ submit: (Int) async throws -> JobReference
     ) async throws -> JobReference {

@@ -42,9 +42,8 @@ struct TestPicture: Sendable {
         try Data(bytes).write(to: URL(fileURLWithPath: path))
     }
 
-    /// Several different pictures.
-    ///
-    /// - Parameter large: each of that many, the first among them, is larger, so that its encode takes longer; nil for none.
+    /// Several different pictures; each of `large` of them, the first among them, is larger, so that its encode takes
+    /// longer.
     static func draw(
         _ count: Int, seed: UInt64 = 1, large: Int? = nil, in folder: String
     ) throws -> [TestPicture] {

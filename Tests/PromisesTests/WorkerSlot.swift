@@ -16,7 +16,7 @@ final class WorkerSlot: Sendable {
     /// Guards which process runs.
     private let state = Mutex(State())
 
-    /// - Parameter begin: starts the process under the name given, which is new each time.
+    /// A slot whose processes `begin` starts, each under the name given, which is new each time.
     init(_ name: String, _ begin: @escaping @Sendable (String) async throws -> ChildProcess) {
         self.name = name
         self.begin = begin

@@ -23,7 +23,7 @@ public final class RedisClusterProcess: Sendable {
 
     /// Starts primaries and replicas, introduces them to each other and returns when each says that the cluster stands.
     ///
-    /// - Parameter users: of every node, see ``RedisServerProcess/Options/users``.
+    /// Every node has the users, see ``RedisServerProcess/Options/users``.
     public static func start(
         primaries count: Int = 3, withReplicas: Bool = false, users: [String] = []
     ) async throws -> RedisClusterProcess {
@@ -77,9 +77,8 @@ public final class RedisClusterProcess: Sendable {
         return (node, identifier)
     }
 
-    /// Gives slots without keys to a node, and tells others so.
-    ///
-    /// - Parameter owner: the identifier of who has them.
+    /// Gives slots without keys to a node, whose identifier follows, and tells others so; `owner` is the identifier of
+    /// who has them.
     public static func move(
         _ slots: some Sequence<Int>, of owner: String, to node: RedisServerProcess, _ identifier: String,
         telling others: [RedisServerProcess]

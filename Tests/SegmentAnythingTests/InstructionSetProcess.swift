@@ -6,7 +6,7 @@ import Testing
 enum InstructionSetProcess {
     /// Runs the tests of a suite and waits for their end, which must be a good one.
     ///
-    /// - Parameter environment: what such a process is told besides the limit.
+    /// The environment is what such a process is told besides the limit.
     static func run(_ suite: String, within limit: InstructionSet, environment: [String: String]) throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()

@@ -243,7 +243,7 @@ private final class Warming: Sendable {
         draw()
     }
 
-    /// - Parameter namesPath: whether the reason says which file it is about.
+    /// Counts a picture that failed and says why; where the reason `namesPath` the picture's own is not put before it.
     private func fail(_ path: String, _ reason: String, namesPath: Bool) {
         tally.withLock { $0.failed += 1 }
         status.say("kirie: \(namesPath && reason.contains(path) ? "" : "\(path): ")\(reason)")

@@ -30,7 +30,7 @@ struct ClusterChoice: ParsableArguments {
 
     /// The cluster; nil where the work is done here.
     ///
-    /// - Parameter model: the name that `kirie workers` shows; nil for the cluster's usual one.
+    /// `model` is a name that `kirie workers` shows; nil for the cluster's usual one.
     func call(model: String?, pictures: PictureOptions) async throws -> ClusterCall? {
         guard let redis else { return nil }
         let options = try RedisOptions.parse(["--redis", redis, "--namespace", namespace])

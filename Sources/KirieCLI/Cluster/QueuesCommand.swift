@@ -65,7 +65,7 @@ struct QueueReport {
     private let partitions: Int
     private let rows: [Row]
 
-    /// - Parameter earlier: the reading before; nil to count since the beginning.
+    /// What happened between two readings, or since the beginning where there is no earlier one.
     init(_ reading: QueueReading, since earlier: QueueReading?, partitions: Int) {
         statistics = reading.statistics
         self.partitions = partitions

@@ -71,9 +71,7 @@ package struct AtomicFile: ~Copyable {
         }
     }
 
-    /// Gives the file its name.
-    ///
-    /// - Parameter isDurable: whether the bytes must be on the disk first.
+    /// Gives the file its name; with `isDurable` the bytes are on the disk first.
     package consuming func commit(isDurable: Bool = false) throws(FileFault) {
         guard !isDurable || fsync(descriptor) == 0 else {
             throw FileFault(path: path, reason: .system(errno), work: .writing)

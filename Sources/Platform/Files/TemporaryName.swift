@@ -8,9 +8,7 @@ package enum TemporaryName {
     /// What most file systems allow, in bytes.
     private static let usualLimit = 255
 
-    /// A name that nobody else has, in the directory of `target`.
-    ///
-    /// - Parameter ending: tells what the file is, such as `partial`.
+    /// A name that nobody else has, in the directory of `target`; its ending tells what the file is, such as `partial`.
     package static func unique(beside target: String, ending: String) -> String {
         let number = UInt64.random(in: .min ... .max)
         return beside(target, suffix: ".\(String(number, radix: 36)).\(ending)")

@@ -38,7 +38,8 @@ struct TokenToImageAttention: Sendable {
 
     var inner: Int { headSize * DecoderHeads.count }
 
-    /// - Parameter shift: the shift of the norm that made the image's features; nil where they are the embedding itself.
+    /// Reads `name`'s projections; `shift` is that of the norm that made the image's features, nil where they are the
+    /// embedding.
     init(
         _ weights: some WeightSource, _ name: String, channels: Int, inner: Int, shift: [Float]?
     ) throws {

@@ -14,7 +14,7 @@ package final class DecoderTrace: @unchecked Sendable {
     /// By prompt: the product of the norms' factors before the layer that was recorded last.
     private var factors: [[Float]]
 
-    /// - Parameter embeddings: by prompt, (C, g²), the image's features with the dense prompt.
+    /// A trace of prompts whose images' features with the dense prompt, (C, g²) each, are given by prompt.
     init(embeddings: [Tensor], channels: Int) {
         self.embeddings = embeddings.map { Rows(channelMajor: $0, channels: channels) }
         factors = self.embeddings.map { [Float](repeating: 1, count: $0.count) }
@@ -119,9 +119,8 @@ package final class DecoderTrace: @unchecked Sendable {
 
     /// Records channels (channels, 64) of a tile's sub-pixels, those of step 1 or 2 of the upscaling.
     ///
-    /// - Parameters:
-    ///   - corner: 2 · row + column of the sub-pixel within its token, or within each of two steps.
-    ///   - number: of a channel and a lane.
+    /// Each corner is 2 · row + column of the sub-pixel within its token, or within each of two steps; `number` is
+    /// asked for that of a channel and a lane.
     func recordUpscaling(
         step: Int, tile: Int, corners: [Int], channels: Int, grid: Int, prompt: Int, _ number: (Int, Int) -> Float
     ) {

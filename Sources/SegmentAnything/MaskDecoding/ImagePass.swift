@@ -11,8 +11,7 @@ extension PromptPass {
 
     /// Passes over the tiles of one block.
     ///
-    /// - Parameter layer: l, the layer whose tokens the image attends to, so that the tokens attend to y_l; with 0 they attend
-    ///   to the embedding.
+    /// The image attends to the tokens of layer l, and so the tokens to y_l; with 0 they attend to the embedding.
     func run(block: Int, layer: Int) {
         let updateRows = layer * rows
         let memory = partial + block * partialSize

@@ -100,7 +100,9 @@ struct ImageProjections: Sendable {
     ///   - tokenToImage: the tokens' attentions to y_0 … y_L.
     ///   - norms: by layer, the norm after the image's update (`norm4`).
     ///   - upscaling: (rows, C), applied to y_L.
+    ///   - channels: C.
     ///   - mask: how mask prompts come in.
+    ///   - arithmetic: of the products with the features.
     init(
         imageToToken: [ImageToTokenAttention], tokenToImage: [TokenToImageAttention], norms: [LayerNorm],
         upscaling: Tensor, channels: Int, mask: MaskPrompt, arithmetic: TileArithmetic
@@ -269,6 +271,9 @@ struct ImageProjections: Sendable {
     ///   - base: the image's projections without a mask.
     ///   - embedding: the image's features, neither with the mask's nor with no mask's.
     ///   - dense: the mask's features before their last layer.
+    ///   - bias: (C), that of their last layer.
+    ///   - pool: shares the tiles out.
+    /// - Returns: what ``state(_:positions:pool:)`` makes of the features with the mask's.
     func state(
         _ base: ImageState, embedding: ImageTiles, adding dense: ImageTiles, bias: Tensor, pool: ThreadPool
     ) -> ImageState {

@@ -60,8 +60,7 @@ struct PositionState: Sendable {
     private let depth: Int
     private let numbers: TileOperand
 
-    /// - Parameters:
-    ///   - imageToToken, tokenToImage, norms: as in ``ImageProjections``.
+    /// Projects the positions of the image's tokens; the attentions and norms are by layer, as in ``ImageProjections``.
     init(
         _ positions: ImageTiles, imageToToken: [ImageToTokenAttention], tokenToImage: [TokenToImageAttention],
         norms: [LayerNorm], channels: Int, arithmetic: TileArithmetic

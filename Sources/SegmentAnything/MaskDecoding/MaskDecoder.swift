@@ -79,10 +79,15 @@ package struct MaskDecoder: Sendable {
         }
     }
 
+    /// Reads `mask_decoder.*`.
+    ///
     /// - Parameters:
+    ///   - weights: a checkpoint's.
+    ///   - configuration: the sizes of its tensors.
     ///   - positions: of the image's tokens.
     ///   - mask: how mask prompts come into the image's features.
     ///   - arithmetic: of the products on the image's side; the tokens' side is fp32 always.
+    /// - Throws: what the weights throw where a tensor is missing or of another shape.
     init(
         _ weights: some WeightSource, _ configuration: Configuration, positions: ImageTiles,
         mask: ImageProjections.MaskPrompt, arithmetic: TileArithmetic
@@ -130,7 +135,10 @@ package struct MaskDecoder: Sendable {
     ///
     /// - Parameters:
     ///   - prompts: each with its image, and its tokens, N rows of C, from the prompt encoder.
+    ///   - selection: which of the four masks of each prompt are made.
+    ///   - pool: shares the image's tiles and the weights' columns out.
     ///   - trace: records the stages; then `pool` is ``ThreadPool/inline``.
+    /// - Returns: one answer a prompt, its masks in the order of the selection.
     func decode(
         _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, pool: ThreadPool,
         trace: DecoderTrace? = nil

@@ -59,7 +59,9 @@ struct MaskUpscaling: Sendable {
     ///
     /// - Parameters:
     ///   - pass: the prompt, after the last layer.
+    ///   - tile: which of the image's, of 64 tokens.
     ///   - weights: (masks, C / 8), from the hypernetworks.
+    ///   - masks: how many are made.
     ///   - logits: (masks, 4g, 4g).
     ///   - trace: records the steps of that prompt, if any does.
     func callAsFunction(

@@ -116,7 +116,9 @@ struct PromptPass {
     /// Sets keys and values of the image's attention to the tokens of layer `layer`.
     ///
     /// - Parameters:
-    ///   - k, v: (count, inner), the keys scaled.
+    ///   - layer: 1 to L.
+    ///   - k: (count, inner), the keys, scaled.
+    ///   - v: (count, inner), the values.
     ///   - foldedKeys: (rows, C); used up.
     ///   - foldedValues: (rows, C); used up.
     func setKeysAndValues(
@@ -155,6 +157,7 @@ struct PromptPass {
     /// Sets the queries of the tokens' attention to y_layer.
     ///
     /// - Parameters:
+    ///   - layer: 0 to L.
     ///   - q: (count, inner), scaled.
     ///   - folded: the folded queries, (rows, C); used up; nil for y_0.
     func setQueries(layer: Int, _ q: UnsafePointer<Float>, folded: UnsafeMutablePointer<Float>?) {

@@ -34,6 +34,9 @@ package struct ReferenceMaskDecoder {
     /// - Parameters:
     ///   - prompt: in pixels of the original picture.
     ///   - embedding: the picture's.
+    ///   - selection: the masks whose IoU and logits are computed.
+    /// - Returns: each stage's name and its numbers, row-major.
+    /// - Throws: where a tensor is missing or of another shape, or the embedding is another model's.
     package func stages(
         _ prompt: Prompt, on embedding: ImageFeatures, selection: MaskSelection
     ) throws -> [DecoderStage] {

@@ -5,9 +5,7 @@ extension ReferenceMaskDecoder {
     /// What ``ImageProjections`` and ``PositionState`` prepare, each from its definition: X_l as a matrix and the
     /// checkpoint's weights as they are.
     ///
-    /// - Parameters:
-    ///   - x: (g², C), the embedding with the dense prompt.
-    ///   - positions: (g², C).
+    /// The embedding with the dense prompt, `x`, and the positions are (g², C) both.
     func projections(of x: Rows, positions: Rows) throws -> [DecoderStage] {
         let (depth, inner) = (configuration.depth, configuration.crossAttentionDim)
         var stages: [DecoderStage] = []

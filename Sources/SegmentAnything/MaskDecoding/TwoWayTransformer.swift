@@ -28,10 +28,19 @@ struct TwoWayTransformer: Sendable {
     private let lastNorm: LayerNorm
     private let positions: ImageTiles
 
+    /// Reads `mask_decoder.transformer.*`.
+    ///
     /// - Parameters:
+    ///   - weights: a checkpoint's.
+    ///   - channels: C.
+    ///   - inner: features of the attentions between tokens and image, all heads together.
+    ///   - mlpDim: hidden features of the layers' MLPs.
+    ///   - depth: L.
     ///   - positions: of the image's tokens (`image_pe`).
     ///   - upscaling: the first transposed convolution that reads the image's last features.
     ///   - mask: how mask prompts come into the image's features.
+    ///   - arithmetic: of the products on the image's side.
+    /// - Throws: what the weights throw where a tensor is missing or of another shape.
     init(
         _ weights: some WeightSource, channels: Int, inner: Int, mlpDim: Int, depth: Int, positions: ImageTiles,
         upscaling: MaskUpscaling, mask: ImageProjections.MaskPrompt, arithmetic: TileArithmetic
@@ -99,7 +108,9 @@ struct TwoWayTransformer: Sendable {
     ///
     /// - Parameters:
     ///   - tokens: (count, C); output and prompt tokens in, the tokens after the last attention out.
+    ///   - count: how many tokens all prompts have.
     ///   - passes: one per prompt, whose tokens lie one after the other.
+    ///   - pool: shares the image's tiles and the weights' columns out.
     ///   - trace: records the stages, if any does.
     func callAsFunction(
         tokens: UnsafeMutablePointer<Float>, count: Int, passes: [PromptPass], pool: ThreadPool, trace: DecoderTrace?
