@@ -136,6 +136,13 @@ let package = Package(
         tests(
             of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"], resources: [.copy("Fixtures")]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),
+        // the examples of documentation comments, compiled
+        .testTarget(
+            name: "DocumentationTests",
+            dependencies: [
+                "Workers", "Cluster", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
+                "RedisTesting", "Hashing", "Platform", logging, lifecycle, unixSignals,
+            ], swiftSettings: settings),
         // what is promised of the whole, held against real processes
         .testTarget(
             name: "PromisesTests",

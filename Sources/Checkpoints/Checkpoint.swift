@@ -7,8 +7,10 @@ public import Tensors
 /// Files are mapped; opening it reads names and shapes only, and a tensor's bytes are touched when it is asked for.
 /// The format is told by the content, not by the extension. Reading executes nothing: see ``PickleMachine``.
 ///
-///     let checkpoint = try Checkpoint(path: "sam_vit_b_01ec64.pth")
-///     let weight = try checkpoint.tensor(named: "image_encoder.neck.0.weight", shape: [256, 768, 1, 1])
+/// ```swift
+/// let checkpoint = try Checkpoint(path: "sam_vit_b_01ec64.pth")
+/// let weight = try checkpoint.tensor(named: "image_encoder.neck.0.weight", shape: [256, 768, 1, 1])
+/// ```
 public struct Checkpoint: Sendable {
     /// The formats that are read.
     public enum Format: String, Sendable, Hashable {

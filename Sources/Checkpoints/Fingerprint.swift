@@ -8,9 +8,11 @@ import Synchronization
 /// The same tensors in `.pth` and `.safetensors` have the same fingerprint; views and shared storages count as the
 /// tensors that they show. It is the hash of
 ///
-///     "kirie weights 1\n", then for each tensor, in the order of the names' UTF-8 bytes:
-///     length of the name (u64) · name · length of the type's name (u64) · type's name (safetensors')
-///     · axes (u64) · extents (u64 each) · SHA-256 of the elements in row-major order (32 bytes)
+/// ```text
+/// "kirie weights 1\n", then for each tensor, in the order of the names' UTF-8 bytes:
+/// length of the name (u64) · name · length of the type's name (u64) · type's name (safetensors')
+/// · axes (u64) · extents (u64 each) · SHA-256 of the elements in row-major order (32 bytes)
+/// ```
 ///
 /// with little-endian numbers. Each tensor has a hash of its own, so that threads can share the work.
 public struct Fingerprint: Hashable, Sendable, CustomStringConvertible {

@@ -2,8 +2,10 @@ import JSON
 
 /// The header of a `.safetensors` file (https://huggingface.co/docs/safetensors).
 ///
-///     0        8                    8 + N                            end
-///     | N, u64 | JSON, N bytes      | data: the tensors, gap-free    |
+/// ```text
+/// 0        8                    8 + N                            end
+/// | N, u64 | JSON, N bytes      | data: the tensors, gap-free    |
+/// ```
 ///
 /// The JSON is one object: a tensor's name to `{"dtype", "shape", "data_offsets": [begin, end]}` with offsets from
 /// the start of the data, and `__metadata__` to an object of strings. As in the reference implementation the ranges

@@ -4,7 +4,9 @@ public import Tensors
 /// Writes `.safetensors`: streamed to a temporary file beside the target, which takes the target's name at the end,
 /// so that a failure (no room, no permission) leaves nothing behind.
 ///
-///     try SafetensorsWriter.write([.init("image_embedding", embedding)], to: "photo.safetensors")
+/// ```swift
+/// try SafetensorsWriter.write([.init("image_embedding", embedding)], to: "photo.safetensors")
+/// ```
 public enum SafetensorsWriter {
     /// One tensor of the file.
     public struct Entry: Sendable {

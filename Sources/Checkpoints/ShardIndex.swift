@@ -4,7 +4,9 @@ import JSON
 ///
 /// `model.safetensors.index.json` is
 ///
-///     {"metadata": {"total_size": 1234, …}, "weight_map": {"a tensor's name": "model-00001-of-00002.safetensors", …}}
+/// ```json
+/// {"metadata": {"total_size": 1234}, "weight_map": {"a tensor's name": "model-00001-of-00002.safetensors"}}
+/// ```
 ///
 /// The index is outside input like any other: a shard lies in the index's own folder, holds the tensors that the index says
 /// it holds and no others, and all of them together are no smaller than the index says.

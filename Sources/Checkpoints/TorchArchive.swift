@@ -1,8 +1,10 @@
 /// A checkpoint as torch.save writes it since PyTorch 1.6: a zip archive of stored entries.
 ///
-///     <name>/data.pkl     the pickle: names, shapes, strides, and which storage each tensor is a view of
-///     <name>/byteorder    "little"
-///     <name>/data/<key>   the bytes of one storage
+/// ```text
+/// <name>/data.pkl     the pickle: names, shapes, strides, and which storage each tensor is a view of
+/// <name>/byteorder    "little"
+/// <name>/data/<key>   the bytes of one storage
+/// ```
 ///
 /// Tensors may be views of one storage, at an offset, with strides
 /// (https://pytorch.org/docs/stable/notes/serialization.html).

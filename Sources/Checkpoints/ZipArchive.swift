@@ -1,7 +1,9 @@
 /// The table of contents of a zip archive with stored (uncompressed) entries, as torch.save writes it, ZIP64
 /// included (APPNOTE.TXT 6.3, sections 4.3 and 4.5: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT).
 ///
-///     | local header, name, extra, data | … | central directory | [ZIP64 end record, locator] | end record |
+/// ```text
+/// | local header, name, extra, data | … | central directory | [ZIP64 end record, locator] | end record |
+/// ```
 ///
 /// Every number is checked against the file before it is used, entries must not overlap, and nothing is inflated.
 /// Checksums are not verified: torch.save can be told to leave them out.

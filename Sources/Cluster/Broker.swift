@@ -5,7 +5,7 @@ public import Segmentation
 ///
 /// ```swift
 /// let broker = try await Broker.open(RedisClient.connect(url))
-/// try await broker.putImage(digest, file)
+/// try await broker.putImage(digest, .bytes(file))
 /// let outcomes = try await broker.submit([Job(id: "a", lane: .bulk, image: digest, model: model, line: line)])
 /// ```
 /// Calls that name several jobs are sorted by partition and sent in one go; answers come in the order of the questions.

@@ -5,9 +5,9 @@ import Synchronization
 ///
 /// ```swift
 /// let follower = JobFollower(broker)
-/// async let told: Void = follower.run { endings in … }
-/// follower.add(references)            // any number of times
-/// follower.close()                    // run() returns with the last ending
+/// async let told: Void = follower.run { endings in report(endings) }
+/// follower.add(references)  // any number of times
+/// follower.close()  // run() returns with the last ending
 /// try await told
 /// ```
 /// A message that brings a small result along tells all there is to know; any other is only a hint, upon which Redis is

@@ -6,7 +6,8 @@ import Redis
 /// It travels behind the job line, and comes back at the head of the answer:
 ///
 /// ```json
-/// {"id":"…","state":"done","path":"photos/a.jpg","line":12,"meta":{"shelf":4},"image":…}
+/// {"id":"a1","state":"done","path":"photos/a.jpg","line":12,"meta":{"shelf":4},"image":{"width":1024,"height":768},
+///  "model":"kirie-tiny","precision":"fp32","timings_ms":{},"masks":[]}
 /// ```
 public struct JobOrigin: Sendable, Hashable {
     /// The picture's path as it was given; nil for a picture without one.

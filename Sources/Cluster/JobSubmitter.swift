@@ -6,7 +6,7 @@ import Synchronization
 ///
 /// ```swift
 /// let submitter = JobSubmitter(broker, whenFull: .wait)
-/// let outcomes = try await submitter.submit(jobs) { digest in try await files.bytes(of: digest) }
+/// let outcomes = try await submitter.submit(jobs) { digest in pictures[digest] }
 /// ```
 /// Every job is accepted, known or refused for itself. A picture's bytes are asked for only where the cluster has not got
 /// them, a few pictures at a time.

@@ -5,11 +5,12 @@ import Synchronization
 /// Takes work of one kind from the cluster and has it done, some pieces at a time, until it is told to drain.
 ///
 /// ```swift
-/// let loop = WorkLoop(source, broker: broker, settings: WorkLoop.Settings(concurrency: 2))
+/// let loop = WorkLoop(
+///     source, broker: broker, settings: WorkLoopSettings(concurrency: 2), members: { ["encoder-1", "encoder-2"] })
 /// async let running: Void = loop.run()
-/// …                                   // SIGTERM
+/// await toldToStop()  // SIGTERM
 /// loop.drain()
-/// try await running
+/// await running
 /// ```
 /// It renews the leases that it holds, waits for a message where there is nothing to do, shares the partitions with its
 /// peers by ``RendezvousHashing``, helps out where they are behind, and does its part of the housekeeping. Redis may be

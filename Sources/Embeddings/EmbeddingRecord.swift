@@ -4,7 +4,7 @@ public import Tensors
 /// An image's embedding as it is stored: the value of an embedding key, and a file with the ending `kemb`.
 ///
 /// Little-endian throughout; version 2, N named feature maps:
-/// ```
+/// ```text
 /// offset  bytes
 ///      0      4  "KEMB"
 ///      4      2  version: 2

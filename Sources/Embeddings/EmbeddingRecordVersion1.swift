@@ -3,7 +3,7 @@ import Tensors
 
 /// The first form of a record: one map of Segment Anything, prepared as published.
 ///
-/// ```
+/// ```text
 /// offset  bytes
 ///      0      4  "KEMB"
 ///      4      2  version: 1

@@ -7,7 +7,7 @@ public import Segmentation
 /// A name leads to content and is never content: to store another image under a name changes where the name leads, and
 /// nothing that others hold. Names of one tenant are unknown to all others.
 ///
-/// ```
+/// ```text
 /// kirie:alias:<SHA-256 of tenant, a zero byte, name>     the image's 64 digits, with a time to live
 /// ```
 /// The names are hashed because they are of any length and any bytes.

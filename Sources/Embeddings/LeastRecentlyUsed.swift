@@ -3,7 +3,7 @@
 /// Every operation takes constant time, an insertion besides for every value that has to go.
 /// The entries form a doubly linked ring through an array; place 0 is the ring's anchor.
 ///
-/// ```
+/// ```text
 ///   anchor.next ─▶ newest ─▶ … ─▶ oldest ─▶ anchor
 /// ```
 public struct LeastRecentlyUsed<Key: Hashable, Value> {

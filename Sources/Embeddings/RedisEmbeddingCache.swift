@@ -3,7 +3,7 @@ public import Segmentation
 
 /// An embedding cache in Redis, shared by all who connect to it.
 ///
-/// ```
+/// ```text
 /// kirie:{p}:embedding:<key>     the record, one SET, always with a time to live       p = partition of the image
 /// kirie:embeddings              hash: hits, misses, corrupt, stores, stored_bytes, saved_us
 /// ```

@@ -2,7 +2,9 @@ import Platform
 
 /// Turns the bytes of a PNG, JPEG, WebP or TIFF file into an ``Image``.
 ///
-///     let photo = try ImageDecoder().decode(file: "truck.jpg")
+/// ```swift
+/// let photo = try ImageDecoder().decode(file: "truck.jpg")
+/// ```
 ///
 /// The format is told by the content. The pixels are those of Pillow's
 /// `ImageOps.exif_transpose(Image.open(file)).convert("RGB")`, to the bit, apart from what `PNGDecoder`, `JPEGDecoder`,

@@ -56,8 +56,10 @@ extension ImageError {
 
     /// One line for people.
     ///
-    ///     photo.png, IDAT chunk at byte 41: the chunk holds 812 bytes, and the file ends after 500. The picture was cut
-    ///     short: copy it again.
+    /// ```text
+    /// photo.png, IDAT chunk at byte 41: the chunk holds 812 bytes, and the file ends after 500. The picture was cut
+    /// short: copy it again.
+    /// ```
     public var description: String {
         "\(source)\(place.map { ", \($0)" } ?? ""): \(reason). \(remedy)."
     }

@@ -1,6 +1,8 @@
 /// What stands before the first scan of a JPEG file: the frame header and the metadata that decoding needs.
 ///
-///     FF D8 (SOI) | FF marker, length (2), data | … | FF C0/C2 (SOF) … | FF DA (SOS) | entropy-coded data
+/// ```text
+/// FF D8 (SOI) | FF marker, length (2), data | … | FF C0/C2 (SOF) … | FF DA (SOS) | entropy-coded data
+/// ```
 ///
 /// ITU-T T.81, "Digital compression and coding of continuous-tone still images", annex B,
 /// <https://www.w3.org/Graphics/JPEG/itu-t81.pdf>. The length counts its own two bytes.

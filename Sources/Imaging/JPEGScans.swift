@@ -2,7 +2,9 @@ import Glibc
 
 /// The scans of a JPEG file: where the entropy-coded data of each ends, and whether together they hold every coefficient.
 ///
-///     FF DA length components, spectral band, bits | entropy-coded data, FF always followed by 00 or D0…D7 | FF marker …
+/// ```text
+/// FF DA length components, spectral band, bits | entropy-coded data, FF always followed by 00 or D0…D7 | FF marker …
+/// ```
 ///
 /// ITU-T T.81, annexes B and G.
 struct JPEGScans {

@@ -1,7 +1,9 @@
 /// The chunks of a PNG file, found and checked before libpng sees a byte.
 ///
-///     89 50 4E 47 0D 0A 1A 0A                      signature
-///     length (4) | type (4) | data (length) | CRC (4)   IHDR, …, IDAT, …, IEND; numbers big-endian
+/// ```text
+/// 89 50 4E 47 0D 0A 1A 0A                      signature
+/// length (4) | type (4) | data (length) | CRC (4)   IHDR, …, IDAT, …, IEND; numbers big-endian
+/// ```
 ///
 /// W3C, "Portable Network Graphics (PNG) Specification (Third Edition)", <https://www.w3.org/TR/png-3/>, section 5.
 struct PNGChunks {

@@ -1,6 +1,8 @@
 /// The chunks of a WebP file, found and checked before libwebp sees a byte.
 ///
-///     RIFF size WEBP | type (4) size (4) data, padded to even | …      numbers little-endian
+/// ```text
+/// RIFF size WEBP | type (4) size (4) data, padded to even | …      numbers little-endian
+/// ```
 ///
 /// Simple files hold one VP8 or VP8L chunk. Extended ones begin with VP8X (flags, canvas) and may have EXIF, XMP, ALPH;
 /// animated ones ANMF chunks, each a frame with its place on the canvas and the chunks of a simple file.

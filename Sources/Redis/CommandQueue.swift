@@ -1,7 +1,7 @@
 /// What one connection was asked and still owes, as a value without a socket that the channel obeys.
 ///
 /// Commands stand in the order in which their bytes go out, and so in the order in which their answers come in.
-/// ```
+/// ```text
 ///            handed to the system              not yet
 ///  |------------------------------------|-------------------|
 ///  ^ entry 0 ....... ^ entry 1 ......   ^ handedOver        ^ accepted        (offsets in the stream of bytes)

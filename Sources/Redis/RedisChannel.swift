@@ -10,7 +10,7 @@ import Synchronization
 /// commands that come while another is being written leave together. What the socket does not take is left to the
 /// thread, which otherwise sleeps in `poll` until answers come. None of Swift's cooperative threads ever waits here.
 ///
-/// ```
+/// ```text
 ///  callers ──▶ queue ──▶ send ─────────▶ socket ──▶ redis-server
 ///                 │       (rest: thread)    │
 ///     resume ◀── match ◀── hiredis reader ◀─┘  thread

@@ -4,7 +4,7 @@ import Synchronization
 ///
 /// ```swift
 /// let redis = try await RedisClient.connect(RedisURL("unix:///run/kirie/redis.sock"))
-/// try await redis.set("kirie:{3}:embedding:…", record, expiry: .milliseconds(3_600_000))
+/// try await redis.set("kirie:{3}:embedding:a", .bytes(record), expiry: .seconds(3600))
 /// let answers = try await redis.pipeline([RedisCommand("XLEN", "a"), RedisCommand("XLEN", "b")])
 /// ```
 /// Whether it is a cluster the server says at the login (HELLO, field `mode`) unless the address does (`?cluster=`).

@@ -2,7 +2,7 @@ import Synchronization
 
 /// One server: its shared connection, made anew when it breaks, and the connections for commands that block.
 ///
-/// ```
+/// ```text
 ///            command            stands
 ///   idle ───────────▶ dialing ─────────▶ ready
 ///    ▲                   │                 │ broken

@@ -2,7 +2,7 @@ public import Platform
 
 /// Where a Redis server is and who we are there.
 ///
-/// ```
+/// ```text
 /// redis://[[user]:password@]host[:port][/database][?cluster=auto|on|off]
 /// unix://[[user]:password@]/path/of/socket[?db=N]
 /// ```

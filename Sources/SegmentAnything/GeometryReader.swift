@@ -5,9 +5,11 @@ import JSON
 ///
 /// What tensors cannot say about a TinyViT comes from the safetensors metadata:
 ///
-///     kirie.image_size    rows and columns of the model's input, a decimal number
-///     kirie.strides       the stride of the merging after each stage but the last, a JSON list such as [2, 2, 1];
-///                         else 1 into the widths 320, 448 and 576, and 2 into others, as in the published code
+/// ```text
+/// kirie.image_size    rows and columns of the model's input, a decimal number
+/// kirie.strides       the stride of the merging after each stage but the last, a JSON list such as [2, 2, 1];
+///                     else 1 into the widths 320, 448 and 576, and 2 into others, as in the published code
+/// ```
 ///
 /// A TinyViT fits pictures of any size that its strides divide, so the size is that which the caller asks for, that of the
 /// metadata, or 1024 in MobileSAM's file as published; without any of these it is not guessed.

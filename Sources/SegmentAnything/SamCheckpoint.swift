@@ -2,8 +2,10 @@ public import Checkpoints
 
 /// A checkpoint that was found to hold a complete Segment Anything model and nothing else, in any known layout.
 ///
-///     let model = try SamCheckpoint(Checkpoint(path: "sam_vit_b_01ec64.pth"))
-///     print(model.geometry)
+/// ```swift
+/// let model = try SamCheckpoint(Checkpoint(path: "sam_vit_b_01ec64.pth"))
+/// print(model.geometry)
+/// ```
 public struct SamCheckpoint: Sendable {
     /// The file, its tensors found under the published names, such as `image_encoder.blocks.0.attn.qkv.weight`.
     public let checkpoint: Checkpoint

@@ -5,10 +5,12 @@ public import Tensors
 
 /// A Segment Anything's checkpoint, opened: what it is, and its two halves to be loaded apart.
 ///
-///     let model = try SamModel(path: "sam_vit_b_01ec64.pth")
-///     let features = try model.encoder().encode(photo, pool: pool)
-///     let image = try model.decoder().prepare(features, pool: pool)
-///     let masks = try image.predict([prompt], multimask: true, pool: pool)
+/// ```swift
+/// let model = try SamModel(path: "sam_vit_b_01ec64.pth")
+/// let features = try model.encoder().encode(photo, pool: pool)
+/// let image = try model.decoder().prepare(features, pool: pool)
+/// let masks = try image.predict([prompt], multimask: true, pool: pool)
+/// ```
 public struct SamModel: SegmentationModel {
     /// The file.
     public let checkpoint: Checkpoint

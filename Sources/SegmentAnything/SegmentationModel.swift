@@ -5,10 +5,12 @@ public import Tensors
 
 /// A family of models, as everything above it sees it: an opened checkpoint, whose halves are loaded apart.
 ///
-///     let model = try ModelFamilies.open(path: "sam_vit_b_01ec64.pth")
-///     let features = try model.imageEncoder().encode(photo, pool: pool)
-///     let image = try model.promptDecoder().prepare(features, pool: pool)
-///     let masks = try image.predict([prompt], multimask: true, pool: pool)
+/// ```swift
+/// let model = try ModelFamilies.open(path: "sam_vit_b_01ec64.pth")
+/// let features = try model.imageEncoder().encode(photo, pool: pool)
+/// let image = try model.promptDecoder().prepare(features, pool: pool)
+/// let masks = try image.predict([prompt], multimask: true, pool: pool)
+/// ```
 ///
 /// Another family is a type that conforms, and a line in ``ModelFamilies``.
 public protocol SegmentationModel: Sendable {

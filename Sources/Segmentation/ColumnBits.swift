@@ -1,6 +1,8 @@
 /// A mask with one bit a pixel, each column in 64-bit words of its own: the order in which runs are counted.
 ///
-///     word c * wordsPerColumn + r / 64, bit r % 64: row r of column c
+/// ```text
+/// word c * wordsPerColumn + r / 64, bit r % 64: row r of column c
+/// ```
 ///
 /// Masks are stored by rows and COCO counts by columns. The turn is done on squares of 8 by 8 pixels in registers, so
 /// that a picture's rows are read once and in order, and runs are found 64 pixels at a time. Bytes are taken for parts

@@ -7,7 +7,7 @@ import Synchronization
 /// An encoder or decoder worker as a service: works, sends heartbeats, drains when it is told to, and leaves.
 ///
 /// ```swift
-/// let encoder = WorkerService(source, role: .encoder, broker: broker, …)
+/// let encoder = WorkerService(source, broker: broker, settings: settings, heartbeat: heartbeat, logger: logger)
 /// try await ServiceGroup(services: [encoder], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger).run()
 /// ```
 public struct WorkerService<Source: WorkSource>: Service {

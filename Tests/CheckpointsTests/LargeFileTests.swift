@@ -3,9 +3,7 @@ import Foundation
 import Glibc
 import Testing
 
-/// What opening and fingerprinting cost on a file of real size.
-///
-///     KIRIE_LARGE_CHECKPOINT=sam_vit_b_01ec64.pth swift test -c release --filter LargeFileTests
+/// What opening and fingerprinting cost on a file of real size: the one that `KIRIE_LARGE_CHECKPOINT` names.
 @Suite struct LargeFileTests {
     /// Kilobytes that are resident now.
     private func resident() -> Int {

@@ -9,7 +9,7 @@ import Synchronization
 /// let server = try await RedisServerProcess.start(.init(appendOnly: true, appendFsync: .always))
 /// let redis = try await RedisClient.connect(server.url)
 /// await server.kill(SIGKILL)
-/// try await server.restart()                      // the same data, the same address
+/// try await server.restart()  // the same data, the same address
 /// ```
 /// The last reference kills the server and removes the folder: hold it with `defer { withExtendedLifetime(server) {} }`.
 public final class RedisServerProcess: Sendable {

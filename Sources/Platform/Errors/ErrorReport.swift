@@ -28,7 +28,7 @@ public enum ErrorClass: String, Sendable, Hashable, CaseIterable {
 /// ```swift
 /// let report = ErrorReport(
 ///     .input, "truncated-picture", at: "photo.png", "the file ends after 500 bytes", remedy: "copy it again")
-/// print(report.text)      // photo.png: the file ends after 500 bytes: copy it again
+/// print(report.text)  // photo.png: the file ends after 500 bytes: copy it again
 /// ```
 public struct ErrorReport: Sendable {
     /// Who has to do something.

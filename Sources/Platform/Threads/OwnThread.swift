@@ -5,7 +5,7 @@ import Platform
 /// another, so that they may compute or wait without taking one of the few threads of Swift's cooperative pool.
 ///
 /// ```swift
-/// await withTaskExecutorPreference(OwnThread()) { … }
+/// await withTaskExecutorPreference(OwnThread()) { await work() }
 /// ```
 /// An answer that comes on another thread wakes this one and no other.
 package final class OwnThread: TaskExecutor {

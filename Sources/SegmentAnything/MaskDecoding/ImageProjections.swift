@@ -7,17 +7,23 @@ import Tensors
 ///
 /// Layer l of the two-way transformer updates the image's features by its attention to the tokens and normalises:
 ///
-///     y_l = ρ_l g_l ∘ C(y_{l−1} + G_l p_l + b_l) + s_l,    y_0 = x
+/// ```text
+/// y_l = ρ_l g_l ∘ C(y_{l−1} + G_l p_l + b_l) + s_l,    y_0 = x
+/// ```
 ///
 /// with C subtracting the mean over channels, ρ_l the norm's factor of each image token, p_l the token's attention over
 /// the few columns of G_l. So y_l is linear in x, p_1 … p_l and 1, up to the factors:
 ///
-///     C(y_{l−1} + …) = ρ_1…ρ_{l−1} X_l + Σ_j ρ_j…ρ_{l−1} G_{l,j} p_j,    X_1 = C x, X_{l+1} = C(g_l ∘ X_l)
+/// ```text
+/// C(y_{l−1} + …) = ρ_1…ρ_{l−1} X_l + Σ_j ρ_j…ρ_{l−1} G_{l,j} p_j,    X_1 = C x, X_{l+1} = C(g_l ∘ X_l)
+/// ```
 ///
 /// and every projection of y_l is a projection of x, computed once per image, plus a small matrix times the p_j. The
 /// image's features themselves are never formed; ρ_l comes from their sum of squares,
 ///
-///     |…|² = (ρ_1…ρ_{l−1})² |X_l|² + 2 ρ_1…ρ_{l−1} Σ_j ρ_j… (X_lᵀ G_{l,j}) p_j + a small quadratic form in the p_j,
+/// ```text
+/// |…|² = (ρ_1…ρ_{l−1})² |X_l|² + 2 ρ_1…ρ_{l−1} Σ_j ρ_j… (X_lᵀ G_{l,j}) p_j + a small quadratic form in the p_j,
+/// ```
 ///
 /// where X_lᵀ G_{l,j} is, head by head, a projection of X_l times the values of the tokens. Ba, Kiros and Hinton, "Layer
 /// Normalization", 2016, section 3; the transformer: Kirillov et al., "Segment Anything", 2023, appendix A.
