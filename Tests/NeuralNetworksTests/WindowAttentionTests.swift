@@ -48,7 +48,9 @@ import Testing
                 : .table(Tensor(shape: [it.heads, places, places], table.numbers)))
         var out = Rows(tokens, features, filledWith: 9)
         projected.withFeatures(type) { projected in
-            out.withFeatures(type) { out in attention(projected: projected, out: out, pool: ThreadPool(threadCount: 2)) }
+            out.withFeatures(type) { out in
+                attention(projected: projected, out: out, pool: ThreadPool(threadCount: 2))
+            }
         }
 
         /// A number of the projection at a place of the picture's grid, or of what lies outside.
