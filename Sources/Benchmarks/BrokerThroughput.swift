@@ -2,7 +2,7 @@ package import Cluster
 import Embeddings
 import Glibc
 package import JSON
-package import Redis
+import Redis
 package import Segmentation
 import Synchronization
 

@@ -1,8 +1,8 @@
-package import Cluster
+import Cluster
 package import JSON
 import Platform
-package import Redis
-package import Segmentation
+import Redis
+import Segmentation
 
 /// What a second decoder brings.
 package struct DecoderScaling {

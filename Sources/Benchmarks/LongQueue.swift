@@ -1,9 +1,9 @@
-package import Cluster
+import Cluster
 package import JSON
 import LocalCluster
 import Platform
-package import Redis
-package import Segmentation
+import Redis
+import Segmentation
 import Terminals
 
 /// What a long queue costs against a short one: the calls, the memory, and looking at it.

@@ -1,9 +1,9 @@
-package import Cluster
+import Cluster
 import FoundationEssentials
 package import JSON
 import Platform
-package import Redis
-package import Segmentation
+import Redis
+import Segmentation
 import Synchronization
 
 /// How long a click takes beside its decode, where the owner of its image has it in memory.

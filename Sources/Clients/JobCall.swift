@@ -1,7 +1,7 @@
 package import Cluster
 package import Platform
 package import Redis
-package import Segmentation
+import Segmentation
 
 /// One job from its picture to its result: what a click is.
 package struct JobCall: Sendable {

@@ -40,6 +40,8 @@ public struct Broker: Sendable {
     public static func open(
         _ redis: RedisClient, keys: ClusterKeys = ClusterKeys(), partitions: Int = 16
     ) async throws(ClusterError) -> Broker {
+        // Judged before it is stored: what stands there is the cluster's for good.
+        _ = try Self.partitionCount("\(partitions)", keys, redis)
         try await FunctionsLibrary.ensure(in: redis)
         let count: Int
         do {

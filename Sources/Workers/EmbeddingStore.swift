@@ -1,7 +1,7 @@
 public import Cluster
 public import Embeddings
 public import Redis
-public import Segmentation
+import Segmentation
 
 /// Where the workers of a cluster put embeddings and find them: in the Redis of the queues, or in another.
 ///

@@ -1,9 +1,9 @@
 import Cluster
 import FoundationEssentials
-package import Imaging
+import Imaging
 import Redis
 import SegmentAnything
-package import Segmentation
+import Segmentation
 import Tensors
 
 /// A job line as the decoder takes it: read, and each prompt checked against the picture for itself.

@@ -154,4 +154,13 @@ import Testing
         #expect(try await broker.statistics().total("image_bytes") == 0)
         #expect(try await ClusterAudit(of: broker).findings.isEmpty)
     }
+
+    /// A number that no cluster can have is not stored: it would stay there.
+    @Test(arguments: [0, -1, 16_385])
+    func aNumberOfPartitionsThatIsRefusedLeavesNothingBehind(partitions: Int) async throws {
+        let server = try await RedisServerProcess.start()
+        let redis = try await RedisClient.connect(server.url)
+        await #expect(throws: ClusterError.self) { _ = try await Broker.open(redis, partitions: partitions) }
+        #expect(try await Broker.open(redis, partitions: 4).partitionCount == 4)
+    }
 }

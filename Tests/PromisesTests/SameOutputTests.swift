@@ -5,6 +5,7 @@ import Platform
 import Redis
 import RedisTesting
 import Segmentation
+import Tensors
 import Testing
 
 /// `segment`, `encode` and `decode` say the same whether a cluster does the work or the process itself.

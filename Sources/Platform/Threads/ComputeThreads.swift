@@ -1,4 +1,3 @@
-import Platform
 import Synchronization
 
 /// Threads for arithmetic that takes milliseconds to minutes, outside Swift's cooperative pool, whose few threads must

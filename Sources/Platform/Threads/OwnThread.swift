@@ -1,5 +1,4 @@
 import Dispatch
-import Platform
 
 /// A thread of its own for a task: whatever the task's functions do that belongs to no actor runs there, one piece after
 /// another, so that they may compute or wait without taking one of the few threads of Swift's cooperative pool.
