@@ -4,7 +4,7 @@ import Embeddings
 import Platform
 import Redis
 public import SegmentAnything
-public import Segmentation
+import Segmentation
 import Synchronization
 public import Tensors
 
@@ -13,7 +13,6 @@ public import Tensors
 public struct PromptDecoder: Sendable {
     private let decoder: any PromptDecoding
     private let modelName: String
-    private let precision: EmbeddingPrecision
     private let store: EmbeddingStore
     private let images: PreparedImages
     private let pool: ThreadPool
@@ -29,21 +28,18 @@ public struct PromptDecoder: Sendable {
     /// - Parameters:
     ///   - decoder: the model's light half.
     ///   - modelName: how people call the model.
-    ///   - precision: how embeddings are stored.
-    ///   - store: where they are found.
+    ///   - store: where embeddings are found.
     ///   - pool: the threads that share a batch.
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
     ///   - byteLimit: what images may take in memory.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     public init(
-        decoder: any PromptDecoding, modelName: String, precision: EmbeddingPrecision, store: EmbeddingStore,
-        pool: ThreadPool,
-        concurrency: Int, byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in }
+        decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool, concurrency: Int,
+        byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in }
     ) {
         let outage = Outage(onWait: onWait)
         self.decoder = decoder
         self.modelName = modelName
-        self.precision = precision
         self.store = store
         self.pool = pool
         lanes = DispatchSemaphore(value: max(1, concurrency))
@@ -127,7 +123,8 @@ public struct PromptDecoder: Sendable {
                 guard cuts.count >= job.prompts.usable.count else { return .faulty(reason: "the decoder gave no mask") }
                 let answer = Answer(
                     image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
-                    model: modelName, precision: precision.rawValue, timings_ms: ["decode": milliseconds], masks: cuts,
+                    model: modelName, precision: decoder.precision.rawValue, timings_ms: ["decode": milliseconds],
+                    masks: cuts,
                     remarks: job.prompts)
                 do { return .result(RedisBytes(try answer.encoded(first: job.origin.members))) } catch {
                     return .faulty(reason: "the masks cannot be written as JSON")

@@ -20,8 +20,8 @@ import Testing
         for match in page.matches(of: #/`(\w+)/([\w./]+)`/#) {
             let (room, path) = (String(match.1), String(match.2))
             let places = [path, "\(path).swift", "Cluster/\(path).swift"].map { "\(room)/\($0)" }
-            let resources = "Cluster/\(room)/\(path)"
-            let isThere = (places + [resources]).contains {
+            let elsewhere = ["Cluster/\(room)/\(path)", "../\(room)/\(path).swift"]
+            let isThere = (places + elsewhere).contains {
                 files.fileExists(atPath: Self.sources.appending(path: $0).path)
             }
             #expect(isThere, "\(room)/\(path) is not there")

@@ -70,6 +70,7 @@ import Testing
         #expect(one.masks.map(\.stability_score) == other.masks.map(\.stability_score))
         #expect(one.masks.map(\.prompt) == other.masks.map(\.prompt))
         #expect(one.image.width == other.image.width && one.image.height == other.image.height)
+        #expect(one.precision == other.precision && one.model == other.model)
         #expect(one.notes?.map(\.note) == other.notes?.map(\.note))
     }
 }

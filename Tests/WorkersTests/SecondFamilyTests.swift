@@ -26,7 +26,7 @@ import Workers
             concurrency: 1)
         #expect(pictures.model.arithmetic == .bf16)
         let prompts = PromptDecoder(
-            decoder: Strided.Decoder(), modelName: "strided", precision: .fp32, store: store, pool: .inline,
+            decoder: Strided.Decoder(), modelName: "strided", store: store, pool: .inline,
             concurrency: 1, byteLimit: 1 << 20)
 
         let file = try PNGWriter.encode(

@@ -5,7 +5,7 @@
 
 The functions that it calls are described in Sources/Cluster/Cluster.docc/Protocol.md.
 """
-import argparse, hashlib, json, struct, sys, uuid, zlib
+import argparse, hashlib, json, os, struct, sys, uuid, zlib
 import redis
 
 def runs(text):  # COCO's compressed run lengths: 5 bits a character, each from the third on as a difference
@@ -34,14 +34,14 @@ options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.
 options.add_argument("image"), options.add_argument("mask")
 options.add_argument("--point", action="append", default=[], metavar="X,Y[,LABEL]")
 options.add_argument("--box", metavar="X0,Y0,X1,Y1")
-options.add_argument("--redis", default="redis://localhost:6379/0")
+options.add_argument("--redis", default=os.environ.get("KIRIE_REDIS", "redis://localhost:6379/0"))
 given = options.parse_args()
 points = [[float(n) for n in point.split(",")] for point in given.point]
 prompt = {"points": [p[:2] for p in points], "labels": [int(p[2]) if len(p) > 2 else 1 for p in points]} if points else {}
 if given.box:
     prompt["box"] = [float(n) for n in given.box.split(",")]
 
-server = redis.Redis.from_url(given.redis)
+server = redis.Redis.from_url(given.redis, password=os.environ.get("KIRIE_REDIS_PASSWORD"))
 photo = open(given.image, "rb").read()
 sha = hashlib.sha256(photo).hexdigest()
 prefix = "kirie:{%d}:" % (int(sha[:8], 16) % int(server.hget("kirie:cluster", "partitions") or 16))

@@ -48,7 +48,7 @@ struct DecoderCommand: AsyncParsableCommand {
         var settings = worker.loopSettings(concurrency: decoder.isSmall ? pool.threadCount : 1)
         let waiting = WaitLog(logger).note
         let prompts = PromptDecoder(
-            decoder: decoder, modelName: name, precision: precision, store: store, pool: pool,
+            decoder: decoder, modelName: name, store: store, pool: pool,
             concurrency: settings.concurrency, byteLimit: cacheBytes, onWait: waiting)
         var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.

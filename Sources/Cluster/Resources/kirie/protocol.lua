@@ -24,14 +24,16 @@ ACCESS
     submitter  ~kirie:* &kirie:* +@read +@write +@blocking +@pubsub +@connection +@stream +time +fcall_ro
                +fcall|kirie_submit +fcall|kirie_image +fcall|kirie_cancel +fcall|kirie_janitor +fcall|kirie_room
     encoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_ready +fcall|kirie_ready_full
-               +fcall|kirie_release +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_room instead
+               +fcall|kirie_release +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_prepare
+               +fcall|kirie_room instead
     decoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_complete +fcall|kirie_complete_full
-               +fcall|kirie_missing +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_room instead
+               +fcall|kirie_missing +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_prepare
+               +fcall|kirie_room instead
     monitor    %R~kirie:* &kirie:* +@read +@pubsub +@connection +time +fcall_ro
     operator   the submitter's, with +fcall +function +info: loads this library, changes limits
   On a Redis Cluster each also needs +cluster|slots. End each rule with -@dangerous (and then +info for whom Kirie checks
-  the server's settings). Whoever may write the
-  keys can bypass the functions: the roles guard against mistakes, not against an enemy who holds a password.
+  the server's settings). Whoever may write the keys can bypass the functions: the roles guard against mistakes, not against
+  an enemy who holds a password.
 
 JOBS                       submit
               embedding there │  not there
