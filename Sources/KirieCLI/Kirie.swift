@@ -42,9 +42,6 @@ struct Kirie: AsyncParsableCommand {
             }
         } catch let code as ExitCode {
             Glibc.exit(code.rawValue)
-        } catch let error as any ReportableError {
-            Terminal.complain("kirie: \(error)")
-            Glibc.exit(error.report.errorClass.exitStatus)
         } catch {
             switch exitCode(for: error) {
             case .success:
@@ -55,7 +52,7 @@ struct Kirie: AsyncParsableCommand {
                 Glibc.exit(2)
             default:
                 Terminal.complain("kirie: \(error)")
-                Glibc.exit(1)
+                Glibc.exit(ErrorReport(of: error).errorClass.exitStatus)
             }
         }
     }

@@ -161,13 +161,16 @@ private final class Chaos: Sendable {
     }
 
     /// As Redis does when memory is short, so that there are encodes to be killed in to the end.
+    ///
+    /// Only what has a time to live goes: an embedding whose picture is gone has none while jobs need it.
     private func evict(_ numbers: [Int]) async throws {
         guard let model = try? await WorkerRegistry(cluster.broker).defaultModel() else { return }
         for picture in numbers.map({ pictures[$0] }) {
             let key = EmbeddingKey(image: picture.digest, model: model)
             let name = cluster.broker.keys.embedding(key, in: cluster.broker.partition(of: picture.digest))
+            let script = "if redis.call('PTTL', KEYS[1]) > 0 then return redis.call('UNLINK', KEYS[1]) end return 0"
             // Where Redis is away, or just back and loading, nothing is evicted.
-            _ = try? await cluster.broker.redis.remove([name])
+            _ = try? await cluster.broker.redis.send(RedisCommand("EVAL", .string(script), "1", .string(name)))
         }
     }
 
@@ -258,7 +261,9 @@ private final class Chaos: Sendable {
                 continue
             }
             ended[state, default: 0] += 1
-            #expect(job.kind.endings.contains(state), "\(job.id), \(job.kind), is \(state)")
+            let isRight = job.kind.endings.contains(state)
+            let why = isRight ? nil : try await cluster.broker.status([self.reference(job)])[0]?.error
+            #expect(isRight, "\(job.id), \(job.kind), is \(state): \(why ?? "no reason is kept")")
             #expect(told[job.id]?.state == state.rawValue, "the submitter said \(told[job.id]?.state ?? "nothing")")
             guard state == .done, job.kind != .embedding else { continue }
             let text = try #require(result, "\(job.id) has no result").string
