@@ -16,6 +16,9 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let coreMetrics = Target.Dependency.product(name: "CoreMetrics", package: "swift-metrics")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -40,6 +43,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+        // what Hummingbird stands on, of which the gateway speaks itself: a connection's end, the fields of a head
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     ],
     targets: [
         // 0: C at the edge
@@ -54,6 +60,7 @@ let package = Package(
         .systemLibrary(name: "CLinux"),
         .target(name: "CKernels"),
         .target(name: "CFunctionsLibrary"),
+        .target(name: "CPages"),
         // 1: the system, JSON, numbers, pictures, vocabulary
         room("Platform", ["CLinux"]),
         room("JSON", ["Platform"]),
@@ -89,6 +96,15 @@ let package = Package(
         room(
             "Clients",
             ["Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis", "Platform", "Hashing"]),
+        // 7: HTTP
+        .target(
+            name: "Gateway",
+            dependencies: [
+                "CPages", "Clients", "Telemetry", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis",
+                "Platform", "Hashing", hummingbird, hummingbirdCore, httpTypes, nioCore, logging, coreMetrics,
+                lifecycle,
+            ],
+            exclude: ["Pages"], swiftSettings: settings),
         // 7: what `kirie up` starts, and what `kirie bench cluster` measures
         room("LocalCluster", ["Cluster", "Redis", "Platform", "Terminals", unixSignals]),
         room(
@@ -102,7 +118,8 @@ let package = Package(
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
-                "Benchmarks", "LocalCluster", "Clients", "Workers", "Telemetry", "Cluster", "Evaluation", "Embeddings",
+                "Benchmarks", "Gateway", "LocalCluster", "Clients", "Workers", "Telemetry", "Cluster", "Evaluation",
+                "Embeddings",
                 "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
                 "Terminals", "JSON", "Platform", "Hashing", argumentParser, logging, coreMetrics, lifecycle,
             ],

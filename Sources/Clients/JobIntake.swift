@@ -63,15 +63,20 @@ package struct JobIntake: Sendable {
         return try request(place, line, picture)
     }
 
+    /// The job of a line whose picture is in the cluster; `size`: of that picture, where it is known.
+    package func request(_ line: JobLine, size: (width: Int, height: Int)?) throws(UnusableJob) -> JobRequest {
+        try request(.request, line, nil, size: size)
+    }
+
     /// A job, unless nothing can be done for any of its prompts.
     private func request(
-        _ place: JobPlace, _ line: JobLine, _ picture: Picture?
+        _ place: JobPlace, _ line: JobLine, _ picture: Picture?, size known: (width: Int, height: Int)? = nil
     ) throws(UnusableJob) -> JobRequest {
         var faults = line.faults.sorted { $0.key < $1.key }.map { FittedPrompts.Remark(prompt: $0.key, text: $0.value) }
-        if let picture {
+        if let size = picture.map({ ($0.width, $0.height) }) ?? known {
             // The mask's size and words are the model's business, and the model is where the workers are.
             let fitted = FittedPrompts(
-                line.prompts, known: line.faults, width: picture.width, height: picture.height, maskSide: nil,
+                line.prompts, known: line.faults, width: size.0, height: size.1, maskSide: nil,
                 takesText: true)
             if fitted.isHopeless, line.everything == nil, let first = fitted.faults.first {
                 throw UnusableJob(

@@ -121,6 +121,43 @@ public struct Broker: Sendable {
         return reply.integer == 1
     }
 
+    /// Stores an image file in parts, so that neither side holds all of it in one piece.
+    ///
+    /// - Parameters:
+    ///   - image: the file's name.
+    ///   - count: its bytes, at most 512 MiB.
+    ///   - part: bytes of one call.
+    ///   - read: the bytes from an offset, at most so many.
+    /// - Returns: whether it is new.
+    /// - Throws: what `read` throws; ``ClusterError/backpressure(reason:retryAfter:)`` where Redis is full of what jobs need.
+    public func putImage(
+        _ image: ImageDigest, bytes count: Int, part: Int = 1 << 20,
+        read: @Sendable (_ offset: Int, _ limit: Int) async throws -> RedisBytes
+    ) async throws -> Bool {
+        if try await hasImages([image])[0] { return false }
+        let place = partition(of: image)
+        let upload = Job.makeIdentifier()
+        for _ in 0..<3 {
+            for offset in stride(from: 0, to: count, by: part) {
+                let bytes = try await read(offset, part)
+                _ = try await makingRoom(for: place) { () throws(ClusterError) in
+                    try await call(
+                        "kirie_image_part", in: place,
+                        [.string(image.hexadecimal), .string(upload), .integer(offset), .bytes(bytes)],
+                        repetition: .safe)
+                }
+            }
+            let reply = try await call(
+                "kirie_image_whole", in: place, [.string(image.hexadecimal), .string(upload), .integer(count)],
+                repetition: .safe)
+            // Parts may have been evicted, or gone with a Redis that lost what it had.
+            if let answer = reply.integer, answer >= 0 { return answer == 1 }
+        }
+        throw ClusterError.backpressure(
+            reason: "Redis is so short of memory that parts of pictures are evicted before the last comes",
+            retryAfter: .seconds(1))
+    }
+
     /// An image file; nil where it is not there.
     public func image(_ image: ImageDigest) async throws(ClusterError) -> RedisBytes? {
         do { return try await redis.get(keys.image(image, in: partition(of: image))) } catch {

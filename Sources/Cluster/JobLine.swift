@@ -14,7 +14,8 @@ public import Segmentation
 /// - `everything`: the settings of everything mode by segment-anything's names, such as `{"points_per_side":32}`.
 /// - `multimask`: whether three masks are wanted a prompt. `lane`: `interactive` or `bulk`. `output`: `rle`, `polygon` or
 ///   `png`. `polygon`: how exact outlines are, such as `{"tolerance":1.5,"max_points":200}`; both may be left out.
-///   `ttl_ms`: the job expires so many milliseconds after it was submitted.
+///   `ttl_ms`: the job expires so many milliseconds after it was submitted. `logits`: whether each mask comes with its
+///   low-resolution logits, which a later prompt's `mask` may be.
 /// - `meta`: any JSON value of at most 16 KiB; it comes back with the answer as it was written.
 ///
 /// As it travels, the separator 0x1E and a note may stand behind the line: see ``JobOrigin``.
@@ -76,6 +77,8 @@ public struct JobLine: Sendable, Hashable {
     public var output: Output
     /// How exact outlines are, where they are asked for.
     public var outlines: Outlines
+    /// Whether each mask comes with its low-resolution logits.
+    public var logits: Bool
     /// After which the job expires.
     public var timeToLive: Duration?
     /// Where it comes from, and the user's own value.
@@ -85,7 +88,7 @@ public struct JobLine: Sendable, Hashable {
     public init(
         id: String? = nil, image: Source, prompts: [Prompt] = [], everything: [String: Double]? = nil,
         multimask: Bool = false, lane: Lane? = nil, output: Output = .runLengths, outlines: Outlines = Outlines(),
-        timeToLive: Duration? = nil
+        logits: Bool = false, timeToLive: Duration? = nil
     ) {
         self.id = id
         self.image = image
@@ -95,6 +98,7 @@ public struct JobLine: Sendable, Hashable {
         self.lane = lane
         self.output = output
         self.outlines = outlines
+        self.logits = logits
         self.timeToLive = timeToLive
     }
 

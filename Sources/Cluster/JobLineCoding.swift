@@ -179,7 +179,7 @@ private struct DecodedOutlines: Decodable {
 
 private struct DecodedLine: Decodable {
     static let names: Set<String> = [
-        "id", "image", "prompts", "everything", "multimask", "lane", "output", "polygon", "ttl_ms", "meta",
+        "id", "image", "prompts", "everything", "multimask", "lane", "output", "polygon", "logits", "ttl_ms", "meta",
     ]
     let line: JobLine
     let hasMeta: Bool
@@ -205,6 +205,7 @@ private struct DecodedLine: Decodable {
         line.lane = try members.word(Lane.self, "lane")
         line.output = try members.word(JobLine.Output.self, "output") ?? .runLengths
         line.outlines = try members.optional(DecodedOutlines.self, "polygon")?.outlines ?? JobLine.Outlines()
+        line.logits = try members.optional(Bool.self, "logits") ?? false
         if let milliseconds = try members.optional(Int.self, "ttl_ms") {
             guard (1...1_000_000_000_000).contains(milliseconds) else {
                 throw members.fault("ttl_ms", "a number of milliseconds from 1 to 10^12 is expected")
@@ -396,6 +397,7 @@ private struct EncodedLine: Encodable {
     let multimask: Bool?
     let output: String
     let polygon: Outlines?
+    let logits: Bool?
 
     init(_ line: JobLine, _ image: ImageDigest) {
         id = line.id
@@ -422,5 +424,6 @@ private struct EncodedLine: Encodable {
         polygon =
             line.outlines == JobLine.Outlines()
             ? nil : Outlines(tolerance: line.outlines.tolerance, max_points: line.outlines.mostPoints)
+        logits = line.logits ? true : nil
     }
 }

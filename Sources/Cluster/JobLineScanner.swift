@@ -46,6 +46,10 @@ package struct JobLineScanner {
                 guard let value = scanner.boolean() else { return false }
                 line.multimask = value
                 return true
+            case "logits":
+                guard let value = scanner.boolean() else { return false }
+                line.logits = value
+                return true
             case "output":
                 guard let output = scanner.string().flatMap(JobLine.Output.init(rawValue:)) else { return false }
                 line.output = output

@@ -16,6 +16,8 @@ public struct JobOrigin: Sendable, Hashable {
     public var line: Int?
     /// The user's own value, to the byte.
     public var meta: JSONText?
+    /// `traceparent` of W3C's trace context: for the workers' logs, not for the answer.
+    public var trace: String?
 
     /// The most that `meta` may take, in bytes.
     public static let largestMeta = 16 << 10
@@ -23,10 +25,11 @@ public struct JobOrigin: Sendable, Hashable {
     package static let separator: UInt8 = 0x1E
 
     /// An origin of its parts.
-    public init(path: String? = nil, line: Int? = nil, meta: JSONText? = nil) {
+    public init(path: String? = nil, line: Int? = nil, meta: JSONText? = nil, trace: String? = nil) {
         self.path = path
         self.line = line
         self.meta = meta
+        self.trace = trace
     }
 
     /// Reads what ``encoded`` wrote; other members, and what is none, are passed over.
@@ -41,6 +44,7 @@ public struct JobOrigin: Sendable, Hashable {
             case "path": path = value.string
             case "line": line = value.wholeNumber
             case "meta": meta = value
+            case "trace": trace = value.string
             default: break
             }
         }
@@ -66,13 +70,16 @@ public struct JobOrigin: Sendable, Hashable {
         var writer = JSONWriter()
         writer.object { writer in
             for (name, value) in members { writer.member(name) { $0.written(value.bytes) } }
+            if let trace { writer.member("trace") { $0.string(trace) } }
         }
         return writer.bytes
     }
 
     /// What is known here, and what `other` knows beyond it.
     public func or(_ other: JobOrigin?) -> JobOrigin {
-        JobOrigin(path: path ?? other?.path, line: line ?? other?.line, meta: meta ?? other?.meta)
+        JobOrigin(
+            path: path ?? other?.path, line: line ?? other?.line, meta: meta ?? other?.meta,
+            trace: trace ?? other?.trace)
     }
 }
 

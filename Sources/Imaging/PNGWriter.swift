@@ -38,14 +38,30 @@ public enum PNGWriter {
         return try encode(levels, width: mask.width, height: mask.height, format: 0, named: name)
     }
 
+    /// The bytes of a PNG file of colour and opacity: red, green, blue and alpha of each pixel, not premultiplied, rows first.
+    public static func encode(
+        rgba pixels: [UInt8], width: Int, height: Int, named name: String = "picture"
+    ) throws(ImageError) -> [UInt8] {
+        try encode(
+            pixels, width: width, height: height, format: UInt32(PNG_FORMAT_FLAG_COLOR | PNG_FORMAT_FLAG_ALPHA),
+            named: name)
+    }
+
     private static func encode(
         _ pixels: [UInt8], width: Int, height: Int, format: UInt32, named name: String
     ) throws(ImageError) -> [UInt8] {
-        let channels = format == 0 ? 1 : 3
+        let channels =
+            (format & UInt32(PNG_FORMAT_FLAG_COLOR) == 0 ? 1 : 3)
+            + (format & UInt32(PNG_FORMAT_FLAG_ALPHA) == 0 ? 0 : 1)
         guard (1...1_000_000).contains(width), (1...1_000_000).contains(height) else {
             throw ImageError(
                 .unsupported, in: name, "a PNG cannot hold \(width) x \(height) pixels",
                 remedy: "Both sides must be between 1 and 1000000 pixels")
+        }
+        guard pixels.count == width * height * channels else {
+            throw ImageError(
+                .unsupported, in: name, "\(pixels.count) bytes are no \(width) x \(height) pixels",
+                remedy: "Give \(channels) bytes for each pixel")
         }
         // Incompressible data grows by what deflate's stored blocks and the chunk heads take.
         let raw = pixels.count + height

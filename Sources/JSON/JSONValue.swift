@@ -41,6 +41,12 @@ public indirect enum JSONValue: Sendable, ExpressibleByStringLiteral, Expressibl
         self = try parser.document()
     }
 
+    /// Reads a whole text.
+    public init(parsing text: [UInt8]) throws(Fault) {
+        let result = text.withUnsafeBytes { bytes in Result { () throws(Fault) in try JSONValue(bytes) } }
+        self = try result.get()
+    }
+
     /// A text.
     public init(stringLiteral value: String) { self = .string(value) }
     /// A whole number.

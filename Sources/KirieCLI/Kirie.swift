@@ -20,7 +20,8 @@ struct Kirie: AsyncParsableCommand {
             """,
         subcommands: [
             SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
-            BenchCommand.self, UpCommand.self, EncoderCommand.self, DecoderCommand.self, SubmitCommand.self,
+            BenchCommand.self, UpCommand.self, GatewayCommand.self, EncoderCommand.self, DecoderCommand.self,
+            SubmitCommand.self,
             WaitCommand.self, StatusCommand.self, CancelCommand.self, DeadCommand.self, QueuesCommand.self,
             WorkersCommand.self, CacheCommand.self,
         ])

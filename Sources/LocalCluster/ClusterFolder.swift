@@ -19,6 +19,20 @@ package struct ClusterFolder: Sendable {
 }
 
 extension ClusterFolder {
+    /// Where the gateway writes its address when it listens.
+    package var gatewayAddress: String { "\(path)/gateway.url" }
+
+    /// What the gateway wrote; nil where it does not listen yet.
+    package var writtenGatewayAddress: String? {
+        let descriptor = open(gatewayAddress, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var buffer = [UInt8](repeating: 0, count: 1024)
+        let count = read(descriptor, &buffer, buffer.count)
+        guard count > 0, buffer[count - 1] == 0x0A else { return nil }
+        return String(decoding: buffer[..<(count - 1)], as: UTF8.self)
+    }
+
     package var configuration: String { "\(path)/redis.conf" }
 
     package func log(_ name: String) -> String { "\(path)/logs/\(name).log" }

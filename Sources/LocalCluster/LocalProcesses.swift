@@ -1,10 +1,11 @@
 import Cluster
+import Glibc
 import Platform
 import Redis
 import Terminals
 
-/// A whole cluster on this machine: a private redis-server, encoders and decoders, each a process of its own that is
-/// started again when it ends by itself.
+/// A whole cluster on this machine: a private redis-server, encoders, decoders and a gateway, each a process of its own
+/// that is started again when it ends by itself.
 package struct LocalProcesses: Sendable {
     /// What runs.
     package struct Settings: Sendable {
@@ -22,11 +23,13 @@ package struct LocalProcesses: Sendable {
         package let decoderArguments: [String]
         /// Of the first worker, those of the others follow; nil for none.
         package let metricsPort: Int?
+        /// What the gateway is told beside its Redis; nil for no gateway.
+        package let gatewayArguments: [String]?
 
         /// Settings of all their parts.
         package init(
             folder: ClusterFolder, encoders: Int, decoders: Int, redisMemory: Int, appendFsync: String,
-            workerArguments: [String], decoderArguments: [String], metricsPort: Int?
+            workerArguments: [String], decoderArguments: [String], metricsPort: Int?, gatewayArguments: [String]?
         ) {
             self.folder = folder
             self.encoders = encoders
@@ -36,6 +39,7 @@ package struct LocalProcesses: Sendable {
             self.workerArguments = workerArguments
             self.decoderArguments = decoderArguments
             self.metricsPort = metricsPort
+            self.gatewayArguments = gatewayArguments
         }
     }
 
@@ -46,9 +50,10 @@ package struct LocalProcesses: Sendable {
 
     /// Runs all of it until SIGINT or SIGTERM, then drains the workers and stops Redis; a second signal stops at once.
     ///
-    /// - Parameter onReady: called with the path of Redis's socket when every worker has announced itself.
+    /// - Parameter onReady: called with the path of Redis's socket and the gateway's address, where there is one, when
+    ///   every worker has announced itself and the gateway listens.
     /// - Throws: ``ClusterFolderError`` where the folder cannot be used or is another cluster's.
-    package func run(onReady: @escaping @Sendable (String) throws -> Void) async throws {
+    package func run(onReady: @escaping @Sendable (String, String?) throws -> Void) async throws {
         let folder = settings.folder
         try folder.prepare()
         let lock = try folder.lock()
@@ -59,19 +64,20 @@ package struct LocalProcesses: Sendable {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await redis.keepRunning() }
             let workers = makeWorkers()
+            let gateway = makeGateway()
             do {
                 let client = try await redis.connect { signals.wasRaised }
                 let broker = try await Broker.open(client)
-                for worker in workers { group.addTask { await worker.keepRunning() } }
+                for process in workers + gateway { group.addTask { await process.keepRunning() } }
                 group.addTask { try await announce(broker, workers: workers.count, onReady) }
                 await signals.next()
                 Terminal.complain("kirie up: draining; once more stops at once")
                 client.close()
             } catch  where !(error is CancellationError) {
-                await stop(workers, redis, signals)
+                await stop([gateway, workers], redis, signals)
                 throw error
             } catch {}
-            await stop(workers, redis, signals)
+            await stop([gateway, workers], redis, signals)
             group.cancelAll()
         }
         Terminal.complain("kirie up: stopped; the data stays in \(folder.path)")
@@ -88,23 +94,39 @@ package struct LocalProcesses: Sendable {
         }
     }
 
+    private func makeGateway() -> [Supervised] {
+        guard let arguments = settings.gatewayArguments else { return [] }
+        // An address of an earlier run is nobody's.
+        unlink(settings.folder.gatewayAddress)
+        return [
+            Supervised(
+                name: "gateway", program: ChildProcess.ownProgram,
+                arguments: [
+                    "gateway", "--redis", "unix://\(settings.folder.socket)", "--address-file",
+                    settings.folder.gatewayAddress,
+                ] + arguments, log: settings.folder.log("gateway"))
+        ]
+    }
+
     private func arguments(_ role: String, _ index: Int) -> [String] {
         var words = [role, "--redis", "unix://\(settings.folder.socket)"] + settings.workerArguments
         if let port = settings.metricsPort { words += ["--metrics-port", "\(port + index)"] }
         return role == "decoder" ? words + settings.decoderArguments : words
     }
 
-    /// Workers first, so that they can hand back what they hold; then Redis.
-    private func stop(_ workers: [Supervised], _ redis: LocalRedis, _ signals: StopSignals) async {
+    /// The gateway first, while workers still answer; then workers, so that they can hand back what they hold; then Redis.
+    private func stop(_ stages: [[Supervised]], _ redis: LocalRedis, _ signals: StopSignals) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
-                await withTaskGroup(of: Void.self) { stops in
-                    for worker in workers { stops.addTask { await worker.stop() } }
+                for stage in stages {
+                    await withTaskGroup(of: Void.self) { stops in
+                        for process in stage { stops.addTask { await process.stop() } }
+                    }
                 }
             }
             group.addTask {
                 await signals.next()
-                if !Task.isCancelled { for worker in workers { worker.kill() } }
+                if !Task.isCancelled { for process in stages.joined() { process.kill() } }
             }
             // Whichever is first; after a kill the group's end waits for the stops, which come at once.
             await group.next()
@@ -114,7 +136,7 @@ package struct LocalProcesses: Sendable {
     }
 
     private func announce(
-        _ broker: Broker, workers count: Int, _ onReady: @Sendable (String) throws -> Void
+        _ broker: Broker, workers count: Int, _ onReady: @Sendable (String, String?) throws -> Void
     ) async throws {
         let registry = WorkerRegistry(broker)
         while !Task.isCancelled {
@@ -123,7 +145,14 @@ package struct LocalProcesses: Sendable {
             try await Task.sleep(for: .milliseconds(50))
         }
         let folder = settings.folder
-        Terminal.complain("kirie up: ready, \(count) workers; logs in \(folder.path)/logs; Ctrl-C stops")
-        try onReady(folder.socket)
+        var address: String?
+        while settings.gatewayArguments != nil, !Task.isCancelled {
+            address = folder.writtenGatewayAddress
+            if address != nil { break }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        let page = address.map { "; the page is at \($0)" } ?? ""
+        Terminal.complain("kirie up: ready, \(count) workers\(page); logs in \(folder.path)/logs; Ctrl-C stops")
+        try onReady(folder.socket, address)
     }
 }

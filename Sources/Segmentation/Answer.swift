@@ -40,6 +40,20 @@ public struct Answer: Sendable, Codable {
         public var counts: String
     }
 
+    /// Low-resolution logits, as a prompt's `mask` takes them.
+    public struct Logits: Sendable, Codable {
+        /// Rows and columns.
+        public var side: Int
+        /// Base64 of side × side little-endian 32-bit floats, rows first.
+        public var logits: String
+
+        /// Logits of that side.
+        public init(side: Int, logits: String) {
+            self.side = side
+            self.logits = logits
+        }
+    }
+
     /// A connected region of a mask.
     public struct Region: Sendable, Codable {
         /// Its outer boundary, clockwise on the screen: x and y in turn.
@@ -77,6 +91,8 @@ public struct Answer: Sendable, Codable {
         public var regions: [Region]?
         /// A PNG file in base64, 255 on the object.
         public var png: String?
+        /// What the mask was made of; nil where it was not asked for.
+        public var logits: Logits?
     }
 
     /// Why a prompt has no masks.
@@ -185,6 +201,14 @@ extension Answer.Cutout {
     fileprivate func write(to line: inout JSONWriter) throws {
         line.member("area") { $0.integer(area) }
         line.member("bbox") { $0.array(bbox) { $1.integer($0) } }
+        if let logits {
+            line.member("logits") {
+                $0.object {
+                    $0.member("logits") { $0.string(logits.logits) }
+                    $0.member("side") { $0.integer(logits.side) }
+                }
+            }
+        }
         if let png { line.member("png") { $0.string(png) } }
         if let polygons {
             try line.member("polygons") {

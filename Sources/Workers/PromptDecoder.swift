@@ -151,11 +151,8 @@ public struct PromptDecoder: Sendable {
                 guard
                     let masks = try? image.predict(chunk.map(\.prompt), multimask: multimask, pool: pool)
                 else { continue }
-                let outputs = chunk.map { prompt in
-                    let job = try? jobs[prompt.job].get()
-                    return (job?.output ?? .runLengths, job?.outlines ?? JobLine.Outlines())
-                }
-                let written = Cutouts.written(masks, places: chunk.map(\.place), outputs: outputs, pool: pool)
+                let forms = chunk.map { (try? jobs[$0.job].get())?.form ?? MaskForm() }
+                let written = Cutouts.written(masks, places: chunk.map(\.place), forms: forms, pool: pool)
                 for (prompt, cuts) in zip(chunk, written) { cutouts[prompt.job] += cuts }
             }
         }

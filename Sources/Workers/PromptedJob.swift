@@ -10,9 +10,8 @@ import Tensors
 struct PromptedJob: Sendable {
     let prompts: FittedPrompts
     let multimask: Bool
-    let output: JobLine.Output
+    let form: MaskForm
     let origin: JobOrigin
-    let outlines: JobLine.Outlines
 
     /// Reads a line, for a picture of that size and a model whose mask prompts have `maskSide` rows and columns.
     ///
@@ -28,15 +27,22 @@ struct PromptedJob: Sendable {
         prompts = FittedPrompts(job.prompts, known: job.faults, width: width, height: height, maskSide: maskSide)
         guard !prompts.isHopeless else { throw PromptRefusal(reason: prompts.summary) }
         multimask = job.multimask
-        output = job.output
+        form = MaskForm(output: job.output, outlines: job.outlines, logits: job.logits)
         origin = job.origin
-        outlines = job.outlines
     }
 }
 
 /// A job whose line or prompt makes no sense.
 struct PromptRefusal: Error, Sendable {
     let reason: String
+}
+
+/// How a job wants its masks written.
+struct MaskForm: Sendable, Hashable {
+    var output = JobLine.Output.runLengths
+    var outlines = JobLine.Outlines()
+    /// Whether the low-resolution logits come with each.
+    var logits = false
 }
 
 /// Masks as jobs want them written.
@@ -46,32 +52,32 @@ enum Cutouts {
     /// - Parameters:
     ///   - masks: by prompt.
     ///   - places: by prompt, which of its job it is.
-    ///   - outputs: by prompt, how its masks are to be written.
+    ///   - forms: by prompt, how its masks are to be written.
     ///   - pool: its threads take a mask at a time.
     /// - Returns: by prompt, in the order of its masks.
     static func written(
-        _ masks: [[PredictedMask]], places: [Int], outputs: [(JobLine.Output, JobLine.Outlines)], pool: ThreadPool
+        _ masks: [[PredictedMask]], places: [Int], forms: [MaskForm], pool: ThreadPool
     ) -> [[Answer.Cutout]] {
         let flat = masks.indices.flatMap { index in masks[index].map { (prompt: index, mask: $0) } }
         let cutouts = pool.map(flat.count) { index in
             let (prompt, mask) = flat[index]
-            return cutout(mask, place: places[prompt], output: outputs[prompt].0, outlines: outputs[prompt].1)
+            return cutout(mask, place: places[prompt], form: forms[prompt])
         }
         var written: [[Answer.Cutout]] = Array(repeating: [], count: masks.count)
         for (each, cutout) in zip(flat, cutouts) { written[each.prompt].append(cutout) }
         return written
     }
 
-    static func cutout(
-        _ predicted: PredictedMask, place: Int, output: JobLine.Output, outlines: JobLine.Outlines = JobLine.Outlines()
-    ) -> Answer.Cutout {
+    static func cutout(_ predicted: PredictedMask, place: Int, form: MaskForm) -> Answer.Cutout {
         var cutout = Answer.Cutout(prompt: place, predicted)
-        switch output {
+        if form.logits { cutout.logits = logits(predicted.lowResolutionLogits) }
+        switch form.output {
         case .runLengths: break
         case .polygons:
             cutout.segmentation = nil
             let regions = Polygon.simplified(
-                Polygon.tracing(predicted.mask.gray), tolerance: outlines.tolerance, mostPoints: outlines.mostPoints)
+                Polygon.tracing(predicted.mask.gray), tolerance: form.outlines.tolerance,
+                mostPoints: form.outlines.mostPoints)
             func flat(_ ring: [PixelVertex]) -> [Int] { ring.flatMap { [$0.x, $0.y] } }
             cutout.polygons = regions.flatMap(\.cocoSegmentation).map { $0.map(Double.init) }
             cutout.regions = regions.map { .init(exterior: flat($0.exterior), holes: $0.holes.map(flat)) }
@@ -80,6 +86,13 @@ enum Cutouts {
             cutout.png = png(predicted.mask)
         }
         return cutout
+    }
+
+    private static func logits(_ logits: LowResolutionLogits) -> Answer.Logits {
+        let bytes = logits.values.flatMap { value in
+            (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) }
+        }
+        return Answer.Logits(side: logits.side, logits: Data(bytes).base64EncodedString())
     }
 
     /// A PNG file in base64; empty where it cannot be written, which takes a mask that is larger than any picture.

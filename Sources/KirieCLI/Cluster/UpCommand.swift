@@ -10,7 +10,7 @@ import Terminals
 struct UpCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "up",
-        abstract: "Run a whole cluster on this machine: a private redis-server, encoders and decoders.",
+        abstract: "Run a whole cluster on this machine: a private redis-server, workers, and the page to click on.",
         discussion: """
             kirie up                                   then, in another terminal:
             kirie submit photo.jpg --point 920,560 --wait
@@ -18,7 +18,8 @@ struct UpCommand: AsyncParsableCommand {
 
             Redis listens on a Unix socket in the data folder, which survives: jobs that were accepted are finished after
             a restart. A worker that crashes is started again. Ctrl-C or SIGTERM drains the workers and stops Redis.
-            When the cluster is ready, one line is printed on standard output: KIRIE_REDIS=unix:///…
+            When the cluster is ready, two lines are printed on standard output: KIRIE_REDIS=unix:///… and
+            KIRIE_GATEWAY=http://…, the page's address.
             """)
 
     @Option(
@@ -60,6 +61,13 @@ struct UpCommand: AsyncParsableCommand {
         help: ArgumentHelp("Serve each worker's metrics, from this port upwards.", valueName: "port"))
     var metricsPort: Int?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Where the gateway listens; none for no gateway. Default: 127.0.0.1:8080, or a free port where that is taken.",
+            valueName: "host:port"))
+    var listen: String?
+
     @OptionGroup var model: ModelOptions
 
     enum AppendFsync: String, ExpressibleByArgument, CaseIterable { case always, everysec, no }
@@ -73,6 +81,9 @@ struct UpCommand: AsyncParsableCommand {
             throw ValidationError("--redis-memory takes at least 67108864 bytes.")
         }
         if !(0.05...86_400).contains(lease) { throw ValidationError("--lease takes seconds from 0.05 to 86400.") }
+        if let listen, listen != "none", ListenAddress(argument: listen) == nil {
+            throw ValidationError("--listen takes an address such as 127.0.0.1:8080, or none.")
+        }
         if let metricsPort, !(1...65_000).contains(metricsPort) {
             throw ValidationError("--metrics-port takes a number from 1 to 65000.")
         }
@@ -87,10 +98,16 @@ struct UpCommand: AsyncParsableCommand {
                 encoders: encoders, decoders: decoders ?? max(1, ThreadPool.availableProcessors / 4),
                 redisMemory: redisMemory ?? Self.quarterOfMemory, appendFsync: appendFsync.rawValue,
                 workerArguments: workerArguments, decoderArguments: ["--cache-bytes", "\(cacheBytes)"],
-                metricsPort: metricsPort))
-        try await processes.run { socket in
-            try StandardOutput.print(Array("KIRIE_REDIS=unix://\(socket)\n".utf8))
+                metricsPort: metricsPort, gatewayArguments: gatewayArguments))
+        try await processes.run { socket, address in
+            let page = address.map { "KIRIE_GATEWAY=\($0)\n" } ?? ""
+            try StandardOutput.print(Array("KIRIE_REDIS=unix://\(socket)\n\(page)".utf8))
         }
+    }
+
+    private var gatewayArguments: [String]? {
+        if listen == "none" { return nil }
+        return ["--listen", listen ?? "127.0.0.1:8080"] + (listen == nil ? ["--any-port"] : [])
     }
 
     private var workerArguments: [String] {

@@ -53,35 +53,93 @@ local function backpressure(c, lane, what, held, limit)
         .. ' of ' .. string.format('%.0f', limit) .. '); retry after ' .. come_back(c, lane) .. ' ms'
 end
 
+-- Whether the image is there, or may not come: 0 (and its time begins anew), an error, or nil. `size`: of its file.
+local function before_image(c, sha, size)
+    if foreign(c, sha) then return refusal('BADJOB', 'image ' .. sha .. ' does not belong to partition ' .. c.p) end
+    if redis.call('EXISTS', c.k .. 'image:' .. sha) == 1 then
+        if redis.call('HEXISTS', c.k .. 'refs', sha) == 0 then
+            redis.call('PEXPIRE', c.k .. 'image:' .. sha, setting(c, 'image_ttl_ms'))
+            redis.call('ZADD', c.k .. 'idle:image', micros(c.ms), sha)
+        end
+        return 0
+    end
+    local held = tonumber(redis.call('HGET', c.k .. 'counters', 'image_bytes')) or 0
+    if held + size > setting(c, 'image_bytes') then
+        return redis.error_reply(backpressure(c, 'bulk', 'the bytes of images', held, setting(c, 'image_bytes')))
+    end
+end
+
+-- What becomes of an image that has just been stored.
+local function after_image(c, sha, size)
+    if redis.call('HEXISTS', c.k .. 'refs', sha) == 1 then
+        redis.call('PERSIST', c.k .. 'image:' .. sha)
+        redis.call('HSET', c.k .. 'refs', 'b:' .. sha, size)
+        count(c, 'image_bytes', size)
+    else
+        redis.call('PEXPIRE', c.k .. 'image:' .. sha, setting(c, 'image_ttl_ms'))
+        may_go(c, 'image', sha)
+    end
+    return 1
+end
+
 register('kirie_image', function(c, args)
     local sha, bytes = args[1] or '', args[2] or ''
     if not is_sha(sha) then
         return refusal('BADCALL', 'kirie_image <sha256> [<bytes>]: the hash is 64 lower-case hexadecimal digits')
     end
-    if foreign(c, sha) then return refusal('BADJOB', 'image ' .. sha .. ' does not belong to partition ' .. c.p) end
-    local key = c.k .. 'image:' .. sha
-    local needed = redis.call('HEXISTS', c.k .. 'refs', sha) == 1
-    if redis.call('EXISTS', key) == 1 then
-        if not needed then
-            redis.call('PEXPIRE', key, setting(c, 'image_ttl_ms'))
-            redis.call('ZADD', c.k .. 'idle:image', micros(c.ms), sha)
-        end
-        return 0
+    local answer = before_image(c, sha, #bytes)
+    if answer or bytes == '' then return answer or -1 end
+    redis.call('SET', c.k .. 'image:' .. sha, bytes)
+    return after_image(c, sha, #bytes)
+end)
+
+--[[ kirie_image_part   FCALL kirie_image_part 1 <prefix> <sha256> <upload> <offset> <bytes>
+  Keeps a part of a file that is too large for one call, at its offset: a number of bytes from the file's start. upload: 1 to
+  64 letters and digits that the sender chooses, so that two senders of one image do not meet. Harmless when repeated. Parts
+  of which nothing more comes go after a minute.
+  Reply: the bytes so far. Errors: BADCALL, BADJOB (wrong partition), BACKPRESSURE, OOM. ]]
+local UPLOAD_MS = 60000
+
+local function upload_key(c, sha, upload)
+    if not is_sha(sha) or not string.match(upload, '^%w+$') or #upload > 64 then return nil end
+    return c.k .. 'upload:' .. sha .. ':' .. upload
+end
+
+register('kirie_image_part', function(c, args)
+    local sha, bytes = args[1] or '', args[4] or ''
+    local key, offset = upload_key(c, sha, args[2] or ''), whole(args[3], 0, 536870912)
+    if not key or not offset or bytes == '' or offset + #bytes > 536870912 then
+        return refusal('BADCALL', 'kirie_image_part <sha256> <upload> <offset> <bytes>: a hash of 64 digits, 1 to 64 letters '
+            .. 'and digits, an offset within 512 MiB, and bytes')
     end
-    if bytes == '' then return -1 end
+    if foreign(c, sha) then return refusal('BADJOB', 'image ' .. sha .. ' does not belong to partition ' .. c.p) end
     local held = tonumber(redis.call('HGET', c.k .. 'counters', 'image_bytes')) or 0
-    if held + #bytes > setting(c, 'image_bytes') then
+    if held + offset + #bytes > setting(c, 'image_bytes') then
         return redis.error_reply(backpressure(c, 'bulk', 'the bytes of images', held, setting(c, 'image_bytes')))
     end
-    if needed then
-        redis.call('SET', key, bytes)
-        redis.call('HSET', c.k .. 'refs', 'b:' .. sha, #bytes)
-        count(c, 'image_bytes', #bytes)
-    else
-        redis.call('SET', key, bytes, 'PX', setting(c, 'image_ttl_ms'))
-        may_go(c, 'image', sha)
+    local length = redis.call('SETRANGE', key, args[3], bytes)
+    redis.call('PEXPIRE', key, UPLOAD_MS)
+    return length
+end)
+
+--[[ kirie_image_whole  FCALL kirie_image_whole 1 <prefix> <sha256> <upload> <bytes>
+  Makes an image of the parts that came, as kirie_image does of a file. bytes: how many there must be. Harmless when repeated.
+  Reply: 1 stored now · 0 was there · -1 the parts are not all there: send them again.
+  Errors: BADCALL, BADJOB (wrong partition), BACKPRESSURE. ]]
+register('kirie_image_whole', function(c, args)
+    local sha = args[1] or ''
+    local key, bytes = upload_key(c, sha, args[2] or ''), whole(args[3], 1, 536870912)
+    if not key or not bytes then
+        return refusal('BADCALL', 'kirie_image_whole <sha256> <upload> <bytes>: as of kirie_image_part, and their number')
     end
-    return 1
+    local answer = before_image(c, sha, bytes)
+    if answer then
+        redis.call('UNLINK', key)
+        return answer
+    end
+    if redis.call('STRLEN', key) ~= bytes then return -1 end
+    redis.call('RENAME', key, c.k .. 'image:' .. sha)
+    return after_image(c, sha, bytes)
 end)
 
 --[[ kirie_submit       FCALL kirie_submit 1 <prefix> <client> (<id> <lane> <image sha256> <model> <ttl ms> <line>)…
