@@ -208,6 +208,7 @@ function drawState() {
   for (const element of document.querySelectorAll('.needs-ready')) element.disabled = !ready;
   $('#next').hidden = !objects.active;
   $('#count').textContent = String(objects.list.length);
+  $('#count').hidden = objects.list.length === 0;
 }
 objects.addEventListener('change', drawState);
 session.addEventListener('state', drawState);
@@ -215,7 +216,11 @@ session.addEventListener('open', () => {
   drawState();
   $('#stage').focus({ preventScroll: true });
 });
-view.addEventListener('change', () => ($('#percent').textContent = `${view.percent} %`));
+view.addEventListener('change', () => {
+  $('#percent').textContent = `${view.percent} %`;
+  // Where the picture lies, for whoever drives the page from outside.
+  $('#stage').dataset.view = `${view.scale} ${view.x} ${view.y}`;
+});
 colours.addEventListener('change', () => stage.invalidate('picture', 'live'));
 language.addEventListener('change', () => {
   panel.draw();

@@ -21,6 +21,14 @@ export class Panel {
     this.list = element.querySelector('#objects');
     this.readings = element.querySelector('#readings');
     objects.addEventListener('change', () => this.draw());
+    // On a phone the objects are a sheet that is mostly closed; the readings are then asked for upon the picture.
+    const narrow = matchMedia('(max-width: 760px)');
+    const place = () => {
+      if (narrow.matches) document.querySelector('#desk').append(this.readings);
+      else element.querySelector('#offers').after(this.readings);
+    };
+    narrow.addEventListener('change', place);
+    place();
   }
 
   draw() {

@@ -3,7 +3,7 @@
  * mask that a click would give, the crosshair, clicks and boxes). The pointer's moves redraw the last alone.
  */
 
-import { maskOf } from './objects.js';
+import { COLOURS, maskOf } from './objects.js';
 import { outline } from './outline.js';
 
 const FINE = 1600;
@@ -85,6 +85,10 @@ export class Stage {
       canvas.width = Math.max(1, Math.round(width * this.ratio));
       canvas.height = Math.max(1, Math.round(height * this.ratio));
     }
+    // Where the tools stand at the side there is room for them; on a phone they stand below the stage.
+    this.view.margins = width > 700
+      ? { left: 108, top: 22, right: 28, bottom: 74 }
+      : { left: 12, top: 12, right: 12, bottom: 66 };
     this.view.resize(width, height);
     this.invalidate('picture', 'masks', 'live');
     this.flush();
@@ -92,7 +96,7 @@ export class Stage {
 
   /** Clears a layer and sets it up for the picture's coordinates. */
   #begin(context) {
-    const { view, ratio } = this;
+    const { view } = this;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, context.canvas.width, context.canvas.height);
     this.#toPicture(context);
@@ -187,10 +191,12 @@ export class Stage {
     const { path, label, refines } = this.preview;
     const pixel = 1 / this.view.scale;
     const active = this.objects.active;
-    const colour = active?.colour ?? this.#colour('--accent');
+    const colour = active?.colour ?? COLOURS[(this.objects.nextNumber - 1) % COLOURS.length];
     context.lineJoin = 'round';
-    context.fillStyle = label === 0 ? 'rgb(20 16 12 / 0.22)' : 'rgb(255 253 248 / 0.34)';
+    context.globalAlpha = 0.3;
+    context.fillStyle = label === 0 ? '#14100c' : colour;
     context.fill(path, 'evenodd');
+    context.globalAlpha = 1;
     context.strokeStyle = 'rgb(255 253 248 / 0.98)';
     context.lineWidth = 3.5 * pixel;
     context.stroke(path);

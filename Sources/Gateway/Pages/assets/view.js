@@ -2,7 +2,6 @@
  * Where the picture lies on the stage. Lengths on the stage are CSS pixels; `scale` is CSS pixels per picture pixel.
  */
 
-const MARGIN = 28;
 const LARGEST = 24;
 
 /** Says `change` when anything of it changed. */
@@ -16,13 +15,15 @@ export class View extends EventTarget {
   scale = 1;
   x = 0;
   y = 0;
+  /** What of the stage is left free around a picture that is shown whole: tools stand there. */
+  margins = { left: 28, top: 28, right: 28, bottom: 28 };
   /** Whether the whole picture is shown; it then stays so when the window changes. */
   fitted = true;
 
   get #fitScale() {
-    const margin = Math.min(MARGIN, this.width / 24);
-    const across = (this.width - 2 * margin) / this.imageWidth;
-    const down = (this.height - 2 * margin) / this.imageHeight;
+    const { left, top, right, bottom } = this.margins;
+    const across = (this.width - left - right) / this.imageWidth;
+    const down = (this.height - top - bottom) / this.imageHeight;
     return Math.max(1e-4, Math.min(across, down, 4));
   }
 
@@ -49,8 +50,9 @@ export class View extends EventTarget {
   fit() {
     if (!this.imageWidth) return;
     this.scale = this.#fitScale;
-    this.x = (this.width - this.imageWidth * this.scale) / 2;
-    this.y = (this.height - this.imageHeight * this.scale) / 2;
+    const { left, top, right, bottom } = this.margins;
+    this.x = left + (this.width - left - right - this.imageWidth * this.scale) / 2;
+    this.y = top + (this.height - top - bottom - this.imageHeight * this.scale) / 2;
     this.fitted = true;
     this.#changed();
   }
