@@ -1,0 +1,376 @@
+/**
+ * One picture from its opening on: uploads it, has it encoded, and turns clicks and boxes into masks.
+ */
+
+import { Problem } from './api.js';
+import { say } from './appearance.js';
+import { bytes, number, t } from './language.js';
+import { maskOf } from './objects.js';
+import { Picture, Undecodable } from './picture.js';
+import { jobFor } from './prompts.js';
+
+/** Says `open` when a picture is there, `state` when `ready` or `busy` changed, and `hovered` when a preview was drawn. */
+export class Session extends EventTarget {
+  /** @type {Picture | null} */
+  picture = null;
+  sha256 = '';
+  /** The picture's embedding is there: pointing is answered at once. */
+  ready = false;
+  /** @type {string | undefined} */
+  model;
+  capabilities = null;
+  /** Objects of a link whose picture is gone; they come back with the file. */
+  awaited = null;
+  #life = new AbortController();
+  /** Clicks one after another: each builds upon the answer of the one before. */
+  #line = Promise.resolve();
+  /** The last preview, for the click that asks the same. @type {{key: string, answer: object} | null} */
+  #last = null;
+  /** What the pointer asked for last. */
+  #asked = '';
+
+  constructor({ api, segmenter, objects, stage, notices }) {
+    super();
+    Object.assign(this, { api, segmenter, objects, stage, notices });
+  }
+
+  /** @param {Blob} blob @param {string} name */
+  async open(blob, name) {
+    const life = this.#begin();
+    const limit = this.capabilities?.limits?.image_bytes;
+    try {
+      if (limit && blob.size > limit) {
+        throw new Error(t('tooLarge', { size: bytes(blob.size), limit: bytes(limit) }));
+      }
+      this.notices.show('opening', t('opening'), '', { progress: null });
+      // Decoding here and sending there go on side by side.
+      const decoding = Picture.decode(blob, name);
+      decoding.catch(() => {});
+      const uploaded = await this.#upload(blob, decoding, life.signal);
+      if (!this.picture) await this.#show(decoding, life.signal);
+      this.#check(uploaded);
+      this.sha256 = uploaded.sha256;
+      const link = this.awaited?.sha256 === this.sha256 ? this.awaited : null;
+      this.awaited = null;
+      await this.#warm(life.signal);
+      if (link) await this.restore(link.objects);
+    } catch (error) {
+      this.#failed(error, life.signal, () => this.open(blob, name));
+    }
+  }
+
+  /** Opens a picture that the cluster has, with the objects of a link. @param {{sha256: string, objects: object[]}} link */
+  async openLink(link) {
+    const life = this.#begin();
+    try {
+      this.notices.show('opening', t('opening'), '', { progress: null });
+      const blob = await this.notices.patiently(() => this.api.content(link.sha256, life.signal), life.signal);
+      await this.#show(Picture.decode(blob, `${link.sha256.slice(0, 8)}.${blob.type.split('/')[1] || 'png'}`), life.signal);
+      this.sha256 = link.sha256;
+      await this.#warm(life.signal);
+      await this.restore(link.objects);
+    } catch (error) {
+      if (error instanceof Problem && error.status === 404) {
+        this.awaited = link;
+        this.notices.show('gone', t('gone'), t('goneDetail'), {
+          actions: [[t('choose'), () => document.querySelector('#file').click()], [t('dismiss'), () => this.notices.clear()]],
+          urgent: true,
+        });
+        return;
+      }
+      this.#failed(error, life.signal, () => this.openLink(link));
+    }
+  }
+
+  /** Another model: the picture is encoded for it, too. */
+  async chooseModel(model) {
+    this.model = model;
+    this.ready = false;
+    this.leave();
+    if (!this.sha256) return;
+    try {
+      await this.#warm(this.#life.signal);
+    } catch (error) {
+      this.#failed(error, this.#life.signal, () => this.chooseModel(model));
+    }
+  }
+
+  #begin() {
+    this.#life.abort(new DOMException('Another picture was opened.', 'AbortError'));
+    this.#life = new AbortController();
+    this.leave();
+    this.picture?.close();
+    this.picture = null;
+    this.stage.picture = null;
+    this.stage.pending = [];
+    this.sha256 = '';
+    this.ready = false;
+    this.#line = Promise.resolve();
+    this.objects.clear();
+    this.notices.clear();
+    this.#state();
+    return this.#life;
+  }
+
+  async #show(decoding, signal) {
+    const picture = await decoding;
+    if (signal.aborted) {
+      picture.close();
+      throw signal.reason;
+    }
+    this.picture = picture;
+    this.stage.picture = picture;
+    this.stage.view.setImage(picture.width, picture.height);
+    this.stage.invalidate('picture', 'masks', 'live');
+    this.dispatchEvent(new Event('open'));
+  }
+
+  async #upload(blob, decoding, signal) {
+    this.notices.show('uploading', t('uploading'), '', { progress: 0 });
+    decoding.then(() => !signal.aborted && !this.picture && this.#show(decoding, signal)).catch(() => {});
+    const send = (body) => this.notices.patiently(() => {
+      this.notices.show('uploading', t('uploading'), '', { progress: 0 });
+      return this.api.upload(body, (fraction) => this.notices.progress(fraction), signal);
+    }, signal);
+    try {
+      return await send(blob);
+    } catch (error) {
+      // The browser may know formats that the cluster does not; it gets the same pixels as a PNG.
+      if (error.code !== 'unsupported-picture') throw error;
+      const picture = await decoding.catch(() => { throw error; });
+      return send(await picture.toPng());
+    }
+  }
+
+  /** Masks are laid upon the picture as the browser shows it: both must have the same size. */
+  #check({ width, height }) {
+    if (width === this.picture.width && height === this.picture.height) return;
+    throw new Error(`${width} × ${height} ≠ ${this.picture.width} × ${this.picture.height}`);
+  }
+
+  /** Has the picture encoded, and tells how far that is. */
+  async #warm(signal) {
+    await this.notices.patiently(async () => {
+      for (;;) {
+        const answer = await this.api.warm(this.sha256, this.model, signal);
+        if (answer.state === 'ready' || !answer.job) return;
+        this.#showEncoding();
+        if (await this.#follow(answer.job, signal)) return;
+      }
+    }, signal);
+    this.notices.clear();
+    this.ready = true;
+    this.#state();
+    say(t('ready'));
+  }
+
+  /** @returns {Promise<boolean>} whether the job came to its end */
+  async #follow(job, signal) {
+    let started = false;
+    // Nothing tells a page that nobody is there to begin; so it looks.
+    const look = setTimeout(async () => {
+      const { workers } = await this.api.json('GET', '/v1/workers', { signal }).catch(() => ({ workers: null }));
+      if (!started && !this.ready && workers && !workers.some((worker) => worker.role === 'encoder')) {
+        this.notices.show('no-worker', t('noWorker'), t('noWorkerDetail'), { progress: null, urgent: true });
+      }
+    }, 4000);
+    try {
+      for await (const { event, data } of this.api.events(`/v1/jobs/${job}/events`, signal)) {
+        if (event === 'done') return true;
+        if (event === 'failed') throw new Problem(data);
+        started ||= data.state === 'running';
+        this.#showEncoding(data.state === 'running' ? 0 : data.position);
+      }
+    } finally {
+      clearTimeout(look);
+      started = true;
+    }
+    return false;
+  }
+
+  #showEncoding(ahead = 0) {
+    if (ahead > 0) {
+      const detail = ahead === 1 ? t('aheadOne') : t('ahead', { n: number(ahead) });
+      this.notices.show('queued', t('queued'), detail, { progress: null });
+    } else {
+      this.notices.show('encoding', t('encoding'), t('encodingDetail'), { progress: null });
+    }
+  }
+
+  /**
+   * The pointer is here: shows the mask that a click would give. @param {number} since the time of the pointer's move
+   */
+  hover(x, y, label, since) {
+    const active = this.objects.active;
+    if (!this.ready || this.stage.pending.length > 0 || (label === 0 && !active)) return this.leave();
+    const job = jobFor(this.sha256, active, { type: 'point', x, y, label }, { model: this.model });
+    const key = JSON.stringify(job);
+    if (key === this.#asked) return;
+    this.#asked = key;
+    this.segmenter.hover(job, (answer) => {
+      if (!answer.masks?.[0]) return;
+      this.#last = { key, answer };
+      this.stage.showPreview({ mask: answer.masks[0], label, refines: Boolean(active) });
+      this.dispatchEvent(new CustomEvent('hovered', { detail: { x, y, since } }));
+    });
+  }
+
+  /** The pointer has gone. */
+  leave() {
+    this.#asked = '';
+    this.#last = null;
+    this.segmenter.forgetHover();
+    if (this.stage.preview) this.stage.showPreview(null);
+  }
+
+  /** @param {import('./objects.js').Step} step */
+  take(step) {
+    if (!this.picture) return Promise.resolve();
+    if (step.type === 'point' && step.label === 0 && !this.objects.active && this.stage.pending.length === 0) {
+      say(t('firstAdd'), true);
+      return Promise.resolve();
+    }
+    const life = this.#life;
+    const seen = this.#last;
+    this.leave();
+    this.stage.pending = [...this.stage.pending, step];
+    this.stage.invalidate('live');
+    this.#state();
+    this.#line = this.#line.then(() => this.#take(step, seen, life.signal)).catch((error) => {
+      this.#failed(error, life.signal);
+    }).finally(() => {
+      this.stage.pending = this.stage.pending.filter((one) => one !== step);
+      this.stage.invalidate('live');
+      this.#state();
+    });
+    return this.#line;
+  }
+
+  async #take(step, seen, signal) {
+    if (signal.aborted) return;
+    // Until the picture is there a click waits with it.
+    if (!this.sha256) await new Promise((resolve, reject) => {
+      const look = () => (this.sha256 ? resolve() : signal.aborted ? reject(signal.reason) : requestAnimationFrame(look));
+      look();
+    });
+    const active = this.objects.active;
+    const job = jobFor(this.sha256, active, step, { model: this.model });
+    const answer = seen && seen.key === JSON.stringify(job) ? seen.answer : await this.#ask(job, active, step, signal);
+    if (signal.aborted) return;
+    if (!answer.masks?.length) throw new Error(answer.errors?.[0]?.error ?? t('failed'));
+    const fields = { steps: [...(active?.steps ?? []), { ...step, reading: 0 }], answer, reading: 0 };
+    if (active && this.objects.find(active.id)) this.objects.update(active.id, fields, 'refine');
+    else this.objects.add({ name: t('objectName', { n: this.objects.nextNumber }), ...fields });
+    this.sayMask(this.objects.active);
+  }
+
+  async #ask(job, object, step, signal) {
+    try {
+      return await this.notices.patiently(() => this.segmenter.ask(job, signal), signal);
+    } catch (error) {
+      // The earlier answer's time may be over; its points alone say nearly the same.
+      const lost = job.prompts[0].mask && error instanceof Problem && error.status >= 400 && error.status < 500;
+      if (!lost) throw error;
+      const again = jobFor(this.sha256, object, step, { model: this.model, prior: false });
+      return this.notices.patiently(() => this.segmenter.ask(again, signal), signal);
+    }
+  }
+
+  /** @param {number} reading which of the masks of its last answer stands for the object */
+  chooseReading(reading) {
+    const active = this.objects.active;
+    if (!active || !active.answer.masks[reading] || active.reading === reading) return;
+    const steps = [...active.steps.slice(0, -1), { ...active.steps.at(-1), reading }];
+    this.objects.update(active.id, { reading, steps }, 'reading');
+    this.sayMask(this.objects.active);
+  }
+
+  /** Words for what is to be found: each mask becomes an object. */
+  async find(text) {
+    const step = { type: 'text', text };
+    await this.#several(() => this.segmenter.ask(jobFor(this.sha256, undefined, step, { model: this.model }),
+      this.#life.signal), (index) => ({ name: text, steps: [{ ...step, reading: index }] }),
+    () => say(t('nothingFound', { text }), true));
+  }
+
+  async everything() {
+    const job = { image: { sha256: this.sha256 }, output: 'rle', ...(this.model && { model: this.model }) };
+    const next = this.objects.nextNumber;
+    await this.#several(() => this.api.json('POST', '/v1/everything', { json: job, signal: this.#life.signal }),
+      (index) => ({
+        name: t('objectName', { n: next + index }),
+        steps: [{ type: 'everything', reading: index }],
+      }));
+  }
+
+  async #several(ask, parts, none = () => {}) {
+    const { signal } = this.#life;
+    try {
+      this.notices.show('working', t('working'), '', { progress: null });
+      const answer = await this.notices.patiently(ask, signal);
+      this.notices.clear();
+      if (!answer.masks?.length) return none();
+      this.objects.addAll(answer.masks.map((_, index) => ({ ...parts(index), answer, reading: index })));
+    } catch (error) {
+      this.#failed(error, signal);
+    }
+  }
+
+  /** Does again what a link says was done. @param {{name, colour, hidden, steps}[]} list */
+  async restore(list) {
+    const { signal } = this.#life;
+    let lost = 0;
+    let whole = null;
+    for (const [index, { name, colour, hidden, steps }] of list.entries()) {
+      this.notices.show('restoring', t('restoring', { n: index + 1, all: list.length }), '', { progress: index / list.length });
+      let object;
+      try {
+        for (const step of steps) {
+          const job = jobFor(this.sha256, object, step, { model: this.model });
+          let answer;
+          if (step.type === 'everything') {
+            whole ??= await this.api.json('POST', '/v1/everything', { json: { image: job.image, output: 'rle' }, signal });
+            answer = whole;
+          } else {
+            answer = await this.#ask(job, object, step, signal);
+          }
+          const reading = answer.masks[step.reading] ? step.reading : 0;
+          object = { steps: [...(object?.steps ?? []), { ...step, reading }], answer, reading };
+          if (!answer.masks[reading]) throw new Error('no mask');
+        }
+        if (object) this.objects.add({ name, colour, hidden, ...object }, false);
+      } catch (error) {
+        if (signal.aborted) return;
+        lost += 1;
+      }
+    }
+    this.notices.clear();
+    if (lost > 0) say(t('fewer', { n: lost }), true);
+  }
+
+  /** Tells a screen reader what was cut out. */
+  sayMask(object) {
+    const mask = object && maskOf(object);
+    if (!mask) return;
+    const percent = (100 * mask.area) / (this.picture.width * this.picture.height);
+    say(t('saidMask', {
+      name: object.name,
+      percent: number(percent, { maximumFractionDigits: percent < 10 ? 1 : 0 }),
+      score: Math.round(100 * mask.score),
+    }));
+  }
+
+  #failed(error, signal, again) {
+    if (signal.aborted || error.name === 'AbortError') return;
+    const shown = error instanceof Undecodable ? new Error(t('notShown')) : error;
+    const actions = [];
+    if (again) actions.push([t('tryAgain'), again]);
+    if (!this.ready) actions.push([t('openOther'), () => document.querySelector('#file').click()]);
+    this.notices.failed(shown, actions);
+  }
+
+  #state() {
+    this.dispatchEvent(new Event('state'));
+  }
+}
+
