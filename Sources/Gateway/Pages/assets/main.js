@@ -50,7 +50,7 @@ const actions = {
   tool(name) {
     hand.tool = name;
     session.leave();
-    for (const button of document.querySelectorAll('[data-tool]')) {
+    for (const button of document.querySelectorAll('button[data-tool]')) {
       button.setAttribute('aria-pressed', String(button.dataset.tool === name));
     }
     $('#stage').dataset.tool = name;
@@ -134,7 +134,7 @@ async function saved(making, name) {
 for (const button of document.querySelectorAll('[data-action]')) {
   button.addEventListener('click', () => actions[button.dataset.action]());
 }
-for (const button of document.querySelectorAll('[data-tool]')) {
+for (const button of document.querySelectorAll('button[data-tool]')) {
   button.addEventListener('click', () => actions.tool(button.dataset.tool));
 }
 $('#opacity').addEventListener('input', (event) => {

@@ -78,7 +78,7 @@ export class Panel {
       this.objects.remove(id);
       say(t('saidRemoved'));
     }, { dataset: { role: 'delete' } });
-    const row = make('li', { class: `${active ? 'active' : ''} ${hidden ? 'hidden' : ''}`, dataset: { id } },
+    const row = make('li', { class: `${active ? 'active' : ''} ${hidden ? 'hidden' : ''}`, dataset: { id, area: mask.area } },
       pick, make('div', { class: 'naming' }, field, figures), swatch, eye, bin);
     row.style.setProperty('--colour', colour);
     return row;

@@ -102,7 +102,7 @@ export class Session extends EventTarget {
     this.picture?.close();
     this.picture = null;
     this.stage.picture = null;
-    this.stage.pending = [];
+    this.#wait([]);
     this.sha256 = '';
     this.ready = false;
     this.#line = Promise.resolve();
@@ -233,15 +233,11 @@ export class Session extends EventTarget {
     const life = this.#life;
     const seen = this.#last;
     this.leave();
-    this.stage.pending = [...this.stage.pending, step];
-    this.stage.invalidate('live');
-    this.#state();
+    this.#wait([...this.stage.pending, step]);
     this.#line = this.#line.then(() => this.#take(step, seen, life.signal)).catch((error) => {
       this.#failed(error, life.signal);
     }).finally(() => {
-      this.stage.pending = this.stage.pending.filter((one) => one !== step);
-      this.stage.invalidate('live');
-      this.#state();
+      this.#wait(this.stage.pending.filter((one) => one !== step));
     });
     return this.#line;
   }
@@ -367,6 +363,15 @@ export class Session extends EventTarget {
     if (again) actions.push([t('tryAgain'), again]);
     if (!this.ready) actions.push([t('openOther'), () => document.querySelector('#file').click()]);
     this.notices.failed(shown, actions);
+  }
+
+  /** @param {import('./objects.js').Step[]} steps that are asked for and not answered */
+  #wait(steps) {
+    this.stage.pending = steps;
+    this.stage.invalidate('live');
+    if (steps.length > 0) this.stage.element.dataset.pending = String(steps.length);
+    else delete this.stage.element.dataset.pending;
+    this.#state();
   }
 
   #state() {
