@@ -147,6 +147,21 @@ package enum BenchPicture {
     }
 }
 
+extension BenchPicture {
+    /// A picture file of about so many bytes: noise, which nothing makes smaller.
+    static func noise(bytes: Int, seed: UInt64) throws -> [UInt8] {
+        var random = SplitMix64(seed: seed)
+        let side = Int((Double(bytes) / 3).squareRoot())
+        var pixels = [UInt8](repeating: 0, count: side * side * 3)
+        pixels.withUnsafeMutableBytes { memory in
+            for index in stride(from: 0, to: memory.count - 7, by: 8) {
+                memory.storeBytes(of: random.next(), toByteOffset: index, as: UInt64.self)
+            }
+        }
+        return try PNGWriter.encode(Image(width: side, height: side, pixels: pixels))
+    }
+}
+
 /// Times in figures.
 package struct Times {
     private let sorted: [Double]

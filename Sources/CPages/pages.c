@@ -13,6 +13,12 @@ static const unsigned char assets_appearance_js[] = {
 static const unsigned char assets_charts_js[] = {
 #embed "../Gateway/Pages/assets/charts.js"
 };
+static const unsigned char assets_docs_css[] = {
+#embed "../Gateway/Pages/assets/docs.css"
+};
+static const unsigned char assets_docs_js[] = {
+#embed "../Gateway/Pages/assets/docs.js"
+};
 static const unsigned char assets_exports_js[] = {
 #embed "../Gateway/Pages/assets/exports.js"
 };
@@ -100,6 +106,9 @@ static const unsigned char assets_view_js[] = {
 static const unsigned char assets_washi_svg[] = {
 #embed "../Gateway/Pages/assets/washi.svg"
 };
+static const unsigned char docs_html[] = {
+#embed "../Gateway/Pages/docs.html"
+};
 static const unsigned char index_html[] = {
 #embed "../Gateway/Pages/index.html"
 };
@@ -126,6 +135,8 @@ static const struct kirie_page pages[] = {
     {"assets/api.js", assets_api_js, sizeof assets_api_js},
     {"assets/appearance.js", assets_appearance_js, sizeof assets_appearance_js},
     {"assets/charts.js", assets_charts_js, sizeof assets_charts_js},
+    {"assets/docs.css", assets_docs_css, sizeof assets_docs_css},
+    {"assets/docs.js", assets_docs_js, sizeof assets_docs_js},
     {"assets/exports.js", assets_exports_js, sizeof assets_exports_js},
     {"assets/favicon.svg", assets_favicon_svg, sizeof assets_favicon_svg},
     {"assets/gestures.js", assets_gestures_js, sizeof assets_gestures_js},
@@ -155,6 +166,7 @@ static const struct kirie_page pages[] = {
     {"assets/texts.js", assets_texts_js, sizeof assets_texts_js},
     {"assets/view.js", assets_view_js, sizeof assets_view_js},
     {"assets/washi.svg", assets_washi_svg, sizeof assets_washi_svg},
+    {"docs.html", docs_html, sizeof docs_html},
     {"index.html", index_html, sizeof index_html},
     {"monitor.html", monitor_html, sizeof monitor_html},
     {"openapi.json", openapi_json, sizeof openapi_json},

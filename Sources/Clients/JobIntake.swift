@@ -28,11 +28,15 @@ package struct JobIntake: Sendable {
 
     private let defaults: Defaults
     private let files: PictureFiles
+    private let readsPaths: Bool
 
     /// An intake that has its pictures read by `files`.
-    package init(_ defaults: Defaults, files: PictureFiles) {
+    ///
+    /// With `readsPaths` false, lines that name files are refused: they come from elsewhere.
+    package init(_ defaults: Defaults, files: PictureFiles, readsPaths: Bool = true) {
         self.defaults = defaults
         self.files = files
+        self.readsPaths = readsPaths
     }
 
     /// The job of a line.
@@ -40,10 +44,16 @@ package struct JobIntake: Sendable {
         let picture: Picture?
         do {
             switch line.image {
+            case .path where !readsPaths:
+                throw UnusableJob(
+                    id: line.id, place: place, origin: line.origin, field: "image",
+                    reason: "a picture is {\"base64\":…} or {\"sha256\":…} here, never a path")
             case .path(let path): picture = try await files.picture(at: path)
             case .bytes(let bytes): picture = try await files.picture(in: bytes, named: "the picture")
             case .digest: picture = nil
             }
+        } catch let error as UnusableJob {
+            throw error
         } catch {
             throw UnusableJob(id: line.id, place: place, origin: line.origin, field: "image", reason: "\(error)")
         }

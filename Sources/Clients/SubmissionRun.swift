@@ -45,12 +45,17 @@ package final class SubmissionRun: Sendable {
         package let waits: Bool
         /// What is done when the cluster is full.
         package let whenFull: JobSubmitter.Fullness
+        /// Whether lines may name files of this machine.
+        package let readsPaths: Bool
 
         /// Settings of all their parts.
-        package init(defaults: JobIntake.Defaults, waits: Bool, whenFull: JobSubmitter.Fullness) {
+        package init(
+            defaults: JobIntake.Defaults, waits: Bool, whenFull: JobSubmitter.Fullness, readsPaths: Bool = true
+        ) {
             self.defaults = defaults
             self.waits = waits
             self.whenFull = whenFull
+            self.readsPaths = readsPaths
         }
     }
 
@@ -99,7 +104,7 @@ package final class SubmissionRun: Sendable {
         names = MaskNames(of: images)
         self.files = files
         self.tell = tell
-        intake = JobIntake(settings.defaults, files: files)
+        intake = JobIntake(settings.defaults, files: files, readsPaths: settings.readsPaths)
         submitter = JobSubmitter(broker, whenFull: settings.whenFull) { reason, time in
             try? await tell([.waiting(reason: reason, time)])
         }

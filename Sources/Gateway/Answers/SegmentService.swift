@@ -21,7 +21,7 @@ struct SegmentService: Sendable {
     /// What came of a request.
     enum Outcome: Sendable {
         /// The job ended well; its result as the worker wrote it.
-        case done(JobReference, RedisBytes)
+        case done(JobReference, RedisBytes, cluster: Duration)
         /// It goes on without whoever asked.
         case open(JobReference, JobState, JobRequest)
     }
@@ -53,9 +53,9 @@ struct SegmentService: Sendable {
         let clock = ContinuousClock()
         let start = clock.now
         let job = try await prepared(request, image: image, manner: manner, context)
+        let asked = clock.now
         let submitted = try await submit(job)
         if manner.isAsynchronous { return .open(submitted.reference, submitted.state, job) }
-        let asked = clock.now
         let cancellation = Cancellation(broker: broker, reference: submitted.reference)
         let ending: JobEnding? = try await connections.watching(
             context.channel, onClose: { cancellation.cancel(.clientLeft) }
@@ -73,7 +73,9 @@ struct SegmentService: Sendable {
             if let cause = cancellation.cause { throw cause.problem }
             return .open(submitted.reference, submitted.state, job)
         }
-        if ending.state == .done, let result = ending.result { return .done(submitted.reference, result) }
+        if ending.state == .done, let result = ending.result {
+            return .done(submitted.reference, result, cluster: told - asked)
+        }
         if let cause = cancellation.cause, ending.state == .cancelled { throw cause.problem }
         throw JobFailure(
             state: ending.state, reason: ending.error ?? ending.state.map { "it is \($0.rawValue)" } ?? "it is gone")

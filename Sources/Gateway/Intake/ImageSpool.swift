@@ -7,7 +7,7 @@ import Platform
 import Redis
 import Segmentation
 
-/// Takes a picture as it arrives: hashes it, and keeps it in a file without a name until it is whole.
+/// Takes a body as it arrives: hashes it, and keeps it in a file without a name until it is whole.
 ///
 /// So an upload costs the memory of one chunk, however large the picture is; the file vanishes with the spool, also where
 /// the process is killed.
@@ -15,6 +15,8 @@ actor ImageSpool {
     private let thread = BlockingExecutor()
     nonisolated var unownedExecutor: UnownedSerialExecutor { thread.asUnownedSerialExecutor() }
     private let descriptor: Int32
+    /// Under which this process may open the file again.
+    nonisolated var path: String { "/proc/self/fd/\(descriptor)" }
     private var hash = Streaming()
     private(set) var count = 0
 
@@ -25,11 +27,10 @@ actor ImageSpool {
 
     /// A spool in a folder for temporary files.
     init(folder: String) throws {
-        var template = Array("\(folder)/kirie-upload-XXXXXX".utf8CString)
-        let descriptor = mkstemp(&template)
+        let name = "\(folder)/kirie-upload-\(String(UInt64.random(in: .min ... .max), radix: 36))"
+        let descriptor = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else { throw SpoolError(folder: folder, code: errno) }
-        unlink(template)
-        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        unlink(name)
         self.descriptor = descriptor
     }
 
@@ -62,6 +63,12 @@ actor ImageSpool {
         }
         let header = try mapped { try decoder.header(of: $0, named: "the picture") }
         return (ImageDigest(bytes: digest.bytes), header.width, header.height)
+    }
+
+    /// How many lines there are.
+    func lineCount() throws -> Int {
+        if count == 0 { return 0 }
+        return try mapped { bytes in bytes.count { $0 == 0x0A } + (bytes.last == 0x0A ? 0 : 1) }
     }
 
     /// A stretch of the bytes.

@@ -48,16 +48,14 @@ enum Replies {
     ///   - result: one object of JSON.
     ///   - isKept: whether logits, where there are any, stay in it.
     /// - Returns: the line with its end.
-    /// - Throws: `DecodingError` where the result is no ``Answer`` and logits are to be taken out of it.
+    /// - Throws: `EncodingError` where a score is no number.
     static func answer(_ reference: JobReference, _ result: RedisBytes, keepingLogits isKept: Bool) throws -> [UInt8] {
         var line = Array(#"{"id":"\#(reference.id)","state":"done""#.utf8)
         let rest: [UInt8]
         if isKept {
             rest = result.array
         } else {
-            var answer = try JSONDecoder().decode(Answer.self, from: Data(result.array))
-            for index in answer.masks.indices { answer.masks[index].logits = nil }
-            rest = try answer.encoded(first: JobOrigin(members: JSONText.members(of: result.array) ?? []).members)
+            rest = try withoutLogits(result)
         }
         // A result is one JSON object; one that a worker in another language wrote may have more lines.
         guard let open = rest.firstIndex(of: UInt8(ascii: "{")) else {
@@ -68,6 +66,14 @@ enum Replies {
         line += tail.map { $0 == 0x0A || $0 == 0x0D ? 0x20 : $0 }
         line.append(0x0A)
         return line
+    }
+
+    /// A result without what only a later prompt needs; one that is no ``Answer`` has none.
+    private static func withoutLogits(_ result: RedisBytes) throws -> [UInt8] {
+        let bytes = result.array
+        guard var answer = try? JSONDecoder().decode(Answer.self, from: Data(bytes)) else { return bytes }
+        for index in answer.masks.indices { answer.masks[index].logits = nil }
+        return try answer.encoded(first: JobOrigin(members: JSONText.members(of: bytes) ?? []).members)
     }
 
     /// The tag of what never changes: a job has one result, a picture one content.

@@ -1,13 +1,17 @@
 import HTTPTypes
 import Hummingbird
+import Synchronization
 
-/// The routes of a gateway; a method that a path does not know is answered 405 with those that it does.
+/// The routes of a gateway, and which methods each path knows.
 struct RouteTable {
     typealias Handler = @Sendable (Request, GatewayContext) async throws -> Response
 
-    let router: Router<GatewayContext>
+    private let router: Router<GatewayContext>
+    let paths = KnownPaths()
 
-    /// The methods of a path.
+    init(_ router: Router<GatewayContext>) { self.router = router }
+
+    /// The methods of a path; where it knows GET it knows HEAD.
     func on(_ path: String, _ handlers: [HTTPRequest.Method: Handler]) {
         var allowed = Set(handlers.keys)
         for (method, handler) in handlers {
@@ -20,15 +24,44 @@ struct RouteTable {
             }
         }
         let header = allowed.map(\.rawValue).sorted().joined(separator: ", ")
-        for method in Self.methods where !allowed.contains(method) {
-            router.on(RouterPath(path), method: method) { _, _ -> Response in
-                throw Problem(
-                    .methodNotAllowed, "method-not-allowed", "\(path) takes \(header)", headers: [.allow: header])
-            }
-        }
+        paths.add(path, allowed: header)
+    }
+}
+
+/// The paths of a gateway.
+final class KnownPaths: Sendable {
+    /// Guards the paths, which are added before anybody asks.
+    private let paths = Mutex<[(parts: [Substring], allowed: String)]>([])
+
+    /// A path, in which a part in braces stands for any, and its methods.
+    func add(_ path: String, allowed: String) {
+        paths.withLock { $0.append((path.split(separator: "/"), allowed)) }
     }
 
-    private static let methods: [HTTPRequest.Method] = [
-        .get, .head, .post, .put, .delete, .patch, .options, .trace,
-    ]
+    /// The methods that a path knows; nil for a path that there is not.
+    func allowed(_ path: String) -> String? {
+        let parts = path.split(separator: "/")
+        return paths.withLock { paths in
+            paths.first { known in
+                known.parts.count == parts.count
+                    && zip(known.parts, parts).allSatisfy { $0 == $1 || $0.hasPrefix("{") }
+            }?.allowed
+        }
+    }
+}
+
+/// Says of a request that no route takes whether its path or its method is unknown.
+struct UnknownRouteMiddleware: RouterMiddleware {
+    let paths: KnownPaths
+
+    func handle(
+        _ request: Request, context: GatewayContext,
+        next: (Request, GatewayContext) async throws -> Response
+    ) async throws -> Response {
+        do { return try await next(request, context) } catch let error as HTTPError where error.status == .notFound {
+            guard let allowed = paths.allowed(request.uri.path) else { throw Problem.noRoute(request.uri.path) }
+            throw Problem(
+                .methodNotAllowed, "method-not-allowed", "this path takes \(allowed)", headers: [.allow: allowed])
+        }
+    }
 }

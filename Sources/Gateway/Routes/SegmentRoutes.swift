@@ -131,7 +131,7 @@ struct SegmentRoutes: Sendable {
         switch outcome {
         case .open(let reference, let state, let job):
             return Replies.accepted(reference, state, job, isAsked: preferences.isAsynchronous)
-        case .done(let reference, let result):
+        case .done(let reference, let result, let time):
             if let view {
                 let png = try await pictures.png(
                     of: result, image: nil, view: view, index: try Self.index(request),
@@ -140,7 +140,10 @@ struct SegmentRoutes: Sendable {
                     png, type: "image/png",
                     headers: [.contentLocation: "/v1/jobs/\(Replies.escaped(reference.id))", .cacheControl: "no-store"])
             }
-            return Replies.json(try Replies.answer(reference, result, keepingLogits: !asked.refines))
+            return Replies.json(
+                try Replies.answer(reference, result, keepingLogits: !asked.refines),
+                // https://www.w3.org/TR/server-timing/: what of the time was the cluster's.
+                headers: [.serverTiming: "cluster;dur=\((time / .microseconds(1)).rounded() / 1000)"])
         }
     }
 
@@ -186,6 +189,8 @@ enum PictureType {
 }
 
 extension HTTPField.Name {
+    /// `Server-Timing`.
+    static let serverTiming = HTTPField.Name("Server-Timing") ?? .server
     /// `Content-Security-Policy`.
     static let contentSecurityPolicy = HTTPField.Name("Content-Security-Policy") ?? .server
 }

@@ -126,8 +126,11 @@ package struct GatewayService: Service {
                 isLoopbackOnly: settings.isLoopbackOnly, hosts: settings.hostNames,
                 crossOrigins: settings.crossOrigins))
         router.add(middleware: AccessMiddleware(access: Access(keys: settings.keys)))
-        let routes = RouteTable(router: router)
+        let routes = RouteTable(router)
+        router.add(middleware: UnknownRouteMiddleware(paths: routes.paths))
         SegmentRoutes(service: service, pictures: pictures, bodies: bodies, bodyLimit: bodyLimit).add(to: routes)
+        BatchRoutes(service: service, decoder: decoder, limit: bodyLimit, folder: settings.temporaryFolder).add(
+            to: routes)
         jobs.add(to: routes)
         ClusterRoutes(broker: broker, watch: watch, events: events, jobs: jobs).add(to: routes)
         ServiceRoutes(

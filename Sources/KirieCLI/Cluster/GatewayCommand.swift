@@ -148,6 +148,7 @@ extension GatewayCommand {
                 logger.notice(
                     "no keys are asked for: only this machine is served", metadata: ["host": "\(settings.host)"])
             }
+            Descriptors.raiseLimit()
             let broker = try await redis.submitter()
             let (host, addressFile) = (settings.host, addressFile)
             let gateway = GatewayService(settings, broker: broker, registry: registry, logger: logger) { port in

@@ -39,36 +39,28 @@ final class SubmissionReport: Sendable {
     }
 
     func tell(_ events: [SubmissionEvent]) async throws {
-        var lines: [JSONValue] = []
         for event in events {
             switch event {
             case .unusable(let job):
                 tally.withLock { $0.unusable += 1 }
                 status.say("kirie: \(job)")
-                lines.append(JobReports.unusable(job))
             case .faultyPrompt(let place, let fault):
                 status.say("kirie: \(place.prefix)prompts[\(fault.prompt)]: \(fault.text)")
-            case .submitted(let reference, let state, let isNew, let request):
+            case .submitted(_, _, _, let request):
                 tally.withLock { tally in
                     tally.submitted += 1
                     if !request.faults.isEmpty { tally.partial += 1 }
                 }
-                lines.append(
-                    JobReports.submitted(reference, state, isNew: isNew, request.line.origin, faults: request.faults))
             case .followed: tally.withLock { $0.submitted += 1 }
-            case .refused(let request, let reason, let time):
-                refuse(reason, time)
-                lines.append(
-                    JobReports.refused(
-                        request.job.id, request.place, request.line.origin, reason, retryAfter: time))
+            case .refused(_, let reason, let time): refuse(reason, time)
             case .ended(let ending, let answer, let origin, let files, let fault):
                 note(ending, answer, origin, files: files ?? [], fault: fault)
-                lines.append(JobReports.ended(ending, answer, origin: origin, files: files, fileError: fault))
             case .read(let part): tally.withLock { $0.part = part }
             case .waiting(let reason, let time):
                 status.say("kirie: the cluster is full: \(reason); going on in \(Figures.duration(time))")
             }
         }
+        let lines = events.compactMap(\.line)
         if !lines.isEmpty { try await output.write(lines) }
         draw()
     }

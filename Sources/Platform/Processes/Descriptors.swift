@@ -18,6 +18,14 @@ package enum Descriptors {
         return status == 0 ? (read: ends.0, write: ends.1) : nil
     }
 
+    /// Lets this process have as many descriptors as the system allows it: a server's connections are one each.
+    package static func raiseLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
     /// Has a child close everything beyond standard error, after the actions that were added before.
     ///
     /// However many there are: the system is asked for a range (close_range(2), else the child's own /proc/self/fd), so
