@@ -18,6 +18,8 @@ let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "sw
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let httpTypes = Target.Dependency.product(name: "HTTPTypes", package: "swift-http-types")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioHTTPTypes = Target.Dependency.product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let hummingbirdCore = Target.Dependency.product(name: "HummingbirdCore", package: "hummingbird")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 
@@ -45,6 +47,7 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         // what Hummingbird stands on, of which the gateway speaks itself: a connection's end, the fields of a head
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     ],
     targets: [
@@ -101,7 +104,7 @@ let package = Package(
             name: "Gateway",
             dependencies: [
                 "CPages", "Clients", "Telemetry", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis",
-                "Platform", "Hashing", hummingbird, hummingbirdCore, httpTypes, nioCore, logging, coreMetrics,
+                "Platform", "Hashing", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1, nioHTTPTypes, logging, coreMetrics,
                 lifecycle,
             ],
             exclude: ["Pages"], swiftSettings: settings),

@@ -18,6 +18,10 @@ public struct PromptDecoder: Sendable {
     private let pool: ThreadPool
     private let lanes: DispatchSemaphore
     private let lookups = Lookups()
+    private let onTraced: OnTraced
+
+    /// Told of each job that came with a trace: its id, its `traceparent`, how long its batch was decoded.
+    public typealias OnTraced = @Sendable (_ job: String, _ trace: String, _ time: Duration) -> Void
 
     /// A decoder of prompts.
     ///
@@ -33,15 +37,18 @@ public struct PromptDecoder: Sendable {
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
     ///   - byteLimit: what images may take in memory.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
+    ///   - onTraced: for logs.
     public init(
         decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool, concurrency: Int,
-        byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in }
+        byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in },
+        onTraced: @escaping OnTraced = { _, _, _ in }
     ) {
         let outage = Outage(onWait: onWait)
         self.decoder = decoder
         self.modelName = modelName
         self.store = store
         self.pool = pool
+        self.onTraced = onTraced
         lanes = DispatchSemaphore(value: max(1, concurrency))
         // Not on the thread of the batch that asked first: it may be stopped while another batch waits for the image.
         let threads = ComputeThreads(count: concurrency)
@@ -91,14 +98,16 @@ public struct PromptDecoder: Sendable {
             return .missingEmbedding(corrupt: store.isElsewhere)
         }
         let lines = batch.leases.map(\.line)
-        guard let answers = answers(to: lines, on: image, key: batch.key) else { return .abandoned }
+        guard let answers = answers(to: lines, of: batch.leases.map(\.id), on: image, key: batch.key) else {
+            return .abandoned
+        }
         for answer in answers { WorkerMetrics.job(answer.name) }
         return .answers(answers)
     }
 
     /// One answer a job; nil where the task was cancelled before the last chunk of prompts.
     private func answers(
-        to lines: [RedisBytes], on image: any PreparedImage, key: EmbeddingKey
+        to lines: [RedisBytes], of jobs identifiers: [String], on image: any PreparedImage, key: EmbeddingKey
     ) -> [PromptAnswer]? {
         let jobs = lines.map { line in
             Result { () throws(PromptRefusal) in
@@ -116,6 +125,9 @@ public struct PromptDecoder: Sendable {
         let count = jobs.reduce(0) { sum, job in sum + ((try? job.get())?.prompts.usable.count ?? 0) }
         WorkerMetrics.decoded(jobs: jobs.count, prompts: count, in: time)
         let milliseconds = Double(time.nanoseconds / 1000) / 1000
+        for (job, id) in zip(jobs, identifiers) {
+            if case .success(let job) = job, let trace = job.origin.trace { onTraced(id, trace, time) }
+        }
         return zip(jobs, decoded).map { job, cuts in
             switch job {
             case .failure(let refusal): return .unusable(reason: refusal.reason)

@@ -4,6 +4,7 @@ import HTTPTypes
 import Hummingbird
 import Logging
 import NIOCore
+import NIOHTTP1
 
 /// Gives each request its id, answers errors as problems, counts and logs.
 struct ObservingMiddleware: RouterMiddleware {
@@ -24,6 +25,9 @@ struct ObservingMiddleware: RouterMiddleware {
         var failure: (any Error)?
         do {
             response = try await next(request, context)
+        } catch let error as HTTPParserError {
+            // What comes is no HTTP: the server itself says so and closes the connection.
+            throw error
         } catch {
             failure = error
             response = Problem(of: error).response(requestIdentifier: context.requestIdentifier)

@@ -1,4 +1,6 @@
+import HTTPTypes
 import NIOCore
+import NIOHTTPTypes
 import Synchronization
 
 /// The connections that are open, and what is to be done when one is closed by its client.
@@ -58,12 +60,23 @@ final class OpenConnections: Sendable {
     }
 }
 
-/// Tells ``OpenConnections`` of one connection.
-private final class Watch: ChannelInboundHandler, RemovableChannelHandler {
-    typealias InboundIn = NIOAny
+/// Tells ``OpenConnections`` of one connection, and ends it after an answer that says so.
+///
+/// Hummingbird reads on to the end of a body whose answer is given, so that the connection can be used again: of a body
+/// that was refused for its size that end may never come.
+private final class Watch: ChannelDuplexHandler, RemovableChannelHandler {
+    typealias InboundIn = HTTPRequestPart
+    typealias InboundOut = HTTPRequestPart
+    typealias OutboundIn = HTTPResponsePart
+    typealias OutboundOut = HTTPResponsePart
+
+    /// So long a client has to read the answer before the connection goes from under it.
+    private static let farewell = TimeAmount.seconds(2)
 
     private let connections: OpenConnections
     private var isOpen = false
+    private var endsAfterAnswer = false
+    private var isEnding = false
 
     init(_ connections: OpenConnections) { self.connections = connections }
 
@@ -74,6 +87,25 @@ private final class Watch: ChannelInboundHandler, RemovableChannelHandler {
     func channelActive(context: ChannelHandlerContext) {
         open(context)
         context.fireChannelActive()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // What comes after the farewell is read and dropped: a socket closed over unread bytes takes the answer with it.
+        if !isEnding { context.fireChannelRead(data) }
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        let part = unwrapOutboundIn(data)
+        if case .head(let head) = part, head.headerFields[.connection] == "close" { endsAfterAnswer = true }
+        guard endsAfterAnswer, case .end = part, !isEnding else {
+            context.write(data, promise: promise)
+            return
+        }
+        isEnding = true
+        context.writeAndFlush(data, promise: promise)
+        let channel = context.channel
+        context.close(mode: .output, promise: nil)
+        context.eventLoop.scheduleTask(in: Self.farewell) { channel.close(promise: nil) }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {

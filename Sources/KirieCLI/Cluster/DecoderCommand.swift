@@ -49,7 +49,14 @@ struct DecoderCommand: AsyncParsableCommand {
         let waiting = WaitLog(logger).note
         let prompts = PromptDecoder(
             decoder: decoder, modelName: name, store: store, pool: pool,
-            concurrency: settings.concurrency, byteLimit: cacheBytes, onWait: waiting)
+            concurrency: settings.concurrency, byteLimit: cacheBytes, onWait: waiting
+        ) { job, trace, time in
+            logger.info(
+                "decoded",
+                metadata: [
+                    "job": "\(job)", "trace": "\(trace)", "ms": "\((time / .microseconds(1)).rounded() / 1000)",
+                ])
+        }
         var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
         settings.concurrency += 1
