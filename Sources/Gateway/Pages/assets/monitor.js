@@ -95,6 +95,7 @@ function row(cells, late = false) {
 }
 
 function drawLanes() {
+  document.querySelector('#lanes-table').classList.toggle('no-model', !latest.streams.some((one) => one.model));
   $('#lanes').replaceChildren(...latest.streams.map((one) => row([
     `${t(one.role)} · ${t(one.lane)}`, one.model ?? '', { figure: number(one.waiting) }, { figure: number(one.in_work) },
     { figure: one.waiting > 0 ? duration(one.oldest_ms) : '–' },
@@ -106,7 +107,8 @@ function drawWorkers() {
   $('#no-workers').hidden = workers.length > 0;
   $('#workers-table').hidden = workers.length === 0;
   $('#workers').replaceChildren(...workers.map((one) => row([
-    one.name, t(one.role), one.model ?? '', one.host, { figure: number(one.threads ?? 0) }, meter(one.load ?? 0),
+    one.name, t(one.role), one.model ?? '', one.host, { figure: number(one.threads ?? 0) },
+    meter((one.load ?? 0) / (one.capacity || 1)),
     { figure: number(one.cached ?? 0) }, { figure: duration(one.age_ms) },
   ], one.age_ms > 10_000)));
 }

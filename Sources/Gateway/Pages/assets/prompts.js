@@ -14,9 +14,10 @@ const round = (value) => Math.round(value * 10) / 10;
  * @param {string} sha256 of the picture
  * @param {import('./objects.js').SegmentedObject | undefined} object
  * @param {import('./objects.js').Step} step
- * @param {{model?: string, prior?: boolean}} options
+ * @param {{model?: string, prior?: boolean, refine?: boolean}} options `refine` has the gateway keep the answer's logits,
+ *   so that the next step can name its masks; what is only looked at needs none
  */
-export function jobFor(sha256, object, step, { model, prior = true } = {}) {
+export function jobFor(sha256, object, step, { model, prior = true, refine = false } = {}) {
   const steps = [...(object?.steps ?? []), step];
   const points = steps.filter((one) => one.type === 'point');
   const box = steps.findLast((one) => one.type === 'box');
@@ -35,5 +36,8 @@ export function jobFor(sha256, object, step, { model, prior = true } = {}) {
   }
   // One click may mean a thing, a part of it, or what it belongs to; more than that is clear.
   const multimask = steps.length === 1 && step.type === 'point';
-  return { image: { sha256 }, prompts: [prompt], multimask, lane: 'interactive', output: 'rle', ...(model && { model }) };
+  const job = { image: { sha256 }, prompts: [prompt], multimask, lane: 'interactive', output: 'rle' };
+  if (refine) job.refine = true;
+  if (model) job.model = model;
+  return job;
 }

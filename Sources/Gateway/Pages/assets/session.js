@@ -24,10 +24,9 @@ export class Session extends EventTarget {
   #life = new AbortController();
   /** Clicks one after another: each builds upon the answer of the one before. */
   #line = Promise.resolve();
-  /** The last preview, for the click that asks the same. @type {{key: string, answer: object} | null} */
-  #last = null;
-  /** What the pointer asked for last. */
+  /** What the pointer asked for last, and what of that is shown. */
   #asked = '';
+  #shown = '';
 
   constructor({ api, segmenter, objects, stage, notices }) {
     super();
@@ -98,11 +97,11 @@ export class Session extends EventTarget {
   #begin() {
     this.#life.abort(new DOMException('Another picture was opened.', 'AbortError'));
     this.#life = new AbortController();
+    this.#wait([]);
     this.leave();
     this.picture?.close();
     this.picture = null;
     this.stage.picture = null;
-    this.#wait([]);
     this.sha256 = '';
     this.ready = false;
     this.#line = Promise.resolve();
@@ -202,14 +201,16 @@ export class Session extends EventTarget {
    */
   hover(x, y, label, since) {
     const active = this.objects.active;
-    if (!this.ready || this.stage.pending.length > 0 || (label === 0 && !active)) return this.leave();
+    // A click is on its way: what it would give stays shown until it is there.
+    if (this.stage.pending.length > 0) return;
+    if (!this.ready || (label === 0 && !active)) return this.leave();
     const job = jobFor(this.sha256, active, { type: 'point', x, y, label }, { model: this.model });
     const key = JSON.stringify(job);
     if (key === this.#asked) return;
     this.#asked = key;
     this.segmenter.hover(job, (answer) => {
       if (!answer.masks?.[0]) return;
-      this.#last = { key, answer };
+      this.#shown = key;
       this.stage.showPreview({ mask: answer.masks[0], label, refines: Boolean(active) });
       this.dispatchEvent(new CustomEvent('hovered', { detail: { x, y, since } }));
     });
@@ -218,8 +219,9 @@ export class Session extends EventTarget {
   /** The pointer has gone. */
   leave() {
     this.#asked = '';
-    this.#last = null;
     this.segmenter.forgetHover();
+    if (this.stage.pending.length > 0) return;
+    this.#shown = '';
     if (this.stage.preview) this.stage.showPreview(null);
   }
 
@@ -231,18 +233,20 @@ export class Session extends EventTarget {
       return Promise.resolve();
     }
     const life = this.#life;
-    const seen = this.#last;
-    this.leave();
+    const looked = JSON.stringify(jobFor(this.sha256, this.objects.active, step, { model: this.model }));
+    if (looked !== this.#shown) this.leave();
+    this.#asked = '';
     this.#wait([...this.stage.pending, step]);
-    this.#line = this.#line.then(() => this.#take(step, seen, life.signal)).catch((error) => {
+    this.#line = this.#line.then(() => this.#take(step, life.signal)).catch((error) => {
       this.#failed(error, life.signal);
     }).finally(() => {
       this.#wait(this.stage.pending.filter((one) => one !== step));
+      if (this.stage.pending.length === 0) this.leave();
     });
     return this.#line;
   }
 
-  async #take(step, seen, signal) {
+  async #take(step, signal) {
     if (signal.aborted) return;
     // Until the picture is there a click waits with it.
     if (!this.sha256) await new Promise((resolve, reject) => {
@@ -250,8 +254,7 @@ export class Session extends EventTarget {
       look();
     });
     const active = this.objects.active;
-    const job = jobFor(this.sha256, active, step, { model: this.model });
-    const answer = seen && seen.key === JSON.stringify(job) ? seen.answer : await this.#ask(job, active, step, signal);
+    const answer = await this.#ask(active, step, signal);
     if (signal.aborted) return;
     if (!answer.masks?.length) throw new Error(answer.errors?.[0]?.error ?? t('failed'));
     const fields = { steps: [...(active?.steps ?? []), { ...step, reading: 0 }], answer, reading: 0 };
@@ -260,14 +263,16 @@ export class Session extends EventTarget {
     this.sayMask(this.objects.active);
   }
 
-  async #ask(job, object, step, signal) {
+  async #ask(object, step, signal) {
+    const options = { model: this.model, refine: true };
+    const job = jobFor(this.sha256, object, step, options);
     try {
       return await this.notices.patiently(() => this.segmenter.ask(job, signal), signal);
     } catch (error) {
       // The earlier answer's time may be over; its points alone say nearly the same.
       const lost = job.prompts[0].mask && error instanceof Problem && error.status >= 400 && error.status < 500;
       if (!lost) throw error;
-      const again = jobFor(this.sha256, object, step, { model: this.model, prior: false });
+      const again = jobFor(this.sha256, object, step, { ...options, prior: false });
       return this.notices.patiently(() => this.segmenter.ask(again, signal), signal);
     }
   }
@@ -322,13 +327,12 @@ export class Session extends EventTarget {
       let object;
       try {
         for (const step of steps) {
-          const job = jobFor(this.sha256, object, step, { model: this.model });
           let answer;
           if (step.type === 'everything') {
-            whole ??= await this.api.json('POST', '/v1/everything', { json: { image: job.image, output: 'rle' }, signal });
+            whole ??= await this.api.json('POST', '/v1/everything', { json: { image: { sha256: this.sha256 }, output: 'rle' }, signal });
             answer = whole;
           } else {
-            answer = await this.#ask(job, object, step, signal);
+            answer = await this.#ask(object, step, signal);
           }
           const reading = answer.masks[step.reading] ? step.reading : 0;
           object = { steps: [...(object?.steps ?? []), { ...step, reading }], answer, reading };
