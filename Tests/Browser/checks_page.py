@@ -161,7 +161,7 @@ def cutouts_and_coco(browser):
         expect(abs(pixels[..., :3] - photo)[alpha].max() <= 4, "the cut-out's colours are not the picture's")
         window.context.grant_permissions(["clipboard-read", "clipboard-write"])
         window.page.click("[data-action=copy]")
-        window.page.wait_for_selector("#toast.shown")
+        window.page.wait_for_selector("#toast.shown:has-text('Copied')")
         copied = window.page.evaluate(
             """async () => {
               const [item] = await navigator.clipboard.read();
@@ -313,7 +313,7 @@ def links_bring_objects_back(browser):
         name.press("Enter")
         areas = window.areas()
         page.click("[data-action=link]")
-        page.wait_for_selector("#toast.shown")
+        page.wait_for_selector("#toast.shown:has-text('link is copied')")
         link = page.evaluate("navigator.clipboard.readText()")
         expect(link == page.url and "#" in link, f"copied {link}")
     with browser.window(path=link[len(browser.site.url):]) as window:

@@ -178,6 +178,16 @@ def lost_answer_is_refined_by_its_points(browser):
         expect(page.locator("#notice").is_hidden(), "a notice")
 
 
+def lost_picture_is_sent_again(browser):
+    with browser.window(expected=True) as window:
+        page = window.sample().page
+        clicks_get(page, problem(404, "unknown-image"))
+        uploads = []
+        page.on("request", lambda request: request.url.endswith("/v1/images") and uploads.append(request))
+        window.click(*ORANGE).objects(1)
+        expect(len(uploads) == 1, f"{len(uploads)} uploads")
+
+
 def failed_encoding(browser):
     with browser.window(expected=True) as window:
         page = window.page
@@ -337,6 +347,6 @@ def one_in_flight_and_nothing_stale(browser):
 
 CHECKS = [
     uploading_and_encoding, clicks_wait_for_the_encoding, full_cluster_counts_down_and_goes_on, no_worker, offline,
-    failed_click_changes_nothing, lost_answer_is_refined_by_its_points, failed_encoding, key, too_large,
+    failed_click_changes_nothing, lost_answer_is_refined_by_its_points, lost_picture_is_sent_again, failed_encoding, key, too_large,
     links_of_pictures_that_are_gone, only_what_is_offered, one_in_flight_and_nothing_stale,
 ]

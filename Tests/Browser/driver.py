@@ -223,4 +223,5 @@ class Browser:
         except Error as error:
             raise Failed(f"{str(error).splitlines()[0]}; {window.troubles}") from error
         finally:
+            window.page.unroute_all(behavior="ignoreErrors")
             context.close()

@@ -68,6 +68,7 @@ export class Chart {
       const area = runs.map((run) => `M${x(run[0].at).toFixed(1)} ${HEIGHT}L${run.map(({ at, value }) => `${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join('L')}L${x(run.at(-1).at).toFixed(1)} ${HEIGHT}Z`).join('');
       if (index === 0) parts.push(svg('path', { class: `area s${index}`, d: area }));
       parts.push(svg('path', { class: `series s${index}`, d: line }));
+      if (last[index] != null) parts.push(svg('circle', { class: `dot s${index}`, cx: x(now), cy: y(last[index]), r: 2.5 }));
     }
     this.heading.textContent = t(this.title);
     this.note.textContent = t('lastMinutes');

@@ -4,6 +4,7 @@
 
 import { Problem } from './api.js';
 import { say } from './appearance.js';
+import { Intake } from './intake.js';
 import { bytes, number, t } from './language.js';
 import { maskOf } from './objects.js';
 import { Picture, Undecodable } from './picture.js';
@@ -22,6 +23,8 @@ export class Session extends EventTarget {
   /** Objects of a link whose picture is gone; they come back with the file. */
   awaited = null;
   #life = new AbortController();
+  /** The file, for a cluster that has lost the picture. @type {Blob | null} */
+  #file = null;
   /** Clicks one after another: each builds upon the answer of the one before. */
   #line = Promise.resolve();
   /** What the pointer asked for last, and what of that is shown. */
@@ -31,11 +34,13 @@ export class Session extends EventTarget {
   constructor({ api, segmenter, objects, stage, notices }) {
     super();
     Object.assign(this, { api, segmenter, objects, stage, notices });
+    this.intake = new Intake(api, notices);
   }
 
   /** @param {Blob} blob @param {string} name */
   async open(blob, name) {
     const life = this.#begin();
+    this.#file = blob;
     const limit = this.capabilities?.limits?.image_bytes;
     try {
       if (limit && blob.size > limit) {
@@ -43,10 +48,10 @@ export class Session extends EventTarget {
       }
       this.notices.show('opening', t('opening'), '', { progress: null });
       // Decoding here and sending there go on side by side.
-      const decoding = Picture.decode(blob, name);
-      decoding.catch(() => {});
-      const uploaded = await this.#upload(blob, decoding, life.signal);
-      if (!this.picture) await this.#show(decoding, life.signal);
+      const shown = this.#show(Picture.decode(blob, name), life.signal);
+      shown.catch(() => {});
+      const uploaded = await this.intake.send(blob, shown, life.signal);
+      await shown;
       this.#check(uploaded);
       this.sha256 = uploaded.sha256;
       const link = this.awaited?.sha256 === this.sha256 ? this.awaited : null;
@@ -64,6 +69,7 @@ export class Session extends EventTarget {
     try {
       this.notices.show('opening', t('opening'), '', { progress: null });
       const blob = await this.notices.patiently(() => this.api.content(link.sha256, life.signal), life.signal);
+      this.#file = blob;
       await this.#show(Picture.decode(blob, `${link.sha256.slice(0, 8)}.${blob.type.split('/')[1] || 'png'}`), life.signal);
       this.sha256 = link.sha256;
       await this.#warm(life.signal);
@@ -122,23 +128,15 @@ export class Session extends EventTarget {
     this.stage.view.setImage(picture.width, picture.height);
     this.stage.invalidate('picture', 'masks', 'live');
     this.dispatchEvent(new Event('open'));
+    return picture;
   }
 
-  async #upload(blob, decoding, signal) {
-    this.notices.show('uploading', t('uploading'), '', { progress: 0 });
-    decoding.then(() => !signal.aborted && !this.picture && this.#show(decoding, signal)).catch(() => {});
-    const send = (body) => this.notices.patiently(() => {
-      this.notices.show('uploading', t('uploading'), '', { progress: 0 });
-      return this.api.upload(body, (fraction) => this.notices.progress(fraction), signal);
-    }, signal);
-    try {
-      return await send(blob);
-    } catch (error) {
-      // The browser may know formats that the cluster does not; it gets the same pixels as a PNG.
-      if (error.code !== 'unsupported-picture') throw error;
-      const picture = await decoding.catch(() => { throw error; });
-      return send(await picture.toPng());
-    }
+  /** The cluster has lost the picture: pictures stay there for a while only. */
+  async #sendAgain(signal) {
+    this.ready = false;
+    this.#state();
+    await this.intake.send(this.#file, Promise.resolve(this.picture), signal);
+    await this.#warm(signal);
   }
 
   /** Masks are laid upon the picture as the browser shows it: both must have the same size. */
@@ -147,53 +145,12 @@ export class Session extends EventTarget {
     throw new Error(`${width} × ${height} ≠ ${this.picture.width} × ${this.picture.height}`);
   }
 
-  /** Has the picture encoded, and tells how far that is. */
+  /** Has the picture encoded; from then on pointing is answered at once. */
   async #warm(signal) {
-    await this.notices.patiently(async () => {
-      for (;;) {
-        const answer = await this.api.warm(this.sha256, this.model, signal);
-        if (answer.state === 'ready' || !answer.job) return;
-        this.#showEncoding();
-        if (await this.#follow(answer.job, signal)) return;
-      }
-    }, signal);
-    this.notices.clear();
+    await this.intake.encode(this.sha256, this.model, signal);
     this.ready = true;
     this.#state();
     say(t('ready'));
-  }
-
-  /** @returns {Promise<boolean>} whether the job came to its end */
-  async #follow(job, signal) {
-    let started = false;
-    // Nothing tells a page that nobody is there to begin; so it looks.
-    const look = setTimeout(async () => {
-      const { workers } = await this.api.json('GET', '/v1/workers', { signal }).catch(() => ({ workers: null }));
-      if (!started && !this.ready && workers && !workers.some((worker) => worker.role === 'encoder')) {
-        this.notices.show('no-worker', t('noWorker'), t('noWorkerDetail'), { progress: null, urgent: true });
-      }
-    }, 4000);
-    try {
-      for await (const { event, data } of this.api.events(`/v1/jobs/${job}/events`, signal)) {
-        if (event === 'done') return true;
-        if (event === 'failed') throw new Problem(data);
-        started ||= data.state === 'running';
-        this.#showEncoding(data.state === 'running' ? 0 : data.position);
-      }
-    } finally {
-      clearTimeout(look);
-      started = true;
-    }
-    return false;
-  }
-
-  #showEncoding(ahead = 0) {
-    if (ahead > 0) {
-      const detail = ahead === 1 ? t('aheadOne') : t('ahead', { n: number(ahead) });
-      this.notices.show('queued', t('queued'), detail, { progress: null });
-    } else {
-      this.notices.show('encoding', t('encoding'), t('encodingDetail'), { progress: null });
-    }
   }
 
   /**
@@ -269,9 +226,12 @@ export class Session extends EventTarget {
     try {
       return await this.notices.patiently(() => this.segmenter.ask(job, signal), signal);
     } catch (error) {
-      // The earlier answer's time may be over; its points alone say nearly the same.
-      const lost = job.prompts[0].mask && error instanceof Problem && error.status >= 400 && error.status < 500;
-      if (!lost) throw error;
+      if (error.code === 'unknown-image') {
+        await this.#sendAgain(signal);
+      } else if (!job.prompts[0].mask || !(error instanceof Problem) || error.status < 400 || error.status >= 500) {
+        throw error;
+      }
+      // The earlier answer's time may be over, too; its points alone say nearly the same.
       const again = jobFor(this.sha256, object, step, { ...options, prior: false });
       return this.notices.patiently(() => this.segmenter.ask(again, signal), signal);
     }
