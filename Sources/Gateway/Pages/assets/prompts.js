@@ -8,14 +8,15 @@ import { maskOf } from './objects.js';
 const round = (value) => Math.round(value * 10) / 10;
 
 /**
- * The job that asks for an object's masks after one step more. The steps before are in the chosen mask of the last answer,
- * which the gateway has: it is named, and no logits are sent. All points go along, as the published predictor has it.
+ * The job that asks for an object's masks after one step more. The steps before are in the chosen mask of the last
+ * answer, which the gateway has: it is named, and no logits are sent. All points go along, as the published predictor
+ * has it.
  *
  * @param {string} sha256 of the picture
  * @param {import('./objects.js').SegmentedObject | undefined} object
  * @param {import('./objects.js').Step} step
- * @param {{model?: string, prior?: boolean, refine?: boolean}} options `refine` has the gateway keep the answer's logits,
- *   so that the next step can name its masks; what is only looked at needs none
+ * @param {{model?: string, prior?: boolean, refine?: boolean}} options `refine` has the gateway keep the answer's
+ *   logits, so that the next step can name its masks; what is only looked at needs none
  */
 export function jobFor(sha256, object, step, { model, prior = true, refine = false } = {}) {
   const steps = [...(object?.steps ?? []), step];

@@ -10,7 +10,7 @@ import { maskOf } from './objects.js';
 import { Picture, Undecodable } from './picture.js';
 import { jobFor } from './prompts.js';
 
-/** Says `open` when a picture is there, `state` when `ready` or `busy` changed, and `hovered` when a preview was drawn. */
+/** Says `open` when a picture is there, `state` when what can be done changed, `hovered` when a preview was drawn. */
 export class Session extends EventTarget {
   /** @type {Picture | null} */
   picture = null;
@@ -63,24 +63,27 @@ export class Session extends EventTarget {
     }
   }
 
-  /** Opens a picture that the cluster has, with the objects of a link. @param {{sha256: string, objects: object[]}} link */
+  /**
+   * Opens a picture that the cluster has, with the objects of a link.
+   * @param {{sha256: string, objects: object[]}} link
+   */
   async openLink(link) {
     const life = this.#begin();
     try {
       this.notices.show('opening', t('opening'), '', { progress: null });
       const blob = await this.notices.patiently(() => this.api.content(link.sha256, life.signal), life.signal);
       this.#file = blob;
-      await this.#show(Picture.decode(blob, `${link.sha256.slice(0, 8)}.${blob.type.split('/')[1] || 'png'}`), life.signal);
+      const name = `${link.sha256.slice(0, 8)}.${blob.type.split('/')[1] || 'png'}`;
+      await this.#show(Picture.decode(blob, name), life.signal);
       this.sha256 = link.sha256;
       await this.#warm(life.signal);
       await this.restore(link.objects);
     } catch (error) {
       if (error instanceof Problem && error.status === 404) {
         this.awaited = link;
-        this.notices.show('gone', t('gone'), t('goneDetail'), {
-          actions: [[t('choose'), () => document.querySelector('#file').click()], [t('dismiss'), () => this.notices.clear()]],
-          urgent: true,
-        });
+        const choose = [t('choose'), () => document.querySelector('#file').click()];
+        const actions = [choose, [t('dismiss'), () => this.notices.clear()]];
+        this.notices.show('gone', t('gone'), t('goneDetail'), { actions, urgent: true });
         return;
       }
       this.#failed(error, life.signal, () => this.openLink(link));
@@ -207,7 +210,11 @@ export class Session extends EventTarget {
     if (signal.aborted) return;
     // Until the picture is there a click waits with it.
     if (!this.sha256) await new Promise((resolve, reject) => {
-      const look = () => (this.sha256 ? resolve() : signal.aborted ? reject(signal.reason) : requestAnimationFrame(look));
+      const look = () => {
+        if (this.sha256) resolve();
+        else if (signal.aborted) reject(signal.reason);
+        else requestAnimationFrame(look);
+      };
       look();
     });
     const active = this.objects.active;
@@ -249,19 +256,25 @@ export class Session extends EventTarget {
   /** Words for what is to be found: each mask becomes an object. */
   async find(text) {
     const step = { type: 'text', text };
-    await this.#several(() => this.segmenter.ask(jobFor(this.sha256, undefined, step, { model: this.model }),
-      this.#life.signal), (index) => ({ name: text, steps: [{ ...step, reading: index }] }),
-    () => say(t('nothingFound', { text }), true));
+    const job = jobFor(this.sha256, undefined, step, { model: this.model, refine: true });
+    await this.#several(
+      () => this.segmenter.ask(job, this.#life.signal),
+      (index) => ({ name: text, steps: [{ ...step, reading: index }] }),
+      () => say(t('nothingFound', { text }), true),
+    );
   }
 
   async everything() {
-    const job = { image: { sha256: this.sha256 }, output: 'rle', ...(this.model && { model: this.model }) };
     const next = this.objects.nextNumber;
-    await this.#several(() => this.api.json('POST', '/v1/everything', { json: job, signal: this.#life.signal }),
-      (index) => ({
-        name: t('objectName', { n: next + index }),
-        steps: [{ type: 'everything', reading: index }],
-      }));
+    await this.#several(() => this.#askEverything(this.#life.signal), (index) => ({
+      name: t('objectName', { n: next + index }),
+      steps: [{ type: 'everything', reading: index }],
+    }));
+  }
+
+  #askEverything(signal) {
+    const job = { image: { sha256: this.sha256 }, output: 'rle', ...(this.model && { model: this.model }) };
+    return this.api.json('POST', '/v1/everything', { json: job, signal });
   }
 
   async #several(ask, parts, none = () => {}) {
@@ -283,13 +296,14 @@ export class Session extends EventTarget {
     let lost = 0;
     let whole = null;
     for (const [index, { name, colour, hidden, steps }] of list.entries()) {
-      this.notices.show('restoring', t('restoring', { n: index + 1, all: list.length }), '', { progress: index / list.length });
+      const words = t('restoring', { n: index + 1, all: list.length });
+      this.notices.show('restoring', words, '', { progress: index / list.length });
       let object;
       try {
         for (const step of steps) {
           let answer;
           if (step.type === 'everything') {
-            whole ??= await this.api.json('POST', '/v1/everything', { json: { image: { sha256: this.sha256 }, output: 'rle' }, signal });
+            whole ??= await this.#askEverything(signal);
             answer = whole;
           } else {
             answer = await this.#ask(object, step, signal);
