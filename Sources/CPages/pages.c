@@ -31,6 +31,9 @@ static const unsigned char assets_gestures_js[] = {
 static const unsigned char assets_icons_svg[] = {
 #embed "../Gateway/Pages/assets/icons.svg"
 };
+static const unsigned char assets_intake_js[] = {
+#embed "../Gateway/Pages/assets/intake.js"
+};
 static const unsigned char assets_keys_js[] = {
 #embed "../Gateway/Pages/assets/keys.js"
 };
@@ -141,6 +144,7 @@ static const struct kirie_page pages[] = {
     {"assets/favicon.svg", assets_favicon_svg, sizeof assets_favicon_svg},
     {"assets/gestures.js", assets_gestures_js, sizeof assets_gestures_js},
     {"assets/icons.svg", assets_icons_svg, sizeof assets_icons_svg},
+    {"assets/intake.js", assets_intake_js, sizeof assets_intake_js},
     {"assets/keys.js", assets_keys_js, sizeof assets_keys_js},
     {"assets/language.js", assets_language_js, sizeof assets_language_js},
     {"assets/main.js", assets_main_js, sizeof assets_main_js},

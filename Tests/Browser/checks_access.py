@@ -1,7 +1,6 @@
 """axe (WCAG A and AA) on both pages in their states: nothing serious or critical."""
 
 from axe_playwright_python.sync_playwright import Axe
-
 from driver import expect
 
 ORANGE = (470, 600)

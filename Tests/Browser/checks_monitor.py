@@ -5,10 +5,24 @@ import json
 from driver import expect
 
 LETTERS = [
-    {"entry": "17-0", "partition": 3, "id": "a1", "reason": "The picture lacks its last third.", "at": "2026-05-04T07:12:33Z",
-     "attempts": 5, "image": "b3f7"},
-    {"entry": "18-0", "partition": 9, "id": "a2", "reason": "Its lease ran out five times.", "at": "2026-05-04T07:14:02Z",
-     "attempts": 5, "image": "0c4a"},
+    {
+        "entry": "17-0",
+        "partition": 3,
+        "id": "a1",
+        "reason": "The picture lacks its last third.",
+        "at": "2026-05-04T07:12:33Z",
+        "attempts": 5,
+        "image": "b3f7",
+    },
+    {
+        "entry": "18-0",
+        "partition": 9,
+        "id": "a2",
+        "reason": "Its lease ran out five times.",
+        "at": "2026-05-04T07:14:02Z",
+        "attempts": 5,
+        "image": "0c4a",
+    },
 ]
 
 
@@ -47,7 +61,9 @@ def live(browser):
         page = window.page
         page.wait_for_selector("#link[data-state=live]")
         expect(page.locator("#lanes tr").count() >= 2, "no lanes")
-        page.wait_for_function("() => [...document.querySelectorAll('.chart .series')].some(one => one.getAttribute('d').includes('L'))")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.chart .series')].some(one => one.getAttribute('d').includes('L'))"
+        )
         queues = json.loads(browser.site.get("/v1/queues"))
         expect(page.locator("#workers tr").count() == len(queues["workers"]), "the workers")
         window.picture("monitor", whole=True)
@@ -78,6 +94,7 @@ def dead_letters(browser):
 
 def stream_comes_back(browser):
     """The gateway goes away and comes back: the monitor says so and goes on."""
+
     def before(window):
         window.cut = [True]
 

@@ -1,5 +1,6 @@
-"""What the page says, and does, when something is in the way. The gateway's answers are put in its mouth where a healthy
-cluster would not give them."""
+"""What the page says, and does, when something is in the way.
+
+Where a healthy cluster would not give an answer, it is put into the gateway's mouth."""
 
 import base64
 import json
@@ -89,12 +90,21 @@ def uploading_and_encoding(browser):
         let_go()
         arrived(page, held, 1)
         state = {"id": "a", "state": "waiting", "position": 3}
-        page.route("**/v1/jobs/a/events", lambda route: route.fulfill(
-            status=200, headers={"Content-Type": "text/event-stream"}, body=f"event: state\ndata: {json.dumps(state)}\n\n"))
+        page.route(
+            "**/v1/jobs/a/events",
+            lambda route: route.fulfill(
+                status=200,
+                headers={"Content-Type": "text/event-stream"},
+                body=f"event: state\ndata: {json.dumps(state)}\n\n",
+            ),
+        )
         page.unroute("**/warm")
         _, let_go_again = hold(page, "**/warm")
-        held[0].fulfill(status=202, headers={"Content-Type": "application/json"},
-                        body=json.dumps({"sha256": "", "state": "encoding", "job": "a"}))
+        held[0].fulfill(
+            status=202,
+            headers={"Content-Type": "application/json"},
+            body=json.dumps({"sha256": "", "state": "encoding", "job": "a"}),
+        )
         expect("3 before this picture" in window.notice("queued"), "no place in line")
         window.picture("queued")
         let_go_again()
@@ -175,14 +185,38 @@ def lost_answer_is_refined_by_its_points(browser):
         expect(page.locator("#notice").is_hidden(), "a notice")
 
 
+def lost_picture_is_sent_again(browser):
+    with browser.window(expected=True) as window:
+        page = window.sample().page
+        clicks_get(page, problem(404, "unknown-image"))
+        uploads = []
+        page.on("request", lambda request: request.url.endswith("/v1/images") and uploads.append(request))
+        window.click(*ORANGE).objects(1)
+        expect(len(uploads) == 1, f"{len(uploads)} uploads")
+
+
 def failed_encoding(browser):
     with browser.window(expected=True) as window:
         page = window.page
         reason = {"status": 422, "code": "job-failed", "title": "failed", "detail": "The picture lacks its last third."}
-        answers(page, "**/warm", {"status": 202, "headers": {"Content-Type": "application/json"},
-                                  "body": json.dumps({"state": "encoding", "job": "b"})})
-        answers(page, "**/v1/jobs/b/events", {"status": 200, "headers": {"Content-Type": "text/event-stream"},
-                                              "body": f"event: failed\ndata: {json.dumps(reason)}\n\n"})
+        answers(
+            page,
+            "**/warm",
+            {
+                "status": 202,
+                "headers": {"Content-Type": "application/json"},
+                "body": json.dumps({"state": "encoding", "job": "b"}),
+            },
+        )
+        answers(
+            page,
+            "**/v1/jobs/b/events",
+            {
+                "status": 200,
+                "headers": {"Content-Type": "text/event-stream"},
+                "body": f"event: failed\ndata: {json.dumps(reason)}\n\n",
+            },
+        )
         page.click("#samples li:nth-child(1) button")
         expect("last third" in window.notice("failed"), "the reason is not shown")
         page.click("#notice button:first-child")
@@ -288,48 +322,76 @@ def job_of(window):
     return job
 
 
-def one_in_flight_and_nothing_stale(browser):
-    """While a position is under way the next ones wait, the newest alone is asked, and what was overtaken is not drawn."""
-    with browser.window(expected=True) as window:
-        page = window.sample().page
-        held = []
-        page.route("**/v1/segment", lambda route: held.append(route))
+GATE = """
+  const real = window.fetch;
+  window.asked = [];
+  window.most = 0;
+  window.fetch = (url, options) => {
+    if (!window.gated || url !== '/v1/segment') return real(url, options);
+    return new Promise((resolve, reject) => {
+      const one = { job: JSON.parse(options.body), state: 'under way' };
+      one.let = () => { one.state = 'answered'; resolve(real(url, options)); };
+      options.signal?.addEventListener('abort', () => { one.state = 'given up'; reject(options.signal.reason); });
+      window.asked.push(one);
+      window.most = Math.max(window.most, window.asked.filter(({ state }) => state === 'under way').length);
+    });
+  };
+"""
 
-        given_up = []
-        page.on("requestfailed", lambda request: given_up.append(request))
-        place = lambda: json.loads(held[-1].request.post_data)["prompts"][0]["points"][0]
+
+def one_in_flight_and_nothing_stale(browser):
+    """While a position is under way the next ones wait; the newest alone is asked; what was overtaken is not drawn."""
+    with browser.window(before=lambda window: window.page.add_init_script(GATE)) as window:
+        page = window.sample().page
+        page.evaluate("() => { window.gated = true; }")
+        newest = """([x, y]) => {
+          const point = window.asked.at(-1)?.job.prompts[0].points[0];
+          return point && Math.hypot(point[0] - x, point[1] - y) < 2;
+        }"""
         page.mouse.move(*window.at(*ORANGE))
-        arrived(page, held, 1)
+        page.wait_for_function(newest, arg=ORANGE)
         for x in range(500, 900, 8):
             page.mouse.move(*window.at(x, 560))
         page.mouse.move(*window.at(*LEMON))
         # What does not answer is given up after its time, and then the newest position is asked for, not those between.
-        while abs(place()[0] - LEMON[0]) > 2:
-            page.evaluate("() => new Promise(requestAnimationFrame)")
-        expect(len(held) < 50, f"each position was asked for: {len(held)}")
-        while len(given_up) < len(held) - 1:
-            page.evaluate("() => new Promise(requestAnimationFrame)")
-        expect(len(given_up) == len(held) - 1, f"{len(held)} asked, {len(given_up)} given up")
-        slots = {json.loads(one.request.post_data)["slot"] for one in held}
-        expect(len(slots) == 1, f"slots {slots}")
-        held[-1].continue_()
+        page.wait_for_function(newest, arg=LEMON)
+        states = page.evaluate("() => window.asked.map(({ state }) => state)")
+        expect(len(states) < 50, f"each position was asked for: {len(states)}")
+        expect(states == ["given up"] * (len(states) - 1) + ["under way"], f"{states}")
+        expect(page.evaluate("() => window.most") == 1, "more than one request at a time")
+        slots = page.evaluate("() => [...new Set(window.asked.map(({ job }) => job.slot))]")
+        expect(len(slots) == 1 and slots[0], f"slots {slots}")
+        page.evaluate("() => window.asked.at(-1).let()")
         window.wait_painted("live", *LEMON)
         expect(not window.painted("live", *ORANGE), "what was overtaken is drawn")
-        # The pointer leaves while a position is under way: its answer is not drawn.
-        count = len(held)
+        # The pointer leaves while a position is under way: it is given up, and nothing is drawn.
         page.mouse.move(*window.at(*ORANGE))
-        arrived(page, held, count + 1)
+        page.wait_for_function(newest, arg=ORANGE)
         page.mouse.move(640, 20)
-        page.unroute("**/v1/segment")
+        page.wait_for_function("() => window.asked.at(-1).state === 'given up'")
         window.wait_painted("live", *LEMON, painted=False)
-        for _ in range(10):
-            page.evaluate("() => new Promise(requestAnimationFrame)")
-        expect(not window.painted("live", *ORANGE), "an answer is drawn though the pointer has left")
-        window.click(*LEMON).objects(1)
+        # A click goes before a position.
+        page.mouse.move(*window.at(*ORANGE))
+        page.wait_for_function(newest, arg=ORANGE)
+        window.click(*LEMON)
+        page.wait_for_function("() => window.asked.at(-1).job.refine && window.asked.at(-2).state === 'given up'")
+        page.evaluate("() => { window.gated = false; window.asked.at(-1).let(); }")
+        window.objects(1)
 
 
 CHECKS = [
-    uploading_and_encoding, clicks_wait_for_the_encoding, full_cluster_counts_down_and_goes_on, no_worker, offline,
-    failed_click_changes_nothing, lost_answer_is_refined_by_its_points, failed_encoding, key, too_large,
-    links_of_pictures_that_are_gone, only_what_is_offered, one_in_flight_and_nothing_stale,
+    uploading_and_encoding,
+    clicks_wait_for_the_encoding,
+    full_cluster_counts_down_and_goes_on,
+    no_worker,
+    offline,
+    failed_click_changes_nothing,
+    lost_answer_is_refined_by_its_points,
+    lost_picture_is_sent_again,
+    failed_encoding,
+    key,
+    too_large,
+    links_of_pictures_that_are_gone,
+    only_what_is_offered,
+    one_in_flight_and_nothing_stale,
 ]

@@ -97,7 +97,9 @@ class Window:
         self.page.goto(self.site.url + path)
         if path.startswith("/monitor"):
             return self
-        self.page.wait_for_selector("#samples li, body.with-picture, #notice:not([hidden]), dialog[open]", state="attached")
+        self.page.wait_for_selector(
+            "#samples li, body.with-picture, #notice:not([hidden]), dialog[open]", state="attached"
+        )
         return self
 
     def sample(self, index=0):
@@ -123,7 +125,7 @@ class Window:
         mouse = self.page.mouse
         mouse.move(*self.at(*start))
         mouse.down(**options)
-        mouse.move(*self.at(*((a + b) / 2 for a, b in zip(start, end))))
+        mouse.move(*self.at(*((a + b) / 2 for a, b in zip(start, end, strict=True))))
         mouse.move(*self.at(*end))
         mouse.up(**options)
         return self
@@ -139,20 +141,26 @@ class Window:
         return self
 
     def areas(self):
-        return [int(area) for area in self.page.eval_on_selector_all("#objects li", "all => all.map(one => one.dataset.area)")]
+        return [
+            int(area)
+            for area in self.page.eval_on_selector_all("#objects li", "all => all.map(one => one.dataset.area)")
+        ]
 
     def painted(self, layer, x, y):
         """Whether a layer of the stage has something at a point of the picture."""
         left, top = self.at(x, y)
-        return self.page.evaluate(
-            """([layer, x, y]) => {
+        return (
+            self.page.evaluate(
+                """([layer, x, y]) => {
               const canvas = document.querySelector(`#stage canvas.${layer}`);
               const box = canvas.getBoundingClientRect();
               const ratio = canvas.width / box.width;
               return canvas.getContext('2d').getImageData((x - box.left) * ratio, (y - box.top) * ratio, 1, 1).data[3];
             }""",
-            [layer, left, top],
-        ) > 0
+                [layer, left, top],
+            )
+            > 0
+        )
 
     def wait_painted(self, layer, x, y, painted=True):
         for _ in range(600):
@@ -171,13 +179,28 @@ class Window:
         self.page.wait_for_selector(f"#notice[data-kind='{kind}']:not([hidden])")
         return self.page.inner_text("#notice")
 
+    def jobs(self, clicks_alone=False):
+        """The jobs that the page asks for from now on; what the pointer asks for has a slot."""
+        asked = []
+
+        def heard(request):
+            if request.url.endswith("/v1/segment"):
+                job = json.loads(request.post_data)
+                if not (clicks_alone and "slot" in job):
+                    asked.append(job)
+
+        self.page.on("request", heard)
+        return asked
+
     def picture(self, name, whole=False):
         """A screenshot, where a folder for them was named."""
         if self.site.screenshots:
             # Fonts and pictures are there, and what glides has come to rest.
-            self.page.evaluate("document.fonts.ready")
             self.page.evaluate(
-                "Promise.all(document.getAnimations().filter(one => one.effect.getTiming().iterations === 1).map(one => one.finished))"
+                """async () => {
+                  const ending = document.getAnimations().filter((one) => one.effect.getTiming().iterations === 1);
+                  await Promise.all([document.fonts.ready, ...ending.map((one) => one.finished)]);
+                }"""
             )
             self.page.screenshot(path=self.site.screenshots / f"{name}.png", full_page=whole)
         return self
@@ -201,13 +224,28 @@ class Browser:
         self.__playwright.stop()
 
     @contextmanager
-    def window(self, path="/", width=1280, height=800, language="en-GB", dark=False, phone=False, quiet=True, expected=(), before=None, **more):
+    def window(
+        self,
+        path="/",
+        width=1280,
+        height=800,
+        language="en-GB",
+        dark=False,
+        phone=False,
+        expected=(),
+        before=None,
+        **more,
+    ):
         """A window; when it closes nothing may have gone wrong in it that the check did not expect."""
         if phone:
             width, height, more = 390, 844, {**more, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
         context = self.__browser.new_context(
-            viewport={"width": width, "height": height}, locale=language, color_scheme="dark" if dark else "light",
-            reduced_motion="reduce", accept_downloads=True, **more,
+            viewport={"width": width, "height": height},
+            locale=language,
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            accept_downloads=True,
+            **more,
         )
         window = Window(self.site, context.new_page())
         window.expected = [r"status of (4\d\d|5\d\d)", r"net::ERR"] if expected is True else list(expected)

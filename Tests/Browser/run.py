@@ -15,6 +15,7 @@ from pathlib import Path
 
 import checks_access
 import checks_monitor
+import checks_objects
 import checks_page
 import checks_states
 from driver import Browser, Failed, Site
@@ -44,7 +45,13 @@ def main():
         if given.measure:
             measure(browser)
             return 0
-        checks = [*checks_page.CHECKS, *checks_states.CHECKS, *checks_access.CHECKS, *checks_monitor.CHECKS]
+        checks = [
+            *checks_page.CHECKS,
+            *checks_objects.CHECKS,
+            *checks_states.CHECKS,
+            *checks_access.CHECKS,
+            *checks_monitor.CHECKS,
+        ]
         for check in [one for one in checks if given.filter in one.__name__] * given.times:
             start = time.monotonic()
             name = check.__name__.replace("_", " ")
@@ -56,7 +63,10 @@ def main():
                 print(f"FAILED  {name}: {failure}", flush=True)
             except Exception as error:  # one check's trouble is no reason to leave out the others
                 failures += 1
-                print(f"FAILED  {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True)
+                print(
+                    f"FAILED  {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                    flush=True,
+                )
     print(f"{failures} failed" if failures else "all hold")
     return 1 if failures else 0
 

@@ -7,7 +7,8 @@ const KEY = 'kirie-key';
 /** What a gateway (RFC 9457 problem+json) or the network says when something did not go well. */
 export class Problem extends Error {
   /**
-   * @param {{status?: number, code?: string, title?: string, detail?: string, field?: string, request_id?: string}} body
+   * @param {{status?: number, code?: string, title?: string, detail?: string, field?: string,
+   *          request_id?: string}} body
    * @param {number=} retryAfter seconds after which it is worth asking again
    */
   constructor(body, retryAfter) {
@@ -61,7 +62,8 @@ export class Api {
 
   /**
    * @param {string} method @param {string} path
-   * @param {{json?: unknown, signal?: AbortSignal, priority?: 'high' | 'low', headers?: Record<string, string>}} options
+   * @param {{json?: unknown, signal?: AbortSignal, priority?: 'high' | 'low',
+   *          headers?: Record<string, string>}} options
    * @returns {Promise<Response>} an answer whose status says success
    */
   async request(method, path, { json, signal, priority, headers = {} } = {}) {

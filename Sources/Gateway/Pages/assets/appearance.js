@@ -36,7 +36,8 @@ export function icon(name) {
 
 /** @param {string} label accessible name and tooltip @param {string} name of the icon @param {() => void} action */
 export function iconButton(label, name, action, properties = {}) {
-  const button = make('button', { type: 'button', class: 'icon-button', title: label, 'aria-label': label, ...properties });
+  const named = { type: 'button', class: 'icon-button', title: label, 'aria-label': label };
+  const button = make('button', { ...named, ...properties });
   button.append(icon(name));
   button.addEventListener('click', action);
   return button;

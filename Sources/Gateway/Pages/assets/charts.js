@@ -24,6 +24,9 @@ function roundUp(value) {
   return power * [1, 2, 4, 6, 8, 10].find((step) => step * power >= value * 0.9999);
 }
 
+/** @param {[number, number][]} points @returns {string} the middle of a path's description */
+const path = (points) => points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join('L');
+
 export class Chart {
   /** @type {{at: number, values: (number | null)[]}[]} */
   #points = [];
@@ -38,7 +41,8 @@ export class Chart {
     this.plot = svg('svg', { class: 'plot', role: 'img' });
     this.legend = make('ul', { class: 'legend' });
     this.note = make('small');
-    this.element = make('section', { class: 'chart' }, make('header', {}, this.heading, this.note), this.plot, this.legend);
+    const header = make('header', {}, this.heading, this.note);
+    this.element = make('section', { class: 'chart' }, header, this.plot, this.legend);
   }
 
   /** @param {(number | null | undefined)[]} values one for each series */
@@ -56,18 +60,26 @@ export class Chart {
     const top = roundUp(Math.max(this.least, ...all));
     const x = (at) => (width - RIGHT) * (1 - (now - at) / (SECONDS * 1000));
     const y = (value) => HEIGHT - (HEIGHT - 8) * (value / top);
-    const parts = [0, 0.5, 1].map((share) => svg('line', { class: 'axis', x1: 0, x2: width - RIGHT, y1: y(top * share), y2: y(top * share) }));
+    const parts = [];
     for (const share of [0, 0.5, 1]) {
+      const height = y(top * share);
+      parts.push(svg('line', { class: 'axis', x1: 0, x2: width - RIGHT, y1: height, y2: height }));
       const text = svg('text', { x: width - RIGHT + 6, y: y(top * share) + 4 });
       text.textContent = this.unit(top * share);
       parts.push(text);
     }
     for (const index of this.series.keys()) {
       const runs = this.#runs(index);
-      const line = runs.map((run) => `M${run.map(({ at, value }) => `${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join('L')}`).join('');
-      const area = runs.map((run) => `M${x(run[0].at).toFixed(1)} ${HEIGHT}L${run.map(({ at, value }) => `${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join('L')}L${x(run.at(-1).at).toFixed(1)} ${HEIGHT}Z`).join('');
-      if (index === 0) parts.push(svg('path', { class: `area s${index}`, d: area }));
+      const points = runs.map((run) => run.map(({ at, value }) => [x(at), y(value)]));
+      const line = points.map((run) => `M${path(run)}`).join('');
+      if (index === 0) {
+        const ground = (run) => [[run[0][0], HEIGHT], ...run, [run.at(-1)[0], HEIGHT]];
+        parts.push(svg('path', { class: `area s${index}`, d: points.map((run) => `M${path(ground(run))}Z`).join('') }));
+      }
       parts.push(svg('path', { class: `series s${index}`, d: line }));
+      if (last[index] != null) {
+        parts.push(svg('circle', { class: `dot s${index}`, cx: x(now), cy: y(last[index]), r: 2.5 }));
+      }
     }
     this.heading.textContent = t(this.title);
     this.note.textContent = t('lastMinutes');
@@ -75,8 +87,10 @@ export class Chart {
     const words = this.series.map((key, index) => `${t(key)} ${last[index] == null ? '–' : this.unit(last[index])}`);
     this.plot.setAttribute('aria-label', `${t(this.title)}: ${words.join(', ')}`);
     this.plot.replaceChildren(...parts);
-    this.legend.replaceChildren(...this.series.map((key, index) => make('li', {}, make('i', { class: `s${index}` }), `${t(key)} `,
-      make('b', { textContent: last[index] == null ? '–' : this.unit(last[index]) }))));
+    this.legend.replaceChildren(...this.series.map((key, index) => {
+      const value = make('b', { textContent: last[index] == null ? '–' : this.unit(last[index]) });
+      return make('li', {}, make('i', { class: `s${index}` }), `${t(key)} `, value);
+    }));
   }
 
   /** Stretches without a gap. */

@@ -1,5 +1,6 @@
 /**
- * What mouse, pen and fingers do on the stage, said in the picture's terms: hover, click (a point label), box, pan, zoom.
+ * What mouse, pen and fingers do on the stage, said in the picture's terms: hover, click (a point label), box, pan,
+ * zoom.
  */
 
 /** A pointer that moved farther than this (CSS pixels) drags; else it clicks. */
@@ -13,7 +14,10 @@ const DRAG = 6;
 export class Gestures {
   /** Pointers that are down. @type {Map<number, {x: number, y: number}>} */
   #down = new Map();
-  /** What the first of them is doing. @type {{kind: string, x: number, y: number, button: number, moved: boolean} | null} */
+  /**
+   * What the first of them is doing.
+   * @type {{kind: string, x: number, y: number, button: number, moved: boolean} | null}
+   */
   #drag = null;
   /** Where a wheel that turns smoothly left the zoom; and whether space is held. */
   #space = false;

@@ -193,7 +193,7 @@ async function openSample({ name, url }) {
   }
 }
 
-// What is shown when ---------------------------------------------------------------------------------------------------
+// What is shown when --------------------------------------------------------------------------------------------------
 
 function drawState() {
   const { picture, ready } = session;
@@ -232,7 +232,8 @@ language.addEventListener('change', () => {
 let measured = 0;
 session.addEventListener('hovered', ({ detail }) => {
   if (++measured % 200 === 0) performance.clearMeasures('kirie-hover');
-  performance.measure('kirie-hover', { start: detail.since, end: performance.now(), detail: { x: detail.x, y: detail.y } });
+  const { x, y, since } = detail;
+  performance.measure('kirie-hover', { start: since, end: performance.now(), detail: { x, y } });
 });
 
 // What this gateway offers --------------------------------------------------------------------------------------------
@@ -240,7 +241,8 @@ session.addEventListener('hovered', ({ detail }) => {
 function drawSamples() {
   $('#samples').replaceChildren(...(session.capabilities?.samples ?? []).map((sample) => {
     const title = t(`sample.${sample.name}`) === `sample.${sample.name}` ? sample.title : t(`sample.${sample.name}`);
-    const image = make('img', { src: sample.url, alt: '', width: sample.width, height: sample.height, loading: 'lazy' });
+    const { url, width, height } = sample;
+    const image = make('img', { src: url, alt: '', width, height, loading: 'lazy' });
     const button = make('button', { type: 'button', class: 'sample' }, image, make('span', { textContent: title }));
     button.addEventListener('click', () => openSample(sample));
     return make('li', {}, button);
@@ -275,7 +277,8 @@ async function begin() {
     const link = await fromFragment(location.hash);
     if (link) await session.openLink(link);
   } catch {
-    notices.show('failed', t('badLink'), t('badLinkDetail'), { actions: [[t('dismiss'), () => notices.clear()]], urgent: true });
+    const actions = [[t('dismiss'), () => notices.clear()]];
+    notices.show('failed', t('badLink'), t('badLinkDetail'), { actions, urgent: true });
   }
 }
 

@@ -25,18 +25,18 @@ function duration(value) {
 }
 
 const charts = {
-  lanes: new Chart('queue', ['encode', 'decode'], { least: 4, unit: (value) => number(value, { maximumFractionDigits: 0 }) }),
+  lanes: new Chart('queue', ['encode', 'decode'], { least: 4, unit: (value) => number(Math.round(value)) }),
   rates: new Chart('donePerSecond', ['done', 'submitted', 'encodes', 'failedRate'], { least: 2 }),
   latency: new Chart('latency', ['wait50', 'service50', 'wait99', 'service99'], { least: 10, unit: duration }),
 };
 $('#charts').append(...Object.values(charts).map((chart) => chart.element));
 
-// What a second brings -------------------------------------------------------------------------------------------------
+// What a second brings ------------------------------------------------------------------------------------------------
 
 function take(queues) {
   latest = queues;
-  const sum = (role, what) => queues.streams.filter((one) => one.role === role).reduce((all, one) => all + one[what], 0);
-  charts.lanes.add([sum('encode', 'waiting'), sum('decode', 'waiting')]);
+  const waiting = (role) => queues.streams.reduce((all, one) => all + (one.role === role ? one.waiting : 0), 0);
+  charts.lanes.add([waiting('encode'), waiting('decode')]);
   const { rates, latency_ms: latency } = queues;
   charts.rates.add([rates?.done, rates?.submitted, rates?.encodes, rates?.failed]);
   charts.latency.add([latency?.wait?.p50, latency?.service?.p50, latency?.wait?.p99, latency?.service?.p99]);
@@ -57,19 +57,24 @@ function drawFigures() {
   const oldest = Math.max(0, ...streams.map((one) => one.oldest_ms ?? 0));
   const asked = (cache?.hits ?? 0) + (cache?.misses ?? 0);
   const one = (value) => number(value ?? 0, { maximumFractionDigits: value < 10 ? 1 : 0 });
+  const many = (role) => number((workers ?? []).filter((worker) => worker.role === role).length);
+  const kept = `${number(cache?.embeddings ?? 0)} ${t('embeddings')} · ${cacheSize(cache)}`;
+  const filled = cache?.limit_bytes ? cache.bytes / cache.limit_bytes : null;
+  const { wait, service } = latency ?? {};
+  /** @type {[key: string, value: string, note: string, bad?: boolean, share?: number | null][]} */
   const figures = [
     ['open', number(jobs?.open ?? 0), `${number(inWork)} ${t('inWork')} · ${t('oldest')} ${duration(oldest)}`],
-    ['donePerSecond', one(rates?.done), `${one(rates?.submitted)} ${t('submitted')} · ${one(rates?.failed)} ${t('failedRate')}`],
-    ['latency', duration(latency?.service?.p50), `p99 ${duration(latency?.service?.p99)} · ${t('wait')} ${duration(latency?.wait?.p50)}`],
-    ['workers', number(workers?.length ?? 0), ['encoder', 'decoder'].map((role) =>
-      `${number((workers ?? []).filter((worker) => worker.role === role).length)} ${t(role)}`).join(' · '), (workers ?? []).length === 0],
-    ['hitRate', asked > 0 ? number(cache.hits / asked, { style: 'percent', maximumFractionDigits: 0 }) : '–',
-      `${number(cache?.embeddings ?? 0)} ${t('embeddings')} · ${cacheSize(cache)}`, false,
-      cache?.limit_bytes ? cache.bytes / cache.limit_bytes : null],
+    ['donePerSecond', one(rates?.done),
+      `${one(rates?.submitted)} ${t('submitted')} · ${one(rates?.failed)} ${t('failedRate')}`],
+    ['latency', duration(service?.p50), `p99 ${duration(service?.p99)} · ${t('wait')} ${duration(wait?.p50)}`],
+    ['workers', number(workers?.length ?? 0), `${many('encoder')} ${t('encoder')} · ${many('decoder')} ${t('decoder')}`,
+      (workers ?? []).length === 0],
+    ['hitRate', asked > 0 ? number(cache.hits / asked, { style: 'percent' }) : '–', kept, false, filled],
     ['dead', number(dead ?? 0), dead > 0 ? '' : t('noDead'), dead > 0],
   ];
   $('#figures').replaceChildren(...figures.map(([key, value, note, bad, share]) => {
-    const figure = make('div', { class: `figure ${bad ? 'bad' : ''}` }, make('h2', { textContent: t(key) }), make('strong', { textContent: value }), make('span', { textContent: note }));
+    const figure = make('div', { class: `figure ${bad ? 'bad' : ''}` }, make('h2', { textContent: t(key) }),
+      make('strong', { textContent: value }), make('span', { textContent: note }));
     if (share != null) figure.append(meter(share));
     return figure;
   }));
@@ -77,7 +82,8 @@ function drawFigures() {
 
 function cacheSize(cache) {
   if (!cache) return '–';
-  return cache.limit_bytes ? t('ofLimit', { bytes: bytes(cache.bytes), limit: bytes(cache.limit_bytes) }) : bytes(cache.bytes);
+  if (!cache.limit_bytes) return bytes(cache.bytes);
+  return t('ofLimit', { bytes: bytes(cache.bytes), limit: bytes(cache.limit_bytes) });
 }
 
 function meter(share) {
@@ -95,8 +101,10 @@ function row(cells, late = false) {
 }
 
 function drawLanes() {
+  $('#lanes-table').classList.toggle('no-model', !latest.streams.some((one) => one.model));
   $('#lanes').replaceChildren(...latest.streams.map((one) => row([
-    `${t(one.role)} · ${t(one.lane)}`, one.model ?? '', { figure: number(one.waiting) }, { figure: number(one.in_work) },
+    `${t(one.role)} · ${t(one.lane)}`, one.model ?? '',
+    { figure: number(one.waiting) }, { figure: number(one.in_work) },
     { figure: one.waiting > 0 ? duration(one.oldest_ms) : '–' },
   ])));
 }
@@ -106,12 +114,13 @@ function drawWorkers() {
   $('#no-workers').hidden = workers.length > 0;
   $('#workers-table').hidden = workers.length === 0;
   $('#workers').replaceChildren(...workers.map((one) => row([
-    one.name, t(one.role), one.model ?? '', one.host, { figure: number(one.threads ?? 0) }, meter(one.load ?? 0),
+    one.name, t(one.role), one.model ?? '', one.host, { figure: number(one.threads ?? 0) },
+    meter((one.load ?? 0) / (one.capacity || 1)),
     { figure: number(one.cached ?? 0) }, { figure: duration(one.age_ms) },
   ], one.age_ms > 10_000)));
 }
 
-// Dead letters ---------------------------------------------------------------------------------------------------------
+// Dead letters --------------------------------------------------------------------------------------------------------
 
 let shownDead = -1;
 
@@ -122,8 +131,8 @@ async function drawDead() {
   const date = new Intl.DateTimeFormat(language.code, { dateStyle: 'medium', timeStyle: 'medium' });
   $('#dead').replaceChildren(...dead.map((letter) => {
     const when = Number.isNaN(Date.parse(letter.at)) ? letter.at : date.format(new Date(letter.at));
-    const item = make('li', {},
-      make('div', {}, make('strong', { textContent: letter.id }), ' ', make('small', { textContent: `${when} · ${number(letter.attempts)} ${t('attempts')}` })));
+    const note = make('small', { textContent: `${when} · ${number(letter.attempts)} ${t('attempts')}` });
+    const item = make('li', {}, make('div', {}, make('strong', { textContent: letter.id }), ' ', note));
     item.append(make('p', { textContent: letter.reason }));
     if (mayOperate) item.append(make('div', { class: 'acts' }, retryButton(letter), purgeButton(letter)));
     return item;
@@ -133,24 +142,26 @@ async function drawDead() {
 const place = ({ partition, entry }) => `/v1/dead/${partition}/${encodeURIComponent(entry)}`;
 
 function retryButton(letter) {
-  const button = make('button', { type: 'button', textContent: t('retry'), 'aria-label': t('retryJob', { id: letter.id }) });
-  button.addEventListener('click', () => operate(button, 'POST', `${place(letter)}/retry`, t('saidRetried', { id: letter.id })));
+  const { id } = letter;
+  const button = make('button', { type: 'button', textContent: t('retry'), 'aria-label': t('retryJob', { id }) });
+  button.addEventListener('click', () => operate(button, 'POST', `${place(letter)}/retry`, t('saidRetried', { id })));
   return button;
 }
 
 /** What is purged does not come back: the first click asks. */
 function purgeButton(letter) {
-  const button = make('button', { type: 'button', textContent: t('purge'), 'aria-label': t('purgeJob', { id: letter.id }) });
+  const { id } = letter;
+  const button = make('button', { type: 'button', textContent: t('purge'), 'aria-label': t('purgeJob', { id }) });
   button.addEventListener('click', () => {
-    if (button.classList.contains('sure')) return operate(button, 'DELETE', place(letter), t('saidPurged', { id: letter.id }));
+    if (button.classList.contains('sure')) return operate(button, 'DELETE', place(letter), t('saidPurged', { id }));
     button.classList.add('sure');
     button.textContent = t('purgeSure');
-    button.setAttribute('aria-label', `${t('purgeJob', { id: letter.id })}: ${t('purgeSure')}`);
+    button.setAttribute('aria-label', `${t('purgeJob', { id })}: ${t('purgeSure')}`);
   });
   button.addEventListener('blur', () => {
     button.classList.remove('sure');
     button.textContent = t('purge');
-    button.setAttribute('aria-label', t('purgeJob', { id: letter.id }));
+    button.setAttribute('aria-label', t('purgeJob', { id }));
   });
   return button;
 }
@@ -166,7 +177,7 @@ async function operate(button, method, path, said) {
   await drawDead().catch((error) => notices.failed(error));
 }
 
-// The stream -----------------------------------------------------------------------------------------------------------
+// The stream ----------------------------------------------------------------------------------------------------------
 
 function showLink(state) {
   $('#link').dataset.state = state;

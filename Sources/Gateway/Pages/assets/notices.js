@@ -81,7 +81,8 @@ export class Notices {
       const now = () => end(resolve);
       const stop = () => end(reject, signal.reason);
       const draw = () => {
-        this.show(kind, title, `${detail} ${t('againIn', { n: left })}`, { actions: [[t('tryNow'), now]], urgent: true });
+        const words = `${detail} ${t('againIn', { n: left })}`;
+        this.show(kind, title, words, { actions: [[t('tryNow'), now]], urgent: true });
       };
       const timer = setInterval(() => {
         left -= 1;

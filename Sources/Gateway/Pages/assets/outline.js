@@ -1,6 +1,6 @@
 /**
- * The outline of a mask as a path: marching squares over the covered share of grid cells, so that its points lie between
- * the cells and the line is smooth at every zoom. Fill and line of a mask are drawn with the same path.
+ * The outline of a mask as a path: marching squares over the covered share of grid cells, so that its points lie
+ * between the cells and the line is smooth at every zoom. Fill and line of a mask are drawn with the same path.
  */
 
 import { coverage } from './rle.js';
@@ -24,8 +24,8 @@ export function outline(mask, finest) {
 
 /**
  * Rings around all that is covered by more than half, the covered side always at the same hand.
- * An edge joins two neighbouring cells: number `index` the cell and its right neighbour, `cells + index` the cell and the
- * one below. Each edge that the outline crosses is the end of one line and the beginning of another.
+ * An edge joins two neighbouring cells: number `index` the cell and its right neighbour, `cells + index` the cell and
+ * the one below. Each edge that the outline crosses is the end of one line and the beginning of another.
  * @returns {Float32Array[]} x and y in turn, in cells from the grid's first cell's middle
  */
 function trace({ values, width, height }) {

@@ -58,7 +58,9 @@ export class Panel {
     }, thumbnail(mask, this.session.picture, colour));
     pick.addEventListener('click', () => this.select(active ? null : id));
 
-    const field = make('input', { type: 'text', value: name, maxLength: 80, 'aria-label': t('rename'), dataset: { role: 'name' } });
+    const field = make('input', {
+      type: 'text', value: name, maxLength: 80, 'aria-label': t('rename'), dataset: { role: 'name' },
+    });
     field.addEventListener('change', () => {
       const text = field.value.trim();
       if (text && text !== name) this.objects.update(id, { name: text }, 'rename');
@@ -68,17 +70,23 @@ export class Panel {
       if (event.key === 'Enter') field.blur();
       if (event.key === 'Escape') field.value = name;
     });
-    const figures = make('span', { class: 'figures', textContent: `${number(mask.area)} px · ${percent(mask.score)} %` });
+    const words = `${number(mask.area)} px · ${percent(mask.score)} %`;
+    const figures = make('span', { class: 'figures', textContent: words });
 
-    const swatch = make('input', { type: 'color', value: colour, title: t('colour', { name }), 'aria-label': t('colour', { name }), dataset: { role: 'colour' } });
+    const ofColour = t('colour', { name });
+    const swatch = make('input', {
+      type: 'color', value: colour, title: ofColour, 'aria-label': ofColour, dataset: { role: 'colour' },
+    });
     swatch.addEventListener('change', () => this.objects.update(id, { colour: swatch.value }, 'recolour'));
     const eye = iconButton(t(hidden ? 'show' : 'hide', { name }), hidden ? 'eye-off' : 'eye',
-      () => this.objects.update(id, { hidden: !hidden }, 'hide'), { 'aria-pressed': String(hidden), dataset: { role: 'hide' } });
+      () => this.objects.update(id, { hidden: !hidden }, 'hide'),
+      { 'aria-pressed': String(hidden), dataset: { role: 'hide' } });
     const bin = iconButton(t('delete', { name }), 'bin', () => {
       this.objects.remove(id);
       say(t('saidRemoved'));
     }, { dataset: { role: 'delete' } });
-    const row = make('li', { class: `${active ? 'active' : ''} ${hidden ? 'hidden' : ''}`, dataset: { id, area: mask.area } },
+    const classes = [active && 'active', hidden && 'hidden'].filter(Boolean).join(' ');
+    const row = make('li', { class: classes, dataset: { id, area: mask.area } },
       pick, make('div', { class: 'naming' }, field, figures), swatch, eye, bin);
     row.style.setProperty('--colour', colour);
     return row;
@@ -92,7 +100,8 @@ export class Panel {
   }
 
   #drawReadings(active) {
-    const several = active && active.steps.length === 1 && active.steps[0].type === 'point' && active.answer.masks.length > 1;
+    const clicked = active?.steps.length === 1 && active.steps[0].type === 'point';
+    const several = clicked && active.answer.masks.length > 1;
     this.readings.hidden = !several;
     const row = this.readings.querySelector('.row');
     if (!several) return row.replaceChildren();
@@ -112,7 +121,10 @@ export class Panel {
   }
 }
 
-/** Thumbnails of masks, drawn once each for each colour. @type {WeakMap<object, {colour: string, canvas: HTMLCanvasElement}>} */
+/**
+ * Thumbnails of masks, drawn once each for each colour.
+ * @type {WeakMap<object, {colour: string, canvas: HTMLCanvasElement}>}
+ */
 const thumbnails = new WeakMap();
 
 /** The piece, as large as fits. */

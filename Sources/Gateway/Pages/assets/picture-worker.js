@@ -1,6 +1,6 @@
 /**
- * Decodes a picture away from the page's own thread, and makes the smaller versions of it that are drawn while the whole
- * of a large picture is shown: each half the size of the one before.
+ * Decodes a picture away from the page's own thread, and makes the smaller versions of it that are drawn while the
+ * whole of a large picture is shown: each half the size of the one before.
  */
 
 const ENOUGH = 2_000_000;

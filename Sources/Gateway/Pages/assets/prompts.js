@@ -8,15 +8,17 @@ import { maskOf } from './objects.js';
 const round = (value) => Math.round(value * 10) / 10;
 
 /**
- * The job that asks for an object's masks after one step more. The steps before are in the chosen mask of the last answer,
- * which the gateway has: it is named, and no logits are sent. All points go along, as the published predictor has it.
+ * The job that asks for an object's masks after one step more. The steps before are in the chosen mask of the last
+ * answer, which the gateway has: it is named, and no logits are sent. All points go along, as the published predictor
+ * has it.
  *
  * @param {string} sha256 of the picture
  * @param {import('./objects.js').SegmentedObject | undefined} object
  * @param {import('./objects.js').Step} step
- * @param {{model?: string, prior?: boolean}} options
+ * @param {{model?: string, prior?: boolean, refine?: boolean}} options `refine` has the gateway keep the answer's
+ *   logits, so that the next step can name its masks; what is only looked at needs none
  */
-export function jobFor(sha256, object, step, { model, prior = true } = {}) {
+export function jobFor(sha256, object, step, { model, prior = true, refine = false } = {}) {
   const steps = [...(object?.steps ?? []), step];
   const points = steps.filter((one) => one.type === 'point');
   const box = steps.findLast((one) => one.type === 'box');
@@ -35,5 +37,8 @@ export function jobFor(sha256, object, step, { model, prior = true } = {}) {
   }
   // One click may mean a thing, a part of it, or what it belongs to; more than that is clear.
   const multimask = steps.length === 1 && step.type === 'point';
-  return { image: { sha256 }, prompts: [prompt], multimask, lane: 'interactive', output: 'rle', ...(model && { model }) };
+  const job = { image: { sha256 }, prompts: [prompt], multimask, lane: 'interactive', output: 'rle' };
+  if (refine) job.refine = true;
+  if (model) job.model = model;
+  return job;
 }

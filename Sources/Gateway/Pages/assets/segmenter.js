@@ -3,7 +3,7 @@
  * one after the other and none is lost; of the pointer's positions only the newest waits, and a click goes before it.
  */
 
-/** A position that was overtaken for so long (milliseconds) is given up, so that a slow answer holds up no newer one. */
+/** An overtaken position is given up after so many milliseconds, so that a slow answer holds up no newer one. */
 const PATIENCE = 150;
 
 /**
@@ -15,7 +15,10 @@ const PATIENCE = 150;
 export class Segmenter {
   /** The request that is under way. @type {{hover: boolean, controller: AbortController, since: number} | null} */
   #inFlight = null;
-  /** The newest position of the pointer. @type {{job: object, draw: (answer: Answer) => void, number: number} | null} */
+  /**
+   * The newest position of the pointer.
+   * @type {{job: object, draw: (answer: Answer) => void, number: number} | null}
+   */
   #hover = null;
   /** @type {{job: object, signal?: AbortSignal, resolve: Function, reject: Function}[]} */
   #clicks = [];

@@ -4,12 +4,13 @@
 
 import { Problem } from './api.js';
 import { say } from './appearance.js';
+import { Intake } from './intake.js';
 import { bytes, number, t } from './language.js';
 import { maskOf } from './objects.js';
 import { Picture, Undecodable } from './picture.js';
 import { jobFor } from './prompts.js';
 
-/** Says `open` when a picture is there, `state` when `ready` or `busy` changed, and `hovered` when a preview was drawn. */
+/** Says `open` when a picture is there, `state` when what can be done changed, `hovered` when a preview was drawn. */
 export class Session extends EventTarget {
   /** @type {Picture | null} */
   picture = null;
@@ -22,21 +23,24 @@ export class Session extends EventTarget {
   /** Objects of a link whose picture is gone; they come back with the file. */
   awaited = null;
   #life = new AbortController();
+  /** The file, for a cluster that has lost the picture. @type {Blob | null} */
+  #file = null;
   /** Clicks one after another: each builds upon the answer of the one before. */
   #line = Promise.resolve();
-  /** The last preview, for the click that asks the same. @type {{key: string, answer: object} | null} */
-  #last = null;
-  /** What the pointer asked for last. */
+  /** What the pointer asked for last, and what of that is shown. */
   #asked = '';
+  #shown = '';
 
   constructor({ api, segmenter, objects, stage, notices }) {
     super();
     Object.assign(this, { api, segmenter, objects, stage, notices });
+    this.intake = new Intake(api, notices);
   }
 
   /** @param {Blob} blob @param {string} name */
   async open(blob, name) {
     const life = this.#begin();
+    this.#file = blob;
     const limit = this.capabilities?.limits?.image_bytes;
     try {
       if (limit && blob.size > limit) {
@@ -44,10 +48,10 @@ export class Session extends EventTarget {
       }
       this.notices.show('opening', t('opening'), '', { progress: null });
       // Decoding here and sending there go on side by side.
-      const decoding = Picture.decode(blob, name);
-      decoding.catch(() => {});
-      const uploaded = await this.#upload(blob, decoding, life.signal);
-      if (!this.picture) await this.#show(decoding, life.signal);
+      const shown = this.#show(Picture.decode(blob, name), life.signal);
+      shown.catch(() => {});
+      const uploaded = await this.intake.send(blob, shown, life.signal);
+      await shown;
       this.#check(uploaded);
       this.sha256 = uploaded.sha256;
       const link = this.awaited?.sha256 === this.sha256 ? this.awaited : null;
@@ -59,23 +63,27 @@ export class Session extends EventTarget {
     }
   }
 
-  /** Opens a picture that the cluster has, with the objects of a link. @param {{sha256: string, objects: object[]}} link */
+  /**
+   * Opens a picture that the cluster has, with the objects of a link.
+   * @param {{sha256: string, objects: object[]}} link
+   */
   async openLink(link) {
     const life = this.#begin();
     try {
       this.notices.show('opening', t('opening'), '', { progress: null });
       const blob = await this.notices.patiently(() => this.api.content(link.sha256, life.signal), life.signal);
-      await this.#show(Picture.decode(blob, `${link.sha256.slice(0, 8)}.${blob.type.split('/')[1] || 'png'}`), life.signal);
+      this.#file = blob;
+      const name = `${link.sha256.slice(0, 8)}.${blob.type.split('/')[1] || 'png'}`;
+      await this.#show(Picture.decode(blob, name), life.signal);
       this.sha256 = link.sha256;
       await this.#warm(life.signal);
       await this.restore(link.objects);
     } catch (error) {
       if (error instanceof Problem && error.status === 404) {
         this.awaited = link;
-        this.notices.show('gone', t('gone'), t('goneDetail'), {
-          actions: [[t('choose'), () => document.querySelector('#file').click()], [t('dismiss'), () => this.notices.clear()]],
-          urgent: true,
-        });
+        const choose = [t('choose'), () => document.querySelector('#file').click()];
+        const actions = [choose, [t('dismiss'), () => this.notices.clear()]];
+        this.notices.show('gone', t('gone'), t('goneDetail'), { actions, urgent: true });
         return;
       }
       this.#failed(error, life.signal, () => this.openLink(link));
@@ -98,11 +106,11 @@ export class Session extends EventTarget {
   #begin() {
     this.#life.abort(new DOMException('Another picture was opened.', 'AbortError'));
     this.#life = new AbortController();
+    this.#wait([]);
     this.leave();
     this.picture?.close();
     this.picture = null;
     this.stage.picture = null;
-    this.#wait([]);
     this.sha256 = '';
     this.ready = false;
     this.#line = Promise.resolve();
@@ -123,23 +131,15 @@ export class Session extends EventTarget {
     this.stage.view.setImage(picture.width, picture.height);
     this.stage.invalidate('picture', 'masks', 'live');
     this.dispatchEvent(new Event('open'));
+    return picture;
   }
 
-  async #upload(blob, decoding, signal) {
-    this.notices.show('uploading', t('uploading'), '', { progress: 0 });
-    decoding.then(() => !signal.aborted && !this.picture && this.#show(decoding, signal)).catch(() => {});
-    const send = (body) => this.notices.patiently(() => {
-      this.notices.show('uploading', t('uploading'), '', { progress: 0 });
-      return this.api.upload(body, (fraction) => this.notices.progress(fraction), signal);
-    }, signal);
-    try {
-      return await send(blob);
-    } catch (error) {
-      // The browser may know formats that the cluster does not; it gets the same pixels as a PNG.
-      if (error.code !== 'unsupported-picture') throw error;
-      const picture = await decoding.catch(() => { throw error; });
-      return send(await picture.toPng());
-    }
+  /** The cluster has lost the picture: pictures stay there for a while only. */
+  async #sendAgain(signal) {
+    this.ready = false;
+    this.#state();
+    await this.intake.send(this.#file, Promise.resolve(this.picture), signal);
+    await this.#warm(signal);
   }
 
   /** Masks are laid upon the picture as the browser shows it: both must have the same size. */
@@ -148,53 +148,12 @@ export class Session extends EventTarget {
     throw new Error(`${width} × ${height} ≠ ${this.picture.width} × ${this.picture.height}`);
   }
 
-  /** Has the picture encoded, and tells how far that is. */
+  /** Has the picture encoded; from then on pointing is answered at once. */
   async #warm(signal) {
-    await this.notices.patiently(async () => {
-      for (;;) {
-        const answer = await this.api.warm(this.sha256, this.model, signal);
-        if (answer.state === 'ready' || !answer.job) return;
-        this.#showEncoding();
-        if (await this.#follow(answer.job, signal)) return;
-      }
-    }, signal);
-    this.notices.clear();
+    await this.intake.encode(this.sha256, this.model, signal);
     this.ready = true;
     this.#state();
     say(t('ready'));
-  }
-
-  /** @returns {Promise<boolean>} whether the job came to its end */
-  async #follow(job, signal) {
-    let started = false;
-    // Nothing tells a page that nobody is there to begin; so it looks.
-    const look = setTimeout(async () => {
-      const { workers } = await this.api.json('GET', '/v1/workers', { signal }).catch(() => ({ workers: null }));
-      if (!started && !this.ready && workers && !workers.some((worker) => worker.role === 'encoder')) {
-        this.notices.show('no-worker', t('noWorker'), t('noWorkerDetail'), { progress: null, urgent: true });
-      }
-    }, 4000);
-    try {
-      for await (const { event, data } of this.api.events(`/v1/jobs/${job}/events`, signal)) {
-        if (event === 'done') return true;
-        if (event === 'failed') throw new Problem(data);
-        started ||= data.state === 'running';
-        this.#showEncoding(data.state === 'running' ? 0 : data.position);
-      }
-    } finally {
-      clearTimeout(look);
-      started = true;
-    }
-    return false;
-  }
-
-  #showEncoding(ahead = 0) {
-    if (ahead > 0) {
-      const detail = ahead === 1 ? t('aheadOne') : t('ahead', { n: number(ahead) });
-      this.notices.show('queued', t('queued'), detail, { progress: null });
-    } else {
-      this.notices.show('encoding', t('encoding'), t('encodingDetail'), { progress: null });
-    }
   }
 
   /**
@@ -202,14 +161,16 @@ export class Session extends EventTarget {
    */
   hover(x, y, label, since) {
     const active = this.objects.active;
-    if (!this.ready || this.stage.pending.length > 0 || (label === 0 && !active)) return this.leave();
+    // A click is on its way: what it would give stays shown until it is there.
+    if (this.stage.pending.length > 0) return;
+    if (!this.ready || (label === 0 && !active)) return this.leave();
     const job = jobFor(this.sha256, active, { type: 'point', x, y, label }, { model: this.model });
     const key = JSON.stringify(job);
     if (key === this.#asked) return;
     this.#asked = key;
     this.segmenter.hover(job, (answer) => {
       if (!answer.masks?.[0]) return;
-      this.#last = { key, answer };
+      this.#shown = key;
       this.stage.showPreview({ mask: answer.masks[0], label, refines: Boolean(active) });
       this.dispatchEvent(new CustomEvent('hovered', { detail: { x, y, since } }));
     });
@@ -218,8 +179,9 @@ export class Session extends EventTarget {
   /** The pointer has gone. */
   leave() {
     this.#asked = '';
-    this.#last = null;
     this.segmenter.forgetHover();
+    if (this.stage.pending.length > 0) return;
+    this.#shown = '';
     if (this.stage.preview) this.stage.showPreview(null);
   }
 
@@ -231,27 +193,32 @@ export class Session extends EventTarget {
       return Promise.resolve();
     }
     const life = this.#life;
-    const seen = this.#last;
-    this.leave();
+    const looked = JSON.stringify(jobFor(this.sha256, this.objects.active, step, { model: this.model }));
+    if (looked !== this.#shown) this.leave();
+    this.#asked = '';
     this.#wait([...this.stage.pending, step]);
-    this.#line = this.#line.then(() => this.#take(step, seen, life.signal)).catch((error) => {
+    this.#line = this.#line.then(() => this.#take(step, life.signal)).catch((error) => {
       this.#failed(error, life.signal);
     }).finally(() => {
       this.#wait(this.stage.pending.filter((one) => one !== step));
+      if (this.stage.pending.length === 0) this.leave();
     });
     return this.#line;
   }
 
-  async #take(step, seen, signal) {
+  async #take(step, signal) {
     if (signal.aborted) return;
     // Until the picture is there a click waits with it.
     if (!this.sha256) await new Promise((resolve, reject) => {
-      const look = () => (this.sha256 ? resolve() : signal.aborted ? reject(signal.reason) : requestAnimationFrame(look));
+      const look = () => {
+        if (this.sha256) resolve();
+        else if (signal.aborted) reject(signal.reason);
+        else requestAnimationFrame(look);
+      };
       look();
     });
     const active = this.objects.active;
-    const job = jobFor(this.sha256, active, step, { model: this.model });
-    const answer = seen && seen.key === JSON.stringify(job) ? seen.answer : await this.#ask(job, active, step, signal);
+    const answer = await this.#ask(active, step, signal);
     if (signal.aborted) return;
     if (!answer.masks?.length) throw new Error(answer.errors?.[0]?.error ?? t('failed'));
     const fields = { steps: [...(active?.steps ?? []), { ...step, reading: 0 }], answer, reading: 0 };
@@ -260,14 +227,19 @@ export class Session extends EventTarget {
     this.sayMask(this.objects.active);
   }
 
-  async #ask(job, object, step, signal) {
+  async #ask(object, step, signal) {
+    const options = { model: this.model, refine: true };
+    const job = jobFor(this.sha256, object, step, options);
     try {
       return await this.notices.patiently(() => this.segmenter.ask(job, signal), signal);
     } catch (error) {
-      // The earlier answer's time may be over; its points alone say nearly the same.
-      const lost = job.prompts[0].mask && error instanceof Problem && error.status >= 400 && error.status < 500;
-      if (!lost) throw error;
-      const again = jobFor(this.sha256, object, step, { model: this.model, prior: false });
+      if (error.code === 'unknown-image') {
+        await this.#sendAgain(signal);
+      } else if (!job.prompts[0].mask || !(error instanceof Problem) || error.status < 400 || error.status >= 500) {
+        throw error;
+      }
+      // The earlier answer's time may be over, too; its points alone say nearly the same.
+      const again = jobFor(this.sha256, object, step, { ...options, prior: false });
       return this.notices.patiently(() => this.segmenter.ask(again, signal), signal);
     }
   }
@@ -284,19 +256,25 @@ export class Session extends EventTarget {
   /** Words for what is to be found: each mask becomes an object. */
   async find(text) {
     const step = { type: 'text', text };
-    await this.#several(() => this.segmenter.ask(jobFor(this.sha256, undefined, step, { model: this.model }),
-      this.#life.signal), (index) => ({ name: text, steps: [{ ...step, reading: index }] }),
-    () => say(t('nothingFound', { text }), true));
+    const job = jobFor(this.sha256, undefined, step, { model: this.model, refine: true });
+    await this.#several(
+      () => this.segmenter.ask(job, this.#life.signal),
+      (index) => ({ name: text, steps: [{ ...step, reading: index }] }),
+      () => say(t('nothingFound', { text }), true),
+    );
   }
 
   async everything() {
-    const job = { image: { sha256: this.sha256 }, output: 'rle', ...(this.model && { model: this.model }) };
     const next = this.objects.nextNumber;
-    await this.#several(() => this.api.json('POST', '/v1/everything', { json: job, signal: this.#life.signal }),
-      (index) => ({
-        name: t('objectName', { n: next + index }),
-        steps: [{ type: 'everything', reading: index }],
-      }));
+    await this.#several(() => this.#askEverything(this.#life.signal), (index) => ({
+      name: t('objectName', { n: next + index }),
+      steps: [{ type: 'everything', reading: index }],
+    }));
+  }
+
+  #askEverything(signal) {
+    const job = { image: { sha256: this.sha256 }, output: 'rle', ...(this.model && { model: this.model }) };
+    return this.api.json('POST', '/v1/everything', { json: job, signal });
   }
 
   async #several(ask, parts, none = () => {}) {
@@ -318,17 +296,17 @@ export class Session extends EventTarget {
     let lost = 0;
     let whole = null;
     for (const [index, { name, colour, hidden, steps }] of list.entries()) {
-      this.notices.show('restoring', t('restoring', { n: index + 1, all: list.length }), '', { progress: index / list.length });
+      const words = t('restoring', { n: index + 1, all: list.length });
+      this.notices.show('restoring', words, '', { progress: index / list.length });
       let object;
       try {
         for (const step of steps) {
-          const job = jobFor(this.sha256, object, step, { model: this.model });
           let answer;
           if (step.type === 'everything') {
-            whole ??= await this.api.json('POST', '/v1/everything', { json: { image: job.image, output: 'rle' }, signal });
+            whole ??= await this.#askEverything(signal);
             answer = whole;
           } else {
-            answer = await this.#ask(job, object, step, signal);
+            answer = await this.#ask(object, step, signal);
           }
           const reading = answer.masks[step.reading] ? step.reading : 0;
           object = { steps: [...(object?.steps ?? []), { ...step, reading }], answer, reading };

@@ -1,6 +1,6 @@
 /**
- * A picture with its objects as a link. What stands behind the # never reaches a server's log: the picture's SHA-256, and
- * what the user did to each object, deflated. Whoever opens it has the masks made anew.
+ * A picture with its objects as a link. What stands behind the # never reaches a server's log: the picture's SHA-256,
+ * and what the user did to each object, deflated. Whoever opens it has the masks made anew.
  */
 
 const VERSION = '1';
@@ -49,7 +49,8 @@ export async function toFragment(sha256, objects) {
 
 /**
  * @param {string} fragment
- * @returns {Promise<{sha256: string, objects: {name: string, colour: string, hidden: boolean, steps: object[]}[]} | null>}
+ * @returns {Promise<{sha256: string,
+ *   objects: {name: string, colour: string, hidden: boolean, steps: object[]}[]} | null>}
  *   null where there is no link; a link that cannot be read throws
  */
 export async function fromFragment(fragment) {
