@@ -98,7 +98,7 @@ public struct PromptDecoder: Sendable {
             return .missingEmbedding(corrupt: store.isElsewhere)
         }
         let lines = batch.leases.map(\.line)
-        guard let answers = answers(to: lines, of: batch.leases.map(\.id), on: image, key: batch.key) else {
+        guard let answers = answers(to: lines, of: batch.leases.map(\.reference.id), on: image, key: batch.key) else {
             return .abandoned
         }
         for answer in answers { WorkerMetrics.job(answer.name) }
@@ -107,7 +107,7 @@ public struct PromptDecoder: Sendable {
 
     /// One answer a job; nil where the task was cancelled before the last chunk of prompts.
     private func answers(
-        to lines: [RedisBytes], of jobs identifiers: [String], on image: any PreparedImage, key: EmbeddingKey
+        to lines: [RedisBytes], of identifiers: [String], on image: any PreparedImage, key: EmbeddingKey
     ) -> [PromptAnswer]? {
         let jobs = lines.map { line in
             Result { () throws(PromptRefusal) in
