@@ -73,8 +73,9 @@ let package = Package(
         room("Imaging", ["CPNG", "CTurboJPEG", "CTIFF", "Platform"]),
         room("Segmentation", ["Platform", "JSON"]),
         room("Redis", ["CHiredis", "Platform"]),
+        room("Downloads", ["CCurl"]),
         // 2: files of weights
-        room("Checkpoints", ["Tensors", "CCurl", "Platform", "JSON", "Hashing"]),
+        room("Checkpoints", ["Tensors", "Downloads", "Platform", "JSON", "Hashing"]),
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
@@ -103,8 +104,9 @@ let package = Package(
         .target(
             name: "Gateway",
             dependencies: [
-                "CPages", "Clients", "Telemetry", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis",
-                "Platform", "Hashing", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1, nioHTTPTypes, logging, coreMetrics,
+                "CPages", "Clients", "Telemetry", "Downloads", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis",
+                "Platform", "Hashing", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1, nioHTTPTypes,
+                logging, coreMetrics,
                 lifecycle,
             ],
             exclude: ["Pages"], swiftSettings: settings),
@@ -149,6 +151,7 @@ let package = Package(
                 "Tensors",
             ]),
         tests(of: "Telemetry", [coreMetrics]),
+        tests(of: "Gateway", ["CPages", "JSON", "Segmentation"]),
         tests(
             of: "Workers",
             ["Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything", "Segmentation", "Tensors"]),

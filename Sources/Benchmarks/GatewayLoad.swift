@@ -1,8 +1,8 @@
-import LocalCluster
 import Cluster
 import FoundationEssentials
 import Glibc
 package import JSON
+import LocalCluster
 import Platform
 import Segmentation
 import Synchronization

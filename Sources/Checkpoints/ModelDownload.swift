@@ -1,3 +1,4 @@
+import Downloads
 import Glibc
 import Hashing
 import Platform
@@ -70,6 +71,7 @@ extension ModelCatalog.Model {
                 let reason = if case .interrupted(let reason) = outcome { reason } else { "the server sent too little" }
                 throw failed(
                     "stopped at \(after) of \(bytes) bytes: \(reason)", remedy: "Fetch it again to go on from there")
+            case .forbiddenAddress: throw failed("may not be fetched", remedy: "Give another address")
             case .status(416):
                 guard !isOwn else {
                     throw failed(

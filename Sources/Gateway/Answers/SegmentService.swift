@@ -34,6 +34,8 @@ struct SegmentService: Sendable {
     let uploads: ImageUploads
     let connections: OpenConnections
     let quotas: Quotas
+    /// Fetches pictures by their addresses; nil where that is not allowed.
+    let fetcher: ImageFetcher?
     /// Whether jobs are taken for models that no worker serves now, because a waiting job starts one.
     let acceptsWithoutWorkers: Bool
 
@@ -87,6 +89,14 @@ struct SegmentService: Sendable {
     ) async throws -> JobRequest {
         let model = try await models.model(
             request.model, needsWorkers: !manner.isAsynchronous && !acceptsWithoutWorkers)
+        var image = image
+        if let address = request.address {
+            guard image == nil else {
+                throw Problem(
+                    .unprocessableContent, "two-pictures", "image: a picture came beside its address", field: "image")
+            }
+            image = try await fetched(address)
+        }
         let masks = try await EarlierMasks(broker: broker).prompts(request.earlierMasks)
         var line = try request.line(image: image?.digest, masks: masks)
         line.origin.trace = context.trace?.header
@@ -112,6 +122,16 @@ struct SegmentService: Sendable {
         return try JobIntake(
             .init(model: model, lane: .interactive), files: PictureFiles(readers: 1)
         ).request(line, size: picture.map { ($0.width, $0.height) })
+    }
+
+    private func fetched(_ address: String) async throws -> UploadedImage {
+        guard let fetcher else {
+            throw Problem(
+                .unprocessableContent, "url-not-allowed",
+                "image.url: this gateway fetches nothing by its address: post the file to /v1/images, and name its sha256",
+                field: "image.url")
+        }
+        return try await fetcher.fetch(address)
     }
 
     private func submit(_ request: JobRequest) async throws -> (reference: JobReference, state: JobState) {

@@ -53,6 +53,15 @@ actor ImageSpool {
         }
     }
 
+    /// Has `body` write the file by itself, and takes what it wrote.
+    func fill(_ body: @Sendable (Int32) async throws -> Void) async throws {
+        try await body(descriptor)
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw SpoolError(folder: "the spool", code: errno) }
+        count = Int(status.st_size)
+        if count > 0 { try mapped { hash.hash?.update($0) } }
+    }
+
     /// What the picture is, when all of it is there: its content's name and its size.
     func finish(_ decoder: ImageDecoder) throws -> (digest: ImageDigest, width: Int, height: Int) {
         guard count > 0 else {

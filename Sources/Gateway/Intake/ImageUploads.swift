@@ -88,7 +88,8 @@ struct ImageUploads: Sendable {
         return try await store(spool)
     }
 
-    private func store(_ spool: ImageSpool) async throws -> UploadedImage {
+    /// Puts a picture into the cluster whose file is in a spool.
+    func store(_ spool: ImageSpool) async throws -> UploadedImage {
         let (digest, width, height) = try await spool.finish(decoder)
         let count = await spool.count
         let isNew: Bool

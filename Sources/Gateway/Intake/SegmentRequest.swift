@@ -24,6 +24,8 @@ struct SegmentRequest: Sendable {
     var slot: String?
     /// Whether the low-resolution logits are kept with the result.
     var refines = false
+    /// Where the picture is fetched from; nil where it comes in another way.
+    var address: String?
     /// By prompt.
     var earlierMasks: [Int: EarlierMask] = [:]
     /// The job line's members, to the byte; prompts' masks that name earlier answers are not in it.
@@ -52,6 +54,11 @@ struct SegmentRequest: Sendable {
             case "refine":
                 guard case .bool(let flag)? = value[name] else { throw Self.fault(name, "true or false is expected") }
                 refines = flag
+            case "image" where value[name]?["url"] != nil:
+                guard let address = value[name]?["url"]?.string, value[name]?.members?.count == 1 else {
+                    throw Self.fault("image.url", "an address alone is expected")
+                }
+                self.address = address
             case "prompts": self.members.append((name, try prompts(value[name], text)))
             default: self.members.append((name, text))
             }

@@ -30,6 +30,8 @@ package struct GatewaySettings: Sendable {
     package var memoryForBodies = 128 << 20
     /// Connections that are open at a time.
     package var connectionLimit = 16_384
+    /// Whether pictures may be named by addresses that this gateway then fetches.
+    package var fetchesAddresses = false
     /// Whether jobs are taken where no worker is there, because they start one.
     package var acceptsWithoutWorkers = false
     /// Where pictures stay while they arrive.
@@ -108,14 +110,16 @@ package struct GatewayService: Service {
         let models = ModelNames(broker)
         let pages = PageRoutes()
         let bodyLimit = settings.imageLimit / 3 * 4 + (4 << 20)
+        let uploads = ImageUploads(
+            broker: broker, reader: bodies, decoder: decoder, limit: settings.imageLimit,
+            folder: settings.temporaryFolder)
         let service = SegmentService(
             broker: broker, submitter: JobSubmitter(broker, client: client), answers: answers, models: models,
             slots: Slots(),
-            uploads: ImageUploads(
-                broker: broker, reader: bodies, decoder: decoder, limit: settings.imageLimit,
-                folder: settings.temporaryFolder),
+            uploads: uploads,
             connections: connections,
             quotas: Quotas(redis: broker.redis, namespace: broker.keys.namespace, keys: settings.keys),
+            fetcher: settings.fetchesAddresses ? ImageFetcher(uploads) : nil,
             acceptsWithoutWorkers: settings.acceptsWithoutWorkers)
         let pictures = AnswerPictures(broker: broker, decoder: decoder)
         let events = EventStream(streams: streams, connections: connections)

@@ -1,8 +1,8 @@
-import Logging
 import ArgumentParser
 import Checkpoints
 import Cluster
 import CoreMetrics
+import Logging
 import SegmentAnything
 import Segmentation
 import Telemetry

@@ -93,6 +93,11 @@ extension GatewayCommand {
         var connectionLimit = 16_384
 
         @Flag(
+            name: .customLong("fetch-urls"),
+            help: "Fetch pictures that are named by an address, from the public internet alone.")
+        var fetchesAddresses = false
+
+        @Flag(
             name: .customLong("scale-from-zero"),
             help: "Take jobs where no worker is there, since a waiting job starts one.")
         var acceptsWithoutWorkers = false
@@ -180,6 +185,7 @@ extension GatewayCommand {
             settings.imageLimit = imageLimit
             settings.connectionLimit = connectionLimit
             settings.acceptsWithoutWorkers = acceptsWithoutWorkers
+            settings.fetchesAddresses = fetchesAddresses
             settings.temporaryFolder = Environment["TMPDIR"].flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
             return settings
         }

@@ -43,9 +43,9 @@ private final class Curl: @unchecked Sendable {
 }
 
 /// One HTTP GET whose body goes to an open file, from a given offset on.
-final class CurlTransfer {
+package final class CurlTransfer {
     /// How a transfer ended.
-    enum Outcome: Equatable {
+    package enum Outcome: Equatable {
         /// The server sent all that it announced.
         case complete
         /// The connection could not be made or was cut; another attempt may bring more.
@@ -58,6 +58,19 @@ final class CurlTransfer {
         case unwritable(Int32)
         /// libcurl is not installed.
         case noLibrary
+        /// The address, or one that it leads on to, is not one that may be fetched.
+        case forbiddenAddress
+    }
+
+    /// Which machines may be asked.
+    package enum Reach: Sendable {
+        /// All.
+        case everywhere
+        /// Those of the public internet: no private, link-local, loopback, multicast or reserved addresses.
+        ///
+        /// Each connection is judged by the address that it goes to, after its name was looked up and after each redirection, so
+        /// that no name can lead elsewhere between the look and the connection.
+        case publicAddresses
     }
 
     private let descriptor: Int32
@@ -86,10 +99,13 @@ final class CurlTransfer {
     ///   - descriptor: the file, open for writing.
     ///   - offset: how many bytes of the body the file has already.
     ///   - limit: how many bytes the file may have in the end.
+    ///   - reach: which machines may be asked.
+    ///   - timeLimit: for all of it, in seconds; nil for any.
     ///   - progress: told how many bytes are there, whenever some arrive.
     /// - Returns: how it ended; only after ``Outcome/complete`` is the file whole.
-    static func run(
-        _ address: String, to descriptor: Int32, at offset: Int, limit: Int, progress: @escaping (Int) -> Void
+    package static func run(
+        _ address: String, to descriptor: Int32, at offset: Int, limit: Int, reach: Reach = .everywhere,
+        timeLimit: Int? = nil, progress: @escaping (Int) -> Void
     ) -> Outcome {
         guard let curl = Curl.shared, let handle = curl.makeHandle() else { return .noLibrary }
         defer { curl.dropHandle(handle) }
@@ -117,6 +133,16 @@ final class CurlTransfer {
         // A connection that brings less than a byte a second for half a minute is dead.
         set(kirie_curl_low_speed_limit, 1)
         set(kirie_curl_low_speed_time, 30)
+        if let timeLimit { set(kirie_curl_timeout, timeLimit) }
+        let refusals = UnsafeMutablePointer<Int32>.allocate(capacity: 1)
+        refusals.initialize(to: 0)
+        defer { refusals.deallocate() }
+        if reach == .publicAddresses {
+            // A proxy would look names up for itself.
+            set(kirie_curl_proxy, "")
+            _ = kirie_curl_set_pointer(curl.setOption, handle, Int32(kirie_curl_open_socket_data.rawValue), refusals)
+            _ = kirie_curl_set_public_sockets(curl.setOption, handle)
+        }
         if offset > 0 { set(kirie_curl_range, "\(offset)-") }
         _ = kirie_curl_set_receiver(curl.setOption, handle) { bytes, size, count, context in
             guard let context, let bytes else { return 0 }
@@ -130,6 +156,7 @@ final class CurlTransfer {
                 Unmanaged.passUnretained(transfer).toOpaque())
             return curl.perform(handle)
         }
+        if refusals.pointee > 0, code != 0 { return .forbiddenAddress }
         if transfer.writeError != 0 { return .unwritable(transfer.writeError) }
         if transfer.isTooLong { return .tooLong }
         if code == 0 { return .complete }
