@@ -260,7 +260,17 @@ def phone(browser):
         window.picture("phone-objects")
         page.tap("#objects li [data-role=hide]")
         page.tap("[data-action=sheet]")
+        page.wait_for_selector("#panel:not(.open)", state="attached")
         page.tap("[data-tool=box]")
+        place = [window.at(*corner) for corner in ((560, 400), (700, 520))]
+        with page.expect_request(lambda request: request.url.endswith("/v1/segment") and '"box"' in request.post_data):
+            for kind, (x, y) in (("touchStart", place[0]), ("touchMove", place[1])):
+                touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": 1}]})
+            touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        window.settled()
+        expect(page.locator("#count").inner_text() == "1", "the box began another object than the active one")
+        page.click("#undo")
+        expect(page.locator("#undo").is_enabled(), "the box was no step of its own")
 
 
 def large_pictures(browser):
@@ -289,8 +299,7 @@ def large_pictures(browser):
         exif[0x0112] = 6
         tile.save(turned, exif=exif)
         page.set_input_files("#file", turned)
-        page.wait_for_selector("body.waiting")
-        window.ready().click(300, 400).objects(1)
+        window.objects(0).ready().click(300, 400).objects(1)
         mask = Image.open(window.download("mask", Path(folder) / "turned.png"))
         expect(mask.size == (768, 1024), f"the turned picture's mask is {mask.size}")
 
