@@ -6,9 +6,10 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
+from urllib.error import HTTPError
 
 import numpy
-from driver import agreement, decode, expect
+from driver import Failed, agreement, decode, expect
 from PIL import Image
 
 ORANGE, LEMON, APPLE, MUG = (470, 600), (920, 560), (140, 520), (630, 460)
@@ -19,6 +20,19 @@ def sample_file(site, folder):
     path = Path(folder) / "still-life.jpg"
     path.write_bytes(site.get("/samples/still-life.jpg"))
     return path
+
+
+def every_file_is_part_of_the_program(browser):
+    """What lies in the tree is what is served: none was left out of the program, and it was built since."""
+    folder = Path(__file__).resolve().parents[2] / "Sources/Gateway/Pages"
+    places = {"index.html": "/", "monitor.html": "/monitor", "docs.html": "/docs"}
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        name = path.relative_to(folder).as_posix()
+        try:
+            served = browser.site.get(places.get(name, f"/{name}"))
+        except HTTPError as error:
+            raise Failed(f"{name}: {error.code}") from error
+        expect(served == path.read_bytes(), f"{name} is served otherwise than it lies here: build anew")
 
 
 def start_in_three_languages(browser):
@@ -320,6 +334,7 @@ def other_formats(browser):
 
 
 CHECKS = [
+    every_file_is_part_of_the_program,
     start_in_three_languages,
     light_and_dark,
     a_picture_comes_in_once,
