@@ -28,6 +28,11 @@ def axe_finds_nothing_serious(browser):
         with browser.window("/monitor", dark=dark) as window:
             window.page.wait_for_selector("#lanes tr")
             examine(window, f"monitor, {colour}")
+    with browser.window(path=None) as window:
+        window.page.goto(browser.site.url + "/docs")
+        window.page.wait_for_selector("details")
+        examine(window, "the interface's page")
+        window.picture("docs")
     with browser.window(phone=True, language="ja-JP") as window:
         examine(window, "start on a phone")
         window.page.tap("#samples li:nth-child(1) button")

@@ -6,9 +6,10 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
+from urllib.error import HTTPError
 
 import numpy
-from driver import agreement, decode, expect
+from driver import Failed, agreement, decode, expect
 from PIL import Image
 
 ORANGE, LEMON, APPLE, MUG = (470, 600), (920, 560), (140, 520), (630, 460)
@@ -19,6 +20,19 @@ def sample_file(site, folder):
     path = Path(folder) / "still-life.jpg"
     path.write_bytes(site.get("/samples/still-life.jpg"))
     return path
+
+
+def every_file_is_part_of_the_program(browser):
+    """What lies in the tree is what is served: none was left out of the program, and it was built since."""
+    folder = Path(__file__).resolve().parents[2] / "Sources/Gateway/Pages"
+    places = {"index.html": "/", "monitor.html": "/monitor", "docs.html": "/docs"}
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        name = path.relative_to(folder).as_posix()
+        try:
+            served = browser.site.get(places.get(name, f"/{name}"))
+        except HTTPError as error:
+            raise Failed(f"{name}: {error.code}") from error
+        expect(served == path.read_bytes(), f"{name} is served otherwise than it lies here: build anew")
 
 
 def start_in_three_languages(browser):
@@ -260,7 +274,17 @@ def phone(browser):
         window.picture("phone-objects")
         page.tap("#objects li [data-role=hide]")
         page.tap("[data-action=sheet]")
+        page.wait_for_selector("#panel:not(.open)", state="attached")
         page.tap("[data-tool=box]")
+        place = [window.at(*corner) for corner in ((560, 400), (700, 520))]
+        with page.expect_request(lambda request: request.url.endswith("/v1/segment") and '"box"' in request.post_data):
+            for kind, (x, y) in (("touchStart", place[0]), ("touchMove", place[1])):
+                touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": 1}]})
+            touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        window.settled()
+        expect(page.locator("#count").inner_text() == "1", "the box began another object than the active one")
+        page.click("#undo")
+        expect(page.locator("#undo").is_enabled(), "the box was no step of its own")
 
 
 def large_pictures(browser):
@@ -289,8 +313,7 @@ def large_pictures(browser):
         exif[0x0112] = 6
         tile.save(turned, exif=exif)
         page.set_input_files("#file", turned)
-        page.wait_for_selector("body.waiting")
-        window.ready().click(300, 400).objects(1)
+        window.objects(0).ready().click(300, 400).objects(1)
         mask = Image.open(window.download("mask", Path(folder) / "turned.png"))
         expect(mask.size == (768, 1024), f"the turned picture's mask is {mask.size}")
 
@@ -311,6 +334,7 @@ def other_formats(browser):
 
 
 CHECKS = [
+    every_file_is_part_of_the_program,
     start_in_three_languages,
     light_and_dark,
     a_picture_comes_in_once,

@@ -19,7 +19,7 @@ export class Gestures {
    * @type {{kind: string, x: number, y: number, button: number, moved: boolean} | null}
    */
   #drag = null;
-  /** Where a wheel that turns smoothly left the zoom; and whether space is held. */
+  /** Whether the space bar is held: then any pointer pans. */
   #space = false;
 
   /** @param {HTMLElement} element @param {import('./view.js').View} view @param {Hand} hand */

@@ -7,6 +7,11 @@ import { Problem } from './api.js';
 import { icon, make, say } from './appearance.js';
 import { t } from './language.js';
 
+/** Notices that a countdown has shown. */
+const WAITING = new Set(['full', 'no-worker', 'offline']);
+
+const ICONS = { failed: 'alert', full: 'hourglass', 'no-worker': 'sleep', offline: 'offline', gone: 'alert' };
+
 export class Notices {
   /** @param {HTMLElement} element @param {import('./api.js').Api} api */
   constructor(element, api) {
@@ -22,6 +27,7 @@ export class Notices {
    */
   show(kind, title, detail = '', { progress, actions = [], urgent = false } = {}) {
     const same = this.element.dataset.kind === kind && !this.element.hidden;
+    const focused = same && document.activeElement?.closest('#notice button');
     this.element.dataset.kind = kind;
     this.element.hidden = false;
     const text = make('div', { class: 'notice-text' }, make('strong', { textContent: title }));
@@ -42,6 +48,7 @@ export class Notices {
       parts.push(row);
     }
     this.element.replaceChildren(...parts);
+    if (focused) this.element.querySelector('button')?.focus();
     if (!same) say(detail && urgent ? `${title}. ${detail}` : title);
   }
 
@@ -65,17 +72,18 @@ export class Notices {
 
   /**
    * Waits until it is worth trying again, counting down; comes back early when the network is back or the user asks.
-   * @param {Problem} problem @param {AbortSignal=} signal
+   * The notice stays while it is tried, so that nothing flickers where nothing has changed.
+   * @param {Problem} problem @param {number} attempts that have gone wrong so far @param {AbortSignal=} signal
    */
-  countdown(problem, signal) {
+  countdown(problem, attempts, signal) {
     const [kind, title, detail] = reasonOf(problem);
-    let left = Math.ceil(problem.retryAfter ?? 5);
+    // As long as the gateway says, and longer the longer it lasts.
+    let left = Math.ceil(Math.max(problem.retryAfter ?? 5, Math.min(15, 1.5 ** attempts)));
     return new Promise((resolve, reject) => {
       const end = (settle, value) => {
         clearInterval(timer);
         window.removeEventListener('online', now);
         signal?.removeEventListener('abort', stop);
-        this.clear();
         settle(value);
       };
       const now = () => end(resolve);
@@ -121,16 +129,18 @@ export class Notices {
    */
   async patiently(task, signal) {
     let asked = false;
-    for (;;) {
+    for (let attempts = 0; ; attempts += 1) {
       try {
-        return await task();
+        const answer = await task();
+        if (WAITING.has(this.element.dataset.kind)) this.clear();
+        return answer;
       } catch (error) {
         if (!(error instanceof Problem) || signal?.aborted) throw error;
         if (error.code === 'unauthorized' || error.status === 401) {
           if (!(await this.askForKey(asked))) throw error;
           asked = true;
         } else if (error.passes) {
-          await this.countdown(error, signal);
+          await this.countdown(error, attempts, signal);
         } else {
           throw error;
         }
@@ -138,8 +148,6 @@ export class Notices {
     }
   }
 }
-
-const ICONS = { failed: 'alert', full: 'hourglass', 'no-worker': 'sleep', offline: 'offline', gone: 'alert' };
 
 /** @param {Problem} problem @returns {[kind: string, title: string, detail: string]} */
 function reasonOf(problem) {

@@ -3,13 +3,19 @@
  */
 
 import { iconButton, make, say } from './appearance.js';
-import { number, t } from './language.js';
+import { language, number, t } from './language.js';
 import { maskOf } from './objects.js';
 import { outlineOf } from './stage.js';
 
 const percent = (share) => number(100 * share, { maximumFractionDigits: 0 });
 
 export class Panel {
+  /**
+   * The rows that are there.
+   * @type {Map<number, {object: object, active: boolean, language: string, row: HTMLElement}>}
+   */
+  #rows = new Map();
+
   /**
    * @param {HTMLElement} element @param {import('./session.js').Session} session
    * @param {import('./objects.js').Objects} objects
@@ -33,14 +39,26 @@ export class Panel {
 
   draw() {
     const { list, active } = this.objects;
-    // Where the focus was, it stays: the rows are made anew.
-    const focused = document.activeElement?.closest('#objects li');
-    const id = focused?.dataset.id;
-    const role = document.activeElement?.dataset.role;
     this.element.classList.toggle('empty', list.length === 0);
-    this.list.replaceChildren(...list.map((object) => this.#row(object, object === active)));
-    if (id) {
-      const row = this.list.querySelector(`li[data-id="${id}"]`) ?? this.list.lastElementChild;
+    // Rows of objects that are as they were stay, and the focus with them; a row that is made anew gets it back.
+    const focused = document.activeElement?.closest('#objects li')?.dataset.id;
+    const role = document.activeElement?.dataset.role;
+    const rows = new Map();
+    for (const object of list) {
+      const known = this.#rows.get(object.id);
+      const same = known?.object === object && known.active === (object === active) && known.language === language.code;
+      const row = same ? known.row : this.#row(object, object === active);
+      rows.set(object.id, { object, active: object === active, language: language.code, row });
+    }
+    const wanted = [...rows.values()].map(({ row }) => row);
+    const kept = new Set(wanted);
+    for (const row of [...this.list.children]) if (!kept.has(row)) row.remove();
+    for (const [index, row] of wanted.entries()) {
+      if (this.list.children[index] !== row) this.list.insertBefore(row, this.list.children[index] ?? null);
+    }
+    this.#rows = rows;
+    if (focused && !document.activeElement?.closest('#objects li')) {
+      const row = rows.get(Number(focused))?.row ?? this.list.lastElementChild;
       (row?.querySelector(`[data-role="${role}"]`) ?? row?.querySelector('.pick'))?.focus();
     }
     this.#drawReadings(active);

@@ -132,7 +132,9 @@ export class Stage {
     const context = this.contexts.masks;
     const seen = this.#begin(context);
     const { list, active } = this.objects;
-    const shown = list.filter((object) => !object.hidden && maskOf(object)?.area > 0);
+    // Small pieces lie upon large ones, so that each is seen.
+    const shown = list.filter((object) => !object.hidden && maskOf(object)?.area > 0)
+      .sort((one, other) => maskOf(other).area - maskOf(one).area);
     for (const object of shown) if (object !== active) this.#drawObject(context, object, seen, false);
     if (active && shown.includes(active)) this.#drawObject(context, active, seen, true);
   }
