@@ -145,8 +145,8 @@ let package = Package(
         tests(
             of: "KirieCLI",
             [
-                "Checkpoints", "Clients", "Cluster", "Imaging", "Platform", "Redis", "RedisTesting", "Segmentation",
-                "Tensors",
+                "KirieTesting", "Checkpoints", "Clients", "Cluster", "Imaging", "Platform", "Redis", "RedisTesting",
+                "Segmentation", "Tensors",
             ]),
         tests(of: "Telemetry", [coreMetrics]),
         tests(
@@ -167,9 +167,23 @@ let package = Package(
         .testTarget(
             name: "PromisesTests",
             dependencies: [
-                "KirieCLI", "Workers", "Cluster", "ClusterTesting", "Embeddings", "SegmentAnything", "Checkpoints",
-                "Imaging", "Segmentation", "Tensors", "Redis", "RedisTesting", "Platform", "Hashing",
+                "KirieCLI", "KirieTesting", "Cluster", "ClusterTesting", "Embeddings", "SegmentAnything", "Imaging",
+                "Segmentation", "Tensors", "Redis", "RedisTesting", "Platform",
             ], swiftSettings: settings),
+        // one of the promises, over every kind of input
+        .testTarget(
+            name: "BadInputTests",
+            dependencies: [
+                "KirieCLI", "KirieTesting", "Checkpoints", "Cluster", "ClusterTesting", "Embeddings", "Hashing",
+                "Imaging",
+                "Platform", "Redis", "RedisTesting", "Segmentation", "Tensors",
+            ], swiftSettings: settings),
+        .target(
+            name: "KirieTesting",
+            dependencies: [
+                "ClusterTesting", "RedisTesting", "Workers", "Cluster", "Embeddings", "SegmentAnything", "Checkpoints",
+                "Imaging", "Segmentation", "Tensors", "Redis", "Platform", "Hashing",
+            ], path: "Tests/KirieTesting", swiftSettings: settings),
         .target(
             name: "ClusterTesting", dependencies: ["Cluster", "Redis", "Segmentation"], path: "Tests/ClusterTesting",
             swiftSettings: settings),

@@ -1,5 +1,6 @@
 import Foundation
 import Imaging
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting
