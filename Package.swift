@@ -108,14 +108,13 @@ let package = Package(
                 lifecycle,
             ],
             exclude: ["Pages"], swiftSettings: settings),
-        // 7: what `kirie up` starts, and what `kirie bench cluster` measures
+        // 7: what `kirie up` starts, and what `kirie bench` measures
         room("LocalCluster", ["Cluster", "Redis", "Platform", "Terminals", unixSignals]),
         room(
             "Benchmarks",
             [
-                "LocalCluster", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis", "Platform",
-                "Terminals",
-                "Hashing",
+                "LocalCluster", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks", "Imaging",
+                "Segmentation", "Tensors", "JSON", "Redis", "Platform", "Terminals", "Hashing",
             ]),
         // 8: the command line
         .executableTarget(
