@@ -160,7 +160,7 @@ let package = Package(
             name: "DocumentationTests",
             dependencies: [
                 "Workers", "Cluster", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                "RedisTesting", "Hashing", "Platform", logging, lifecycle, unixSignals,
+                "RedisTesting", "Hashing", "JSON", "Platform", logging, lifecycle, unixSignals,
             ], swiftSettings: settings),
         // what is promised of the whole, held against real processes
         .testTarget(
