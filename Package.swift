@@ -150,7 +150,10 @@ let package = Package(
         tests(of: "Telemetry", [coreMetrics]),
         tests(
             of: "Workers",
-            ["Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything", "Segmentation", "Tensors"]),
+            [
+                "Checkpoints", "Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything",
+                "Segmentation", "Tensors",
+            ]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(
             of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"], resources: [.copy("Fixtures")]),
