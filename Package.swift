@@ -110,14 +110,13 @@ let package = Package(
                 lifecycle,
             ],
             exclude: ["Pages"], swiftSettings: settings),
-        // 7: what `kirie up` starts, and what `kirie bench cluster` measures
+        // 7: what `kirie up` starts, and what `kirie bench` measures
         room("LocalCluster", ["Cluster", "Redis", "Platform", "Terminals", unixSignals]),
         room(
             "Benchmarks",
             [
-                "LocalCluster", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis", "Platform",
-                "Terminals",
-                "Hashing",
+                "LocalCluster", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks", "Imaging",
+                "Segmentation", "Tensors", "JSON", "Redis", "Platform", "Terminals", "Hashing",
             ]),
         // 8: the command line
         .executableTarget(
@@ -147,14 +146,17 @@ let package = Package(
         tests(
             of: "KirieCLI",
             [
-                "Checkpoints", "Clients", "Cluster", "Imaging", "Platform", "Redis", "RedisTesting", "Segmentation",
-                "Tensors",
+                "KirieTesting", "Checkpoints", "Clients", "Cluster", "Imaging", "Platform", "Redis", "RedisTesting",
+                "Segmentation", "Tensors",
             ]),
         tests(of: "Telemetry", [coreMetrics]),
         tests(of: "Gateway", ["CPages", "JSON", "Segmentation"]),
         tests(
             of: "Workers",
-            ["Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything", "Segmentation", "Tensors"]),
+            [
+                "Checkpoints", "Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything",
+                "Segmentation", "Tensors",
+            ]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(
             of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"], resources: [.copy("Fixtures")]),
@@ -164,15 +166,29 @@ let package = Package(
             name: "DocumentationTests",
             dependencies: [
                 "Workers", "Cluster", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                "RedisTesting", "Hashing", "Platform", logging, lifecycle, unixSignals,
+                "RedisTesting", "Hashing", "JSON", "Platform", logging, lifecycle, unixSignals,
             ], swiftSettings: settings),
         // what is promised of the whole, held against real processes
         .testTarget(
             name: "PromisesTests",
             dependencies: [
-                "KirieCLI", "Workers", "Cluster", "ClusterTesting", "Embeddings", "SegmentAnything", "Checkpoints",
-                "Imaging", "Segmentation", "Tensors", "Redis", "RedisTesting", "Platform", "Hashing",
+                "KirieCLI", "KirieTesting", "Cluster", "ClusterTesting", "Embeddings", "SegmentAnything", "Imaging",
+                "Segmentation", "Tensors", "Redis", "RedisTesting", "Platform",
             ], swiftSettings: settings),
+        // one of the promises, over every kind of input
+        .testTarget(
+            name: "BadInputTests",
+            dependencies: [
+                "KirieCLI", "KirieTesting", "Checkpoints", "Cluster", "ClusterTesting", "Embeddings", "Hashing",
+                "Imaging",
+                "Platform", "Redis", "RedisTesting", "Segmentation", "Tensors",
+            ], swiftSettings: settings),
+        .target(
+            name: "KirieTesting",
+            dependencies: [
+                "ClusterTesting", "RedisTesting", "Workers", "Cluster", "Embeddings", "SegmentAnything", "Checkpoints",
+                "Imaging", "Segmentation", "Tensors", "Redis", "Platform", "Hashing",
+            ], path: "Tests/KirieTesting", swiftSettings: settings),
         .target(
             name: "ClusterTesting", dependencies: ["Cluster", "Redis", "Segmentation"], path: "Tests/ClusterTesting",
             swiftSettings: settings),

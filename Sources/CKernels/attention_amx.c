@@ -126,27 +126,27 @@ INLINE void value_panels(
 // out (halves * 16, tiles * 16) = factor * queries by one axis' relative positions: all of them, of which each query then
 // needs a part.
 INLINE void position_biases(
-    const int halves, size_t tiles, size_t pairs, size_t step, const uint16_t *queries, const uint16_t *positions,
-    size_t stride, float factor, float *out, size_t out_stride) {
+    const int halves, size_t tiles, size_t pairs, size_t step, const uint16_t *queries, bf16_matrix positions,
+    float factor, sum_matrix out) {
     const size_t query_bytes = pairs * 4, half = HALF * pairs * 2;
     for (size_t n = 0; n < tiles; n++) {
         _tile_zero(0);
         _tile_zero(2);
         for (size_t d = 0; d < pairs; d += step) {
             _tile_loadd(4, queries + d * 2, query_bytes);
-            _tile_loadd(6, positions + (d * stride + n * 16) * 2, stride * 4);
+            _tile_loadd(6, positions.at + (d * positions.stride + n * 16) * 2, positions.stride * 4);
             _tile_dpbf16ps(0, 4, 6);
             if (halves == 2) {
                 _tile_loadd(5, queries + half + d * 2, query_bytes);
                 _tile_dpbf16ps(2, 5, 6);
             }
         }
-        _tile_stored(0, out + n * 16, out_stride * 4);
-        if (halves == 2) _tile_stored(2, out + HALF * out_stride + n * 16, out_stride * 4);
+        _tile_stored(0, out.at + n * 16, out.stride * 4);
+        if (halves == 2) _tile_stored(2, out.at + HALF * out.stride + n * 16, out.stride * 4);
     }
     for (size_t r = 0; r < (size_t)halves * HALF; r++)
         for (size_t n = 0; n < tiles * 16; n += 16)
-            store(out + r * out_stride + n, load(out + r * out_stride + n) * factor);
+            store(out.at + r * out.stride + n, load(out.at + r * out.stride + n) * factor);
 }
 
 // One group's part of the scratch memory.
@@ -211,9 +211,12 @@ void kirie_amx_bf16_attention(const kirie_bf16_attention_arguments *arguments) {
         if (!rel_h) continue;
         SHAPE(step);
 #define BIASES(halves) \
-    position_biases(halves, row_tiles, pairs, step, m.queries, rel_h, rel_h_stride, inverse, m.row_bias, row_stride); \
     position_biases( \
-        halves, column_tiles, pairs, step, m.queries, rel_w, rel_w_stride, inverse, m.column_bias, column_stride)
+        halves, row_tiles, pairs, step, m.queries, (bf16_matrix){rel_h, rel_h_stride}, inverse, \
+        (sum_matrix){m.row_bias, row_stride}); \
+    position_biases( \
+        halves, column_tiles, pairs, step, m.queries, (bf16_matrix){rel_w, rel_w_stride}, inverse, \
+        (sum_matrix){m.column_bias, column_stride})
         if (rows > HALF) {
             BIASES(2);
         } else {

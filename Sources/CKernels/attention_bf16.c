@@ -95,19 +95,28 @@ void kirie_avx512_bf16_attention_pack(const kirie_bf16_attention_pack_arguments 
 
 // MARK: attention
 
-// Scores (GROUP, panels * 16) over the scale, and each query's largest score so far in 16 lanes. table is NULL or gives
-// each query's line; inverse is 1 over the scale.
+// Where scores start: at the biases of a key's row and of its column, a line a query, or, where there is a table, at each
+// query's line of that times `inverse`, 1 over the scale.
+typedef struct {
+    size_t panels_per_row;
+    matrix rows, columns;
+    const float *const *table;
+    float inverse;
+} score_biases;
+
+// Scores (GROUP, panels * 16) over the scale, and each query's largest score so far in 16 lanes.
 INLINE void score_block(
     const int panels, size_t pairs, const uint16_t *queries, const uint16_t *keys, size_t first_panel,
-    size_t panels_per_row, const float *row_bias, size_t row_bias_stride, const float *column_bias,
-    size_t column_bias_stride, const float *const *table, float inverse, float *scores, size_t scores_stride,
-    float *peaks) {
+    score_biases biases, sum_matrix scores, float *peaks) {
     vf sum[GROUP][2];
     EACH(p, panels) {
-        const size_t panel = first_panel + p, row = panel / panels_per_row, column = panel % panels_per_row * 16;
+        const size_t panel = first_panel + p;
+        const size_t row = panel / biases.panels_per_row, column = panel % biases.panels_per_row * 16;
         EACH(r, GROUP)
-            sum[r][p] = table ? load(table[r] + panel * 16) * inverse
-                              : load(column_bias + r * column_bias_stride + column) + row_bias[r * row_bias_stride + row];
+            sum[r][p] = biases.table
+                ? load(biases.table[r] + panel * 16) * biases.inverse
+                : load(biases.columns.at + r * biases.columns.stride + column)
+                    + biases.rows.at[r * biases.rows.stride + row];
     }
     for (size_t d = 0; d < pairs; d++) {
         __m512bh key[2];
@@ -118,7 +127,7 @@ INLINE void score_block(
         }
     }
     EACH(r, GROUP) {
-        EACH(p, panels) store(scores + r * scores_stride + p * 16, sum[r][p]);
+        EACH(p, panels) store(scores.at + r * scores.stride + p * 16, sum[r][p]);
         const vf peak = panels == 2 ? larger(sum[r][0], sum[r][1]) : sum[r][0];
         store(peaks + r * 16, larger(load(peaks + r * 16), peak));
     }
@@ -250,8 +259,9 @@ void kirie_avx512_bf16_attention(const kirie_bf16_attention_arguments *arguments
             size_t p = 0;
 #define SCORES(panels, lines) \
     score_block( \
-        panels, pairs, m.queries, packed_k, first + p, panels_per_row, m.row_bias, row_lanes, m.column_bias, columns, \
-        lines, inverse, scores + p * 16, lanes, peaks)
+        panels, pairs, m.queries, packed_k, first + p, \
+        (score_biases){panels_per_row, {m.row_bias, row_lanes}, {m.column_bias, columns}, lines, inverse}, \
+        (sum_matrix){scores + p * 16, lanes}, peaks)
             if (table) {
                 for (; p + 2 <= count; p += 2) SCORES(2, lines);
                 if (p < count) SCORES(1, lines);

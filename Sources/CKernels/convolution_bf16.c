@@ -29,10 +29,16 @@ void kirie_avx512_bf16_gelu(size_t count, uint16_t *x) {
 
 static const uint16_t nothing[MOST_CHANNELS];
 
+// The row of a picture that a depthwise convolution is about, between those above and below it, which may be NULL.
+typedef struct {
+    const uint16_t *const *rows;
+    size_t width, channels;
+} neighbours;
+
 // AT_ONCE positions from ox on, all channels.
 INLINE void depthwise_block(
-    const int stride, size_t width, size_t channels, const uint16_t *const *rows, size_t ox, const float *weight,
-    const float *bias, int gelu, uint16_t *y) {
+    const int stride, neighbours x, size_t ox, const float *weight, const float *bias, int gelu, uint16_t *y) {
+    const size_t channels = x.channels;
     enum { most = 2 * AT_ONCE + 1 };
     const int reach = stride * (AT_ONCE - 1) + 3;
     const uint16_t *columns[3][most];
@@ -40,16 +46,16 @@ INLINE void depthwise_block(
         for (int j = 0; j < reach; j++) {
             const ptrdiff_t ix = (ptrdiff_t)(ox * (size_t)stride) + j - 1;
             columns[dy][j] =
-                rows[dy] && ix >= 0 && ix < (ptrdiff_t)width ? rows[dy] + (size_t)ix * channels : nothing;
+                x.rows[dy] && ix >= 0 && ix < (ptrdiff_t)x.width ? x.rows[dy] + (size_t)ix * channels : nothing;
         }
     for (size_t c = 0; c < channels; c += 16) {
         vf sum[AT_ONCE];
         EACH(i, AT_ONCE) sum[i] = load(bias + c);
         EACH(dy, 3) {
-            vf factor[3], x[most];
+            vf factor[3], value[most];
             EACH(dx, 3) factor[dx] = load(weight + (dy * 3 + dx) * channels + c);
-            EACH(j, reach) x[j] = widen_lanes(columns[dy][j] + c);
-            EACH(i, AT_ONCE) EACH(dx, 3) sum[i] = FMA(x[i * stride + dx], factor[dx], sum[i]);
+            EACH(j, reach) value[j] = widen_lanes(columns[dy][j] + c);
+            EACH(i, AT_ONCE) EACH(dx, 3) sum[i] = FMA(value[i * stride + dx], factor[dx], sum[i]);
         }
         EACH(i, AT_ONCE) store_narrow(y + i * channels + c, gelu ? vgelu_short(sum[i]) : sum[i]);
     }
@@ -58,6 +64,7 @@ INLINE void depthwise_block(
 void kirie_avx512_bf16_depthwise3x3_row(const kirie_bf16_depthwise3x3_arguments *arguments) {
     DEPTHWISE_ARGUMENTS;
     const uint16_t *rows[3] = {above, at, below};
+    const neighbours x = {rows, width, channels};
     const size_t out_width = (width + stride - 1) / stride;
     size_t ox = 0;
     if (channels % 16 == 0 && channels <= MOST_CHANNELS && out_width >= AT_ONCE && (stride == 1 || stride == 2))
@@ -66,25 +73,31 @@ void kirie_avx512_bf16_depthwise3x3_row(const kirie_bf16_depthwise3x3_arguments 
             const size_t first = ox + AT_ONCE <= out_width ? ox : out_width - AT_ONCE;
             uint16_t *out = y + first * channels;
             if (stride == 1)
-                depthwise_block(1, width, channels, rows, first, weight, bias, gelu, out);
+                depthwise_block(1, x, first, weight, bias, gelu, out);
             else
-                depthwise_block(2, width, channels, rows, first, weight, bias, gelu, out);
+                depthwise_block(2, x, first, weight, bias, gelu, out);
             ox = first + AT_ONCE;
         }
     else
         kirie_plain_kernels.bf16_depthwise3x3_row(arguments);
 }
 
+// What a row of the answer is made of: planes of height rows of width numbers, around row 2 * row of each.
+typedef struct {
+    size_t planes, height, width, row;
+    const float *x;
+} picture_planes;
+
 // Positions from ox on, 32 channels; within the picture on both sides.
 INLINE void planes_block(
-    const int positions, size_t planes, size_t height, size_t width, size_t row, const float *x, size_t ox,
-    size_t channels, const float *weight, const float *bias, uint16_t *y) {
+    const int positions, picture_planes in, size_t ox, size_t channels, const float *weight, const float *bias,
+    uint16_t *y) {
     vf sum[8][2];
     EACH(i, positions) EACH(v, 2) sum[i][v] = load(bias + v * 16);
-    for (size_t plane = 0; plane < planes; plane++)
+    for (size_t plane = 0; plane < in.planes; plane++)
         for (size_t dy = 0; dy < 3; dy++) {
-            if (2 * row + dy < 1 || 2 * row + dy > height) continue;
-            const float *line = x + (plane * height + 2 * row + dy - 1) * width + 2 * ox - 1;
+            if (2 * in.row + dy < 1 || 2 * in.row + dy > in.height) continue;
+            const float *line = in.x + (plane * in.height + 2 * in.row + dy - 1) * in.width + 2 * ox - 1;
             EACH(dx, 3) {
                 const float *factors = weight + (plane * 9 + dy * 3 + dx) * channels;
                 vf factor[2];
@@ -97,16 +110,15 @@ INLINE void planes_block(
 
 // One position at an edge, any channel count in multiples of 16.
 static void planes_edge(
-    size_t planes, size_t height, size_t width, size_t row, const float *x, size_t ox, size_t channels,
-    const float *weight, const float *bias, uint16_t *y) {
+    picture_planes in, size_t ox, size_t channels, const float *weight, const float *bias, uint16_t *y) {
     for (size_t c = 0; c < channels; c += 16) {
         vf sum = load(bias + c);
-        for (size_t plane = 0; plane < planes; plane++)
+        for (size_t plane = 0; plane < in.planes; plane++)
             for (size_t dy = 0; dy < 3; dy++) {
-                if (2 * row + dy < 1 || 2 * row + dy > height) continue;
-                const float *line = x + (plane * height + 2 * row + dy - 1) * width;
+                if (2 * in.row + dy < 1 || 2 * in.row + dy > in.height) continue;
+                const float *line = in.x + (plane * in.height + 2 * in.row + dy - 1) * in.width;
                 for (size_t dx = 0; dx < 3; dx++) {
-                    if (2 * ox + dx < 1 || 2 * ox + dx > width) continue;
+                    if (2 * ox + dx < 1 || 2 * ox + dx > in.width) continue;
                     const float *factors = weight + (plane * 9 + dy * 3 + dx) * channels + c;
                     sum = FMA((vf)line[2 * ox + dx - 1], load(factors), sum);
                 }
@@ -122,14 +134,14 @@ void kirie_avx512_bf16_planes3x3_row(const kirie_bf16_planes3x3_arguments *argum
         return;
     }
     const size_t out_width = (width + 1) / 2, inside = width / 2;  // positions 1 ..< inside reach neither edge
+    const picture_planes in = {planes, height, width, row, x};
     size_t ox = 1;
-    planes_edge(planes, height, width, row, x, 0, channels, weight, bias, y);
+    planes_edge(in, 0, channels, weight, bias, y);
     for (; ox + 8 <= inside; ox += 8)
         for (size_t c = 0; c < channels; c += 32)
-            planes_block(
-                8, planes, height, width, row, x, ox, channels, weight + c, bias + c, y + ox * channels + c);
+            planes_block(8, in, ox, channels, weight + c, bias + c, y + ox * channels + c);
     for (; ox < out_width; ox++)
-        planes_edge(planes, height, width, row, x, ox, channels, weight, bias, y + ox * channels);
+        planes_edge(in, ox, channels, weight, bias, y + ox * channels);
 }
 
 #pragma clang attribute pop

@@ -14,30 +14,30 @@
 #include "vectors_bf16.h"
 
 INLINE void product_block(
-    const int height, const int vectors, size_t pairs, const uint16_t *a, size_t a_row, const uint16_t *b,
-    size_t b_stride, float *c, size_t c_stride, int accumulate) {
+    const int height, const int vectors, size_t pairs, bf16_matrix a, bf16_matrix b, sum_matrix c, int accumulate) {
     vf sum[7][4];
-    EACH(r, height) EACH(v, vectors) sum[r][v] = accumulate ? load(c + r * c_stride + v * 16) : (vf)0.0f;
+    EACH(r, height) EACH(v, vectors) sum[r][v] = accumulate ? load(c.at + r * c.stride + v * 16) : (vf)0.0f;
     for (size_t k = 0; k < pairs; k++) {
         __m512bh row[4];
-        EACH(v, vectors) row[v] = load_pairs(b + (k * b_stride + v * 16) * 2);
+        EACH(v, vectors) row[v] = load_pairs(b.at + (k * b.stride + v * 16) * 2);
         EACH(r, height) {
-            const __m512bh factor = splat_pair(a + r * a_row + 2 * k);
+            const __m512bh factor = splat_pair(a.at + r * a.stride + 2 * k);
             EACH(v, vectors) sum[r][v] = dot(sum[r][v], factor, row[v]);
         }
     }
-    EACH(r, height) EACH(v, vectors) store(c + r * c_stride + v * 16, sum[r][v]);
+    EACH(r, height) EACH(v, vectors) store(c.at + r * c.stride + v * 16, sum[r][v]);
 }
 
 INLINE void product_columns(
-    const int vectors, size_t rows, size_t pairs, const uint16_t *a, size_t a_row, const uint16_t *b, size_t b_stride,
-    float *c, size_t c_stride, int accumulate) {
+    const int vectors, size_t rows, size_t pairs, bf16_matrix a, bf16_matrix b, sum_matrix c, int accumulate) {
     const size_t blocks = (rows + 6) / 7;
     for (size_t i = 0, m = 0; i < blocks; i++) {
         const size_t height = (rows - m + blocks - i - 1) / (blocks - i);
 #define CASE(h) \
     case h: \
-        product_block(h, vectors, pairs, a + m * a_row, a_row, b, b_stride, c + m * c_stride, c_stride, accumulate); \
+        product_block( \
+            h, vectors, pairs, (bf16_matrix){a.at + m * a.stride, a.stride}, b, \
+            (sum_matrix){c.at + m * c.stride, c.stride}, accumulate); \
         break;
         switch (height) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) }
 #undef CASE
@@ -52,12 +52,14 @@ void kirie_avx512_bf16_product(const kirie_bf16_product_arguments *arguments) {
     float *c = arguments->c;
     for (size_t g = 0; g < groups; g++, a += a_step, b += b_step, c += c_step) {
         size_t n = 0;
-        for (; n + 64 <= columns; n += 64)
-            product_columns(4, rows, pairs, a, a_row, b + n * 2, b_stride, c + n, c_stride, accumulate);
-        for (; n + 32 <= columns; n += 32)
-            product_columns(2, rows, pairs, a, a_row, b + n * 2, b_stride, c + n, c_stride, accumulate);
-        for (; n < columns; n += 16)
-            product_columns(1, rows, pairs, a, a_row, b + n * 2, b_stride, c + n, c_stride, accumulate);
+#define COLUMNS(vectors) \
+    product_columns( \
+        vectors, rows, pairs, (bf16_matrix){a, a_row}, (bf16_matrix){b + n * 2, b_stride}, \
+        (sum_matrix){c + n, c_stride}, accumulate)
+        for (; n + 64 <= columns; n += 64) COLUMNS(4);
+        for (; n + 32 <= columns; n += 32) COLUMNS(2);
+        for (; n < columns; n += 16) COLUMNS(1);
+#undef COLUMNS
     }
 }
 
@@ -99,29 +101,28 @@ void kirie_avx512_bf16_upscale_norm(const kirie_bf16_upscale_norm_arguments *arg
 }
 
 INLINE void gelu_dot_block(
-    const int masks, size_t rows, const float *x, size_t x_stride, const float *bias, const float *weight,
-    size_t weight_stride, float *logits, size_t logits_stride) {
+    const int masks, size_t rows, matrix x, const float *bias, matrix weight, sum_matrix logits) {
     for (size_t n = 0; n < 64; n += 16) {
         vf sum[4];
-        EACH(m, masks) sum[m] = load(logits + m * logits_stride + n);
+        EACH(m, masks) sum[m] = load(logits.at + m * logits.stride + n);
         for (size_t r = 0; r < rows; r++) {
-            const vf g = vgelu_short(load(x + r * x_stride + n) + bias[r]);
-            EACH(m, masks) sum[m] = FMA((vf)weight[m * weight_stride + r], g, sum[m]);
+            const vf g = vgelu_short(load(x.at + r * x.stride + n) + bias[r]);
+            EACH(m, masks) sum[m] = FMA((vf)weight.at[m * weight.stride + r], g, sum[m]);
         }
-        EACH(m, masks) store(logits + m * logits_stride + n, sum[m]);
+        EACH(m, masks) store(logits.at + m * logits.stride + n, sum[m]);
     }
 }
 
 void kirie_avx512_bf16_gelu_dot(const kirie_gelu_dot_arguments *arguments) {
     GELU_DOT_ARGUMENTS;
     for (size_t m = 0; m < masks; m += 4) {
-        const float *w = weight + m * weight_stride;
-        float *l = logits + m * logits_stride;
+        const matrix in = {x, x_stride}, w = {weight + m * weight_stride, weight_stride};
+        const sum_matrix l = {logits + m * logits_stride, logits_stride};
         switch (masks - m) {
-        case 1: gelu_dot_block(1, rows, x, x_stride, bias, w, weight_stride, l, logits_stride); break;
-        case 2: gelu_dot_block(2, rows, x, x_stride, bias, w, weight_stride, l, logits_stride); break;
-        case 3: gelu_dot_block(3, rows, x, x_stride, bias, w, weight_stride, l, logits_stride); break;
-        default: gelu_dot_block(4, rows, x, x_stride, bias, w, weight_stride, l, logits_stride);
+        case 1: gelu_dot_block(1, rows, in, bias, w, l); break;
+        case 2: gelu_dot_block(2, rows, in, bias, w, l); break;
+        case 3: gelu_dot_block(3, rows, in, bias, w, l); break;
+        default: gelu_dot_block(4, rows, in, bias, w, l);
         }
     }
 }

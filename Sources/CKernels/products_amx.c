@@ -18,18 +18,17 @@
 
 // c (17 to 32 rows, columns) (+)= a b: two tiles of rows, so that every right side is used twice.
 INLINE void tall_block(
-    size_t columns, size_t pairs, size_t step, const uint16_t *a, size_t a_row, const uint16_t *b, size_t b_stride,
-    float *c, size_t c_stride, int accumulate) {
-    const uint16_t *lower_a = a + 16 * a_row;
-    float *lower_c = c + 16 * c_stride;
+    size_t columns, size_t pairs, size_t step, bf16_matrix a, bf16_matrix b, sum_matrix c, int accumulate) {
+    const uint16_t *lower_a = a.at + 16 * a.stride;
+    float *lower_c = c.at + 16 * c.stride;
     for (size_t n = 0; n < columns; n += 32) {
         const int isPair = n + 32 <= columns;
         if (accumulate) {
-            _tile_loadd(0, c + n, c_stride * 4);
-            _tile_loadd(2, lower_c + n, c_stride * 4);
+            _tile_loadd(0, c.at + n, c.stride * 4);
+            _tile_loadd(2, lower_c + n, c.stride * 4);
             if (isPair) {
-                _tile_loadd(1, c + n + 16, c_stride * 4);
-                _tile_loadd(3, lower_c + n + 16, c_stride * 4);
+                _tile_loadd(1, c.at + n + 16, c.stride * 4);
+                _tile_loadd(3, lower_c + n + 16, c.stride * 4);
             }
         } else {
             _tile_zero(0);
@@ -38,38 +37,37 @@ INLINE void tall_block(
             _tile_zero(3);
         }
         for (size_t k = 0; k < pairs; k += step) {
-            const uint16_t *right = b + (k * b_stride + n) * 2;
-            _tile_loadd(4, a + k * 2, a_row * 2);
-            _tile_loadd(6, right, b_stride * 4);
+            const uint16_t *right = b.at + (k * b.stride + n) * 2;
+            _tile_loadd(4, a.at + k * 2, a.stride * 2);
+            _tile_loadd(6, right, b.stride * 4);
             _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(5, lower_a + k * 2, a_row * 2);
+            _tile_loadd(5, lower_a + k * 2, a.stride * 2);
             _tile_dpbf16ps(2, 5, 6);
             if (isPair) {
-                _tile_loadd(7, right + 32, b_stride * 4);
+                _tile_loadd(7, right + 32, b.stride * 4);
                 _tile_dpbf16ps(1, 4, 7);
                 _tile_dpbf16ps(3, 5, 7);
             }
         }
-        _tile_stored(0, c + n, c_stride * 4);
-        _tile_stored(2, lower_c + n, c_stride * 4);
+        _tile_stored(0, c.at + n, c.stride * 4);
+        _tile_stored(2, lower_c + n, c.stride * 4);
         if (isPair) {
-            _tile_stored(1, c + n + 16, c_stride * 4);
-            _tile_stored(3, lower_c + n + 16, c_stride * 4);
+            _tile_stored(1, c.at + n + 16, c.stride * 4);
+            _tile_stored(3, lower_c + n + 16, c.stride * 4);
         }
     }
 }
 
 // The same for up to 16 rows: four tiles of columns, so that every left side is used four times.
 INLINE void flat_block(
-    size_t columns, size_t pairs, size_t step, const uint16_t *a, size_t a_row, const uint16_t *b, size_t b_stride,
-    float *c, size_t c_stride, int accumulate) {
+    size_t columns, size_t pairs, size_t step, bf16_matrix a, bf16_matrix b, sum_matrix c, int accumulate) {
     size_t n = 0;
     for (; n + 64 <= columns; n += 64) {
         if (accumulate) {
-            _tile_loadd(0, c + n, c_stride * 4);
-            _tile_loadd(1, c + n + 16, c_stride * 4);
-            _tile_loadd(2, c + n + 32, c_stride * 4);
-            _tile_loadd(3, c + n + 48, c_stride * 4);
+            _tile_loadd(0, c.at + n, c.stride * 4);
+            _tile_loadd(1, c.at + n + 16, c.stride * 4);
+            _tile_loadd(2, c.at + n + 32, c.stride * 4);
+            _tile_loadd(3, c.at + n + 48, c.stride * 4);
         } else {
             _tile_zero(0);
             _tile_zero(1);
@@ -77,33 +75,33 @@ INLINE void flat_block(
             _tile_zero(3);
         }
         for (size_t k = 0; k < pairs; k += step) {
-            const uint16_t *right = b + (k * b_stride + n) * 2;
-            _tile_loadd(4, a + k * 2, a_row * 2);
-            _tile_loadd(6, right, b_stride * 4);
+            const uint16_t *right = b.at + (k * b.stride + n) * 2;
+            _tile_loadd(4, a.at + k * 2, a.stride * 2);
+            _tile_loadd(6, right, b.stride * 4);
             _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(7, right + 32, b_stride * 4);
+            _tile_loadd(7, right + 32, b.stride * 4);
             _tile_dpbf16ps(1, 4, 7);
-            _tile_loadd(6, right + 64, b_stride * 4);
+            _tile_loadd(6, right + 64, b.stride * 4);
             _tile_dpbf16ps(2, 4, 6);
-            _tile_loadd(7, right + 96, b_stride * 4);
+            _tile_loadd(7, right + 96, b.stride * 4);
             _tile_dpbf16ps(3, 4, 7);
         }
-        _tile_stored(0, c + n, c_stride * 4);
-        _tile_stored(1, c + n + 16, c_stride * 4);
-        _tile_stored(2, c + n + 32, c_stride * 4);
-        _tile_stored(3, c + n + 48, c_stride * 4);
+        _tile_stored(0, c.at + n, c.stride * 4);
+        _tile_stored(1, c.at + n + 16, c.stride * 4);
+        _tile_stored(2, c.at + n + 32, c.stride * 4);
+        _tile_stored(3, c.at + n + 48, c.stride * 4);
     }
     for (; n < columns; n += 16) {
         if (accumulate)
-            _tile_loadd(0, c + n, c_stride * 4);
+            _tile_loadd(0, c.at + n, c.stride * 4);
         else
             _tile_zero(0);
         for (size_t k = 0; k < pairs; k += step) {
-            _tile_loadd(4, a + k * 2, a_row * 2);
-            _tile_loadd(6, b + (k * b_stride + n) * 2, b_stride * 4);
+            _tile_loadd(4, a.at + k * 2, a.stride * 2);
+            _tile_loadd(6, b.at + (k * b.stride + n) * 2, b.stride * 4);
             _tile_dpbf16ps(0, 4, 6);
         }
-        _tile_stored(0, c + n, c_stride * 4);
+        _tile_stored(0, c.at + n, c.stride * 4);
     }
 }
 
@@ -118,8 +116,9 @@ void kirie_amx_bf16_product(const kirie_bf16_product_arguments *arguments) {
         for (size_t g = 0; g < groups; g++)
             for (size_t m = 0; m < whole; m += 32)
                 tall_block(
-                    columns, pairs, step, a + g * a_step + m * a_row, a_row, b + g * b_step, b_stride,
-                    c + g * c_step + m * c_stride, c_stride, accumulate);
+                    columns, pairs, step, (bf16_matrix){a + g * a_step + m * a_row, a_row},
+                    (bf16_matrix){b + g * b_step, b_stride},
+                    (sum_matrix){c + g * c_step + m * c_stride, c_stride}, accumulate);
     }
     if (rest > 0) {
         a += whole * a_row;
@@ -128,11 +127,14 @@ void kirie_amx_bf16_product(const kirie_bf16_product_arguments *arguments) {
             shape_tiles(16, rest - 16, step);
         else
             shape_tiles(rest, rest, step);
-        for (size_t g = 0; g < groups; g++, a += a_step, b += b_step, c += c_step)
+        for (size_t g = 0; g < groups; g++, a += a_step, b += b_step, c += c_step) {
+            const bf16_matrix left = {a, a_row}, right = {b, b_stride};
+            const sum_matrix sums = {c, c_stride};
             if (rest > 16)
-                tall_block(columns, pairs, step, a, a_row, b, b_stride, c, c_stride, accumulate);
+                tall_block(columns, pairs, step, left, right, sums, accumulate);
             else
-                flat_block(columns, pairs, step, a, a_row, b, b_stride, c, c_stride, accumulate);
+                flat_block(columns, pairs, step, left, right, sums, accumulate);
+        }
     }
     _tile_release();
 }

@@ -16,6 +16,17 @@ typedef vf vfu __attribute__((aligned(4)));
 #endif
 #define MAX(a, b) __builtin_elementwise_max((a), (b))
 
+// Matrices in memory, with `stride` elements from one row to the next: what a block of a kernel works on. By value and
+// inlined, their members are as good as locals.
+typedef struct {
+    const float *at;
+    size_t stride;
+} matrix;
+typedef struct {
+    float *at;
+    size_t stride;
+} sum_matrix;
+
 INLINE vf load(const float *p) { return *(const vfu *)p; }
 INLINE void store(float *p, vf v) { *(vfu *)p = v; }
 

@@ -4,6 +4,12 @@
 #define KIRIE_LANES 16
 #include "vectors.h"
 
+// A matrix of bf16 numbers; where it is one of pairs of them, its stride counts pairs.
+typedef struct {
+    const uint16_t *at;
+    size_t stride;
+} bf16_matrix;
+
 INLINE __m512bh load_pairs(const void *p) { return (__m512bh)_mm512_loadu_si512(p); }
 INLINE __m512bh splat_pair(const uint16_t *p) {
     int32_t pair;

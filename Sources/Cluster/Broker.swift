@@ -33,28 +33,34 @@ public struct Broker: Sendable {
     /// - Parameters:
     ///   - redis: a client that stays the caller's to close.
     ///   - keys: under which names the cluster keeps what it has.
-    ///   - partitions: how many a new cluster gets, 1 to 16,384; one that exists keeps its number.
+    ///   - partitions: how many the cluster has, 1 to 16,384; nil for what one has that exists, and 16 in a new one.
     /// - Returns: a broker of the cluster, with its number of partitions.
     /// - Throws: what ``FunctionsLibrary/ensure(in:)`` throws; ``ClusterError/badSetting(name:found:allowed:server:)``
-    ///   where the stored number of partitions is none.
+    ///   where the stored number of partitions is none; ``ClusterError/otherPartitions(found:asked:server:)`` where there
+    ///   is a cluster with another number than the one asked for.
     public static func open(
-        _ redis: RedisClient, keys: ClusterKeys = ClusterKeys(), partitions: Int = 16
+        _ redis: RedisClient, keys: ClusterKeys = ClusterKeys(), partitions: Int? = nil
     ) async throws(ClusterError) -> Broker {
+        let wanted = partitions ?? 16
         // Judged before it is stored: what stands there is the cluster's for good.
-        _ = try Self.partitionCount("\(partitions)", keys, redis)
+        _ = try Self.partitionCount("\(wanted)", keys, redis)
         try await FunctionsLibrary.ensure(in: redis)
         let count: Int
         do {
             _ = try await redis.send(
-                RedisCommand("HSETNX", .string(keys.cluster), "partitions", .integer(partitions), repetition: .safe))
+                RedisCommand("HSETNX", .string(keys.cluster), "partitions", .integer(wanted), repetition: .safe))
             let stored = try await redis.fields(keys.cluster, ["partitions"])[0]
-            count = try Self.partitionCount(stored?.string ?? "\(partitions)", keys, redis)
+            count = try Self.partitionCount(stored?.string ?? "\(wanted)", keys, redis)
         } catch let error as ClusterError {
             throw error
         } catch let error as RedisError {
             throw ClusterError(error)
         } catch {
             throw .unexpectedReply(function: "HGET", expected: "how many partitions there are")
+        }
+        // Pictures have their places by this number, so nobody can change it under those that are there.
+        guard partitions == nil || partitions == count else {
+            throw .otherPartitions(found: count, asked: wanted, server: "\(redis.url)")
         }
         let broker = Broker(redis: redis, keys: keys, partitionCount: count)
         _ = try await broker.callAll(

@@ -15,6 +15,8 @@ public enum ClusterError: TransientError, Sendable {
     case conflict(reason: String)
     /// A setting of the cluster, as it is stored, makes no sense.
     case badSetting(name: String, found: String, allowed: String, server: String)
+    /// The cluster has another number of partitions than was asked for.
+    case otherPartitions(found: Int, asked: Int, server: String)
     /// Redis would evict queues.
     case memoryPolicy(found: String, server: String)
     /// Redis is older than 7.0 and has no functions.
@@ -102,6 +104,11 @@ extension ClusterError: ReportableError {
             return ErrorReport(
                 .ours, "bad-setting", at: server, "\(name) = \(found) makes no sense: it takes \(allowed)",
                 remedy: "correct it there")
+        case .otherPartitions(let found, let asked, let server):
+            return ErrorReport(
+                .usage, "other-partitions", at: server,
+                "holds a cluster of \(found) partitions, and not of \(asked): where pictures lie depends on the number",
+                remedy: "leave the number out, or set up another cluster under another --namespace")
         case .memoryPolicy(let found, let server):
             return ErrorReport(
                 .ours, "memory-policy", at: server,

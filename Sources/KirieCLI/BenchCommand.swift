@@ -1,14 +1,6 @@
 import ArgumentParser
 import Benchmarks
-import Dispatch
-import FoundationEssentials
-import Glibc
-import Imaging
-import NeuralNetworks
-import Platform
 import SegmentAnything
-import Segmentation
-import Synchronization
 import Tensors
 import Terminals
 
@@ -54,6 +46,19 @@ struct BenchCommand: ParsableCommand {
                 throw ValidationError("Give --model or --random, not both.")
             }
         }
+
+        func report(_ figures: PartFigures) throws {
+            if json {
+                try StandardOutput.print(json: figures)
+            } else {
+                let together = figures.streams.map { ", \($0) streams: \(figures.per_second ?? 0) a second" } ?? ""
+                let line =
+                    "\(figures.part) \(figures.model) \(figures.precision), \(figures.threads) threads\(together): "
+                    + "median \(figures.median_ms) ms, min \(figures.min_ms), max \(figures.max_ms), "
+                    + "\(figures.runs) runs, peak \(figures.peak_rss_mb) MB\n"
+                try StandardOutput.print(Array(line.utf8))
+            }
+        }
     }
 
     enum Geometry: String, ExpressibleByArgument, CaseIterable {
@@ -79,28 +84,21 @@ struct BenchCommand: ParsableCommand {
         }
 
         func run() throws {
-            let (name, encoder, precision) = try load()
-            let size = encoder.preprocessing.size
-            let input = RandomWeights(seed: 1).tensor("input.image", shape: [3, size, size])
-            let pool = options.model.makePool()
-            let times = Measurement.times(runs: options.runs, streams: options.streams) {
-                _ = encoder.encode(input: input, pool: pool)
-            }
-            try Measurement(
-                part: "encode", model: name, precision: precision.rawValue,
-                threads: pool.threadCount, times: times
-            ).report(json: options.json)
+            let (name, encoder) = try load()
+            let timing = EncoderTiming(encoder, model: name, pool: options.model.makePool())
+            try options.report(timing.measure(runs: options.runs, streams: options.streams))
         }
 
-        private func load() throws -> (String, any ImageEncoding, Precision) {
+        private func load() throws -> (String, any ImageEncoding) {
             if let random = options.random, let published = random.published {
                 let geometry = imageSize.flatMap { published.resized(to: $0) } ?? published
-                let precision = options.model.precision(for: geometry)
-                return (random.rawValue, try SamModel.randomEncoder(geometry, precision: precision), precision)
+                return (
+                    random.rawValue,
+                    try SamModel.randomEncoder(geometry, precision: options.model.precision(for: geometry))
+                )
             }
             let (name, sam) = try options.model.open()
-            let precision = options.model.precision(for: sam)
-            return (name, try sam.imageEncoder(precision: precision), precision)
+            return (name, try sam.imageEncoder(precision: options.model.precision(for: sam)))
         }
     }
 
@@ -137,35 +135,11 @@ struct BenchCommand: ParsableCommand {
 
         func run() throws {
             let (name, decoder) = try load()
-            let drawn = decoder.featureShapes.map {
-                FeatureMap($0.name, RandomWeights(seed: 1).tensor("embedding.value", shape: $0.shape))
-            }
-            let pool = options.model.makePool()
-            let side = decoder.preprocessing.size
-            let (width, height) = pictureSize ?? (side, side)
-            let image: any PreparedImage = try decoder.prepare(
-                ImageFeatures(
-                    drawn, preprocessing: decoder.preprocessing,
-                    frame: decoder.preprocessing.frame(width: width, height: height)),
-                pool: pool)
-            let clicks = (0..<prompts).map { index in
-                Prompt(points: [LabeledPoint(x: Double(17 * index % width), y: Double(31 * index % height))])
-            }
-            let selection: MaskSelection = picture != nil ? .single : all ? .all : .multiple
-            let decoded = try image.decode(clicks, selection: selection, pool: pool)
-            let scales = picture != nil
-            let times = Measurement.times(runs: options.runs, streams: options.streams) {
-                if scales {
-                    _ = image.masks(decoded, isRanked: true, pool: pool)
-                } else {
-                    // The same clicks were decoded above.
-                    _ = try? image.decode(clicks, selection: selection, pool: pool)
-                }
-            }
-            try Measurement(
-                part: scales ? "scale" : "decode", model: name, precision: decoder.precision.rawValue,
-                threads: pool.threadCount, times: times
-            ).report(json: options.json)
+            let timing = DecoderTiming(decoder, model: name, pool: options.model.makePool())
+            try options.report(
+                timing.measure(
+                    pictureSize.map { .scale(width: $0.width, height: $0.height) } ?? .decode(all: all),
+                    prompts: prompts, runs: options.runs, streams: options.streams))
         }
 
         private func load() throws -> (String, any PromptDecoding) {
@@ -178,102 +152,5 @@ struct BenchCommand: ParsableCommand {
             let (name, sam) = try options.model.open()
             return (name, try sam.promptDecoder(precision: options.model.precision(for: sam)))
         }
-    }
-}
-
-/// The figures of one benchmark.
-struct Measurement: Encodable {
-    let part: String
-    let model: String
-    let precision: String
-    let threads: Int
-    let runs: Int
-    /// Where streams were asked for: how many, and the calls a second of all of them together.
-    let streams: Int?
-    let per_second: Double?
-    let median_ms: Double
-    let min_ms: Double
-    let max_ms: Double
-    let peak_rss_mb: Double
-
-    /// The time of each call in milliseconds, and of all calls.
-    struct Times {
-        let streams: Int?
-        let each: [Double]
-        let all: Double
-    }
-
-    init(part: String, model: String, precision: String, threads: Int, times: Times) {
-        let sorted = times.each.sorted()
-        func rounded(_ value: Double) -> Double { (value * 1000).rounded() / 1000 }
-        self.part = part
-        self.model = model
-        self.precision = precision
-        self.threads = threads
-        streams = times.streams
-        runs = sorted.count
-        per_second = times.streams.map { _ in rounded(times.all > 0 ? Double(sorted.count) / times.all * 1000 : 0) }
-        let middle = sorted.count / 2
-        median_ms = rounded(
-            sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2)
-        min_ms = rounded(sorted.first ?? 0)
-        max_ms = rounded(sorted.last ?? 0)
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        peak_rss_mb = (Double(usage.ru_maxrss) / 1024 * 10).rounded() / 10
-    }
-
-    /// Times `runs` calls of each stream, after two that warm caches and memory.
-    static func times(runs: Int, streams: Int?, _ body: @escaping @Sendable () -> Void) -> Times {
-        let clock = ContinuousClock()
-        for _ in 0..<2 { body() }
-        let start = clock.now
-        let each = Streams.run(streams ?? 1) {
-            (0..<runs).map { _ in
-                let start = clock.now
-                body()
-                return (clock.now - start) / .microseconds(1) / 1000
-            }
-        }
-        return Times(streams: streams, each: each.flatMap(\.self), all: (clock.now - start) / .microseconds(1) / 1000)
-    }
-
-    func report(json: Bool) throws {
-        if json {
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys]
-            try StandardOutput.print(Array(try encoder.encode(self)) + [UInt8(ascii: "\n")])
-        } else {
-            let together = streams.map { ", \($0) streams: \(per_second ?? 0) a second" } ?? ""
-            let line =
-                "\(part) \(model) \(precision), \(threads) threads\(together): median \(median_ms) ms, min \(min_ms), "
-                + "max \(max_ms), \(runs) runs, peak \(peak_rss_mb) MB\n"
-            try StandardOutput.print(Array(line.utf8))
-        }
-    }
-}
-
-/// Threads that do the same at the same time.
-private enum Streams {
-    /// What waits for the threads and what they answered.
-    private final class Gathering<Answer: Sendable>: Sendable {
-        /// Guards the answers.
-        let answers = Mutex<[Answer]>([])
-        let done = DispatchSemaphore(value: 0)
-    }
-
-    /// Runs `body` on `count` threads, of which the calling one is the first, and returns what each of them answered.
-    static func run<Answer: Sendable>(_ count: Int, _ body: @escaping @Sendable () -> Answer) -> [Answer] {
-        let gathering = Gathering<Answer>()
-        let others = (1..<count).filter { _ in
-            BackgroundThread.start {
-                let answer = body()
-                gathering.answers.withLock { $0.append(answer) }
-                gathering.done.signal()
-            }
-        }
-        let first = body()
-        for _ in others { gathering.done.wait() }
-        return [first] + gathering.answers.withLock { $0 }
     }
 }

@@ -1,7 +1,6 @@
 import ArgumentParser
+import Benchmarks
 import Evaluation
-import FoundationEssentials
-import SegmentAnything
 import Tensors
 import Terminals
 
@@ -36,41 +35,21 @@ extension BenchCommand {
         func run() throws {
             let sets = try DataSet.all(below: directory)
             let (name, sam) = try model.open()
-            let precision = model.precision(for: sam)
-            let agreement = Agreement(
-                exact: (try sam.imageEncoder(precision: .float32), try sam.promptDecoder(precision: .float32)),
-                other: (try sam.imageEncoder(precision: precision), try sam.promptDecoder(precision: precision)),
-                corrections: corrections, pictures: pictures.decoder, pool: model.makePool())
-            var report = Report(model: name, precision: precision.rawValue)
-            for set in sets {
+            let quality = try PrecisionQuality(
+                sam, name: name, precision: model.precision(for: sam), corrections: corrections,
+                pictures: pictures.decoder, pool: model.makePool())
+            let figures = try quality.measure(sets, notes: PictureOptions.complain) { set in
                 var bar = ProgressBar(set.name, total: set.pictures.count)
-                let (mean, masks) = try agreement.measure(set, notes: PictureOptions.complain) { bar.show($0) }
-                report.sets[set.name] = Report.Row(mean_iou: mean, masks: masks)
+                return { bar.show($0) }
             }
-            let masks = report.sets.values.reduce(0) { $0 + $1.masks }
-            let sum = report.sets.values.reduce(0) { $0 + $1.mean_iou * Double($1.masks) }
-            report.all = Report.Row(mean_iou: sum / Double(max(1, masks)), masks: masks)
             if json {
-                let encoder = JSONEncoder()
-                encoder.outputFormatting = [.sortedKeys]
-                try StandardOutput.print(Array(try encoder.encode(report)) + [UInt8(ascii: "\n")])
+                try StandardOutput.print(json: figures)
             } else {
-                let rows = report.sets.sorted { $0.key < $1.key } + [(key: "all", value: report.all)]
+                let rows = figures.sets.sorted { $0.key < $1.key } + [(key: "all", value: figures.all)]
                 for (name, row) in rows {
                     try StandardOutput.print(Array("\(name): mean IoU \(row.mean_iou), \(row.masks) masks\n".utf8))
                 }
             }
-        }
-
-        private struct Report: Encodable {
-            struct Row: Encodable {
-                var mean_iou = 0.0
-                var masks = 0
-            }
-            let model: String
-            let precision: String
-            var sets: [String: Row] = [:]
-            var all = Row()
         }
     }
 }

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Evaluation
-import FoundationEssentials
 import SegmentAnything
 import Tensors
 import Terminals
@@ -50,9 +49,7 @@ struct EvalCommand: ParsableCommand {
             let report = Report(
                 model: name, precision: model.precision(for: sam).rawValue,
                 sets: Dictionary(uniqueKeysWithValues: rows.map { ($0.name, $0.row) }), mean: mean)
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.sortedKeys]
-            try StandardOutput.print(Array(try encoder.encode(report)) + [UInt8(ascii: "\n")])
+            try StandardOutput.print(json: report)
         } else {
             try StandardOutput.print(Array(Self.table(rows + [("mean over sets", mean)]).utf8))
         }

@@ -25,11 +25,14 @@ package struct LocalProcesses: Sendable {
         package let metricsPort: Int?
         /// What the gateway is told beside its Redis; nil for no gateway.
         package let gatewayArguments: [String]?
+        /// How many partitions the cluster has; nil for what it has already, or the usual number.
+        package let partitions: Int?
 
         /// Settings of all their parts.
         package init(
             folder: ClusterFolder, encoders: Int, decoders: Int, redisMemory: Int, appendFsync: String,
-            workerArguments: [String], decoderArguments: [String], metricsPort: Int?, gatewayArguments: [String]?
+            workerArguments: [String], decoderArguments: [String], metricsPort: Int?, gatewayArguments: [String]?,
+            partitions: Int?
         ) {
             self.folder = folder
             self.encoders = encoders
@@ -40,6 +43,7 @@ package struct LocalProcesses: Sendable {
             self.decoderArguments = decoderArguments
             self.metricsPort = metricsPort
             self.gatewayArguments = gatewayArguments
+            self.partitions = partitions
         }
     }
 
@@ -67,7 +71,7 @@ package struct LocalProcesses: Sendable {
             let gateway = makeGateway()
             do {
                 let client = try await redis.connect { signals.wasRaised }
-                let broker = try await Broker.open(client)
+                let broker = try await Broker.open(client, partitions: settings.partitions)
                 for process in workers + gateway { group.addTask { await process.keepRunning() } }
                 group.addTask { try await announce(broker, workers: workers.count, onReady) }
                 await signals.next()

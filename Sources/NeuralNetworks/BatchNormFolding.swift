@@ -10,11 +10,14 @@ package struct FoldedConvolution: Sendable {
     /// (outputs).
     package let bias: Tensor
 
+    /// The name of the convolution's own tensor.
+    package static func kernel(_ name: String) -> String { "\(name).c.weight" }
+
     /// Reads `name.c.weight` of the given shape and `name.bn.{weight,bias,running_mean,running_var}` (TinyViT's
     /// `Conv2d_BN`).
     package init(_ weights: some WeightSource, _ name: String, shape: [Int], epsilon: Float = 1e-5) throws {
         let outputs = shape[0]
-        let convolution = try weights.tensor("\(name).c.weight", shape: shape)
+        let convolution = try weights.tensor(Self.kernel(name), shape: shape)
         let gain = try weights.tensor("\(name).bn.weight", shape: [outputs]).elements
         let shift = try weights.tensor("\(name).bn.bias", shape: [outputs]).elements
         let mean = try weights.tensor("\(name).bn.running_mean", shape: [outputs]).elements

@@ -34,6 +34,13 @@ public enum CheckpointLayout: String, Sendable, Hashable {
         }
     }
 
+    /// Tells the layout of a checkpoint, whatever a training framework put before the names of its tensors.
+    ///
+    /// - Throws: as for the names alone, and where they are wrapped in no way that is known.
+    init(of checkpoint: Checkpoint) throws(CheckpointError) {
+        try self.init(checkpoint, in: try CheckpointWrapping(checkpoint))
+    }
+
     /// The checkpoint with its tensors under the published names.
     func published(_ checkpoint: Checkpoint, in wrapping: CheckpointWrapping) throws(CheckpointError) -> Checkpoint {
         switch self {

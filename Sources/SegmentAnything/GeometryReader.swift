@@ -18,12 +18,14 @@ import JSON
 /// width are those of `patch_embed`, its image size is that of `pos_embed`, its head size and windows those of
 /// `rel_pos_h`, (2·size − 1, head size).
 struct GeometryReader {
+    private typealias Names = TensorNames
+
     let checkpoint: Checkpoint
     /// The image size that the caller asks for.
     let asked: Int?
 
     func geometry() throws(CheckpointError) -> (SamGeometry, ImageSizeSource) {
-        if checkpoint.contains("image_encoder.patch_embed.seq.0.c.weight") {
+        if checkpoint.contains(Names.kernel(Names.TinyViT.firstConvolution)) {
             let (tiny, grid, source) = try tinyViT()
             return (try geometry(.tinyViT(tiny), grid: grid, channels: tiny.outChannels), source)
         }
@@ -43,10 +45,11 @@ struct GeometryReader {
         let decoder = try decoder(grid: grid)
         guard decoder.channels == channels else {
             throw contradiction(
-                "mask_decoder.iou_token.weight",
+                Names.weight(Names.MaskDecoder.iouToken),
                 "has \(decoder.channels) channels and the image encoder's neck \(channels)")
         }
-        let mask = "prompt_encoder.mask_downscaling.3.weight"
+        let mask = Names.weight(
+            Names.part(Names.PromptEncoder.secondConvolution, of: Names.PromptEncoder.maskDownscaling))
         let geometry = SamGeometry(
             encoder: encoder, decoder: decoder,
             maskChannels: try bounded(
@@ -60,14 +63,14 @@ struct GeometryReader {
         let largest = geometry.largestFeatureMap
         guard largest <= GeometryBounds.features else {
             throw overLimit(
-                "image_encoder.neck.0.weight",
+                Names.weight(Names.neckProjection),
                 "belongs to an image encoder whose largest feature map has \(largest) numbers for a picture of "
                     + "\(geometry.imageSize); at most \(GeometryBounds.features) are allowed")
         }
         let prepared = geometry.preparedImageNumbers
         guard prepared <= GeometryBounds.preparedImage else {
             throw overLimit(
-                "mask_decoder.iou_token.weight",
+                Names.weight(Names.MaskDecoder.iouToken),
                 "belongs to a mask decoder that keeps \(prepared) numbers of an image of \(geometry.grid) by "
                     + "\(geometry.grid) tokens; at most \(GeometryBounds.preparedImage) are allowed")
         }
@@ -76,21 +79,23 @@ struct GeometryReader {
     // MARK: - Image encoders
 
     private func vit() throws(CheckpointError) -> (ImageEncoderViT.Configuration, grid: Int) {
-        let patches = try shape("image_encoder.patch_embed.proj.weight", rank: 4)
-        let positions = try shape("image_encoder.pos_embed", rank: 4)
+        let (patchName, positionName) = (Names.weight(Names.ViT.patches), Names.ViT.positions)
+        let patches = try shape(patchName, rank: 4)
+        let positions = try shape(positionName, rank: 4)
         let dim = try bounded(
-            patches[0], GeometryBounds.width, "features per token", "image_encoder.patch_embed.proj.weight")
+            patches[0], GeometryBounds.width, "features per token", patchName)
         let patch = try bounded(
-            patches[2], GeometryBounds.patchSize, "pixels along a patch", "image_encoder.patch_embed.proj.weight")
-        let grid = try bounded(positions[1], GeometryBounds.grid, "tokens along a side", "image_encoder.pos_embed")
+            patches[2], GeometryBounds.patchSize, "pixels along a patch", patchName)
+        let grid = try bounded(positions[1], GeometryBounds.grid, "tokens along a side", positionName)
         let size = try bounded(
-            grid * patch, GeometryBounds.imageSize, "pixels along the picture's side", "image_encoder.pos_embed")
+            grid * patch, GeometryBounds.imageSize, "pixels along the picture's side", positionName)
         let depth = try bounded(
-            try indices(below: "image_encoder.blocks"), GeometryBounds.depth, "blocks", "image_encoder.blocks.0.…")
+            try indices(below: Names.ViT.blocks), GeometryBounds.depth, "blocks", "\(Names.ViT.blocks).0.…")
+        func rows(_ block: Int) -> String { Names.ViT.relativeRows(Names.part(block, of: Names.ViT.blocks)) }
         var globalBlocks: Set<Int> = []
         var windows: [(size: Int, block: Int)] = []
         for block in 0..<depth {
-            let name = "image_encoder.blocks.\(block).attn.rel_pos_h"
+            let name = rows(block)
             let length = try shape(name, rank: 2)[0]
             guard length % 2 == 1 else {
                 throw contradiction(name, "has \(length) rows, where 2·window − 1 is odd")
@@ -104,49 +109,51 @@ struct GeometryReader {
         let window = windows.first?.size ?? grid
         if let other = windows.first(where: { $0.size != window }) {
             throw contradiction(
-                "image_encoder.blocks.\(other.block).attn.rel_pos_h",
+                rows(other.block),
                 "stands for windows of \(other.size), where block \(windows[0].block) has \(window)")
         }
-        let headSize = try shape("image_encoder.blocks.0.attn.rel_pos_h", rank: 2)[1]
+        let headSize = try shape(rows(0), rank: 2)[1]
         _ = try bounded(
-            headSize, GeometryBounds.headSize, "numbers per head", "image_encoder.blocks.0.attn.rel_pos_h")
+            headSize, GeometryBounds.headSize, "numbers per head", rows(0))
         guard dim.isMultiple(of: headSize) else {
             throw contradiction(
-                "image_encoder.blocks.0.attn.rel_pos_h", "has heads of \(headSize), of which \(dim) is no multiple")
+                rows(0), "has heads of \(headSize), of which \(dim) is no multiple")
         }
         let configuration = ImageEncoderViT.Configuration(
             imageSize: size, patchSize: patch, embedDim: dim, depth: depth, headCount: dim / headSize,
-            mlpDim: try hidden("image_encoder.blocks.0.mlp.lin1.weight", rank: 2), windowSize: window,
-            globalBlocks: globalBlocks, outChannels: try shape("image_encoder.neck.0.weight", rank: 4)[0])
+            mlpDim: try hidden(
+                Names.weight(Names.ViT.expansion(Names.part(0, of: Names.ViT.blocks))), rank: 2), windowSize: window,
+            globalBlocks: globalBlocks, outChannels: try shape(Names.weight(Names.neckProjection), rank: 4)[0])
         return (configuration, grid)
     }
 
     private func tinyViT() throws(CheckpointError) -> (TinyViT.Configuration, grid: Int, ImageSizeSource) {
         let stages = try bounded(
-            try indices(below: "image_encoder.layers"), GeometryBounds.stages, "stages", "image_encoder.layers.0.…")
+            try indices(below: Names.TinyViT.stages), GeometryBounds.stages, "stages", "\(Names.TinyViT.stages).0.…")
         var dims: [Int] = []
         var depths: [Int] = []
         var hidden: [Int] = []
         var heads: [Int] = []
         var windows: [Int] = []
         for stage in 0..<stages {
-            let name = "image_encoder.layers.\(stage)"
+            let blocks = Names.TinyViT.blocks(Names.part(stage, of: Names.TinyViT.stages))
+            let first = Names.part(0, of: blocks)
             depths.append(
                 try bounded(
-                    try indices(below: "\(name).blocks"), GeometryBounds.depth, "blocks", "\(name).blocks.0.…"))
+                    try indices(below: blocks), GeometryBounds.depth, "blocks", "\(first).…"))
             if stage == 0 {
-                let widen = "\(name).blocks.0.conv1.c.weight"
+                let widen = Names.kernel(Names.TinyViT.widening(first))
                 dims.append(
                     try bounded(try shape(widen, rank: 4)[1], GeometryBounds.width, "features per token", widen))
                 hidden.append(try self.hidden(widen, rank: 4))
                 heads.append(0)
                 windows.append(0)
             } else {
-                let expand = "\(name).blocks.0.mlp.fc1.weight"
+                let expand = Names.weight(Names.TinyViT.expansion(first))
                 dims.append(
                     try bounded(try shape(expand, rank: 2)[1], GeometryBounds.width, "features per token", expand))
                 hidden.append(try self.hidden(expand, rank: 2))
-                let biases = "\(name).blocks.0.attn.attention_biases"
+                let biases = Names.TinyViT.biases(first)
                 let table = try shape(biases, rank: 2)
                 let window = Int(Double(table[1]).squareRoot())
                 guard dims[stage].isMultiple(of: table[0]), window * window == table[1] else {
@@ -167,7 +174,8 @@ struct GeometryReader {
             }
         }
         guard dims[0].isMultiple(of: 2) else {
-            throw contradiction("image_encoder.patch_embed.seq.2.c.weight", "has an odd number of channels")
+            throw contradiction(
+                Names.kernel(Names.TinyViT.secondConvolution), "has an odd number of channels")
         }
         let strides = try strides(between: dims)
         // At most 4 · 2⁷: the number of stages is bounded.
@@ -175,9 +183,10 @@ struct GeometryReader {
         let (size, source) = try imageSize(step: step)
         let configuration = TinyViT.Configuration(
             imageSize: size, embedDims: dims, depths: depths, headCounts: heads, windowSizes: windows,
-            strides: strides, hiddenDims: hidden, outChannels: try shape("image_encoder.neck.0.weight", rank: 4)[0])
+            strides: strides, hiddenDims: hidden, outChannels: try shape(Names.weight(Names.neckProjection), rank: 4)[0]
+        )
         let grid = try bounded(
-            size / step, GeometryBounds.grid, "tokens along a side", "image_encoder.neck.0.weight")
+            size / step, GeometryBounds.grid, "tokens along a side", Names.weight(Names.neckProjection))
         return (configuration, grid, source)
     }
 
@@ -231,34 +240,34 @@ struct GeometryReader {
     // MARK: - Decoder
 
     private func decoder(grid: Int) throws(CheckpointError) -> MaskDecoder.Configuration {
-        let iouToken = "mask_decoder.iou_token.weight"
+        let iouToken = Names.weight(Names.MaskDecoder.iouToken)
         let channels = try bounded(
             try shape(iouToken, rank: 2)[1], GeometryBounds.channels, "channels", iouToken)
         guard channels.isMultiple(of: GeometryBounds.channelStep) else {
             throw contradiction(
                 iouToken, "has \(channels) channels, which is no multiple of \(GeometryBounds.channelStep)")
         }
-        let layer = "mask_decoder.transformer.layers.0"
-        let projection = "\(layer).cross_attn_token_to_image.q_proj.weight"
+        let layers = Names.MaskDecoder.layers(Names.MaskDecoder.transformer)
+        let layer = Names.part(0, of: layers)
+        let projection = Names.weight(Names.MaskDecoder.queries(Names.MaskDecoder.tokenToImage(layer)))
         let inner = try bounded(
             try shape(projection, rank: 2)[0], GeometryBounds.crossAttention, "features of its attention", projection)
         guard inner.isMultiple(of: GeometryBounds.crossAttentionStep) else {
             throw contradiction(
                 projection, "projects to \(inner), which is no multiple of \(GeometryBounds.crossAttentionStep)")
         }
-        let maskTokens = "mask_decoder.mask_tokens.weight"
-        let iouHead = "mask_decoder.iou_prediction_head.layers"
+        let maskTokens = Names.weight(Names.MaskDecoder.maskTokens)
+        let iouHead = Names.MaskDecoder.layers(Names.MaskDecoder.iouHead)
         return MaskDecoder.Configuration(
             channels: channels, grid: grid, crossAttentionDim: inner,
-            mlpDim: try hidden("\(layer).mlp.lin1.weight", rank: 2),
+            mlpDim: try hidden(Names.weight(Names.MaskDecoder.expansion(layer)), rank: 2),
             depth: try bounded(
-                try indices(below: "mask_decoder.transformer.layers"), GeometryBounds.decoderDepth, "layers",
-                "mask_decoder.transformer.layers.0.…"),
+                try indices(below: layers), GeometryBounds.decoderDepth, "layers", "\(layer).…"),
             maskTokenCount: try bounded(
                 try shape(maskTokens, rank: 2)[0], GeometryBounds.maskTokens, "masks", maskTokens),
             iouHeadDepth: try bounded(
                 try indices(below: iouHead), GeometryBounds.iouHeadDepth, "layers", "\(iouHead).0.…"),
-            iouHeadHidden: try hidden("\(iouHead).0.weight", rank: 2))
+            iouHeadHidden: try hidden(Names.weight(Names.part(0, of: iouHead)), rank: 2))
     }
 
     // MARK: - Names and shapes

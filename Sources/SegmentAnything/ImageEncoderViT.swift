@@ -53,16 +53,17 @@ package struct ImageEncoderViT: ImageEncoder {
         let (dim, patch) = (configuration.embedDim, configuration.patchSize)
         let grid = configuration.imageSize / patch
         self.grid = grid
+        let patches = TensorNames.ViT.patches
         patchEmbedding = Linear(
-            weight: try weights.tensor("image_encoder.patch_embed.proj.weight", shape: [dim, 3, patch, patch])
+            weight: try weights.tensor(TensorNames.weight(patches), shape: [dim, 3, patch, patch])
                 .reshaped(to: [dim, 3 * patch * patch]),
-            bias: try weights.tensor("image_encoder.patch_embed.proj.bias", shape: [dim]),
+            bias: try weights.tensor("\(patches).bias", shape: [dim]),
             input: precision.elementType)
-        positionEmbedding = try weights.tensor("image_encoder.pos_embed", shape: [1, grid, grid, dim])
+        positionEmbedding = try weights.tensor(TensorNames.ViT.positions, shape: [1, grid, grid, dim])
             .reshaped(to: [grid * grid, dim])
         blocks = try (0..<configuration.depth).map { index in
             try Block(
-                weights, "image_encoder.blocks.\(index)", configuration, grid: grid,
+                weights, TensorNames.part(index, of: TensorNames.ViT.blocks), configuration, grid: grid,
                 window: configuration.globalBlocks.contains(index) ? grid : configuration.windowSize,
                 precision: precision)
         }
@@ -158,7 +159,7 @@ extension ImageEncoderViT {
                 weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type, quantizes: quantizes)
             norm2 = try LayerNorm(weights, "\(name).norm2", features: dim, epsilon: 1e-6)
             mlp = try MLP(
-                weights, expand: "\(name).mlp.lin1", contract: "\(name).mlp.lin2", inputs: dim,
+                weights, expand: TensorNames.ViT.expansion(name), contract: "\(name).mlp.lin2", inputs: dim,
                 hidden: configuration.mlpDim, type: type, quantizes: quantizes)
             attention = WindowAttention(
                 grid: grid, window: window, headSize: headSize,
@@ -168,7 +169,7 @@ extension ImageEncoderViT {
                 // Windows are filled up after norm1 with zeros, whose projection is the bias.
                 paddingRow: try weights.tensor("\(name).attn.qkv.bias", shape: [3 * dim]),
                 positionBias: .relative(
-                    height: try weights.tensor("\(name).attn.rel_pos_h", shape: [2 * window - 1, headSize]),
+                    height: try weights.tensor(TensorNames.ViT.relativeRows(name), shape: [2 * window - 1, headSize]),
                     width: try weights.tensor("\(name).attn.rel_pos_w", shape: [2 * window - 1, headSize])))
         }
 

@@ -48,7 +48,7 @@ struct InvertedBottleneck: Sendable {
         self.outputs = outputs
         self.isResidual = isResidual
         self.type = type
-        widen = try FoldedConvolution(weights, "\(name).conv1", shape: [hidden, inputs, 1, 1])
+        widen = try FoldedConvolution(weights, TensorNames.TinyViT.widening(name), shape: [hidden, inputs, 1, 1])
             .linear(activation: .gelu, input: type, output: type)
         depthwise = try FoldedConvolution(weights, "\(name).conv2", shape: [hidden, 1, 3, 3])
             .depthwise(stride: stride, gelu: true)

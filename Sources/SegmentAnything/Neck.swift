@@ -15,12 +15,13 @@ struct Neck: Sendable {
 
     /// Reads `image_encoder.neck.*`, for products whose inputs are of `type`.
     init(_ weights: some WeightSource, inputs: Int, outputs: Int, grid: Int, type: ElementType) throws {
-        let name = "image_encoder.neck"
+        let name = TensorNames.neck
         self.grid = grid
         self.inputs = inputs
         self.outputs = outputs
         self.type = type
-        let projection = try weights.tensor("\(name).0.weight", shape: [outputs, inputs, 1, 1])
+        let projection = try weights.tensor(
+            TensorNames.weight(TensorNames.neckProjection), shape: [outputs, inputs, 1, 1])
         narrow = Linear(weight: projection.reshaped(to: [outputs, inputs]), bias: nil, input: type)
         firstNorm = try LayerNorm(weights, "\(name).1", features: outputs, epsilon: 1e-6)
         convolution = Convolution3x3(

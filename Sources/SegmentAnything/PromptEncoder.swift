@@ -110,8 +110,11 @@ private struct MaskDownscaling: Sendable {
     init(_ weights: some WeightSource, channels: Int, hidden: Int, grid: Int) throws {
         self.hidden = hidden
         self.grid = grid
+        func layer(_ index: Int) -> String {
+            TensorNames.part(index, of: TensorNames.PromptEncoder.maskDownscaling)
+        }
         func convolution(_ index: Int, outputs: Int, inputs: Int, side: Int) throws -> TokenLinear {
-            let name = "prompt_encoder.mask_downscaling.\(index)"
+            let name = layer(index)
             let weight = try weights.tensor("\(name).weight", shape: [outputs, inputs, side, side])
             return TokenLinear(
                 weight: weight.reshaped(to: [outputs, inputs * side * side]),
@@ -119,10 +122,11 @@ private struct MaskDownscaling: Sendable {
         }
         first = try convolution(0, outputs: hidden / 4, inputs: 1, side: 2)
         firstNorm = try LayerNorm(
-            weights, "prompt_encoder.mask_downscaling.1", features: hidden / 4, epsilon: 1e-6)
-        second = try convolution(3, outputs: hidden, inputs: hidden / 4, side: 2)
-        secondNorm = try LayerNorm(weights, "prompt_encoder.mask_downscaling.4", features: hidden, epsilon: 1e-6)
-        let name = "prompt_encoder.mask_downscaling.6"
+            weights, layer(1), features: hidden / 4, epsilon: 1e-6)
+        second = try convolution(
+            TensorNames.PromptEncoder.secondConvolution, outputs: hidden, inputs: hidden / 4, side: 2)
+        secondNorm = try LayerNorm(weights, layer(4), features: hidden, epsilon: 1e-6)
+        let name = layer(6)
         last = (
             try weights.tensor("\(name).weight", shape: [channels, hidden, 1, 1]).reshaped(to: [channels, hidden]),
             try weights.tensor("\(name).bias", shape: [channels])

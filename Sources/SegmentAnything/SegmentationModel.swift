@@ -12,7 +12,7 @@ public import Tensors
 /// let masks = try image.predict([prompt], multimask: true, pool: pool)
 /// ```
 ///
-/// Another family is a type that conforms, and a line in ``ModelFamilies``.
+/// Another family is a type that conforms, and a line in ``ModelFamilies/all``.
 public protocol SegmentationModel: Sendable {
     /// The file.
     var checkpoint: Checkpoint { get }
@@ -152,22 +152,5 @@ extension PreparedImage {
     ) throws(PromptError) -> [[PredictedMask]] {
         masks(
             try decode(prompts, selection: multimask ? .multiple : .single, pool: pool), isRanked: true, pool: pool)
-    }
-}
-
-/// The families of models that there are.
-public enum ModelFamilies {
-    /// Opens a checkpoint of whichever family it is and reads its geometry; no weights are read yet.
-    ///
-    /// - Parameters:
-    ///   - path: a checkpoint, a folder that holds one, or an index of shards.
-    ///   - imageSize: rows and columns of the pictures, where the file does not say it.
-    /// - Returns: the model, its two halves not loaded.
-    /// - Throws: an error that names the file and the tensor.
-    public static func open(
-        path: String, imageSize: Int? = nil
-    ) throws(CheckpointError) -> any SegmentationModel {
-        // A second family is asked here, by the names of its tensors, before Segment Anything, which says what it misses.
-        try SamModel(try Checkpoint(path: path), imageSize: imageSize)
     }
 }

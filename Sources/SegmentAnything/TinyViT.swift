@@ -70,32 +70,33 @@ package struct TinyViT: ImageEncoder {
         let dims = configuration.embedDims
         let grids = configuration.grids
         let first = try FoldedConvolution(
-            weights, "image_encoder.patch_embed.seq.0", shape: [dims[0] / 2, 3, 3, 3])
+            weights, TensorNames.TinyViT.firstConvolution, shape: [dims[0] / 2, 3, 3, 3])
         firstConvolution =
             type == .bfloat16
             ? .planes(PlanesConvolution3x3(weight: first.weight, bias: first.bias))
             : .gathered(Convolution3x3(weight: first.weight, bias: first.bias, stride: 2, activation: .gelu))
         let second = try FoldedConvolution(
-            weights, "image_encoder.patch_embed.seq.2", shape: [dims[0], dims[0] / 2, 3, 3])
+            weights, TensorNames.TinyViT.secondConvolution, shape: [dims[0], dims[0] / 2, 3, 3])
         secondConvolution = Convolution3x3(
             weight: second.weight, bias: second.bias, stride: 2, input: type, output: type)
 
         var steps: [Step] = []
         for stage in dims.indices {
-            let name = "image_encoder.layers.\(stage)"
+            let name = TensorNames.part(stage, of: TensorNames.TinyViT.stages)
+            let blocks = TensorNames.TinyViT.blocks(name)
             for block in 0..<configuration.depths[stage] {
                 if stage == 0 {
                     steps.append(
                         .convolution(
                             try InvertedBottleneck(
-                                weights, "\(name).blocks.\(block)", inputs: dims[0],
+                                weights, TensorNames.part(block, of: blocks), inputs: dims[0],
                                 hidden: configuration.hiddenDims[0], outputs: dims[0], grid: grids[0], stride: 1,
                                 isResidual: true, type: type, output: type)))
                 } else {
                     steps.append(
                         .transformer(
                             try TinyViTBlock(
-                                weights, "\(name).blocks.\(block)", dim: dims[stage],
+                                weights, TensorNames.part(block, of: blocks), dim: dims[stage],
                                 hidden: configuration.hiddenDims[stage], headCount: configuration.headCounts[stage],
                                 window: configuration.windowSizes[stage], grid: grids[stage], precision: precision)))
                 }

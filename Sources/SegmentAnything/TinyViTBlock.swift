@@ -34,7 +34,8 @@ struct TinyViTBlock: Sendable {
         local = try FoldedConvolution(weights, "\(name).local_conv", shape: [dim, 1, 3, 3]).depthwise(gelu: false)
         mlpNorm = try LayerNorm(weights, "\(name).mlp.norm", features: dim, epsilon: 1e-5)
         mlp = try MLP(
-            weights, expand: "\(name).mlp.fc1", contract: "\(name).mlp.fc2", inputs: dim, hidden: hidden, type: type,
+            weights, expand: TensorNames.TinyViT.expansion(name), contract: "\(name).mlp.fc2", inputs: dim,
+            hidden: hidden, type: type,
             quantizes: quantizes)
 
         // Windows are filled up before the norm: a zero token's norm is the norm's shift, and that is projected.
@@ -46,7 +47,7 @@ struct TinyViTBlock: Sendable {
                 padding[row] = (0..<dim).reduce(bias[row]) { $0 + weight[row * dim + $1] * shift[$1] }
             }
         }
-        let biases = try weights.tensor("\(name).attn.attention_biases", shape: [headCount, window * window])
+        let biases = try weights.tensor(TensorNames.TinyViT.biases(name), shape: [headCount, window * window])
         attention = WindowAttention(
             grid: grid, window: window, headSize: headSize,
             offsets: (0..<headCount).map {

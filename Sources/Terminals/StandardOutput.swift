@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 package import JSON
 package import Platform
@@ -40,6 +41,15 @@ package actor StandardOutput {
             guard count > 0 else { throw ClosedOutput(reason: String(cString: strerror(errno))) }
             rest = rest.dropFirst(count)
         }
+    }
+
+    /// Writes one JSON object, its members by name, and an end of line.
+    ///
+    /// - Throws: as ``print(_:)`` does, and where a number of it has no word in JSON.
+    package static func print(json value: some Encodable) throws {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys]
+        try print(Array(try encoder.encode(value)) + [UInt8(ascii: "\n")])
     }
 }
 

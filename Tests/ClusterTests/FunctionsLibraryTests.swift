@@ -163,4 +163,15 @@ import Testing
         await #expect(throws: ClusterError.self) { _ = try await Broker.open(redis, partitions: partitions) }
         #expect(try await Broker.open(redis, partitions: 4).partitionCount == 4)
     }
+
+    /// Pictures have their places by the number: nobody gets another one than was asked for, and nothing is changed.
+    @Test func aClusterKeepsItsNumberOfPartitions() async throws {
+        let server = try await RedisServerProcess.start()
+        let redis = try await RedisClient.connect(server.url)
+        #expect(try await Broker.open(redis, partitions: 4).partitionCount == 4)
+        #expect(try await Broker.open(redis).partitionCount == 4)
+        let error = try await #require(throws: ClusterError.self) { _ = try await Broker.open(redis, partitions: 16) }
+        #expect(error.description.contains("of 4 partitions, and not of 16"))
+        #expect(try await Broker.join(redis).partitionCount == 4)
+    }
 }

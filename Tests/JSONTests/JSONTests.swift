@@ -71,4 +71,56 @@ import Testing
             }
         }
     }
+
+    private func point(_ text: some Collection<UInt8>) -> [Double]? { JSONScanner.read(Array(text)) { $0.numbers(2) } }
+
+    @Test func theScannerReadsThePlainPartAndRefusesTheRest() {
+        #expect(point(" [ 500, -375.25 ] ".utf8) == [500, -375.25])
+        #expect(point("[0,999999999999999]".utf8) == [0, 999_999_999_999_999])
+        for text in [
+            "", "[1]", "[1,2,3]", "[1,2", "[1,2]]", "[01,2]", "[1.,2]", "[.5,2]", "[1e2,2]", "[1,-]", "[1,2,]",
+        ] {
+            #expect(point(text.utf8) == nil, "\(text)")
+        }
+        #expect(point("[1,1000000000000000]".utf8) == nil, "sixteen digits are another reader's")
+        #expect(JSONScanner.read(Array("\"a b\"".utf8)) { $0.string() } == "a b")
+        for text in [#""a\n""#, "\"é\"", "\"a", "\"\u{1}\""] {
+            #expect(JSONScanner.read(Array(text.utf8)) { $0.string() } == nil, "\(text)")
+        }
+        #expect(JSONScanner.read(Array("true".utf8)) { $0.boolean() } == true)
+        #expect(JSONScanner.read(Array("tru".utf8)) { $0.boolean() } == nil)
+        let twice = JSONScanner.read(Array(#"{"a":1,"a":2}"#.utf8)) { $0.object { json, _ in json.number() != nil } }
+        #expect(twice != true, "a name that comes twice")
+    }
+
+    /// What the scanner answers, the strict reader answers as well, of bytes changed at random.
+    @Test func theScannerAgreesWithTheStrictReader() throws {
+        let seed = UInt64.random(in: .min ... .max)
+        print("JSON scanner fuzz: seed \(seed)")
+        var random = SplitMix64(seed: seed)
+        let texts = ["[512.25,0.5]", " [ -0.001 , 123456789012345 ]", "[7,8]"].map { Array($0.utf8) }
+        let alphabet = Array("[],0123456789.-+eE \n\u{0}".utf8)
+        var scanned = 0
+        for _ in 0..<20_000 {
+            var bytes = texts[Int.random(in: 0..<texts.count, using: &random)]
+            for _ in 0..<Int.random(in: 1...2, using: &random) {
+                let (place, byte) = (
+                    Int.random(in: 0..<bytes.count, using: &random),
+                    alphabet[Int.random(in: 0..<alphabet.count, using: &random)]
+                )
+                if Bool.random(using: &random) { bytes[place] = byte } else { bytes.insert(byte, at: place) }
+            }
+            guard let found = point(bytes) else { continue }
+            scanned += 1
+            let strict = try bytes.withUnsafeBytes { try JSONValue($0) }.elements?.map { value in
+                switch value {
+                case .integer(let number): Double(number)
+                case .number(let number): number
+                default: Double.nan
+                }
+            }
+            #expect(strict == found, "\(String(decoding: bytes, as: UTF8.self))")
+        }
+        #expect(scanned > 1000)
+    }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import KirieTesting
 import Testing
 
 /// What deploy/parity and deploy/compare say before they have any package: their help, and what is wrong or missing.

@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import KirieTesting
 import Testing
 
 /// Models by folder, by shards, and those that do not tell on pictures of what size they work.

@@ -1,6 +1,7 @@
 import Cluster
 import Foundation
 import Glibc
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting

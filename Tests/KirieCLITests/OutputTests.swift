@@ -1,5 +1,6 @@
 import Checkpoints
 import Foundation
+import KirieTesting
 import Tensors
 import Testing
 

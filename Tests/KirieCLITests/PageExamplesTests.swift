@@ -1,5 +1,6 @@
 import Foundation
 import Imaging
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting
@@ -129,6 +130,7 @@ private struct ExamplePlace {
     private func brought(_ text: String) -> String {
         [
             ("redis://queue.example:6379 KIRIE_REDIS_PASSWORD=…", address),
+            ("redis-cli -h queue.example --user operator", "redis-cli"),
             ("--metrics-port 9100", "--metrics-port 0"), ("--metrics-port 9101", "--metrics-port 0"),
             ("--random vit_b", "--random mobile --runs 1"),
             ("bench cluster", "bench cluster --only click --rounds 1 --clicks 20"),

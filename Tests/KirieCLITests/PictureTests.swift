@@ -1,5 +1,6 @@
 import Foundation
 import Imaging
+import KirieTesting
 import Testing
 
 /// How pictures and masks are read, as a user meets it.

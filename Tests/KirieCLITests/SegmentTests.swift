@@ -2,6 +2,7 @@ import Checkpoints
 import Clients
 import Foundation
 import Imaging
+import KirieTesting
 import Segmentation
 import Testing
 

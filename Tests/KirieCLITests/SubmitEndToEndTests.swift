@@ -1,4 +1,5 @@
 import Foundation
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting

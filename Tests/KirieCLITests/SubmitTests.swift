@@ -1,6 +1,7 @@
 import Cluster
 import Foundation
 import Imaging
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting

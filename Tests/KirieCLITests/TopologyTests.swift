@@ -1,8 +1,10 @@
 import Cluster
 import Foundation
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting
+import Segmentation
 import Testing
 
 /// Other ways to lay a cluster out: over a Redis Cluster, and with the embeddings in a Redis of their own.
@@ -93,5 +95,51 @@ import Testing
             worker.child.signal(SIGTERM)
             #expect(try await worker.end().status == 0)
         }
+    }
+
+    /// The picture itself is in no Redis: only who encodes it has to reach it.
+    @Test func aPictureOnSharedStorageIsReadWhereItLies() async throws {
+        let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
+        let folder = try TemporaryDirectory()
+        let picture = try TestPicture(1, in: folder.path)
+        let workers = try Self.workers(server.url, encoder: ["--shared-images", folder.path])
+        try await eventually("both workers are there") {
+            let run = try await ClientRun(["workers", "--json"], redis: server.url).end()
+            return run.objects.first.flatMap { $0["workers"] as? [Any] }?.count == 2
+        }
+        let broker = try await Broker.join(try await RedisClient.connect(server.url))
+        let name = URL(fileURLWithPath: picture.path).lastPathComponent
+        try await broker.putImage(picture.digest, .string("ref:\(name)"))
+        let line = #"{"image":{"sha256":"\#(picture.digest)"},"prompts":[{"points":[[9,7]]}]}"#
+        let jobs = try folder.write(Array("\(line)\n".utf8), to: "jobs.jsonl")
+        let run = try await ClientRun(["submit", "--jobs", jobs, "--wait"], redis: server.url).end()
+        #expect(run.status == 0 && run.objects.first?["state"] as? String == "done", "\(run)")
+        let alone = try KirieProcess(["segment", picture.path, "--point", "9,7", "--json"])
+        #expect(try Self.counts(run.output) == Self.counts(alone.output))
+        for worker in workers { worker.child.signal(SIGTERM) }
+        for worker in workers { #expect(try await worker.end().status == 0) }
+    }
+
+    private static func counts(_ answer: String) throws -> [String] {
+        let object = try JSONSerialization.jsonObject(with: Data(answer.utf8)) as? [String: Any]
+        let masks = try #require(object?["masks"] as? [[String: Any]])
+        return masks.compactMap { ($0["segmentation"] as? [String: Any])?["counts"] as? String }
+    }
+
+    /// Whoever comes first says how many partitions there are; others are told where they think of another number.
+    @Test func anOperatorSetsTheClusterUp() async throws {
+        let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
+        func kirie(_ arguments: String...) async throws -> ClientRun.Ending {
+            try await ClientRun(arguments, redis: server.url).end()
+        }
+        #expect(try await kirie("queues").status == 1, "to look sets nothing up")
+        let first = try await kirie("queues", "--partitions", "4", "--json")
+        #expect(first.status == 0 && first.objects.first?["partitions"] as? Int == 4, "\(first)")
+        let other = try await kirie("decoder", "--model", KirieProcess.nano, "--partitions", "8")
+        #expect(other.status == 2 && other.complaint.contains("4 partitions, and not of 8"), "\(other)")
+        #expect(try await kirie("queues", "--partitions", "0").status == 2)
+        #expect(try await kirie("queues", "--json").objects.first?["partitions"] as? Int == 4)
     }
 }

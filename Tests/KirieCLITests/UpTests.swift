@@ -1,5 +1,6 @@
 import Cluster
 import Foundation
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting

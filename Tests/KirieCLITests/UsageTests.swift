@@ -1,4 +1,5 @@
 import Foundation
+import KirieTesting
 import Testing
 
 /// Command lines that are wrong, and what the program says of itself.

@@ -2,6 +2,7 @@ import Cluster
 import ClusterTesting
 import Foundation
 import Imaging
+import KirieTesting
 import Segmentation
 
 /// What a run of the chaos test does, drawn from a seed: the pictures, the jobs, and who is killed when.

@@ -1,6 +1,7 @@
 import Cluster
 import ClusterTesting
 import Foundation
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting

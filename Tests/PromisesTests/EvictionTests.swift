@@ -1,5 +1,6 @@
 import Cluster
 import Foundation
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting
@@ -85,12 +86,12 @@ import Testing
         let server = try await RedisServerProcess.start(.init(memoryPolicy: policy))
         defer { withExtendedLifetime(server) {} }
         for arguments in [
-            ["encoder"], ["decoder"], ["submit", "--point", "1,1", LiveCluster.nano + "/../landscape.jpg"],
+            ["encoder"], ["decoder"], ["submit", "--point", "1,1", KirieProcess.landscape],
         ] {
             let log = "\(server.directory)/\(arguments[0]).log"
             var options = ChildProcess.Options(output: .file(log))
-            options.environment = ["KIRIE_MODEL": LiveCluster.nano, "KIRIE_REDIS": "\(server.url)"]
-            let process = try ChildProcess.start(LiveCluster.executable, arguments, options)
+            options.environment = ["KIRIE_MODEL": KirieProcess.nano, "KIRIE_REDIS": "\(server.url)"]
+            let process = try ChildProcess.start(KirieProcess.executable.path, arguments, options)
             let exit = try await within(.hang, "the end of kirie \(arguments[0])") {
                 await process.waitForExit()
             }

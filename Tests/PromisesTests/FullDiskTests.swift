@@ -2,6 +2,7 @@ import Cluster
 import ClusterTesting
 import Foundation
 import Glibc
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting

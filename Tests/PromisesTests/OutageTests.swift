@@ -2,6 +2,7 @@ import Cluster
 import Foundation
 import Glibc
 import Imaging
+import KirieTesting
 import Platform
 import Redis
 import RedisTesting

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import KirieTesting
 import Platform
 import RedisTesting
 import Testing

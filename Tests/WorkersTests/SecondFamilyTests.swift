@@ -1,3 +1,4 @@
+import Checkpoints
 import Cluster
 import Embeddings
 import Foundation
@@ -20,13 +21,13 @@ import Workers
         let other = try await RedisServerProcess.start()
         let elsewhere = isElsewhere ? try await RedisClient.connect(other.url) : nil
         let store = EmbeddingStore(broker, elsewhere: elsewhere)
-        let fingerprint = [UInt8](repeating: 9, count: 32)
+        let model = try Strided.opened()
         let pictures = PictureEncoder(
-            broker, encoder: Strided.Encoder(), fingerprint: fingerprint, precision: .fp32, store: store, pool: .inline,
-            concurrency: 1)
+            broker, encoder: try model.imageEncoder(), fingerprint: try model.fingerprint(cache: nil, threads: 1).bytes,
+            precision: .fp32, store: store, pool: .inline, concurrency: 1)
         #expect(pictures.model.arithmetic == .bf16)
         let prompts = PromptDecoder(
-            decoder: Strided.Decoder(), modelName: "strided", store: store, pool: .inline,
+            decoder: try model.promptDecoder(), modelName: "strided", store: store, pool: .inline,
             concurrency: 1, byteLimit: 1 << 20)
 
         let file = try PNGWriter.encode(
@@ -74,6 +75,17 @@ import Workers
         }
     }
 
+    /// A checkpoint goes to the family that knows the names of its tensors, whichever is asked first.
+    @Test func aFamilyIsALineInTheList() throws {
+        #expect(try Strided.opened().layoutName == "strided")
+        let families = [Strided.family] + ModelFamilies.all
+        let sam = try ModelFamilies.open(path: Strided.samCheckpoint, among: families)
+        #expect(sam is SamModel)
+        // Who is nobody's is told what was expected.
+        let error = try #require(throws: CheckpointError.self) { try Strided.opened(by: ModelFamilies.all) }
+        #expect(error.description.contains("holds no Segment Anything model"), "\(error)")
+    }
+
     private struct NothingTaken: Error {}
 }
 
@@ -85,6 +97,39 @@ private enum Strided {
         FeatureShape("stride_4", [1, 2, 16, 16]), FeatureShape("stride_8", [1, 3, 8, 8]),
         FeatureShape("image_embedding", [1, 4, 4, 4]),
     ]
+
+    static let family = ModelFamily(
+        name: "Strided", recognises: { $0.contains("strided.weight") },
+        open: { checkpoint, _ throws(CheckpointError) in Model(checkpoint: checkpoint) })
+
+    /// A checkpoint of Segment Anything.
+    static let samCheckpoint = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .appendingPathComponent("SegmentAnythingTests/Fixtures/nano/sam.pth").path
+
+    /// A checkpoint of the family, as whoever opens a model finds it.
+    static func opened(by families: [ModelFamily] = ModelFamilies.all + [family]) throws -> any SegmentationModel {
+        let path = NSTemporaryDirectory() + "kirie-strided-\(UUID().uuidString).safetensors"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try SafetensorsWriter.write([.init("strided.weight", Tensor(shape: [1], [9]))], to: path)
+        return try ModelFamilies.open(path: path, among: families)
+    }
+
+    struct Model: SegmentationModel {
+        let checkpoint: Checkpoint
+        var layoutName: String { "strided" }
+        var summary: String { "three maps" }
+        var metadata: [String: String] { [:] }
+        var preprocessing: ImagePreprocessing { Strided.preprocessing }
+        var featureShapes: [FeatureShape] { shapes }
+        var maskSide: Int { 16 }
+        var automaticPrecision: Precision { .bfloat16 }
+
+        func fingerprint(cache: FingerprintCache?, threads: Int) throws(CheckpointError) -> Fingerprint {
+            try checkpoint.fingerprint(cache: cache, threads: threads)
+        }
+        func imageEncoder(precision: Precision?) throws -> any ImageEncoding { Encoder() }
+        func promptDecoder(precision: Precision?) throws -> any PromptDecoding { Decoder() }
+    }
 
     struct Encoder: ImageEncoding {
         var preprocessing: ImagePreprocessing { Strided.preprocessing }

@@ -8,6 +8,15 @@ extension RedisOptions {
         try await Broker.join(try await client(patience), keys: keys)
     }
 
+    /// Sets up what the cluster lacks: the functions, the number of partitions, the consumer groups.
+    ///
+    /// Takes an operator's rights; whoever works or submits afterwards needs only those of its role.
+    func setUp(partitions: Int) async throws {
+        let redis = try await client(nil)
+        defer { redis.close() }
+        _ = try await Broker.open(redis, keys: keys, partitions: partitions)
+    }
+
     /// For submitters: sets the cluster up where nobody did before, which takes more rights than to submit.
     func submitter() async throws -> Broker {
         let redis = try await client(nil)

@@ -19,13 +19,16 @@ struct QueuesCommand: AsyncParsableCommand {
             stage and model have to do, waiting or in work: scale by it. WAIT is from submit to the first take, SERVICE from the take to the end: half of
             all took no longer than p50, 99 of 100 no longer than p99; since the beginning, with --watch since the last
             look. Rates are jobs a second over the last minute, with --watch since the last look. Looking costs Redis one
-            call a partition, however many jobs there are.
+            call a partition, however many jobs there are, and writes nothing; with --partitions it first sets up a cluster
+            where there is none, which takes an operator's rights.
             """)
 
     @OptionGroup var options: WatchOptions
     @OptionGroup var redis: RedisOptions
+    @OptionGroup var partitions: PartitionOption
 
     func run() async throws {
+        if let count = partitions.count { try await redis.setUp(partitions: count) }
         let broker = try await redis.watcher(patience: options.watch ? .seconds(1) : nil)
         let memory = Mutex<QueueReading?>(nil)
         let isWatching = options.watch

@@ -53,11 +53,6 @@ struct RedisOptions: ParsableArguments {
         return try await RedisClient.connect(try url(), configuration: configuration)
     }
 
-    /// Connects, and sets up what the cluster needs where it is missing.
-    func broker(as name: String = "kirie") async throws -> Broker {
-        try await Broker.open(try await connect(as: name), keys: keys)
-    }
-
     static func url(_ text: String) throws -> RedisURL {
         do {
             return try RedisURL(text)

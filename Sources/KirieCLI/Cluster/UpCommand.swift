@@ -68,6 +68,7 @@ struct UpCommand: AsyncParsableCommand {
             valueName: "host:port"))
     var listen: String?
 
+    @OptionGroup var partitions: PartitionOption
     @OptionGroup var model: ModelOptions
 
     enum AppendFsync: String, ExpressibleByArgument, CaseIterable { case always, everysec, no }
@@ -98,7 +99,7 @@ struct UpCommand: AsyncParsableCommand {
                 encoders: encoders, decoders: decoders ?? max(1, ThreadPool.availableProcessors / 4),
                 redisMemory: redisMemory ?? Self.quarterOfMemory, appendFsync: appendFsync.rawValue,
                 workerArguments: workerArguments, decoderArguments: ["--cache-bytes", "\(cacheBytes)"],
-                metricsPort: metricsPort, gatewayArguments: gatewayArguments))
+                metricsPort: metricsPort, gatewayArguments: gatewayArguments, partitions: partitions.count))
         try await processes.run { socket, address in
             let page = address.map { "KIRIE_GATEWAY=\($0)\n" } ?? ""
             try StandardOutput.print(Array("KIRIE_REDIS=unix://\(socket)\n\(page)".utf8))

@@ -12,6 +12,7 @@ import Workers
 /// What encoder and decoder workers have in common.
 struct WorkerOptions: ParsableArguments {
     @OptionGroup var redis: RedisOptions
+    @OptionGroup var partitions: PartitionOption
 
     @Option(
         name: .customLong("cache-redis"),
@@ -107,7 +108,8 @@ struct WorkerOptions: ParsableArguments {
             }
             return try await Self.connect(url, configuration, logger)
         }
-        let broker = try await Broker.open(try await client(try redis.url()), keys: redis.keys)
+        let broker = try await Broker.open(
+            try await client(try redis.url()), keys: redis.keys, partitions: partitions.count)
         var elsewhere: RedisClient?
         if let cacheRedis { elsewhere = try await client(try RedisOptions.url(cacheRedis)) }
         return (broker, EmbeddingStore(broker, elsewhere: elsewhere, timeToLive: embeddingLifetime))

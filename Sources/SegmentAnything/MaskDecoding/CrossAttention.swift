@@ -48,7 +48,7 @@ struct TokenToImageAttention: Sendable {
         self.channels = channels
         self.headSize = headSize
         self.headPadded = headPadded
-        query = try TokenLinear(weights, "\(name).q_proj", inputs: channels, outputs: inner)
+        query = try TokenLinear(weights, TensorNames.MaskDecoder.queries(name), inputs: channels, outputs: inner)
         keyRows = try weights.tensor("\(name).k_proj.weight", shape: [inner, channels]).elements
         // It adds the same to all logits of a query, which softmax takes out again: it belongs to the model all the same.
         _ = try weights.tensor("\(name).k_proj.bias", shape: [inner])

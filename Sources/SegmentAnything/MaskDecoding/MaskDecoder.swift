@@ -102,12 +102,14 @@ package struct MaskDecoder: Sendable {
             depth: configuration.depth, positions: positions, upscaling: upscaling, mask: mask,
             arithmetic: arithmetic)
         outputTokens =
-            try weights.tensor("mask_decoder.iou_token.weight", shape: [1, channels]).elements
-            + weights.tensor("mask_decoder.mask_tokens.weight", shape: [maskTokenCount, channels]).elements
+            try weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.iouToken), shape: [1, channels]).elements
+            + weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.maskTokens), shape: [maskTokenCount, channels])
+            .elements
         func perceptron(_ name: String, widths: [Int]) throws -> [TokenLinear] {
             try (0..<widths.count - 1).map { index in
                 try TokenLinear(
-                    weights, "\(name).layers.\(index)", inputs: widths[index], outputs: widths[index + 1],
+                    weights, TensorNames.part(index, of: TensorNames.MaskDecoder.layers(name)), inputs: widths[index],
+                    outputs: widths[index + 1],
                     activation: index + 2 < widths.count ? .relu : .none)
             }
         }
@@ -116,7 +118,7 @@ package struct MaskDecoder: Sendable {
                 "mask_decoder.output_hypernetworks_mlps.\($0)", widths: [channels, channels, channels, channels / 8])
         }
         iouHead = try perceptron(
-            "mask_decoder.iou_prediction_head",
+            TensorNames.MaskDecoder.iouHead,
             widths: [channels] + [Int](repeating: configuration.iouHeadHidden, count: configuration.iouHeadDepth - 1)
                 + [maskTokenCount])
     }

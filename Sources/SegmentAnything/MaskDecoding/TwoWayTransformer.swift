@@ -47,32 +47,33 @@ struct TwoWayTransformer: Sendable {
     ) throws {
         self.channels = channels
         self.positions = positions
-        let name = "mask_decoder.transformer"
+        let name = TensorNames.MaskDecoder.transformer
+        let modules = (0..<depth).map { TensorNames.part($0, of: TensorNames.MaskDecoder.layers(name)) }
         func norm(_ name: String) throws -> LayerNorm {
             try LayerNorm(weights, name, features: channels, epsilon: 1e-5)
         }
-        layers = try (0..<depth).map { index in
-            let layer = "\(name).layers.\(index)"
-            return Layer(
+        layers = try modules.map { layer in
+            Layer(
                 selfAttention: try SelfAttention(weights, "\(layer).self_attn", channels: channels),
                 norm1: try norm("\(layer).norm1"), norm2: try norm("\(layer).norm2"),
                 expand: try TokenLinear(
-                    weights, "\(layer).mlp.lin1", inputs: channels, outputs: mlpDim, activation: .relu),
+                    weights, TensorNames.MaskDecoder.expansion(layer), inputs: channels, outputs: mlpDim,
+                    activation: .relu),
                 contract: try TokenLinear(weights, "\(layer).mlp.lin2", inputs: mlpDim, outputs: channels),
                 norm3: try norm("\(layer).norm3"))
         }
         lastNorm = try norm("\(name).norm_final_attn")
 
-        let norms = try (0..<depth).map { try norm("\(name).layers.\($0).norm4") }
-        let imageToToken = try (0..<depth).map {
+        let norms = try modules.map { try norm("\($0).norm4") }
+        let imageToToken = try modules.map {
             try ImageToTokenAttention(
-                weights, "\(name).layers.\($0).cross_attn_image_to_token", channels: channels, inner: inner)
+                weights, "\($0).cross_attn_image_to_token", channels: channels, inner: inner)
         }
         let tokenToImage = try (0...depth).map { index in
             try TokenToImageAttention(
                 weights,
                 index < depth
-                    ? "\(name).layers.\(index).cross_attn_token_to_image" : "\(name).final_attn_token_to_image",
+                    ? TensorNames.MaskDecoder.tokenToImage(modules[index]) : "\(name).final_attn_token_to_image",
                 channels: channels, inner: inner, shift: index > 0 ? norms[index - 1].shifts : nil)
         }
         self.tokenToImage = tokenToImage

@@ -1,28 +1,20 @@
-import Cluster
-import ClusterTesting
+package import Cluster
+package import ClusterTesting
 import Foundation
 import Glibc
-import Platform
+package import Platform
 import Redis
-import RedisTesting
-import Segmentation
+package import RedisTesting
+package import Segmentation
 import Synchronization
-import Testing
+package import Testing
 
 /// A real redis-server with real `kirie` processes around it, all of which end with the test.
-final class LiveCluster: Sendable {
-    /// The program beside this test bundle in the build directory.
-    static let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        .deletingLastPathComponent().appendingPathComponent("kirie").path
-
-    /// The small model of the fixtures.
-    static let nano = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("SegmentAnythingTests/Fixtures/nano/sam.pth").path
-
-    let server: RedisServerProcess
-    let broker: Broker
+package final class LiveCluster: Sendable {
+    package let server: RedisServerProcess
+    package let broker: Broker
     /// For pictures, job files and logs.
-    let folder: String
+    package let folder: String
     private let processes = Mutex<[ChildProcess]>([])
     private let runs = Atomic(0)
 
@@ -30,18 +22,19 @@ final class LiveCluster: Sendable {
     /// what.
     ///
     /// The settings are those of every partition, see `Protocol.md`.
-    static func run(
+    package static func run(
         _ options: RedisServerProcess.Options = .init(), settings: [String: Int] = [:],
         _ body: (LiveCluster) async throws -> Void
     ) async throws {
         try #require(
-            FileManager.default.isExecutableFile(atPath: executable), "\(executable) is not built: run deploy/test")
+            FileManager.default.isExecutableFile(atPath: KirieProcess.executable.path),
+            "\(KirieProcess.executable.path) is not built: run deploy/test")
         let server = try await RedisServerProcess.start(options)
         try await run(on: server, settings: settings, body)
     }
 
     /// The same on a server that was started already.
-    static func run(
+    package static func run(
         on server: RedisServerProcess, settings: [String: Int] = [:], _ body: (LiveCluster) async throws -> Void
     ) async throws {
         let broker = try await Broker.open(try await RedisClient.connect(server.url))
@@ -85,10 +78,10 @@ final class LiveCluster: Sendable {
     // MARK: Processes
 
     /// Starts the program; what it prints goes to a file of the folder.
-    func start(_ arguments: [String], log: String) throws -> ChildProcess {
+    package func start(_ arguments: [String], log: String) throws -> ChildProcess {
         var options = ChildProcess.Options(output: .file("\(folder)/\(log)"))
-        options.environment = ["KIRIE_MODEL": Self.nano, "KIRIE_REDIS": "\(server.url)", "HOME": folder]
-        let process = try ChildProcess.start(Self.executable, arguments, options)
+        options.environment = ["KIRIE_MODEL": KirieProcess.nano, "KIRIE_REDIS": "\(server.url)", "HOME": folder]
+        let process = try ChildProcess.start(KirieProcess.executable.path, arguments, options)
         processes.withLock { processes in
             processes.removeAll { !$0.isRunning }
             processes.append(process)
@@ -101,7 +94,7 @@ final class LiveCluster: Sendable {
     /// The lease is in seconds. Unless told otherwise no lease ends by itself while a test runs, however busy the
     /// machine is; where somebody dies with work in hand, see ``letRunOut(_:)``.
     @discardableResult
-    func start(
+    package func start(
         _ role: WorkerHeartbeat.Role, _ name: String, lease: Double = 3600, _ arguments: [String] = []
     ) throws -> ChildProcess {
         try start(
@@ -109,7 +102,7 @@ final class LiveCluster: Sendable {
     }
 
     /// Returns when these workers have sent a heartbeat.
-    func ready(_ names: String...) async throws {
+    package func ready(_ names: String...) async throws {
         try await eventually("heartbeats of \(names)") {
             let known = try await broker.redis.fields(broker.keys.workers)
             return names.allSatisfy { known[$0] != nil }
@@ -117,15 +110,15 @@ final class LiveCluster: Sendable {
     }
 
     /// Whether a worker is in the list of heartbeats.
-    func isListed(_ name: String) async throws -> Bool {
+    package func isListed(_ name: String) async throws -> Bool {
         try await broker.redis.fields(broker.keys.workers, [name])[0] != nil
     }
 
     /// Runs a command to its end.
-    func kirie(_ arguments: String...) async throws -> KirieRun { try await kirie(arguments) }
+    package func kirie(_ arguments: String...) async throws -> KirieRun { try await kirie(arguments) }
 
     /// Runs a command to its end.
-    func kirie(_ arguments: [String]) async throws -> KirieRun {
+    package func kirie(_ arguments: [String]) async throws -> KirieRun {
         let number = runs.add(1, ordering: .relaxed).newValue
         let log = "run-\(number).log"
         let process = try start(arguments, log: log)
@@ -136,7 +129,7 @@ final class LiveCluster: Sendable {
     }
 
     /// Writes job lines for `kirie submit --jobs`.
-    func write(_ lines: [String], to name: String) throws -> String {
+    package func write(_ lines: [String], to name: String) throws -> String {
         let path = "\(folder)/\(name)"
         try (lines.joined(separator: "\n") + "\n").write(toFile: path, atomically: true, encoding: .utf8)
         return path
@@ -145,21 +138,23 @@ final class LiveCluster: Sendable {
     // MARK: What the cluster says
 
     /// Where a job on a picture is.
-    func reference(_ id: String, _ image: ImageDigest) -> JobReference {
+    package func reference(_ id: String, _ image: ImageDigest) -> JobReference {
         JobReference(id: id, partition: broker.partition(of: image))
     }
 
-    func status(_ reference: JobReference) async throws -> JobStatus? { try await broker.status([reference])[0] }
+    package func status(_ reference: JobReference) async throws -> JobStatus? {
+        try await broker.status([reference])[0]
+    }
 
     /// Returns when jobs are in a state.
-    func reach(_ state: JobState, _ references: [JobReference]) async throws {
+    package func reach(_ state: JobState, _ references: [JobReference]) async throws {
         try await eventually("\(references.count) jobs \(state.rawValue)") {
             try await broker.status(references).allSatisfy { $0?.state == state }
         }
     }
 
     /// Ends the leases on these jobs: their holder has died, and nobody renews.
-    func letRunOut(_ references: [JobReference]) async throws {
+    package func letRunOut(_ references: [JobReference]) async throws {
         for reference in references {
             let leases = RedisArgument.string("\(broker.keys.prefix(reference.partition))leases")
             let member = RedisArgument.string("d:\(reference.id)")
@@ -170,7 +165,7 @@ final class LiveCluster: Sendable {
     /// Returns a job that is in work while its worker is stopped: neither ends until the test says so.
     ///
     /// `submit` submits the job of a number, a new one each time, to be tried again where it ended too soon.
-    func holdInWork(
+    package func holdInWork(
         _ worker: ChildProcess, _ submit: (Int) async throws -> JobReference
     ) async throws -> JobReference {
         for number in 0..<1000 {
@@ -189,28 +184,28 @@ final class LiveCluster: Sendable {
     }
 
     /// A total of all partitions.
-    func total(_ name: String) async throws -> Int { try await broker.statistics().total(name) }
+    package func total(_ name: String) async throws -> Int { try await broker.statistics().total(name) }
 
     /// Sum of a total over both lanes.
-    func totalOfLanes(_ name: String) async throws -> Int {
+    package func totalOfLanes(_ name: String) async throws -> Int {
         let statistics = try await broker.statistics()
         return Lane.allCases.reduce(0) { $0 + statistics.total("\(name):\($1.rawValue)") }
     }
 
     /// A figure of INFO.
-    func info(_ section: String, _ name: String) async throws -> Int {
+    package func info(_ section: String, _ name: String) async throws -> Int {
         try await broker.redis.info(section)[0][name].flatMap { Int($0) } ?? -1
     }
 
     /// How many answers with an error such as `OOM` Redis gave since it was started.
-    func refusals(_ code: String) async throws -> Int {
+    package func refusals(_ code: String) async throws -> Int {
         let found = try await broker.redis.info("errorstats")[0]["errorstat_\(code)"]
         return found.flatMap { Int($0.drop { $0 != "=" }.dropFirst()) } ?? 0
     }
 
     /// Expects that nothing is left, which workers may need a moment for: they drop stale entries as they reach them.
     @discardableResult
-    func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws -> ClusterAudit {
+    package func expectNothingLeft(sourceLocation: SourceLocation = #_sourceLocation) async throws -> ClusterAudit {
         var audit = try await ClusterAudit(of: broker)
         let deadline = ContinuousClock.now + .hang
         while !audit.findings.isEmpty, ContinuousClock.now < deadline {

@@ -1,26 +1,27 @@
-import Foundation
+package import Foundation
 import Testing
 
 /// The real `kirie` program, run as a user runs it.
-struct KirieProcess {
-    let output: String
-    let complaint: String
-    let status: Int32
+package struct KirieProcess {
+    package let output: String
+    package let complaint: String
+    package let status: Int32
 
     /// The program beside this test bundle in the build directory.
-    static let executable: URL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+    package static let executable: URL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         .deletingLastPathComponent().appendingPathComponent("kirie")
 
     /// The golden models and pictures of the room below.
-    static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    package static let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+        .deletingLastPathComponent()
         .appendingPathComponent("SegmentAnythingTests/Fixtures")
-    static let nano = fixtures.appendingPathComponent("nano/sam.pth").path
-    static let wide = fixtures.appendingPathComponent("wide/sam.safetensors").path
-    static let landscape = fixtures.appendingPathComponent("nano/landscape.jpg").path
-    static let portrait = fixtures.appendingPathComponent("wide/portrait.png").path
+    package static let nano = fixtures.appendingPathComponent("nano/sam.pth").path
+    package static let wide = fixtures.appendingPathComponent("wide/sam.safetensors").path
+    package static let landscape = fixtures.appendingPathComponent("nano/landscape.jpg").path
+    package static let portrait = fixtures.appendingPathComponent("wide/portrait.png").path
 
     /// Where standard output goes.
-    enum Sink {
+    package enum Sink {
         /// To the test.
         case test
         /// To a file or a device.
@@ -32,7 +33,7 @@ struct KirieProcess {
     /// Runs the program to its end, and kills it when it hangs; its model is nano unless the arguments say otherwise.
     ///
     /// The wrapper is a program and its arguments that run the command line given after them.
-    init(
+    package init(
         _ arguments: [String], environment: [String: String] = [:], output sink: Sink = .test, wrapper: [String] = []
     ) throws {
         try #require(
@@ -76,29 +77,5 @@ struct KirieProcess {
         output = String(decoding: text, as: UTF8.self)
         self.complaint = String(decoding: complaint, as: UTF8.self)
         status = process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
-    }
-}
-
-/// A directory that goes when the test ends.
-final class TemporaryDirectory: Sendable {
-    let path: String
-
-    init() throws {
-        path = NSTemporaryDirectory() + "kirie-\(UUID().uuidString)"
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func file(_ name: String) -> String { "\(path)/\(name)" }
-
-    @discardableResult
-    func write(_ bytes: some Collection<UInt8>, to name: String) throws -> String {
-        try Data(bytes).write(to: URL(fileURLWithPath: file(name)))
-        return file(name)
-    }
-
-    var files: [String] {
-        get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() }
     }
 }

@@ -1,30 +1,30 @@
 import Foundation
-import Platform
-import Segmentation
+package import Platform
+package import Segmentation
 
 /// What a run of `kirie` left behind.
-struct KirieRun {
+package struct KirieRun {
     /// A JSON line of `submit`, `wait`, `cancel` or `dead`.
-    struct Line: Decodable {
-        var id: String?
-        var state: String?
-        var error: String?
-        var field: String?
-        var line: Int?
-        var known: Bool?
-        var retry_after_ms: Int?
-        var masks: [Answer.Cutout]?
+    package struct Line: Decodable {
+        package var id: String?
+        package var state: String?
+        package var error: String?
+        package var field: String?
+        package var line: Int?
+        package var known: Bool?
+        package var retry_after_ms: Int?
+        package var masks: [Answer.Cutout]?
     }
 
-    let exit: ChildProcess.Exit
+    package let exit: ChildProcess.Exit
     /// The JSON lines, in order; one that was cut off by a kill is left out.
-    let lines: [Line]
+    package let lines: [Line]
     /// Everything else that it printed.
-    let complaint: String
+    package let complaint: String
     /// The JSON lines as they are.
-    let json: String
+    package let json: String
 
-    init(exit: ChildProcess.Exit, file: String) throws {
+    package init(exit: ChildProcess.Exit, file: String) throws {
         self.exit = exit
         let text = try String(contentsOfFile: file, encoding: .utf8)
         let all = text.split(separator: "\n")
@@ -35,7 +35,7 @@ struct KirieRun {
     }
 
     /// The lines that name a job.
-    var byIdentifier: [String: [Line]] {
+    package var byIdentifier: [String: [Line]] {
         Dictionary(grouping: lines.filter { $0.id != nil }) { $0.id ?? "" }
     }
 }

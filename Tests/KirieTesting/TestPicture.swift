@@ -1,18 +1,18 @@
 import ClusterTesting
 import Foundation
 import Hashing
-import Imaging
-import Segmentation
+package import Imaging
+package import Segmentation
 
 /// A picture that a test drew: as a file, as its digest, and as its pixels.
-struct TestPicture: Sendable {
-    let path: String
-    let bytes: [UInt8]
-    let digest: ImageDigest
-    let image: Image
+package struct TestPicture: Sendable {
+    package let path: String
+    package let bytes: [UInt8]
+    package let digest: ImageDigest
+    package let image: Image
 
     /// Draws a gradient with rectangles on it; other numbers draw other pictures.
-    init(_ number: Int, seed: UInt64 = 1, width: Int? = nil, height: Int? = nil, in folder: String) throws {
+    package init(_ number: Int, seed: UInt64 = 1, width: Int? = nil, height: Int? = nil, in folder: String) throws {
         var random = SeededGenerator(seed &* 1000 &+ UInt64(number))
         let width = width ?? Int.random(in: 24...64, using: &random)
         let height = height ?? Int.random(in: 24...64, using: &random)
@@ -44,7 +44,7 @@ struct TestPicture: Sendable {
 
     /// Several different pictures; each of `large` of them, the first among them, is larger, so that its encode takes
     /// longer.
-    static func draw(
+    package static func draw(
         _ count: Int, seed: UInt64 = 1, large: Int? = nil, in folder: String
     ) throws -> [TestPicture] {
         try (0..<count).map { number in
@@ -55,13 +55,13 @@ struct TestPicture: Sendable {
     }
 
     /// A job line with one point a prompt.
-    func line(_ id: String, points: [(x: Int, y: Int)], _ more: String = "") -> String {
+    package func line(_ id: String, points: [(x: Int, y: Int)], _ more: String = "") -> String {
         let prompts = points.map { "{\"points\":[[\($0.x),\($0.y)]],\"labels\":[1]}" }.joined(separator: ",")
         return "{\"id\":\"\(id)\",\"image\":\"\(path)\",\"prompts\":[\(prompts)]\(more)}"
     }
 
     /// A job line of so many prompts, which takes its time.
-    func longLine(_ id: String, prompts count: Int, _ more: String = "") -> String {
+    package func longLine(_ id: String, prompts count: Int, _ more: String = "") -> String {
         line(id, points: (0..<count).map { ($0 % image.width, $0 / image.width % image.height) }, more)
     }
 }

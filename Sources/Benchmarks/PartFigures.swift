@@ -1,0 +1,39 @@
+import Glibc
+import Tensors
+
+/// The figures of one part of a model.
+package struct PartFigures: Encodable, Sendable {
+    /// What was timed: `encode`, `decode` or `scale`.
+    package let part: String
+    package let model: String
+    package let precision: String
+    package let threads: Int
+    package let runs: Int
+    /// Where streams were asked for: how many, and the calls a second of all of them together.
+    package let streams: Int?
+    package let per_second: Double?
+    package let median_ms: Double
+    package let min_ms: Double
+    package let max_ms: Double
+    package let peak_rss_mb: Double
+
+    init(part: String, model: String, precision: Precision, threads: Int, times: CallTimes) {
+        let sorted = times.each.sorted()
+        func rounded(_ value: Double) -> Double { (value * 1000).rounded() / 1000 }
+        self.part = part
+        self.model = model
+        self.precision = precision.rawValue
+        self.threads = threads
+        streams = times.streams
+        runs = sorted.count
+        per_second = times.streams.map { _ in rounded(times.all > 0 ? Double(sorted.count) / times.all * 1000 : 0) }
+        let middle = sorted.count / 2
+        median_ms = rounded(
+            sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2)
+        min_ms = rounded(sorted.first ?? 0)
+        max_ms = rounded(sorted.last ?? 0)
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        peak_rss_mb = (Double(usage.ru_maxrss) / 1024 * 10).rounded() / 10
+    }
+}

@@ -1,0 +1,72 @@
+import NeuralNetworks
+
+/// The published names of the tensors that tell a model's sizes.
+///
+/// ``GeometryReader`` looks at their shapes before any loader can run, and the loaders read them: here is what both go by.
+/// Every other name is spelled by its loader alone; ``SamTensors`` has them all.
+enum TensorNames {
+    /// The matrix or kernel of a layer of that name.
+    static func weight(_ layer: String) -> String { "\(layer).weight" }
+
+    /// The kernel of a convolution with a batch normalisation.
+    static func kernel(_ convolution: String) -> String { FoldedConvolution.kernel(convolution) }
+
+    /// Part `index` of a list of modules.
+    static func part(_ index: Int, of list: String) -> String { "\(list).\(index)" }
+
+    /// An image encoder's last convolutions; (C, width, 1, 1) is the shape of the first one's kernel.
+    static let neck = "image_encoder.neck"
+    static let neckProjection = part(0, of: neck)
+
+    enum ViT {
+        /// (width, 3, patch, patch).
+        static let patches = "image_encoder.patch_embed.proj"
+        /// (1, grid, grid, width).
+        static let positions = "image_encoder.pos_embed"
+        static let blocks = "image_encoder.blocks"
+
+        /// (2 · window − 1, head size), for the rows.
+        static func relativeRows(_ block: String) -> String { "\(block).attn.rel_pos_h" }
+        /// (hidden, width).
+        static func expansion(_ block: String) -> String { "\(block).mlp.lin1" }
+    }
+
+    enum TinyViT {
+        /// (width / 2, 3, 3, 3).
+        static let firstConvolution = "image_encoder.patch_embed.seq.0"
+        /// (width, width / 2, 3, 3).
+        static let secondConvolution = "image_encoder.patch_embed.seq.2"
+        static let stages = "image_encoder.layers"
+
+        static func blocks(_ stage: String) -> String { "\(stage).blocks" }
+        /// (hidden, width, 1, 1), of a block of convolutions.
+        static func widening(_ block: String) -> String { "\(block).conv1" }
+        /// (hidden, width), of a block with attention.
+        static func expansion(_ block: String) -> String { "\(block).mlp.fc1" }
+        /// (heads, window²).
+        static func biases(_ block: String) -> String { "\(block).attn.attention_biases" }
+    }
+
+    enum PromptEncoder {
+        static let maskDownscaling = "prompt_encoder.mask_downscaling"
+        /// The index of the convolution whose outputs are the mask's channels: (channels, channels / 4, 2, 2).
+        static let secondConvolution = 3
+    }
+
+    enum MaskDecoder {
+        /// (1, C).
+        static let iouToken = "mask_decoder.iou_token"
+        /// (masks, C).
+        static let maskTokens = "mask_decoder.mask_tokens"
+        static let iouHead = "mask_decoder.iou_prediction_head"
+        static let transformer = "mask_decoder.transformer"
+
+        /// The layers of a perceptron or of the transformer.
+        static func layers(_ name: String) -> String { "\(name).layers" }
+        static func tokenToImage(_ layer: String) -> String { "\(layer).cross_attn_token_to_image" }
+        /// (inner, C), of an attention.
+        static func queries(_ attention: String) -> String { "\(attention).q_proj" }
+        /// (hidden, C), of a layer of the transformer.
+        static func expansion(_ layer: String) -> String { "\(layer).mlp.lin1" }
+    }
+}
