@@ -104,7 +104,8 @@ let package = Package(
         .target(
             name: "Gateway",
             dependencies: [
-                "CPages", "Clients", "Telemetry", "Downloads", "Cluster", "Embeddings", "Imaging", "Segmentation", "JSON", "Redis",
+                "CPages", "Clients", "Telemetry", "Downloads", "Cluster", "Embeddings", "Imaging", "Segmentation",
+                "JSON", "Redis",
                 "Platform", "Hashing", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1, nioHTTPTypes,
                 logging, coreMetrics,
                 lifecycle,
@@ -150,7 +151,7 @@ let package = Package(
                 "Segmentation", "Tensors",
             ]),
         tests(of: "Telemetry", [coreMetrics]),
-        tests(of: "Gateway", ["CPages", "JSON", "Segmentation"]),
+        tests(of: "Gateway", ["CPages", "Cluster", "JSON", "Segmentation"]),
         tests(
             of: "Workers",
             [

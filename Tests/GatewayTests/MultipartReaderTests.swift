@@ -1,6 +1,5 @@
+import Gateway
 import Testing
-
-@testable import Gateway
 
 /// A form is the same however its bytes are cut.
 @Suite struct MultipartReaderTests {

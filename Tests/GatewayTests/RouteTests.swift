@@ -1,6 +1,5 @@
+import Gateway
 import Testing
-
-@testable import Gateway
 
 /// Which methods a path knows.
 @Suite struct RouteTests {
@@ -14,10 +13,5 @@ import Testing
         #expect(paths.allowed("/") == "HEAD")
         #expect(paths.allowed("/v1/jobs/a/b") == nil)
         #expect(paths.allowed("/v2/jobs") == nil)
-    }
-
-    @Test func idsAreEscaped() {
-        #expect(Replies.escaped("a/b:c@d+é") == "a%2Fb%3Ac%40d%2B%C3%A9")
-        #expect(Replies.tag("a\"b", "c") == "\"ab.c\"")
     }
 }

@@ -1,8 +1,8 @@
+import Cluster
+import Gateway
 import JSON
 import Segmentation
 import Testing
-
-@testable import Gateway
 
 /// What of a request is the gateway's and what the job line's.
 @Suite struct SegmentRequestTests {

@@ -46,7 +46,7 @@ package struct ApiKeys: Sendable {
     }
 
     /// The key of that text; every entry is compared, in constant time.
-    func entry(of key: String) -> Entry? {
+    package func entry(of key: String) -> Entry? {
         let digest = SHA256.hash(key.utf8).bytes
         var found: Entry?
         for entry in entries where Self.areEqual(entry.digest, digest) { found = entry }
@@ -134,7 +134,7 @@ package struct ApiKeyError: ReportableError {
 }
 
 /// Tokens that come back with time: how many requests a key may send.
-final class RateLimiter: Sendable {
+package final class RateLimiter: Sendable {
     private struct Bucket {
         var tokens: Double
         var at: ContinuousClock.Instant
@@ -144,10 +144,11 @@ final class RateLimiter: Sendable {
     private let buckets = Mutex<[String: Bucket]>([:])
     private let now: @Sendable () -> ContinuousClock.Instant
 
-    init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) { self.now = now }
+    /// A limiter of the time that `now` tells.
+    package init(now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }) { self.now = now }
 
     /// Takes a token, of which two seconds' worth may come at once; returns nil, or after what time there is one again.
-    func take(_ name: String, perSecond rate: Double) -> Duration? {
+    package func take(_ name: String, perSecond rate: Double) -> Duration? {
         let now = now()
         return buckets.withLock { buckets in
             let most = max(1, rate * 2)

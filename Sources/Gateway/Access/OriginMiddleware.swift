@@ -20,7 +20,7 @@ struct OriginMiddleware: RouterMiddleware {
         next: (Request, GatewayContext) async throws -> Response
     ) async throws -> Response {
         let authority = request.head.authority ?? ""
-        let host = Self.host(of: authority)
+        let host = Authority.host(of: authority)
         if isLoopbackOnly || !hosts.isEmpty, !Self.loopback.contains(host), !hosts.contains(host) {
             GatewayMetrics.refused("host")
             throw Problem(
@@ -29,7 +29,7 @@ struct OriginMiddleware: RouterMiddleware {
         }
         let origin = request.headers[.origin]
         let allowed = origin.map { crossOrigins.contains($0) || crossOrigins.contains("*") } ?? false
-        if let origin, !allowed, !Self.isSame(origin, authority) {
+        if let origin, !allowed, !Authority.isSame(origin, authority) {
             GatewayMetrics.refused("origin")
             throw Problem(
                 .forbidden, "foreign-origin",
@@ -63,9 +63,12 @@ struct OriginMiddleware: RouterMiddleware {
     }
 
     private static let loopback: Set<String> = ["localhost", "127.0.0.1", "[::1]", ""]
+}
 
-    /// The host of an authority, in lower case and without its port.
-    static func host(of authority: String) -> String {
+/// What stands in `Host`.
+package enum Authority {
+    /// The host, in lower case and without its port.
+    package static func host(of authority: String) -> String {
         var host = authority.lowercased()[...]
         if let colon = host.lastIndex(of: ":"), !host[colon...].contains("]") { host = host[..<colon] }
         if host.hasSuffix(".") { host = host.dropLast() }
@@ -73,7 +76,7 @@ struct OriginMiddleware: RouterMiddleware {
     }
 
     /// Whether an origin is that of the page itself: the same host and port, whatever a proxy made of the scheme.
-    private static func isSame(_ origin: String, _ authority: String) -> Bool {
+    static func isSame(_ origin: String, _ authority: String) -> Bool {
         guard let scheme = ["http://", "https://"].first(where: { origin.hasPrefix($0) }) else { return false }
         func normal(_ text: some StringProtocol) -> String {
             let text = text.lowercased()

@@ -4,19 +4,19 @@ import NIOCore
 /// Takes `multipart/form-data` (RFC 7578) apart as it arrives.
 ///
 /// Nothing but a delimiter's length is held back, so a part of any size costs no memory here.
-struct MultipartReader {
+package struct MultipartReader {
     /// What a part's head says.
-    struct Part: Hashable {
+    package struct Part: Hashable {
         /// Of the form's field.
-        var name = ""
+        package var name = ""
         /// Of the file; nil where the part is none.
-        var fileName: String?
+        package var fileName: String?
         /// `Content-Type`, in lower case.
-        var contentType: String?
+        package var contentType: String?
     }
 
     /// What comes next.
-    enum Event: Equatable {
+    package enum Event: Equatable {
         case part(Part)
         case body([UInt8])
         case end
@@ -33,10 +33,10 @@ struct MultipartReader {
     private var parts = 0
 
     /// A reader of bodies whose parts are divided by `boundary`.
-    init(boundary: String) { delimiter = Array("\r\n--\(boundary)".utf8) }
+    package init(boundary: String) { delimiter = Array("\r\n--\(boundary)".utf8) }
 
     /// The boundary of a `Content-Type`; nil where it is none of a form.
-    static func boundary(of contentType: String) -> String? {
+    package static func boundary(of contentType: String) -> String? {
         let parts = contentType.split(separator: ";").map { $0.drop { $0 == " " } }
         guard parts.first?.lowercased().filter({ $0 != " " }) == "multipart/form-data" else { return nil }
         for parameter in parts.dropFirst() where parameter.lowercased().hasPrefix("boundary=") {
@@ -49,10 +49,10 @@ struct MultipartReader {
     }
 
     /// Whether the last delimiter was read.
-    var isAtEnd: Bool { state == .epilogue }
+    package var isAtEnd: Bool { state == .epilogue }
 
     /// Takes the next bytes; returns what they complete.
-    mutating func take(_ chunk: some Collection<UInt8>) throws(Problem) -> [Event] {
+    package mutating func take(_ chunk: some Collection<UInt8>) throws(Problem) -> [Event] {
         if state == .epilogue { return [] }
         held.append(contentsOf: chunk)
         var events: [Event] = []

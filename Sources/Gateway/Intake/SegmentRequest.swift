@@ -1,40 +1,46 @@
-import Cluster
+package import Cluster
 import HTTPTypes
-import JSON
+package import JSON
 import Platform
-import Segmentation
+package import Segmentation
 
 /// What `/v1/segment` is asked: a job line, and what only the gateway understands.
 ///
 /// Beside the members of ``JobLine`` there are `model` (a name), `slot` (a newer request of the same slot takes the place of
 /// this one), `refine` (the answer may be named by a later prompt's `mask`), and in prompts
 /// `"mask":{"job":"ID","index":0}`: the mask of an earlier answer.
-struct SegmentRequest: Sendable {
+package struct SegmentRequest: Sendable {
     /// The mask of an earlier answer.
-    struct EarlierMask: Sendable, Hashable {
+    package struct EarlierMask: Sendable, Hashable {
         /// Whose.
-        let job: String
+        package let job: String
         /// Which of the answer's masks, from 0.
-        let index: Int
+        package let index: Int
+
+        /// A mask of a job.
+        package init(job: String, index: Int) {
+            self.job = job
+            self.index = index
+        }
     }
 
     /// How people call the model; nil for the usual one.
-    var model: String?
+    package var model: String?
     /// The slot.
-    var slot: String?
+    package var slot: String?
     /// Whether the low-resolution logits are kept with the result.
-    var refines = false
+    package var refines = false
     /// Where the picture is fetched from; nil where it comes in another way.
-    var address: String?
+    package var address: String?
     /// By prompt.
-    var earlierMasks: [Int: EarlierMask] = [:]
+    package var earlierMasks: [Int: EarlierMask] = [:]
     /// The job line's members, to the byte; prompts' masks that name earlier answers are not in it.
     var members: [(name: String, value: JSONText)] = []
 
     /// Reads a body.
     ///
     /// - Throws: ``Problem`` that names the field: no JSON, a name twice, too deep, or a member of the wrong type.
-    init(parsing text: [UInt8]) throws(Problem) {
+    package init(parsing text: [UInt8]) throws(Problem) {
         let value: JSONValue
         do throws(JSONValue.Fault) { value = try JSONValue(parsing: text) } catch {
             throw Problem(.badRequest, "bad-json", "the body is not JSON: \(error.reason) (byte \(error.offset))")
@@ -78,7 +84,7 @@ struct SegmentRequest: Sendable {
     ///   - masks: the masks of earlier answers, by prompt, as prompts have them.
     /// - Returns: the line, as a jobs file would have it.
     /// - Throws: `JobLineError`.
-    func line(image: ImageDigest?, masks: [Int: JSONText]) throws -> JobLine {
+    package func line(image: ImageDigest?, masks: [Int: JSONText]) throws -> JobLine {
         var writer = JSONWriter()
         writer.object { writer in
             var names: Set<String> = []

@@ -29,17 +29,20 @@ struct RouteTable {
 }
 
 /// The paths of a gateway.
-final class KnownPaths: Sendable {
+package final class KnownPaths: Sendable {
+    /// No path yet.
+    package init() {}
+
     /// Guards the paths, which are added before anybody asks.
     private let paths = Mutex<[(parts: [Substring], allowed: String)]>([])
 
     /// A path, in which a part in braces stands for any, and its methods.
-    func add(_ path: String, allowed: String) {
+    package func add(_ path: String, allowed: String) {
         paths.withLock { $0.append((path.split(separator: "/"), allowed)) }
     }
 
     /// The methods that a path knows; nil for a path that there is not.
-    func allowed(_ path: String) -> String? {
+    package func allowed(_ path: String) -> String? {
         let parts = path.split(separator: "/")
         return paths.withLock { paths in
             paths.first { known in

@@ -24,14 +24,14 @@ struct GatewayContext: RequestContext {
 }
 
 /// W3C's trace context, <https://www.w3.org/TR/trace-context/>: version, trace, parent, flags.
-struct TraceContext: Sendable, Hashable {
+package struct TraceContext: Sendable, Hashable {
     /// 32 hexadecimal digits.
-    let trace: String
+    package let trace: String
     /// The header as it came.
-    let header: String
+    package let header: String
 
     /// Reads a `traceparent` header; nil where it is none that may be passed on.
-    init?(_ header: String) {
+    package init?(_ header: String) {
         let parts = header.split(separator: "-", omittingEmptySubsequences: false)
         func isHexadecimal(_ text: Substring, _ count: Int) -> Bool {
             text.utf8.count == count

@@ -9,7 +9,7 @@ import Platform
 /// {"type":"/problems/too-large","title":"Content Too Large","status":413,"code":"too-large",
 ///  "detail":"the picture: 70000000 bytes; at most 67108864 are taken: save it as JPEG","request_id":"…"}
 /// ```
-struct Problem: Error {
+package struct Problem: Error {
     /// The status with which it is answered.
     var status: HTTPResponse.Status
     /// The kind of fault for programs, as ``ErrorReport/code`` has it.
