@@ -104,10 +104,9 @@ let package = Package(
         .target(
             name: "Gateway",
             dependencies: [
-                "CPages", "Clients", "Telemetry", "Downloads", "Cluster", "Embeddings", "Imaging", "Segmentation",
-                "JSON", "Redis",
-                "Platform", "Hashing", hummingbird, hummingbirdCore, httpTypes, nioCore, nioHTTP1, nioHTTPTypes,
-                logging, coreMetrics,
+                "CPages", "CPNG", "Clients", "Telemetry", "Downloads", "Cluster", "Embeddings", "Imaging",
+                "Segmentation", "Tensors", "JSON", "Redis", "Platform", "Hashing", hummingbird, hummingbirdCore,
+                httpTypes, nioCore, nioHTTP1, nioHTTPTypes, logging, coreMetrics,
                 lifecycle,
             ],
             exclude: ["Pages"], swiftSettings: settings),

@@ -94,12 +94,12 @@ private struct Painting: Sendable {
         switch (view, file) {
         case (.cutout, let file?): return try cutout(first, of: file)
         case (.overlay, let file?): return try overlay(on: file)
-        default: return try PNGWriter.encode(mask: Self.levels(of: first))
+        default: return try PNGWriter.encode(mask: first.levels())
         }
     }
 
     private func cutout(_ cutout: Answer.Cutout, of file: RedisBytes) throws -> [UInt8] {
-        let mask = try Self.levels(of: cutout)
+        let mask = try cutout.levels()
         let image = try Self.image(file, decoder)
         guard image.width == mask.width, image.height == mask.height else { throw Self.mismatch }
         let box = cutout.bbox
@@ -128,7 +128,7 @@ private struct Painting: Sendable {
 
     private func overlay(on file: RedisBytes) throws -> [UInt8] {
         let image = try Self.image(file, decoder)
-        let levels = try masks.map(Self.levels)
+        let levels = try masks.map { try $0.levels() }
         guard levels.allSatisfy({ $0.width == image.width && $0.height == image.height }) else { throw Self.mismatch }
         return try PNGWriter.encode(MaskOverlay(masks: levels).drawn(on: image))
     }
@@ -137,18 +137,7 @@ private struct Painting: Sendable {
         try file.withUnsafeBytes { try decoder.decode($0, named: "the picture") }
     }
 
-    private static func levels(of cutout: Answer.Cutout) throws -> GrayImage {
-        guard let run = cutout.segmentation, run.size.count == 2 else {
-            throw Problem(
-                .unprocessableContent, "no-runs", "pictures are made of answers with \"output\": \"rle\" alone")
-        }
-        guard run.size.allSatisfy({ (1...1_000_000).contains($0) }),
-            run.size[0] * run.size[1] <= PixelLimit.standard.pixels
-        else { throw mismatch }
-        return try RunLengthEncoding(compressed: run.counts, height: run.size[0], width: run.size[1]).mask.gray
-    }
-
-    private static var mismatch: Problem {
+    fileprivate static var mismatch: Problem {
         Problem(.unprocessableContent, "wrong-size", "the mask and the picture differ in size")
     }
 }
@@ -156,4 +145,20 @@ private struct Painting: Sendable {
 extension Mask {
     /// The mask as the picture room takes it.
     fileprivate var gray: GrayImage { GrayImage(width: width, height: height, pixels: pixels) }
+}
+
+extension Answer.Cutout {
+    /// The mask: 1 on the object.
+    ///
+    /// - Throws: ``Problem`` where the answer has no run lengths, or what is there is no mask.
+    func levels() throws -> GrayImage {
+        guard let run = segmentation, run.size.count == 2 else {
+            throw Problem(
+                .unprocessableContent, "no-runs", "pictures are made of answers with \"output\": \"rle\" alone")
+        }
+        guard run.size.allSatisfy({ (1...1_000_000).contains($0) }),
+            run.size[0] * run.size[1] <= PixelLimit.standard.pixels
+        else { throw Painting.mismatch }
+        return try RunLengthEncoding(compressed: run.counts, height: run.size[0], width: run.size[1]).mask.gray
+    }
 }

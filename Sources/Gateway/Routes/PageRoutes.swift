@@ -31,9 +31,12 @@ struct PageRoutes: Sendable {
         self.files = files
     }
 
-    func add(to routes: RouteTable) {
+    /// Adds the routes; `rootHandlers` are what `/` takes beside GET.
+    func add(to routes: RouteTable, rootHandlers: [HTTPRequest.Method: RouteTable.Handler] = [:]) {
+        routes.on(
+            "/", rootHandlers.merging([.get: { request, _ in try answer(request, "index.html") }]) { _, page in page })
         for (path, name) in [
-            ("/", "index.html"), ("/monitor", "monitor.html"), ("/docs", "docs.html"),
+            ("/monitor", "monitor.html"), ("/docs", "docs.html"),
             ("/openapi.json", "openapi.json"), ("/favicon.ico", "assets/favicon.svg"),
         ] {
             routes.on(path, [.get: { request, _ in try answer(request, name) }])

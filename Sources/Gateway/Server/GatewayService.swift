@@ -34,6 +34,8 @@ package struct GatewaySettings: Sendable {
     package var fetchesAddresses = false
     /// Whether jobs are taken where no worker is there, because they start one.
     package var acceptsWithoutWorkers = false
+    /// Where Label Studio keeps the pictures that its tasks name by path.
+    package var labelStudioFolders = LabelStudioFolders()
     /// Where pictures stay while they arrive.
     package var temporaryFolder = "/tmp"
 
@@ -129,7 +131,8 @@ package struct GatewayService: Service {
             middleware: OriginMiddleware(
                 isLoopbackOnly: settings.isLoopbackOnly, hosts: settings.hostNames,
                 crossOrigins: settings.crossOrigins))
-        router.add(middleware: AccessMiddleware(access: Access(keys: settings.keys)))
+        let access = Access(keys: settings.keys)
+        router.add(middleware: AccessMiddleware(access: access))
         let routes = RouteTable(router)
         router.add(middleware: UnknownRouteMiddleware(paths: routes.paths))
         SegmentRoutes(service: service, pictures: pictures, bodies: bodies, bodyLimit: bodyLimit).add(to: routes)
@@ -141,7 +144,12 @@ package struct GatewayService: Service {
             models: models, broker: broker, pages: pages, registry: registry, connections: connections,
             streams: streams, hasKeys: settings.keys != nil, imageLimit: settings.imageLimit, bodyLimit: bodyLimit
         ).add(to: routes)
-        pages.add(to: routes)
+        let compatibility = CompatibilityRoutes(
+            desk: ClientDesk(
+                service: service, bodies: bodies, bodyLimit: bodyLimit, access: access, logger: logger),
+            labelStudioFolders: settings.labelStudioFolders, instance: client)
+        compatibility.add(to: routes)
+        pages.add(to: routes, rootHandlers: [.post: compatibility.rootHandler])
         return router
     }
 }

@@ -22,6 +22,8 @@ package struct Problem: Error {
     var retryAfter: Duration?
     /// Headers that this status asks for, such as `Allow`.
     var headers: HTTPFields = [:]
+    /// The body that a client expects which knows nothing of problem details; nil for those.
+    var shape: (@Sendable (Problem) -> JSONValue)?
 
     /// A problem of its parts.
     init(
@@ -38,7 +40,7 @@ package struct Problem: Error {
 
     /// What is told of any error.
     init(of error: any Error) {
-        if let problem = error as? Problem {
+        if let problem = error as? Problem ?? (error as? ShapedFault)?.problem {
             self = problem
             return
         }
@@ -63,8 +65,8 @@ package struct Problem: Error {
         members.append(("request_id", .string(requestIdentifier)))
         var response = Response(
             status: status, headers: headers,
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: JSONValue.object(members).line)))
-        response.headers[.contentType] = "application/problem+json"
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: (shape?(self) ?? .object(members)).line)))
+        response.headers[.contentType] = shape == nil ? "application/problem+json" : "application/json"
         response.headers[.cacheControl] = "no-store"
         if let retryAfter {
             response.headers[.retryAfter] = "\(max(1, Int((retryAfter / .seconds(1)).rounded(.up))))"
@@ -116,4 +118,14 @@ extension Problem {
     static func unknownJob(_ id: String) -> Problem {
         Problem(.notFound, "unknown-job", "there is no job \(Quotation.of(id)), or no longer")
     }
+}
+
+/// An error on its way to a client that has a shape of its own for them; the log gets what happened.
+struct ShapedFault: Error, CustomStringConvertible {
+    /// What the client is told.
+    let problem: Problem
+    /// What happened.
+    let cause: any Error
+
+    var description: String { "\(cause)" }
 }

@@ -84,6 +84,19 @@ extension GatewayCommand {
         var proxies: [String] = []
 
         @Option(
+            name: .customLong("label-studio-media"),
+            help: ArgumentHelp(
+                "Label Studio's media folder, whose pictures its tasks name /data/upload/….", valueName: "folder"))
+        var labelStudioMedia: String?
+
+        @Option(
+            name: .customLong("label-studio-files"),
+            help: ArgumentHelp(
+                "Label Studio's folder of local files, whose pictures its tasks name /data/local-files/?d=….",
+                valueName: "folder"))
+        var labelStudioFiles: String?
+
+        @Option(
             name: .customLong("image-limit"),
             help: ArgumentHelp("The largest picture file, in bytes.", valueName: "bytes"))
         var imageLimit = 64 << 20
@@ -182,6 +195,7 @@ extension GatewayCommand {
             settings.hostNames = Set(hostNames.map { $0.lowercased() })
             settings.crossOrigins = Set(cors)
             settings.proxies = TrustedProxies(proxies)
+            settings.labelStudioFolders = LabelStudioFolders(media: labelStudioMedia, localFiles: labelStudioFiles)
             settings.imageLimit = imageLimit
             settings.connectionLimit = connectionLimit
             settings.acceptsWithoutWorkers = acceptsWithoutWorkers
