@@ -1,4 +1,4 @@
-import Segmentation
+package import Segmentation
 
 /// A mask as Label Studio's brush has it: the run lengths of thi.ng's rle-pack over red, green, blue and alpha of each pixel.
 ///
@@ -15,9 +15,9 @@ import Segmentation
 ///  8   the value: 0 or 255
 /// 1-8  zeros, up to a whole byte; a whole byte of them where there is one
 /// ```
-enum BrushEncoding {
+package enum BrushEncoding {
     /// The bytes that Label Studio has as a list of numbers.
-    static func bytes(of mask: RunLengthEncoding) -> [UInt8] {
+    package static func bytes(of mask: RunLengthEncoding) -> [UInt8] {
         let pixels = mask.mask.pixels
         var bits = BitWriter()
         bits.append(UInt64(pixels.count) * 4, count: 32)

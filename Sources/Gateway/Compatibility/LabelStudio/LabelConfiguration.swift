@@ -4,25 +4,27 @@ import HTTPTypes
 ///
 /// The interface is XML as people write it: the elements are read one after the other, and nothing of it is resolved,
 /// fetched or expanded beside the five entities that XML itself has and numbers of characters.
-struct LabelConfiguration: Sendable {
+package struct LabelConfiguration: Sendable {
     /// An element.
-    struct Tag: Sendable, Hashable {
-        let name: String
-        let attributes: [String: String]
+    package struct Tag: Sendable, Hashable {
+        /// `BrushLabels` and its like.
+        package let name: String
+        /// As they are written, entities resolved.
+        package let attributes: [String: String]
         /// Of the `Label` elements in it.
-        var labels: [String] = []
+        package var labels: [String] = []
     }
 
     /// Elements that are read at most.
-    static let most = 10_000
+    package static let most = 10_000
 
     /// The elements that may have a name of their own, in their order.
-    private(set) var tags: [Tag] = []
+    package private(set) var tags: [Tag] = []
 
     /// Reads an interface.
     ///
     /// - Throws: ``Problem`` where it is no XML as far as it is looked at.
-    init(_ text: String) throws(Problem) {
+    package init(_ text: String) throws {
         var reader = TagReader(Array(text.utf8))
         var open: [(name: String, index: Int)] = []
         while let event = try reader.next() {
@@ -48,7 +50,7 @@ struct LabelConfiguration: Sendable {
     }
 
     /// The first picture: its element's name, and under which name tasks hold it.
-    var image: (name: String, key: String)? {
+    package var image: (name: String, key: String)? {
         for tag in tags where tag.name == "Image" {
             guard let name = tag.attributes["name"] else { continue }
             let value = tag.attributes["value"] ?? "$image"
@@ -60,7 +62,7 @@ struct LabelConfiguration: Sendable {
     /// The first tool of one of these kinds for a picture, in the order of the kinds.
     ///
     /// A smart rectangle is there to prompt with, and is taken where there is nothing else.
-    func control(_ kinds: [String], for image: String) -> Tag? {
+    package func control(_ kinds: [String], for image: String) -> Tag? {
         let tools = tags.filter { tag in
             let targets = (tag.attributes["toName"] ?? "").split(separator: ",")
             return tag.attributes["name"] != nil && targets.contains(Substring(image))

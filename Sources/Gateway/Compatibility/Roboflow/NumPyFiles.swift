@@ -3,7 +3,7 @@ import HTTPTypes
 import Platform
 
 /// What an array of NumPy holds.
-enum NumPyType: String, Sendable {
+package enum NumPyType: String, Sendable {
     /// True or false, a byte each.
     case bool = "|b1"
     /// A signed byte.
@@ -12,7 +12,7 @@ enum NumPyType: String, Sendable {
     case float32 = "<f4"
 
     /// Bytes of one element.
-    var size: Int { self == .float32 ? 4 : 1 }
+    package var size: Int { self == .float32 ? 4 : 1 }
 }
 
 /// `.npy`: one array, <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
@@ -21,9 +21,9 @@ enum NumPyType: String, Sendable {
 /// 0x93 "NUMPY"  1 0  bytes of the rest of the head (UInt16)  {'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), } spaces \n
 /// ```
 /// The head is filled with spaces up to a multiple of 64 bytes; the elements follow in C's order.
-enum NumPyFile {
+package enum NumPyFile {
     /// What stands before the elements.
-    static func head(_ type: NumPyType, shape: [Int]) -> [UInt8] {
+    package static func head(_ type: NumPyType, shape: [Int]) -> [UInt8] {
         let extent = shape.map(String.init).joined(separator: ", ") + (shape.count == 1 ? "," : "")
         let text = "{'descr': '\(type.rawValue)', 'fortran_order': False, 'shape': (\(extent)), }"
         let length = (10 + text.utf8.count + 1 + 63) / 64 * 64 - 10
@@ -32,7 +32,7 @@ enum NumPyFile {
     }
 
     /// Floats as bytes.
-    static func bytes(_ numbers: [Float]) -> [UInt8] {
+    package static func bytes(_ numbers: [Float]) -> [UInt8] {
         numbers.withUnsafeBytes { Array($0) }
     }
 
@@ -81,7 +81,7 @@ enum NumPyFile {
 /// `.npz`: arrays in a ZIP file, deflated, as `numpy.savez_compressed` writes them.
 ///
 /// Elements are compressed as they come, so that no array need be in memory as a whole.
-struct NumPyArchive {
+package struct NumPyArchive {
     private struct Entry {
         let name: String
         let checksum: UInt32
@@ -93,8 +93,11 @@ struct NumPyArchive {
     private var bytes: [UInt8] = []
     private var entries: [Entry] = []
 
+    /// A file without arrays.
+    package init() {}
+
     /// Adds an array; `write` hands over its elements, in as many pieces as it likes.
-    mutating func add(
+    package mutating func add(
         _ name: String, _ type: NumPyType, shape: [Int],
         _ write: ((UnsafeRawBufferPointer) throws -> Void) throws -> Void
     ) throws {
@@ -116,7 +119,7 @@ struct NumPyArchive {
     }
 
     /// The whole file.
-    consuming func finish() -> [UInt8] {
+    package consuming func finish() -> [UInt8] {
         let start = bytes.count
         for entry in entries {
             number(0x0201_4B50, 4)
