@@ -60,8 +60,9 @@ class Process:
             ready, _, _ = select.select([self.process.stdout], [], [], max(left, 0))
             chunk = os.read(self.process.stdout.fileno(), 65536) if ready else b""
             if not chunk:
+                tail = self.tail()
                 self.stop()
-                raise RuntimeError(f"{name} was not said; the log ends: {self.tail()}")
+                raise RuntimeError(f"{name} was not said; the log ends: {tail}")
             self.text += chunk
 
     def tail(self):
@@ -77,6 +78,7 @@ class Process:
                 self.process.kill()
                 self.process.wait()
         self.process.stdout.close()
+        self.log.close()
 
 
 class Gateway:

@@ -243,7 +243,7 @@ class BrowserDecoderTests(unittest.TestCase):
         clicks = [*positive, *negative]
         coordinates = numpy.array([[x * scale, y * scale] for x, y in clicks] + [[0, 0]], numpy.float32)[None]
         labels = numpy.array([1] * len(positive) + [0] * len(negative) + [-1], numpy.float32)[None]
-        masks, scores, low = self.decoder.run(
+        mask, _, left, top, right, bottom = self.decoder.run(
             None,
             {
                 "image_embeddings": numpy.frombuffer(self.blob, "<f4").reshape(1, 256, 64, 64),
@@ -252,7 +252,9 @@ class BrowserDecoderTests(unittest.TestCase):
                 "mask_input": numpy.zeros((1, 1, 256, 256), numpy.float32),
                 "has_mask_input": numpy.zeros(1, numpy.float32),
             })
-        return masks[0, 0] > 0, low
+        whole = numpy.zeros((400, 640), bool)
+        whole[top:bottom + 1, left:right + 1] = mask[0, 0] > 0
+        return whole
 
     def test_the_blob_is_what_the_browser_takes(self):
         self.assertEqual(len(self.blob), 4 * 256 * 64 * 64)
@@ -263,7 +265,7 @@ class BrowserDecoderTests(unittest.TestCase):
             ([[192, 200]], [], True), ([[192, 200], [230, 220], [170, 180]], [[500, 200]], False),
         ]
         for positive, negative, three in cases:
-            browser, _ = self.decode(positive, negative)
+            browser = self.decode(positive, negative)
             answer = self.gateway.segment(
                 self.file,
                 [{"points": positive + negative, "labels": [1] * len(positive) + [0] * len(negative)}],

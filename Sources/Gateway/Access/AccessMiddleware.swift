@@ -45,6 +45,7 @@ struct Access: Sendable {
     /// - Parameters:
     ///   - key: as the request brought it; nil for none.
     ///   - address: from where.
+    /// - Returns: its holder.
     /// - Throws: ``Problem``: there is none, it is unknown, or it comes too often.
     func caller(_ key: String?, from address: String) throws(Problem) -> Caller {
         guard let keys else { return .local }

@@ -20,6 +20,8 @@ struct ClientDesk: Sendable {
     let access: Access
     let logger: Logger
     let models: ClientModels
+    /// For bodies in which the key stands that is asked for: strangers crowd out nobody but strangers.
+    private let strangers: BodyReader
     /// For masks, which take milliseconds and more to be written.
     private let threads = ComputeThreads(count: 2)
 
@@ -30,13 +32,30 @@ struct ClientDesk: Sendable {
         self.access = access
         self.logger = logger
         models = ClientModels(service.models)
+        strangers = BodyReader(budget: ByteBudget(limit: bodyLimit))
     }
 
     // MARK: Requests
 
-    /// The object of JSON in a body; an empty body is an empty object.
-    func body(of request: Request) async throws -> JSONValue {
-        let bytes = try await bodies.bytes(of: request, atMost: bodyLimit, what: "the body")
+    /// The object of JSON in a body, and who sent it; an empty body is an empty object.
+    ///
+    /// Who has put the key before the body, or none is asked for, is known before it is read.
+    func body(
+        of request: Request, _ context: GatewayContext
+    ) async throws -> (body: JSONValue, context: GatewayContext) {
+        if access.keys == nil || key(of: request, body: nil) != nil {
+            let context = try admit(request, body: nil, context)
+            return (try await body(of: request), context)
+        }
+        let body = try await body(of: request, by: strangers)
+        return (body, try admit(request, body: body, context))
+    }
+
+    /// The object of JSON in the body of somebody who is known.
+    func body(of request: Request) async throws -> JSONValue { try await body(of: request, by: bodies) }
+
+    private func body(of request: Request, by reader: BodyReader) async throws -> JSONValue {
+        let bytes = try await reader.bytes(of: request, atMost: bodyLimit, what: "the body")
         if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }) { return .object([]) }
         let value: JSONValue
         do throws(JSONValue.Fault) { value = try JSONValue(parsing: bytes) } catch {
@@ -52,12 +71,14 @@ struct ClientDesk: Sendable {
     /// - Throws: ``Problem`` where a key is asked for and there is none that is known.
     func admit(_ request: Request, body: JSONValue?, _ context: GatewayContext) throws -> GatewayContext {
         var context = context
-        let key =
-            AccessMiddleware.key(of: request) ?? Self.password(of: request)
-            ?? request.query("api_key") ?? body?["api_key"]?.string
-            ?? request.headers[.nuclioNamespace].flatMap { $0.hasPrefix("kirie_") ? $0 : nil }
-        context.caller = try access.caller(key, from: context.clientAddress)
+        context.caller = try access.caller(key(of: request, body: body), from: context.clientAddress)
         return context
+    }
+
+    private func key(of request: Request, body: JSONValue?) -> String? {
+        AccessMiddleware.key(of: request) ?? Self.password(of: request) ?? request.query("api_key")
+            ?? request.headers[.nuclioNamespace].flatMap { $0.hasPrefix("kirie_") ? $0 : nil }
+            ?? body?["api_key"]?.string
     }
 
     private static func password(of request: Request) -> String? {

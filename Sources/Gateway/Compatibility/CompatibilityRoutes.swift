@@ -39,6 +39,7 @@ struct CompatibilityRoutes: Sendable {
     ///   - statuses: what becomes of statuses that the client does not know.
     ///   - shape: the body.
     ///   - handler: may throw anything.
+    /// - Returns: a handler that throws ``ShapedFault``.
     static func shaping(
         statuses: [Int: HTTPResponse.Status] = [:], _ shape: @escaping @Sendable (Problem) -> JSONValue,
         _ handler: @escaping RouteTable.Handler

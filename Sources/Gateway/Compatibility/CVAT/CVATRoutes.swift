@@ -9,9 +9,8 @@ import Segmentation
 /// CVAT's interactors: the gateway stands where CVAT expects the dashboard of nuclio, which lists functions and calls them.
 ///
 /// ```sh
-/// curl -s http://127.0.0.1:8080/api/function_invocations -H 'x-nuclio-function-name: kirie' \
-///   -H 'Content-Type: application/json' \
-///   -d '{"image":"'$(base64 -w0 photo.jpg)'","pos_points":[[920,560]],"neg_points":[],"obj_bbox":null}'
+/// base64 -w0 photo.jpg | jq -Rc '{image:.,pos_points:[[512,400]],neg_points:[],obj_bbox:null}' |
+///   curl -s http://127.0.0.1:8080/api/function_invocations -H 'x-nuclio-function-name: kirie' -d @-
 /// ```
 /// There are two functions. `kirie` answers with a mask. `pth-facebookresearch-sam-vit-h`, which CVAT's own plugin for the
 /// browser knows by that name, answers with the embedding, which the plugin decodes with its `/assets/decoder.onnx`; it is

@@ -7,11 +7,10 @@ import Segmentation
 /// The routes of a machine-learning backend of Label Studio.
 ///
 /// ```sh
-/// curl -s http://127.0.0.1:8080/predict -H 'Content-Type: application/json' -d '{
-///   "label_config":"<View><Image name=\"i\" value=\"$image\"/><BrushLabels name=\"b\" toName=\"i\"><Label value=\"Car\"/></BrushLabels></View>",
-///   "tasks":[{"id":1,"data":{"image":"data:image/jpeg;base64,'$(base64 -w0 photo.jpg)'"}}],
-///   "params":{"context":{"result":[{"type":"keypointlabels","is_positive":true,"original_width":1800,"original_height":1200,
-///     "value":{"x":51.1,"y":46.7,"width":0.3,"keypointlabels":["Car"]}}]}}}'
+/// sha=$(curl -s --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8080/v1/images | jq -r .sha256)
+/// jq -nc --arg image "kirie:$sha" '{tasks:[{data:{image:$image}}],label_config:"<View>…</View>",params:{context:{result:[
+///     {type:"keypointlabels",is_positive:true,original_width:1024,original_height:768,value:{x:50,y:52}}]}}}' |
+///   curl -s http://127.0.0.1:8080/predict -H 'Content-Type: application/json' -d @-
 /// ```
 /// A task without anything drawn on it is one that somebody has just opened: its picture is encoded ahead of the first click,
 /// and so are those of the tasks that come with it.

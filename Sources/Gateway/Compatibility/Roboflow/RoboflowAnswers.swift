@@ -17,6 +17,8 @@ enum RoboflowAnswers {
     ///   - cutouts: the mask of each prompt, with its logits.
     ///   - type: `bool` holds true on the object; `int8` holds the sign of the logits, 1 on the object and -1 elsewhere,
     ///     so that who compares with 0 finds the mask.
+    /// - Returns: the file.
+    /// - Throws: ``Problem`` where the masks are too large for one file, or came without what is asked for.
     static func archive(of cutouts: [Answer.Cutout], _ type: NumPyType) throws -> [UInt8] {
         let sizes = Set(cutouts.map { $0.segmentation?.size ?? [] })
         guard let size = sizes.first, sizes.count == 1, size.count == 2 else {

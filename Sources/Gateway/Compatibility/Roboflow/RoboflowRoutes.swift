@@ -10,9 +10,8 @@ import Segmentation
 /// The routes of Roboflow's inference server for Segment Anything, as `inference-sdk` and its users' scripts ask for them.
 ///
 /// ```sh
-/// curl -s http://127.0.0.1:8080/sam2/segment_image -H 'Content-Type: application/json' -d '{"format":"rle",
-///   "image":{"type":"base64","value":"'$(base64 -w0 photo.jpg)'"},
-///   "prompts":{"prompts":[{"points":[{"x":920,"y":560,"positive":true}]}]}}'
+/// base64 -w0 photo.jpg | jq -Rc '{format:"rle",image:{type:"base64",value:.},prompts:[{points:[{x:512,y:400}]}]}' |
+///   curl -s http://127.0.0.1:8080/sam2/segment_image -H 'Content-Type: application/json' -d @-
 /// ```
 /// What differs from that server: a picture's id is a name of the client that has the key, and leads to the picture that this
 /// client sent last under it; without prompts the answer is the mask of a box around the whole picture; `masks` of SAM 2's
@@ -69,8 +68,8 @@ struct RoboflowRoutes: Sendable {
             path,
             [
                 .post: shaping { request, context in
-                    let body = try await desk.body(of: request)
-                    return try await handler(body, request, try desk.admit(request, body: body, context))
+                    let (body, context) = try await desk.body(of: request, context)
+                    return try await handler(body, request, context)
                 }
             ])
     }
