@@ -150,7 +150,7 @@ let package = Package(
                 "Segmentation", "Tensors",
             ]),
         tests(of: "Telemetry", [coreMetrics]),
-        tests(of: "Gateway", ["CPages", "Cluster", "JSON", "Segmentation"]),
+        tests(of: "Gateway", ["CPages", "Cluster", "Imaging", "JSON", "Segmentation"]),
         tests(
             of: "Workers",
             [

@@ -105,6 +105,18 @@ struct ClientDesk: Sendable {
         return try await service.uploads.store(bytes)
     }
 
+    /// A picture of an address, where the gateway was started to fetch them.
+    func fetched(_ address: String, field: String) async throws -> UploadedImage {
+        guard let fetcher = service.fetcher else {
+            throw Problem(
+                .unprocessableContent, "no-urls",
+                "\(field): this gateway fetches nothing by URL (--fetch-urls lets it): send the picture itself, or post it to "
+                    + "/v1/images beforehand",
+                field: field)
+        }
+        return try await fetcher.fetch(address)
+    }
+
     // MARK: Masks
 
     /// The masks of prompts.

@@ -29,7 +29,7 @@ struct LabelStudioImages: Sendable {
 
     /// The picture that a task names.
     ///
-    /// - Throws: ``Problem`` that says how a picture may be named; nothing is ever fetched by URL.
+    /// - Throws: ``Problem`` that says how a picture may be named.
     func picture(_ name: String) async throws -> (digest: ImageDigest, uploaded: UploadedImage?) {
         if name.prefix(5).lowercased() == "data:" {
             let image = try await desk.store(base64: name, field: "task.data")
@@ -45,6 +45,10 @@ struct LabelStudioImages: Sendable {
             let image = try await stored(folder, path)
             return (image.digest, image)
         }
+        if desk.service.fetcher != nil, name.hasPrefix("http://") || name.hasPrefix("https://") {
+            let image = try await desk.fetched(name, field: "task.data")
+            return (image.digest, image)
+        }
         throw Self.fault("\(Quotation.of(String(name.prefix(120)))) is a place that this gateway does not fetch from")
     }
 
@@ -53,10 +57,11 @@ struct LabelStudioImages: Sendable {
         // Label Studio puts its own address before paths where it is configured to.
         var path = name[...]
         if let scheme = path.range(of: "://") {
-            guard folders.media != nil || folders.localFiles != nil,
-                let slash = path[scheme.upperBound...].firstIndex(of: "/")
-            else { return nil }
+            guard let slash = path[scheme.upperBound...].firstIndex(of: "/") else { return nil }
             path = path[slash...]
+            guard path.hasPrefix("/data/local-files/") ? folders.localFiles != nil : folders.media != nil else {
+                return nil
+            }
         }
         if path.hasPrefix("/data/local-files/") {
             guard let folder = folders.localFiles else {

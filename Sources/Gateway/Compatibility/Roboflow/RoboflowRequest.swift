@@ -23,6 +23,8 @@ struct RoboflowRequest: Sendable {
     enum Picture: Sendable {
         /// Base64 of the file.
         case base64(String)
+        /// Where it is to be fetched from.
+        case address(String)
         /// None, or one without a value: it is known by its id.
         case absent
     }
@@ -68,8 +70,8 @@ struct RoboflowRequest: Sendable {
             guard let text = content.string else { throw fault("image.value", "base64 of a picture file is expected") }
             return .base64(text)
         case "url":
-            throw fault(
-                "image", "this server fetches nothing by URL: send the picture itself, as {\"type\":\"base64\",…}")
+            guard let text = content.string else { throw fault("image.value", "an address is expected") }
+            return .address(text)
         default: throw fault("image.type", "base64 is expected: arrays in Python's own format are not taken")
         }
     }

@@ -92,8 +92,13 @@ struct RoboflowRoutes: Sendable {
         let aliases = ImageAliases(broker.redis, namespace: broker.keys.namespace)
         let tenant = context.caller.name
         switch asked.picture {
-        case .base64(let text):
-            let image = try await desk.store(base64: text, field: "image.value")
+        case .base64, .address:
+            let image =
+                switch asked.picture {
+                case .base64(let text): try await desk.store(base64: text, field: "image.value")
+                case .address(let address): try await desk.fetched(address, field: "image")
+                case .absent: throw RoboflowRequest.fault("image", "a picture is needed")
+                }
             if let name = asked.imageIdentifier {
                 try await aliases.set(name, tenant: tenant, to: image.digest, timeToLive: Self.aliasTime)
             }
