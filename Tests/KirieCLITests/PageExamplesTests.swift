@@ -17,10 +17,11 @@ import Testing
     }
 
     @Test(arguments: pages) func theExamplesWork(page: Page) async throws {
-        let place = try ExamplePlace()
-        defer { try? FileManager.default.removeItem(atPath: place.cluster) }
-        let up = try ClientRun(["up", "--data", place.cluster, "--threads", "1"], redis: nil)
-        try await eventually("the cluster is ready") { up.output.contains("KIRIE_REDIS=") }
+        let empty = try ExamplePlace()
+        defer { try? FileManager.default.removeItem(atPath: empty.cluster) }
+        let up = try ClientRun(["up", "--data", empty.cluster, "--threads", "1"], redis: nil)
+        try await eventually("the cluster is ready") { up.output.contains("KIRIE_GATEWAY=") && up.output.hasSuffix("\n") }
+        let place = empty.beside(gateway: up.output)
 
         // The lines of a jobs file that the page shows are one.
         let jobs = page.blocks(in: "json").filter { block in
@@ -84,6 +85,16 @@ private struct ExamplePlace {
     let cluster = "/tmp/kirie-pages-\(UInt32.random(in: .min ... .max))"
 
     private var address: String { "unix://\(cluster)/redis.sock" }
+    /// Where the cluster's gateway listens.
+    private var gateway = ""
+
+    /// The same place, with what `kirie up` said of its gateway.
+    func beside(gateway output: String) -> ExamplePlace {
+        var place = self
+        let line = output.split(separator: "\n").first { $0.hasPrefix("KIRIE_GATEWAY=") } ?? ""
+        place.gateway = String(line.dropFirst("KIRIE_GATEWAY=".count))
+        return place
+    }
 
     init() throws {
         directory = try TemporaryDirectory()
@@ -123,7 +134,7 @@ private struct ExamplePlace {
 
     /// Whether a command goes on until it is told to end.
     static func runsOn(_ line: String) -> Bool {
-        ["kirie up", "kirie encoder", "kirie decoder"].contains { line.hasPrefix($0) } || line.contains(" --watch")
+        ["kirie up", "kirie encoder", "kirie decoder", "kirie gateway --"].contains { line.hasPrefix($0) } || line.contains(" --watch")
     }
 
     /// What an example says of a machine that is not there, or of minutes of work, in terms of a test.
@@ -132,6 +143,7 @@ private struct ExamplePlace {
             ("redis://queue.example:6379 KIRIE_REDIS_PASSWORD=…", address),
             ("redis-cli -h queue.example --user operator", "redis-cli"),
             ("--metrics-port 9100", "--metrics-port 0"), ("--metrics-port 9101", "--metrics-port 0"),
+            ("http://127.0.0.1:8080/", gateway), ("127.0.0.1:8090", "127.0.0.1:0"),
             ("--random vit_b", "--random mobile --runs 1"),
             ("bench cluster", "bench cluster --only click --rounds 1 --clicks 20"),
         ].reduce(text) { $0.replacingOccurrences(of: $1.0, with: $1.1) }
@@ -149,7 +161,7 @@ private struct ExamplePlace {
     }
 
     private var environment: [String: String] {
-        ["KIRIE_REDIS": address, "KIRIE_MODELS": directory.file("models")]
+        ["KIRIE_REDIS": address, "KIRIE_GATEWAY": gateway, "KIRIE_MODELS": directory.file("models")]
     }
 
     func shell(_ script: String) async throws -> ClientRun.Ending {
@@ -166,7 +178,10 @@ private struct ExamplePlace {
         guard words != ["up"] else { return }
         let run = try ClientRun(
             words, redis: nil, environment: environment, workingDirectory: directory.path)
-        if words.contains("--watch") {
+        if words[0] == "gateway" {
+            try await eventually("\(command) is there") { run.output.contains("KIRIE_GATEWAY=") }
+            run.child.signal(SIGTERM)
+        } else if words.contains("--watch") {
             try await eventually("the first look of \(command)") { !run.output.isEmpty }
             run.child.signal(SIGINT)
         } else {
@@ -186,7 +201,7 @@ private struct ExamplePlace {
     func checkWhatTheReadmeMakes() throws {
         for file in [
             "mask.png", "overlay.png", "refined.png", "box.png", "both-1.png", "both-2.png", "masks.json", "photo.kemb",
-            "logits.safetensors", "answers.jsonl", "masks/photo-1.png", "lemon.png",
+            "logits.safetensors", "answers.jsonl", "answer.json", "cutout.png", "box.json", "masks/photo-1.png", "lemon.png",
         ] {
             #expect(FileManager.default.fileExists(atPath: directory.file(file)), "\(file) was not written")
         }

@@ -59,7 +59,7 @@ import Testing
     /// A newcomer reads it in one go; what is longer has a page of its own.
     @Test func theFirstPageIsShort() throws {
         let lines = try Page(path: "README.md").text.components(separatedBy: "\n")
-        #expect(lines.count <= 211, "\(lines.count) lines")
+        #expect(lines.count <= 230, "\(lines.count) lines")
         for line in lines where !line.hasPrefix("|") { #expect(line.count <= 120, "\(line)") }
     }
 }
