@@ -318,6 +318,13 @@ class KeyTests(unittest.TestCase):
             self.assertEqual(raised.exception.status_code, 401)
             self.assertIn("API key", raised.exception.api_message)
 
+    def test_pictures_are_fetched_where_that_is_allowed(self):
+        url = self.gateway.another("--fetch-urls")
+        status, answer = self.gateway.post(
+            "/sam3/embed_image", {"image": {"type": "url", "value": self.gateway.url + "/samples/tea.jpg"}}, base=url)
+        self.assertEqual(status, 400)
+        self.assertIn("not public", answer["message"])
+
     def test_a_name_belongs_to_one_key(self):
         def embed(key, file, name="shared name"):
             return InferenceHTTPClient(self.url, key).sam3_embed_image(base64_of(file), image_id=name)
