@@ -173,6 +173,8 @@ class Masks(unittest.TestCase):
         self.assertEqual(cutout.shape, pixels.shape[:2] + (4,))
         self.assertTrue(((cutout[..., 3] == 255) == expected).all())
         self.assertTrue((cutout[expected][:, :3] == pixels[expected]).all())
+        by_type = kirie.exchange("/v1/segment", click(sha, 96, 120), {"Accept": "image/png; view=cutout"})[2]
+        self.assertEqual(by_type, png)
         overlay = numpy.array(Image.open(io.BytesIO(kirie.exchange("/v1/segment?view=overlay", click(sha, 96, 120))[2])))
         self.assertEqual(overlay.shape, pixels.shape)
         self.assertTrue((overlay != pixels).any())

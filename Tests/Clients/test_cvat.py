@@ -213,6 +213,11 @@ class Annotating(unittest.TestCase):
         self.assertEqual(click(), [])
 
 
+if not PUBLISHED.exists():
+    # Said whether or not anybody asks for skips: PyTorch is a gigabyte, so only deploy/parity installs it.
+    print(f"skipped: the browser's decoder on a blob: {PUBLISHED} is not there, deploy/parity installs it", flush=True)
+
+
 @unittest.skipUnless(PUBLISHED.exists(), f"{PUBLISHED} is not there: deploy/parity installs it")
 class BrowserDecoderTests(unittest.TestCase):
     """The blob, decoded as CVAT's plugin for the browser does it: onnxruntime runs its decoder."""

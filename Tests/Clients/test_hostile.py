@@ -9,6 +9,7 @@ import json
 import os
 import random
 import resource
+import select
 import socket
 import struct
 import threading
@@ -228,6 +229,32 @@ class Hostile(unittest.TestCase):
         self.assertLess(memory() - self.before, MOST_MEMORY)
         for connection in slow:
             connection.close()
+
+    def test_clients_that_stop_in_the_middle(self):
+        hasty = urllib.parse.urlsplit(kirie.another("--client-timeout", "0.5"))
+        for words in [b"POST /v1/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc",
+                      b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"]:
+            with socket.create_connection((hasty.hostname, hasty.port), timeout=gateway.PATIENCE) as connection:
+                connection.sendall(words)
+                # It is let go of, with or without a word.
+                try:
+                    while connection.recv(65536):
+                        pass
+                except ConnectionResetError:
+                    pass
+        # One that asks for more than the sockets hold, and reads nothing of it.
+        noise = random.Random(3)
+        file = gateway.picture(4) + noise.randbytes(1 << 20)
+        sha = kirie.exchange("/v1/images", file, {"Content-Type": "image/png"})[2]["sha256"]
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            connection.connect((hasty.hostname, hasty.port))
+            connection.settimeout(gateway.PATIENCE)
+            for _ in range(16):
+                connection.sendall(f"GET /v1/images/{sha}/content HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            poll = select.poll()
+            poll.register(connection, select.POLLHUP | select.POLLERR | select.POLLRDHUP)
+            self.assertTrue(poll.poll(gateway.PATIENCE * 1000))
 
     def test_noise(self):
         seed = int(os.environ.get("SEED", random.randrange(1 << 32)))

@@ -34,9 +34,6 @@ struct BodyReader: Sendable {
         let start = clock.now
         var received = 0
         let share = budget.share()
-        let watchdog = Watchdog(
-            deadline: .milliseconds(
-                Int(Self.patience / .milliseconds(1)) + (announced ?? limit) * 1000 / Self.slowest))
         for try await chunk in request.body {
             if Task.isCancelled { throw CancellationError() }
             received += chunk.readableBytes
@@ -48,7 +45,7 @@ struct BodyReader: Sendable {
                     retryAfter: .seconds(1))
             }
             let allowed = Self.patience + .milliseconds(received * 1000 / Self.slowest)
-            if clock.now - start > min(allowed, watchdog.deadline) {
+            if clock.now - start > allowed {
                 throw Problem(
                     .requestTimeout, "too-slow", "\(what) came at less than \(Self.slowest) bytes a second",
                     headers: [.connection: "close"])
@@ -56,8 +53,6 @@ struct BodyReader: Sendable {
             try await take(chunk)
         }
     }
-
-    private struct Watchdog { let deadline: Duration }
 
     private static func tooLarge(_ bytes: Int, _ limit: Int, _ what: String) -> Problem {
         // What follows of the body is not read: the connection is of no more use.

@@ -66,15 +66,35 @@ struct SegmentRoutes: Sendable {
         let tag = Replies.tag(digest.hexadecimal)
         if let response = Replies.notModified(request, tag: tag) { return response }
         guard let file = try await service.broker.image(digest) else { throw Problem.unknownImage(digest.hexadecimal) }
-        let type = file.withUnsafeBytes { PictureType.of($0) }
-        return Replies.bytes(
-            file.array, type: type,
+        // However slowly it is read: what all clients have in hand together is bounded.
+        let share = bodies.budget.share()
+        guard share.add(file.count) else {
+            throw Problem(
+                .serviceUnavailable, "busy", "so many pictures are being sent that there is no memory for one more",
+                retryAfter: .seconds(1))
+        }
+        return Response(
+            status: .ok,
             headers: [
-                .eTag: tag, .cacheControl: Replies.immutable,
+                .contentType: file.withUnsafeBytes { PictureType.of($0) }, .eTag: tag,
+                .cacheControl: Replies.immutable,
                 // A picture is shown, never run.
                 .contentSecurityPolicy: "default-src 'none'; sandbox",
-            ])
+            ],
+            body: ResponseBody(contentLength: file.count) { writer in
+                for start in stride(from: 0, to: file.count, by: Self.piece) {
+                    let piece = file.withUnsafeBytes { bytes in
+                        ByteBuffer(bytes: bytes[start..<min(start + Self.piece, bytes.count)])
+                    }
+                    try await writer.write(piece)
+                }
+                withExtendedLifetime(share) {}
+                try await writer.finish(nil)
+            })
     }
+
+    /// Bytes of a file that are written at a time.
+    private static let piece = 64 << 10
 
     private func warm(_ request: Request, _ context: GatewayContext) async throws -> Response {
         let digest = try Self.digest(context)
@@ -155,7 +175,10 @@ struct SegmentRoutes: Sendable {
             }
             return view
         }
-        return request.prefers("image/png") ? .mask : nil
+        guard request.prefers("image/png") else { return nil }
+        // `Accept: image/png; view=cutout` says it, too.
+        let accept = request.headers[.accept]?.lowercased().filter { $0 != " " } ?? ""
+        return AnswerPictures.View.allCases.first { accept.contains("image/png;view=\($0.rawValue)") } ?? .mask
     }
 
     /// Which mask; nil where the best is meant.

@@ -30,6 +30,8 @@ package struct GatewaySettings: Sendable {
     package var memoryForBodies = 128 << 20
     /// Connections that are open at a time.
     package var connectionLimit = 16_384
+    /// How long a client may leave a body unfinished or an answer unread without a byte passing.
+    package var clientPatience: Duration = .seconds(60)
     /// Whether pictures may be named by addresses that this gateway then fetches.
     package var fetchesAddresses = false
     /// Whether jobs are taken where no worker is there, because they start one.
@@ -77,7 +79,7 @@ package struct GatewayService: Service {
     /// Serves until graceful shutdown: then streams end, and requests that are being answered are finished.
     package func run() async throws {
         let client = "gateway-\(Job.makeIdentifier().prefix(16))"
-        let connections = OpenConnections()
+        let connections = OpenConnections(patience: settings.clientPatience)
         let streams = OpenStreams()
         let answers = JobAnswers(broker, client: client, logger: logger)
         let watch = ClusterWatch(broker)

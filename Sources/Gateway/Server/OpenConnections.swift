@@ -1,3 +1,4 @@
+import Glibc
 import HTTPTypes
 import NIOCore
 import NIOHTTPTypes
@@ -13,6 +14,12 @@ final class OpenConnections: Sendable {
         var actions: [Int: @Sendable () -> Void] = [:]
     }
 
+    /// How long a client may leave a body unfinished or an answer unread without a byte passing.
+    private let patience: TimeAmount
+
+    /// No connection yet.
+    init(patience: Duration) { self.patience = .nanoseconds(patience.nanoseconds) }
+
     /// Guards the connections, which event loops and handlers share.
     private let connections = Mutex<[ObjectIdentifier: Connection]>([:])
 
@@ -20,7 +27,7 @@ final class OpenConnections: Sendable {
     var count: Int { connections.withLock { $0.count } }
 
     /// A handler for the pipeline of one connection.
-    func makeHandler() -> any RemovableChannelHandler { Watch(self) }
+    func makeHandler() -> any RemovableChannelHandler { Watch(self, patience: patience) }
 
     /// Runs `body`; where the client closes the connection meanwhile, `onClose` is called once.
     func watching<Value>(
@@ -74,11 +81,21 @@ private final class Watch: ChannelDuplexHandler, RemovableChannelHandler {
     private static let farewell = TimeAmount.seconds(2)
 
     private let connections: OpenConnections
+    private let patience: TimeAmount
     private var isOpen = false
+    /// Closes the connection where the client stops in the middle of a body.
+    private var silence: Scheduled<Void>?
+    /// Closes the connection where the client does not read what it is sent.
+    private var deafness: Scheduled<Void>?
     private var endsAfterAnswer = false
     private var isEnding = false
 
-    init(_ connections: OpenConnections) { self.connections = connections }
+    init(_ connections: OpenConnections, patience: TimeAmount) {
+        self.connections = connections
+        self.patience = patience
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) { stopWaiting() }
 
     func handlerAdded(context: ChannelHandlerContext) {
         if context.channel.isActive { open(context) }
@@ -90,6 +107,9 @@ private final class Watch: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        silence?.cancel()
+        silence = nil
+        if case .end = unwrapInboundIn(data) {} else { silence = closing(context) }
         // What comes after the farewell is read and dropped: a socket closed over unread bytes takes the answer with it.
         if !isEnding { context.fireChannelRead(data) }
     }
@@ -108,12 +128,34 @@ private final class Watch: ChannelDuplexHandler, RemovableChannelHandler {
         context.eventLoop.scheduleTask(in: Self.farewell) { channel.close(promise: nil) }
     }
 
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        deafness?.cancel()
+        deafness = context.channel.isWritable ? nil : closing(context)
+        context.fireChannelWritabilityChanged()
+    }
+
+    private func closing(_ context: ChannelHandlerContext) -> Scheduled<Void> {
+        let channel = context.channel
+        return context.eventLoop.scheduleTask(in: patience) {
+            GatewayMetrics.refused("slow")
+            // What is on its way to a client that does not read would keep the system's memory until it gives up, too.
+            guard let socket = channel as? any SocketOptionProvider else { return channel.close(promise: nil) }
+            socket.setSoLinger(linger(l_onoff: 1, l_linger: 0)).whenComplete { _ in channel.close(promise: nil) }
+        }
+    }
+
+    private func stopWaiting() {
+        silence?.cancel()
+        deafness?.cancel()
+    }
+
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let event = event as? ChannelEvent, event == .inputClosed { connections.inputClosed(context.channel) }
         context.fireUserInboundEventTriggered(event)
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        stopWaiting()
         connections.closed(context.channel)
         context.fireChannelInactive()
     }

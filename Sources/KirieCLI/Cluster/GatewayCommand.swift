@@ -105,6 +105,13 @@ extension GatewayCommand {
             name: .customLong("connection-limit"), help: ArgumentHelp("Connections open at a time.", valueName: "n"))
         var connectionLimit = 16_384
 
+        @Option(
+            name: .customLong("client-timeout"),
+            help: ArgumentHelp(
+                "How long a client may leave a body unfinished or an answer unread without a byte passing.",
+                valueName: "seconds"), transform: DecimalNumber.argument)
+        var clientTimeout = 60.0
+
         @Flag(
             name: .customLong("fetch-urls"),
             help: "Fetch pictures that are named by an address, from the public internet alone.")
@@ -141,6 +148,9 @@ extension GatewayCommand {
             }
             if !(0...86_400).contains(drainLimit) {
                 throw ValidationError("--drain-limit takes seconds from 0 to 86400.")
+            }
+            if !(0.1...86_400).contains(clientTimeout) {
+                throw ValidationError("--client-timeout takes seconds from 0.1 to 86400.")
             }
             for origin in cors where origin != "*" {
                 guard origin.hasPrefix("http://") || origin.hasPrefix("https://"), !origin.hasSuffix("/") else {
@@ -200,6 +210,7 @@ extension GatewayCommand {
             settings.connectionLimit = connectionLimit
             settings.acceptsWithoutWorkers = acceptsWithoutWorkers
             settings.fetchesAddresses = fetchesAddresses
+            settings.clientPatience = .milliseconds(Int(clientTimeout * 1000))
             settings.temporaryFolder = Environment["TMPDIR"].flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
             return settings
         }
