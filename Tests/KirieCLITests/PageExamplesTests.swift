@@ -20,7 +20,9 @@ import Testing
         let empty = try ExamplePlace()
         defer { try? FileManager.default.removeItem(atPath: empty.cluster) }
         let up = try ClientRun(["up", "--data", empty.cluster, "--threads", "1"], redis: nil)
-        try await eventually("the cluster is ready") { up.output.contains("KIRIE_GATEWAY=") && up.output.hasSuffix("\n") }
+        try await eventually("the cluster is ready") {
+            up.output.contains("KIRIE_GATEWAY=") && up.output.hasSuffix("\n")
+        }
         let place = empty.beside(gateway: up.output)
 
         // The lines of a jobs file that the page shows are one.
@@ -134,7 +136,8 @@ private struct ExamplePlace {
 
     /// Whether a command goes on until it is told to end.
     static func runsOn(_ line: String) -> Bool {
-        ["kirie up", "kirie encoder", "kirie decoder", "kirie gateway --"].contains { line.hasPrefix($0) } || line.contains(" --watch")
+        ["kirie up", "kirie encoder", "kirie decoder", "kirie gateway --"].contains { line.hasPrefix($0) }
+            || line.contains(" --watch")
     }
 
     /// What an example says of a machine that is not there, or of minutes of work, in terms of a test.
@@ -201,7 +204,8 @@ private struct ExamplePlace {
     func checkWhatTheReadmeMakes() throws {
         for file in [
             "mask.png", "overlay.png", "refined.png", "box.png", "both-1.png", "both-2.png", "masks.json", "photo.kemb",
-            "logits.safetensors", "answers.jsonl", "answer.json", "cutout.png", "box.json", "masks/photo-1.png", "lemon.png",
+            "logits.safetensors", "answers.jsonl", "answer.json", "cutout.png", "box.json", "masks/photo-1.png",
+            "lemon.png",
         ] {
             #expect(FileManager.default.fileExists(atPath: directory.file(file)), "\(file) was not written")
         }
