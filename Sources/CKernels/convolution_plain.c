@@ -25,6 +25,21 @@ void kirie_plain_depthwise3x3_row(const kirie_depthwise3x3_arguments *arguments)
         }
 }
 
+void kirie_plain_depthwise_relu6_row(const kirie_depthwise_relu6_arguments *arguments) {
+    DEPTHWISE_RELU6_ARGUMENTS;
+    for (size_t ox = 0; ox < (width + stride - 1) / stride; ox++)
+        for (size_t c = 0; c < channels; c++) {
+            double sum = bias[c];
+            for (size_t dy = 0; dy < size; dy++)
+                for (size_t dx = 0; dx < size; dx++) {
+                    const ptrdiff_t ix = (ptrdiff_t)(ox * stride + dx) - (ptrdiff_t)before;
+                    if (!rows[dy] || ix < 0 || ix >= (ptrdiff_t)width) continue;
+                    sum += (double)rows[dy][(size_t)ix * channels + c] * weight[(dy * size + dx) * channels + c];
+                }
+            y[ox * channels + c] = (float)fmin(fmax(sum, 0), 6);
+        }
+}
+
 void kirie_plain_bf16_gelu(size_t count, uint16_t *x) {
     for (size_t n = 0; n < count; n++) x[n] = narrow(exact_gelu(widen(x[n])));
 }
@@ -42,6 +57,22 @@ void kirie_plain_bf16_depthwise3x3_row(const kirie_bf16_depthwise3x3_arguments *
                     sum += (double)widen(rows[dy][(size_t)ix * channels + c]) * weight[(dy * 3 + dx) * channels + c];
                 }
             y[ox * channels + c] = narrow(gelu ? exact_gelu(sum) : (float)sum);
+        }
+}
+
+void kirie_plain_bf16_depthwise_relu6_row(const kirie_bf16_depthwise_relu6_arguments *arguments) {
+    DEPTHWISE_RELU6_ARGUMENTS;
+    for (size_t ox = 0; ox < (width + stride - 1) / stride; ox++)
+        for (size_t c = 0; c < channels; c++) {
+            double sum = bias[c];
+            for (size_t dy = 0; dy < size; dy++)
+                for (size_t dx = 0; dx < size; dx++) {
+                    const ptrdiff_t ix = (ptrdiff_t)(ox * stride + dx) - (ptrdiff_t)before;
+                    if (!rows[dy] || ix < 0 || ix >= (ptrdiff_t)width) continue;
+                    sum += (double)widen(rows[dy][(size_t)ix * channels + c])
+                        * weight[(dy * size + dx) * channels + c];
+                }
+            y[ox * channels + c] = narrow((float)fmin(fmax(sum, 0), 6));
         }
 }
 

@@ -129,6 +129,8 @@ void kirie_gelu(size_t count, float *x) { kernels()->gelu(count, x); }
 
 void kirie_relu(size_t count, float *x) { kernels()->relu(count, x); }
 
+void kirie_relu6(size_t count, float *x) { kernels()->relu6(count, x); }
+
 void kirie_add(size_t count, const float *x, float *y) { kernels()->add(count, x, y); }
 
 void kirie_product(const kirie_product_arguments *arguments) { kernels()->product(arguments); }
@@ -170,6 +172,10 @@ size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t querie
 }
 
 void kirie_depthwise3x3_row(const kirie_depthwise3x3_arguments *arguments) { kernels()->depthwise3x3_row(arguments); }
+
+void kirie_depthwise_relu6_row(const kirie_depthwise_relu6_arguments *arguments) {
+    kernels()->depthwise_relu6_row(arguments);
+}
 
 void kirie_combine_rows(size_t count, const float *const *rows, const float *weights, float *y) {
     kernels()->combine_rows(count, rows, weights, y);
@@ -214,6 +220,10 @@ size_t kirie_bf16_attention_scratch(const kirie_attention_shape *shape, size_t q
 
 void kirie_bf16_depthwise3x3_row(const kirie_bf16_depthwise3x3_arguments *arguments) {
     kernels()->bf16_depthwise3x3_row(arguments);
+}
+
+void kirie_bf16_depthwise_relu6_row(const kirie_bf16_depthwise_relu6_arguments *arguments) {
+    kernels()->bf16_depthwise_relu6_row(arguments);
 }
 
 void kirie_bf16_planes3x3_row(const kirie_bf16_planes3x3_arguments *arguments) {

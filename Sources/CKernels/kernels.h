@@ -104,6 +104,17 @@ extern const kirie_kernels kirie_amx_kernels;
     LOCAL(gelu); \
     LOCAL(y)
 
+#define DEPTHWISE_RELU6_ARGUMENTS \
+    LOCAL(width); \
+    LOCAL(channels); \
+    LOCAL(size); \
+    LOCAL(stride); \
+    LOCAL(before); \
+    LOCAL(rows); \
+    LOCAL(weight); \
+    LOCAL(bias); \
+    LOCAL(y)
+
 #define PLANES_ARGUMENTS \
     LOCAL(planes); \
     LOCAL(height); \

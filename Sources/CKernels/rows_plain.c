@@ -21,6 +21,10 @@ void kirie_plain_relu(size_t count, float *x) {
     for (size_t i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] : 0;
 }
 
+void kirie_plain_relu6(size_t count, float *x) {
+    for (size_t i = 0; i < count; i++) x[i] = fminf(fmaxf(x[i], 0), 6);
+}
+
 void kirie_plain_add(size_t count, const float *x, float *y) {
     for (size_t i = 0; i < count; i++) y[i] += x[i];
 }

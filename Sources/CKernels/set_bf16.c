@@ -16,6 +16,7 @@ kirie_bf16_attention_pack_kernel kirie_avx512_bf16_attention_pack;
 kirie_bf16_attention_kernel kirie_avx512_bf16_attention;
 kirie_attention_scratch_kernel kirie_avx512_bf16_attention_scratch;
 kirie_bf16_depthwise3x3_row_kernel kirie_avx512_bf16_depthwise3x3_row;
+kirie_bf16_depthwise_relu6_row_kernel kirie_avx512_bf16_depthwise_relu6_row;
 kirie_bf16_planes3x3_row_kernel kirie_avx512_bf16_planes3x3_row;
 kirie_bf16_quantize_rows_kernel kirie_avx512_bf16_quantize_rows;
 kirie_dequantize_rows_kernel kirie_avx512_dequantize_rows;
@@ -34,6 +35,7 @@ const kirie_kernels kirie_bf16_kernels = {
     .bf16_attention = kirie_avx512_bf16_attention,
     .bf16_attention_scratch = kirie_avx512_bf16_attention_scratch,
     .bf16_depthwise3x3_row = kirie_avx512_bf16_depthwise3x3_row,
+    .bf16_depthwise_relu6_row = kirie_avx512_bf16_depthwise_relu6_row,
     .bf16_planes3x3_row = kirie_avx512_bf16_planes3x3_row,
     .bf16_quantize_rows = kirie_avx512_bf16_quantize_rows,
     .dequantize_rows = kirie_avx512_dequantize_rows,

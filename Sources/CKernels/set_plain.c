@@ -6,6 +6,7 @@
 kirie_layer_norm_kernel kirie_plain_layer_norm_rows;
 kirie_in_place_kernel kirie_plain_gelu;
 kirie_in_place_kernel kirie_plain_relu;
+kirie_in_place_kernel kirie_plain_relu6;
 kirie_add_kernel kirie_plain_add;
 kirie_product_kernel kirie_plain_product;
 kirie_softmax_over_tokens_kernel kirie_plain_softmax_over_tokens;
@@ -17,6 +18,7 @@ kirie_norm_factors_kernel kirie_plain_norm_factors;
 kirie_upscale_norm_kernel kirie_plain_upscale_norm;
 kirie_attention_kernel kirie_plain_attention;
 kirie_depthwise3x3_row_kernel kirie_plain_depthwise3x3_row;
+kirie_depthwise_relu6_row_kernel kirie_plain_depthwise_relu6_row;
 kirie_combine_rows_kernel kirie_plain_combine_rows;
 kirie_threshold_rows_kernel kirie_plain_threshold_rows;
 kirie_bf16_narrow_kernel kirie_plain_bf16_narrow;
@@ -29,6 +31,7 @@ kirie_bf16_upscale_norm_kernel kirie_plain_bf16_upscale_norm;
 kirie_bf16_attention_pack_kernel kirie_plain_bf16_attention_pack;
 kirie_bf16_attention_kernel kirie_plain_bf16_attention;
 kirie_bf16_depthwise3x3_row_kernel kirie_plain_bf16_depthwise3x3_row;
+kirie_bf16_depthwise_relu6_row_kernel kirie_plain_bf16_depthwise_relu6_row;
 kirie_bf16_planes3x3_row_kernel kirie_plain_bf16_planes3x3_row;
 kirie_bf16_quantize_rows_kernel kirie_plain_bf16_quantize_rows;
 kirie_dequantize_rows_kernel kirie_plain_dequantize_rows;
@@ -48,6 +51,7 @@ const kirie_kernels kirie_plain_kernels = {
     .layer_norm_rows = kirie_plain_layer_norm_rows,
     .gelu = kirie_plain_gelu,
     .relu = kirie_plain_relu,
+    .relu6 = kirie_plain_relu6,
     .add = kirie_plain_add,
     .product = kirie_plain_product,
     .softmax_over_tokens = kirie_plain_softmax_over_tokens,
@@ -60,6 +64,7 @@ const kirie_kernels kirie_plain_kernels = {
     .attention = kirie_plain_attention,
     .attention_scratch = no_scratch,
     .depthwise3x3_row = kirie_plain_depthwise3x3_row,
+    .depthwise_relu6_row = kirie_plain_depthwise_relu6_row,
     .combine_rows = kirie_plain_combine_rows,
     .threshold_rows = kirie_plain_threshold_rows,
     .bf16_narrow = kirie_plain_bf16_narrow,
@@ -74,6 +79,7 @@ const kirie_kernels kirie_plain_kernels = {
     .bf16_attention = kirie_plain_bf16_attention,
     .bf16_attention_scratch = no_scratch,
     .bf16_depthwise3x3_row = kirie_plain_bf16_depthwise3x3_row,
+    .bf16_depthwise_relu6_row = kirie_plain_bf16_depthwise_relu6_row,
     .bf16_planes3x3_row = kirie_plain_bf16_planes3x3_row,
     .bf16_quantize_rows = kirie_plain_bf16_quantize_rows,
     .dequantize_rows = kirie_plain_dequantize_rows,

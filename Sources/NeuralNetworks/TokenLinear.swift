@@ -74,10 +74,7 @@ package struct TokenLinear: Sendable {
                             accumulate: accumulate ? 1 : 0)
                         kirie_product(&arguments)
                         guard activation != .none else { continue }
-                        for row in 0..<rows {
-                            let line = y + row * yStride + start
-                            if activation == .relu { kirie_relu(width, line) } else { kirie_gelu(width, line) }
-                        }
+                        for row in 0..<rows { activation.apply(width, y + row * yStride + start) }
                     }
                 }
             }

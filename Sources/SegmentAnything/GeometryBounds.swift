@@ -11,7 +11,7 @@ enum GeometryBounds {
     static let grid = 1...512
     /// Rows and columns of a patch.
     static let patchSize = 1...256
-    /// Blocks of a ViT, or of one stage of a TinyViT.
+    /// Blocks of a ViT or an EfficientNet-Lite, or of one stage of a TinyViT.
     static let depth = 1...256
     /// Features of the image encoder's tokens.
     static let width = 1...8192
@@ -25,6 +25,8 @@ enum GeometryBounds {
     static let window = 1...64
     /// Numbers in one block's table of attention biases, heads · window⁴: 256 MiB.
     static let attentionBiases = 1 << 26
+    /// Rows and columns of the finest map that the mask decoder takes: as many as a record of an embedding holds.
+    static let skipGrid = 1...1024
     /// Numbers in the largest of an encoder's feature maps: 4 GiB.
     static let features = 1 << 30
 
@@ -60,6 +62,15 @@ extension SamGeometry {
             let first = half * half * max(3, tiny.embedDims[0] / 2)
             // A stage projects to queries, keys and values at once.
             return zip(tiny.grids, tiny.embedDims).reduce(first) { max($0, $1.0 * $1.0 * 3 * $1.1) }
+        case .efficientNetLite(let lite):
+            let half = lite.imageSize / 2
+            var (largest, grid) = (half * half * lite.stem, half)
+            for block in lite.blocks {
+                largest = max(largest, grid * grid * block.hidden)
+                grid /= block.stride
+                largest = max(largest, grid * grid * block.outputs)
+            }
+            return largest
         }
     }
 
@@ -70,6 +81,8 @@ extension SamGeometry {
         let rows =
             (2 * depth + 1 + depth * (depth + 1) / 2) * decoder.crossAttentionDim + (depth + 1) * padded
             + decoder.channels + depth + depth * (depth + 1) / 2
-        return (decoder.grid * decoder.grid + 63) / 64 * 64 * rows
+        // Skips of C / 4 channels at four positions a token, and of C / 8 at sixteen.
+        let skips = decoder.takesSkips ? 3 * decoder.channels : 0
+        return (decoder.grid * decoder.grid + 63) / 64 * 64 * (rows + skips)
     }
 }

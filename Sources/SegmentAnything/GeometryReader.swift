@@ -11,20 +11,35 @@ import JSON
 ///                     else 1 into the widths 320, 448 and 576, and 2 into others, as in the published code
 /// ```
 ///
-/// A TinyViT fits pictures of any size that its strides divide, so the size is that which the caller asks for, that of the
+/// and about an EfficientNet-Lite:
+///
+/// ```text
+/// kirie.image_size     as above
+/// kirie.block_strides  the stride of each block, a JSON list of 1 and 2 that leads from stride 2 to 32
+/// kirie.encoder        efficientnet-lite, where it is there
+/// ```
+///
+/// Both fit pictures of any size that their strides divide, so the size is that which the caller asks for, that of the
 /// metadata, or 1024 in MobileSAM's file as published; without any of these it is not guessed.
 ///
 /// Its heads and windows are read from `attention_biases`, (heads, window²). A ViT needs no metadata: its patch and
 /// width are those of `patch_embed`, its image size is that of `pos_embed`, its head size and windows those of
 /// `rel_pos_h`, (2·size − 1, head size).
 struct GeometryReader {
-    private typealias Names = TensorNames
+    typealias Names = TensorNames
 
     let checkpoint: Checkpoint
     /// The image size that the caller asks for.
     let asked: Int?
 
+    /// What `kirie.encoder` says of an EfficientNet-Lite.
+    static let efficientNetLite = "efficientnet-lite"
+
     func geometry() throws(CheckpointError) -> (SamGeometry, ImageSizeSource) {
+        if checkpoint.contains(Names.weight(Names.EfficientNetLite.stem)) {
+            let (lite, grid, source) = try efficientNetLiteSizes()
+            return (try geometry(.efficientNetLite(lite), grid: grid, channels: lite.outChannels), source)
+        }
         if checkpoint.contains(Names.kernel(Names.TinyViT.firstConvolution)) {
             let (tiny, grid, source) = try tinyViT()
             return (try geometry(.tinyViT(tiny), grid: grid, channels: tiny.outChannels), source)
@@ -42,7 +57,8 @@ struct GeometryReader {
     private func geometry(
         _ encoder: SamGeometry.Encoder, grid: Int, channels: Int
     ) throws(CheckpointError) -> SamGeometry {
-        let decoder = try decoder(grid: grid)
+        var decoder = try decoder(grid: grid)
+        if case .efficientNetLite = encoder { decoder.takesSkips = true }
         guard decoder.channels == channels else {
             throw contradiction(
                 Names.weight(Names.MaskDecoder.iouToken),
@@ -62,8 +78,10 @@ struct GeometryReader {
     private func checkMemory(of geometry: SamGeometry) throws(CheckpointError) {
         let largest = geometry.largestFeatureMap
         guard largest <= GeometryBounds.features else {
+            var last = Names.neckProjection
+            if case .efficientNetLite = geometry.encoder { last = Names.EfficientNetLite.lastConvolution }
             throw overLimit(
-                Names.weight(Names.neckProjection),
+                Names.weight(last),
                 "belongs to an image encoder whose largest feature map has \(largest) numbers for a picture of "
                     + "\(geometry.imageSize); at most \(GeometryBounds.features) are allowed")
         }
@@ -180,7 +198,7 @@ struct GeometryReader {
         let strides = try strides(between: dims)
         // At most 4 · 2⁷: the number of stages is bounded.
         let step = strides.reduce(4, *)
-        let (size, source) = try imageSize(step: step)
+        let (size, source) = try imageSize(step: step, of: "a TinyViT")
         let configuration = TinyViT.Configuration(
             imageSize: size, embedDims: dims, depths: depths, headCounts: heads, windowSizes: windows,
             strides: strides, hiddenDims: hidden, outChannels: try shape(Names.weight(Names.neckProjection), rank: 4)[0]
@@ -193,7 +211,7 @@ struct GeometryReader {
     /// The image size that was asked for, else that of the metadata, else that of the file as it was published.
     ///
     /// It is a multiple of `step`, the pixels along a side of one cell of the embedding.
-    private func imageSize(step: Int) throws(CheckpointError) -> (Int, ImageSizeSource) {
+    func imageSize(step: Int, of encoder: String) throws(CheckpointError) -> (Int, ImageSizeSource) {
         let bounds = GeometryBounds.imageSize
         if let asked {
             guard bounds.contains(asked), asked.isMultiple(of: step) else {
@@ -206,7 +224,7 @@ struct GeometryReader {
         guard let text = checkpoint.metadata["kirie.image_size"] else {
             if try PublishedMobileSAM.isFile(of: checkpoint) { return (PublishedMobileSAM.imageSize, .published) }
             throw imageSizeError(
-                "does not say on pictures of what size it works: its tensors are those of a TinyViT and fit every "
+                "does not say on pictures of what size it works: its tensors are those of \(encoder) and fit every "
                     + "multiple of \(step), and no metadata says more",
                 remedy: "Give the size that the model was trained on, such as 1024 for what comes from MobileSAM or "
                     + "256 for LiteMedSAM: --image-size 1024, or once and for all kirie model convert "
@@ -227,12 +245,16 @@ struct GeometryReader {
         guard let text = checkpoint.metadata["kirie.strides"] else {
             return TinyViT.Configuration.publishedStrides(between: dims)
         }
+        return try strides(text, count: dims.count - 1, key: "kirie.strides")
+    }
+
+    /// A list of `count` strides from the metadata.
+    func strides(_ text: String, count: Int, key: String) throws(CheckpointError) -> [Int] {
         let bytes = Array(text.utf8)
         let list = bytes.withUnsafeBytes { try? JSONValue($0) }?.elements ?? []
         let strides = list.compactMap(\.integer)
-        guard strides.count == list.count, strides.count == dims.count - 1, strides.allSatisfy((1...2).contains) else {
-            throw metadataError(
-                "kirie.strides", "\(CheckpointError.quoted(text)) is no list of \(dims.count - 1) strides of 1 or 2")
+        guard strides.count == list.count, strides.count == count, strides.allSatisfy((1...2).contains) else {
+            throw metadataError(key, "\(CheckpointError.quoted(text)) is no list of \(count) strides of 1 or 2")
         }
         return strides
     }
@@ -275,7 +297,7 @@ struct GeometryReader {
     /// Extents of the tensors that sizes are read from: none is zero, and sums and small multiples do not overflow.
     private static let extents = 1...1 << 24
 
-    private func shape(_ name: String, rank: Int) throws(CheckpointError) -> [Int] {
+    func shape(_ name: String, rank: Int) throws(CheckpointError) -> [Int] {
         let stored = try checkpoint.stored(name)
         guard stored.shape.count == rank else {
             throw contradiction(name, "has the shape \(stored.shape), where \(rank) axes are expected")
@@ -287,12 +309,12 @@ struct GeometryReader {
     }
 
     /// The outputs of the first layer of a perceptron or bottleneck.
-    private func hidden(_ name: String, rank: Int) throws(CheckpointError) -> Int {
+    func hidden(_ name: String, rank: Int) throws(CheckpointError) -> Int {
         try bounded(try shape(name, rank: rank)[0], GeometryBounds.hidden, "hidden features", name)
     }
 
     /// A number that is within its bounds.
-    private func bounded(
+    func bounded(
         _ value: Int, _ allowed: ClosedRange<Int>, _ what: String, _ name: String
     ) throws(CheckpointError) -> Int {
         guard !allowed.contains(value) else { return value }
@@ -302,7 +324,7 @@ struct GeometryReader {
     }
 
     /// How many numbered parts there are below `prefix`: the largest number and one.
-    private func indices(below prefix: String) throws(CheckpointError) -> Int {
+    func indices(below prefix: String) throws(CheckpointError) -> Int {
         var count = 0
         for name in checkpoint.names where name.hasPrefix("\(prefix).") {
             guard let number = Int(name.dropFirst(prefix.count + 1).prefix { $0 != "." }), number >= 0 else { continue }
@@ -319,7 +341,7 @@ struct GeometryReader {
         return count
     }
 
-    private func contradiction(_ name: String, _ reason: String) -> CheckpointError {
+    func contradiction(_ name: String, _ reason: String) -> CheckpointError {
         CheckpointError(
             .misshapenTensor, file: checkpoint.path,
             at: "tensor \(CheckpointError.quoted(checkpoint[name]?.name ?? name))", reason,
@@ -337,7 +359,7 @@ struct GeometryReader {
             remedy: "Kirie computes no model of that size: use a smaller one")
     }
 
-    private func metadataError(_ key: String, _ reason: String) -> CheckpointError {
+    func metadataError(_ key: String, _ reason: String) -> CheckpointError {
         CheckpointError(
             .corrupt, file: checkpoint.path, at: "metadata \(key)", reason,
             remedy: "Write the metadata that fits the model's tensors")

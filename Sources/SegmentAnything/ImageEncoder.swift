@@ -9,4 +9,14 @@ package protocol ImageEncoder: Sendable {
     ///   - pool: the threads that share the work; the answer does not depend on how many there are.
     /// - Returns: (1, C, g, g).
     func encode(_ image: Tensor, pool: ThreadPool) -> Tensor
+
+    /// Encodes one picture to all that the decoder takes, the embedding first.
+    func maps(_ image: Tensor, pool: ThreadPool) -> [FeatureMap]
+}
+
+extension ImageEncoder {
+    /// The embedding alone.
+    package func maps(_ image: Tensor, pool: ThreadPool) -> [FeatureMap] {
+        [FeatureMap(FeatureMap.imageEmbedding, encode(image, pool: pool))]
+    }
 }

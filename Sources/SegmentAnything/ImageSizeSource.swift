@@ -39,12 +39,22 @@ extension TinyViT.Configuration {
 extension SamGeometry {
     /// What no tensor tells of this model, as metadata.
     var metadata: [String: String] {
-        guard case .tinyViT(let tiny) = encoder else { return [:] }
-        return ["kirie.image_size": "\(tiny.imageSize)", "kirie.strides": "\(tiny.strides)"]
+        switch encoder {
+        case .vit: [:]
+        case .tinyViT(let tiny): ["kirie.image_size": "\(tiny.imageSize)", "kirie.strides": "\(tiny.strides)"]
+        case .efficientNetLite(let lite):
+            [
+                "kirie.encoder": GeometryReader.efficientNetLite, "kirie.image_size": "\(lite.imageSize)",
+                "kirie.block_strides": "\(lite.blocks.map(\.stride))",
+            ]
+        }
     }
 
-    /// What no tensor tells of this model and tells it from MobileSAM as published; nil where nothing does.
+    /// What no tensor tells of this model, unless it is as MobileSAM was published; nil where tensors tell all.
     var unspoken: String? {
+        if case .efficientNetLite(let lite) = encoder {
+            return "image size \(lite.imageSize), strides \(lite.blocks.map(\.stride))"
+        }
         guard case .tinyViT(let tiny) = encoder else { return nil }
         let isPublished =
             tiny.imageSize == PublishedMobileSAM.imageSize

@@ -25,6 +25,17 @@ public struct ModelFamily: Sendable {
         self.open = open
     }
 
+    /// Kirie's own: an EfficientNet-Lite trunk with skips into the mask decoder, under the names that its training program
+    /// writes.
+    public static let efficientNetLite = ModelFamily(
+        name: "Segment Anything with an EfficientNet-Lite",
+        recognises: { checkpoint in
+            let stem = TensorNames.weight(TensorNames.EfficientNetLite.stem)
+            return checkpoint.names.contains { $0 == stem || $0.hasSuffix(".\(stem)") }
+                && (try? CheckpointLayout(of: checkpoint)) != nil
+        },
+        open: { checkpoint, size throws(CheckpointError) in try SamModel(checkpoint, imageSize: size) })
+
     /// Segment Anything and MobileSAM, in the published layout or Hugging Face's.
     public static let segmentAnything = ModelFamily(
         name: "Segment Anything",
@@ -35,7 +46,7 @@ public struct ModelFamily: Sendable {
 /// The families of models that there are.
 public enum ModelFamilies {
     /// In the order in which they are asked; a new family is a line here.
-    public static let all: [ModelFamily] = [.segmentAnything]
+    public static let all: [ModelFamily] = [.efficientNetLite, .segmentAnything]
 
     /// Opens a checkpoint of whichever family it is and reads its geometry; no weights are read yet.
     ///

@@ -23,8 +23,8 @@ public struct SamCheckpoint: Sendable {
     ///
     /// - Parameters:
     ///   - checkpoint: of either layout, with or without what training frameworks put before the names.
-    ///   - imageSize: rows and columns of the pictures, for a TinyViT, whose tensors fit many sizes; nil for what the
-    ///     file says.
+    ///   - imageSize: rows and columns of the pictures, for a TinyViT or an EfficientNet-Lite, whose tensors fit many
+    ///     sizes; nil for what the file says.
     /// - Throws: `.unknownLayout`; `.unsupportedModel`; `.missingTensor`, `.extraTensor`, `.misshapenTensor`,
     ///   `.overLimit`, each naming the tensor; `.corrupt` for metadata that contradicts the tensors; `.imageSize` where
     ///   nothing says it, or it does not fit.

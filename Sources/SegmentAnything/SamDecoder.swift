@@ -46,8 +46,8 @@ public struct SamDecoder: PromptDecoding {
     /// Rows and columns of a mask prompt: 4g.
     public var maskSide: Int { 4 * grid }
 
-    /// The one map, `image_embedding`.
-    public var featureShapes: [FeatureShape] { [FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])] }
+    /// `image_embedding`, and the skips, if it takes any.
+    public let featureShapes: [FeatureShape]
 
     /// Reads `prompt_encoder.*` and `mask_decoder.*`; falls back to fp32 for a model whose heads or channels are odd in
     /// number.
@@ -62,6 +62,7 @@ public struct SamDecoder: PromptDecoding {
         self.preprocessing = preprocessing
         grid = configuration.grid
         channels = configuration.channels
+        featureShapes = configuration.featureShapes
         promptEncoder = try PromptEncoder(
             weights, channels: channels, imageSize: preprocessing.size, grid: grid, maskChannels: maskChannels)
         maskDecoder = try MaskDecoder(
@@ -79,10 +80,13 @@ public struct SamDecoder: PromptDecoding {
         guard features.preprocessing == preprocessing else {
             throw .preprocessing(found: features.preprocessing, expected: preprocessing)
         }
-        let embedding = try features.tensor(FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid]))
+        var maps: [Tensor] = []
+        for shape in featureShapes { maps.append(try features.tensor(shape)) }
+        let embedding = maps[0]
         let tiles = ImageTiles(embedding, channels: channels, adding: promptEncoder.noMask)
+        let skips = maps.count == 3 ? UpscalingSkips(coarse: maps[1], fine: maps[2], grid: grid, pool: pool) : nil
         return PreparedImage(
-            decoder: self, state: maskDecoder.prepare(tiles, pool: pool),
+            decoder: self, state: maskDecoder.prepare(tiles, skips: skips, pool: pool),
             tiles: ImageTiles(embedding, channels: channels),
             scaling: MaskScaling(side: maskSide, imageSize: preprocessing.size, frame: features.frame),
             frame: features.frame)

@@ -19,7 +19,7 @@ public struct SamEncoder: ImageEncoding {
         self.imageEncoder = imageEncoder
     }
 
-    /// Encodes a picture to its one map, `image_embedding`, (1, C, g, g).
+    /// Encodes a picture to `image_embedding`, (1, C, g, g), and where the decoder takes skips to those as well.
     public func encode(_ image: Image, pool: ThreadPool) -> ImageFeatures {
         let (input, frame) = preprocessing.input(image)
         return ImageFeatures(encode(input: input, pool: pool), preprocessing: preprocessing, frame: frame)
@@ -27,6 +27,6 @@ public struct SamEncoder: ImageEncoding {
 
     /// Encodes what is already the model's input, (3, S, S).
     public func encode(input: Tensor, pool: ThreadPool) -> [FeatureMap] {
-        [FeatureMap(FeatureMap.imageEmbedding, imageEncoder.encode(input, pool: pool))]
+        imageEncoder.maps(input, pool: pool)
     }
 }

@@ -10,6 +10,7 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
     package enum Encoder: Sendable {
         case vit(ImageEncoderViT.Configuration)
         case tinyViT(TinyViT.Configuration)
+        case efficientNetLite(EfficientNetLite.Configuration)
     }
 
     package var encoder: Encoder
@@ -28,6 +29,7 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
         switch encoder {
         case .vit(let vit): vit.imageSize
         case .tinyViT(let tiny): tiny.imageSize
+        case .efficientNetLite(let lite): lite.imageSize
         }
     }
 
@@ -68,6 +70,11 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
             return "image encoder: TinyViT, image \(tiny.imageSize), widths \(list(tiny.embedDims)), "
                 + "depths \(list(tiny.depths)), heads \(list(Array(tiny.headCounts.dropFirst()))), "
                 + "windows \(list(Array(tiny.windowSizes.dropFirst()))), strides \(list(tiny.strides))"
+        case .efficientNetLite(let lite):
+            let used = EfficientNetLite.usedStrides
+            return "image encoder: EfficientNet-Lite, image \(lite.imageSize), \(lite.blocks.count) blocks, "
+                + "widths \(list(used.map(lite.channels(atStride:)))) at strides \(list(used)), "
+                + "neck \(lite.neckWidth), skips of \(lite.outChannels / 4) and \(lite.outChannels / 8) channels"
         }
     }
 }
@@ -96,6 +103,10 @@ extension SamGeometry {
         guard imageSize >= 64, imageSize % 16 == 0 else { return nil }
         var geometry = self
         switch encoder {
+        case .efficientNetLite(var lite):
+            guard imageSize % 32 == 0 else { return nil }
+            lite.imageSize = imageSize
+            geometry.encoder = .efficientNetLite(lite)
         case .vit(var vit):
             vit.imageSize = imageSize
             geometry.encoder = .vit(vit)

@@ -60,10 +60,8 @@ public struct SamModel: SegmentationModel {
 
     /// Segment Anything's own, at the model's size.
     public var preprocessing: ImagePreprocessing { geometry.preprocessing }
-    /// The one map, `image_embedding`, (1, C, g, g).
-    public var featureShapes: [FeatureShape] {
-        [FeatureShape(FeatureMap.imageEmbedding, [1, geometry.channels, geometry.grid, geometry.grid])]
-    }
+    /// `image_embedding`, (1, C, g, g), and the skips that its mask decoder takes, if any.
+    public var featureShapes: [FeatureShape] { geometry.decoder.featureShapes }
     /// Rows and columns of a mask prompt: 4g.
     public var maskSide: Int { geometry.maskSide }
     /// See ``SamGeometry/automaticPrecision``.
@@ -120,6 +118,8 @@ public struct SamModel: SegmentationModel {
             switch geometry.encoder {
             case .vit(let configuration): try ImageEncoderViT(weights, configuration, precision: precision)
             case .tinyViT(let configuration): try TinyViT(weights, configuration, precision: precision)
+            case .efficientNetLite(let configuration):
+                try EfficientNetLite(weights, configuration, precision: precision)
             }
         return SamEncoder(preprocessing: geometry.preprocessing, precision: precision, imageEncoder: imageEncoder)
     }

@@ -47,6 +47,25 @@ enum TensorNames {
         static func biases(_ block: String) -> String { "\(block).attn.attention_biases" }
     }
 
+    enum EfficientNetLite {
+        /// (channels, 3, 3, 3).
+        static let stem = "image_encoder.stem"
+        static let blocks = "image_encoder.blocks"
+        /// (width, channels, 1, 1) each, from strides 8, 16 and 32.
+        static let laterals = "\(neck).laterals"
+        /// (C, width, 3, 3).
+        static let lastConvolution = "\(neck).conv2"
+        /// From strides 8 and 4, (C / 4, channels, 1, 1) and (C / 8, channels, 1, 1).
+        static let skips = "image_encoder.skips"
+
+        /// (hidden, inputs, 1, 1), of a block that widens.
+        static func expansion(_ block: String) -> String { "\(block).expand" }
+        /// (hidden, 1, size, size).
+        static func depthwise(_ block: String) -> String { "\(block).depthwise" }
+        /// (outputs, hidden, 1, 1).
+        static func projection(_ block: String) -> String { "\(block).project" }
+    }
+
     enum PromptEncoder {
         static let maskDownscaling = "prompt_encoder.mask_downscaling"
         /// The index of the convolution whose outputs are the mask's channels: (channels, channels / 4, 2, 2).

@@ -61,9 +61,16 @@ extension Activation {
     /// Applies the function to rows of fp32 numbers, in place.
     func apply(rows: Int, columns: Int, to y: Features) {
         guard self != .none else { return }
-        for row in 0..<rows {
-            let line = y.from(row: row).floats
-            if self == .gelu { kirie_gelu(columns, line) } else { kirie_relu(columns, line) }
+        for row in 0..<rows { apply(columns, y.from(row: row).floats) }
+    }
+
+    /// Applies the function to numbers, in place.
+    package func apply(_ count: Int, _ x: UnsafeMutablePointer<Float>) {
+        switch self {
+        case .none: break
+        case .gelu: kirie_gelu(count, x)
+        case .relu: kirie_relu(count, x)
+        case .relu6: kirie_relu6(count, x)
         }
     }
 }

@@ -8,6 +8,8 @@ public enum Activation: Sendable, Hashable {
     case gelu
     /// max(x, 0).
     case relu
+    /// min(max(x, 0), 6): Krizhevsky, 2010, <https://www.cs.utoronto.ca/~kriz/conv-cifar10-aug2010.pdf>.
+    case relu6
 }
 
 /// What multiplies matrices.

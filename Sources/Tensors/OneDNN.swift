@@ -240,6 +240,7 @@ final class OneDNNProduct: @unchecked Sendable {
         case .none: break
         case .gelu: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_gelu_erf, 0, 0)
         case .relu: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_relu, 0, 0)
+        case .relu6: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_clip, 0, 6)
         }
         dnnl_primitive_attr_set_post_ops(attributes, operations)
         var description: dnnl_primitive_desc_t?

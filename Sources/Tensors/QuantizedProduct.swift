@@ -25,7 +25,7 @@ struct QuantizedProduct: Sendable {
     init?(weight: Tensor, bias: Tensor?, activation: Activation) {
         let (columns, depth) = (weight.shape[0], weight.shape[1])
         self.depth = depth
-        precondition(activation != .relu, "no quantized layer ends in ReLU")
+        precondition(activation == .none || activation == .gelu, "no quantized layer ends in \(activation)")
         appliesGELU = activation == .gelu
         self.bias = bias ?? Tensor(shape: [columns], [Float](repeating: 0, count: columns))
         let scales = (0..<columns).map { column in

@@ -47,7 +47,7 @@ import Testing
         #expect(error(x) { reference[$0][$1] } < 2e-5)
     }
 
-    @Test(arguments: [(5, 12, 7, Activation.none), (40, 64, 33, .relu), (129, 96, 130, .gelu)])
+    @Test(arguments: [(5, 12, 7, Activation.none), (40, 64, 33, .relu), (129, 96, 130, .gelu), (9, 24, 96, .relu6)])
     func linear(rows: Int, inputs: Int, outputs: Int, activation: Activation) throws {
         let (weight, bias) = (tensor([outputs, inputs], seed: 1), tensor([outputs], seed: 2))
         let layer = try Linear(
@@ -63,6 +63,7 @@ import Testing
             return switch activation {
             case .none: sum
             case .relu: max(0, sum)
+            case .relu6: min(max(0, sum), 6)
             case .gelu: gelu(sum)
             }
         }
@@ -125,10 +126,12 @@ import Testing
         #expect(worst < 2e-5)
     }
 
-    @Test(arguments: [(1, 1, 3, 4, 1), (5, 4, 3, 8, 1), (6, 7, 5, 3, 2), (9, 8, 16, 20, 2), (2, 9, 4, 6, 2)])
-    func convolution3x3(height: Int, width: Int, inputs: Int, outputs: Int, stride: Int) {
+    @Test(
+        arguments: [(1, 1, 3, 4, 1), (5, 4, 3, 8, 1), (6, 7, 5, 3, 2), (9, 8, 16, 20, 2), (2, 9, 4, 6, 2)], [0, 1])
+    func convolution3x3(geometry: (Int, Int, Int, Int, Int), padding: Int) {
+        let (height, width, inputs, outputs, stride) = geometry
         let (weight, bias) = (tensor([outputs, inputs, 3, 3], seed: 1), tensor([outputs], seed: 2))
-        let layer = Convolution3x3(weight: weight, bias: bias, stride: stride)
+        let layer = Convolution3x3(weight: weight, bias: bias, stride: stride, padding: padding)
         let (rows, columns) = ((height + stride - 1) / stride, (width + stride - 1) / stride)
         var (x, y) = (Rows(height * width, inputs, seed: 3), Rows(rows * columns, outputs, filledWith: 9))
         x.withFeatures { x in
@@ -141,9 +144,9 @@ import Testing
         }
         let (weights, biases) = (weight.elements, bias.elements)
         let worst = error(y) { position, output in
-            neighbours(position, columns: columns, stride: stride, height: height, width: width).reduce(
-                Double(biases[output])
-            ) { sum, neighbour in
+            neighbours(
+                position, columns: columns, stride: stride, height: height, width: width, padding: padding
+            ).reduce(Double(biases[output])) { sum, neighbour in
                 (0..<inputs).reduce(sum) {
                     $0 + x[neighbour.pixel, $1] * Double(weights[(output * inputs + $1) * 9 + neighbour.index])
                 }
@@ -184,13 +187,48 @@ import Testing
         }
     }
 
-    /// The pixels around an output position that lie in the picture, and which of the nine each is.
+    @Test(arguments: [(2, 2, 4, 1), (6, 10, 20, 1), (8, 4, 33, 2), (4, 24, 64, 2)], [3, 5])
+    func depthwiseReLU6(geometry: (Int, Int, Int, Int), size: Int) {
+        let (height, width, channels, stride) = geometry
+        let (weight, bias) = (tensor([channels, 1, size, size], seed: 1, scale: 6), tensor([channels], seed: 2))
+        let layer = DepthwiseReLU6(weight: weight, bias: bias, stride: stride)
+        #expect(layer.before == [3: [1, 0], 5: [2, 1]][size]?[stride - 1])
+        let (rows, columns) = (height / stride, width / stride)
+        let (weights, biases) = (weight.elements, bias.elements)
+        for type in [ElementType.float32, .bfloat16] {
+            var x = Rows(height * width, channels, seed: 3)
+            if type == .bfloat16 { x = x.rounded }
+            var y = Rows(rows * columns, channels, filledWith: 9)
+            x.withFeatures(type) { x in
+                y.withFeatures(type) { y in
+                    for row in 0..<rows {
+                        layer.row(width: width, y: y.from(row: row * columns)) { index in
+                            let from = layer.firstRow(of: row) + index
+                            return (0..<height).contains(from) ? x.from(row: from * width) : nil
+                        }
+                    }
+                }
+            }
+            let worst = error(y) { position, channel in
+                let sum = neighbours(
+                    position, columns: columns, stride: stride, height: height, width: width, size: size,
+                    padding: layer.before
+                ).reduce(Double(biases[channel])) {
+                    $0 + x[$1.pixel, channel] * Double(weights[channel * size * size + $1.index])
+                }
+                return min(max(0, sum), 6)
+            }
+            #expect(worst < (type == .bfloat16 ? 2e-2 : 2e-5), "\(type)")
+        }
+    }
+
+    /// The pixels that the kernel at an output position covers and that lie in the picture, and where in the kernel each is.
     private func neighbours(
-        _ position: Int, columns: Int, stride: Int, height: Int, width: Int
+        _ position: Int, columns: Int, stride: Int, height: Int, width: Int, size: Int = 3, padding: Int = 1
     ) -> [(pixel: Int, index: Int)] {
-        let (row, column) = (position / columns * stride, position % columns * stride)
-        return (0..<9).compactMap { index in
-            let (r, c) = (row + index / 3 - 1, column + index % 3 - 1)
+        let (row, column) = (position / columns * stride - padding, position % columns * stride - padding)
+        return (0..<size * size).compactMap { index in
+            let (r, c) = (row + index / size, column + index % size)
             return r >= 0 && r < height && c >= 0 && c < width ? (r * width + c, index) : nil
         }
     }

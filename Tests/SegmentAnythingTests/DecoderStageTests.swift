@@ -36,10 +36,8 @@ import Testing
         for index in 0..<Self.count {
             let geometry = geometries.next()
             let weights = RandomWeights(seed: Self.seed &+ UInt64(index))
-            let embedding = ImageFeatures(
-                imageEmbedding: weights.tensor(
-                    "embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
-                preprocessing: geometry.preprocessing, width: 61, height: 47)
+            let embedding = RandomCheckpoint.features(
+                geometry, seed: Self.seed &+ UInt64(index), width: 61, height: 47)
             let prompts = Self.prompts(side: geometry.maskSide, &random)
             let selection: MaskSelection = [.all, .single, .multiple][index % 3]
             let reference = ReferenceMaskDecoder(
@@ -123,9 +121,7 @@ import Testing
         let reference = ReferenceMaskDecoder(
             weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels, configuration: geometry.decoder
         )
-        let embedding = ImageFeatures(
-            imageEmbedding: weights.tensor("embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
-            preprocessing: geometry.preprocessing, width: 61, height: 47)
+        let embedding = RandomCheckpoint.features(geometry, seed: 3, width: 61, height: 47)
         let prompt = Prompt(points: [LabeledPoint(x: 20, y: 30)])
         let expected = try reference.stages(prompt, on: embedding, selection: .all)
         #expect(Set(expected.map(\.name)).count == expected.count, "stages have names of their own")

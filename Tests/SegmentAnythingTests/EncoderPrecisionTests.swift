@@ -33,6 +33,17 @@ struct EncoderPrecisionTests {
         #expect(encoder.encode(image, pool: .inline).elements == found, "one thread's bits are those of two")
     }
 
+    private static let lite = EfficientNetLite.Configuration(
+        imageSize: 192, stem: 32,
+        blocks: [
+            (32, false, 3, 1, 16), (96, true, 3, 2, 24), (144, true, 5, 2, 40), (240, true, 5, 1, 40),
+            (240, true, 3, 2, 80), (480, true, 5, 2, 96), (576, true, 5, 1, 96),
+        ].map { .init(hidden: $0, isWidened: $1, size: $2, stride: $3, outputs: $4) }, neckWidth: 64, outChannels: 64)
+
+    @Test func efficientNetLite() throws {
+        try expectClose(side: 192) { try EfficientNetLite(RandomWeights(), Self.lite, precision: $0) }
+    }
+
     @Test func tinyViT() throws {
         try expectClose(side: 160) { try TinyViT(RandomWeights(), Self.tiny, precision: $0) }
     }

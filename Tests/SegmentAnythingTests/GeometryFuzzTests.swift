@@ -100,7 +100,7 @@ import Testing
     }
 }
 
-/// What a model says of one picture: its embedding, and its logits and qualities for two prompts on an embedding that is
+/// What a model says of one picture: its feature maps, and its logits and qualities for two prompts on an embedding that is
 /// drawn, so that one half's rounding does not count for the other's.
 enum FuzzAnswer: Equatable {
     case refused
@@ -121,10 +121,7 @@ enum FuzzAnswer: Equatable {
         let embedding = try model.encoder(precision: precision).encode(image, pool: pool)
 
         let geometry = model.geometry
-        let drawn = ImageFeatures(
-            imageEmbedding: RandomWeights(seed: 5).tensor(
-                "embedding", shape: [1, geometry.channels, geometry.grid, geometry.grid]),
-            preprocessing: model.preprocessing, width: width, height: height)
+        let drawn = RandomCheckpoint.features(geometry, seed: 5, width: width, height: height)
         let decoder = try model.decoder(precision: precision)
         let prepared = try decoder.prepare(drawn, pool: pool)
         let side = geometry.maskSide
@@ -143,7 +140,7 @@ enum FuzzAnswer: Equatable {
             #expect(masks.count == 3 && answer.logits.count == 4)
         }
         self = .numbers(
-            embedding: embedding.maps[0].tensor.elements,
+            embedding: embedding.maps.flatMap(\.tensor.elements),
             decoded: decoded.flatMap { $0.logits.flatMap(\.values) + $0.predictedIoU })
     }
 

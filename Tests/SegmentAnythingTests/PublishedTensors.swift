@@ -9,6 +9,7 @@ struct PublishedTensors {
         switch geometry.encoder {
         case .vit(let vit): add(vit)
         case .tinyViT(let tiny): add(tiny)
+        case .efficientNetLite(let lite): add(lite)
         }
         addPromptEncoder(geometry)
         add(geometry.decoder)
@@ -95,6 +96,35 @@ struct PublishedTensors {
             }
         }
         addNeck(inputs: dims[dims.count - 1], outputs: tiny.outChannels)
+    }
+
+    private mutating func add(_ lite: EfficientNetLite.Configuration) {
+        addConvolution("image_encoder.stem", [lite.stem, 3, 3, 3], outputs: lite.stem)
+        var (inputs, stride, channels) = (lite.stem, 2, [2: lite.stem])
+        for (index, block) in lite.blocks.enumerated() {
+            let name = "image_encoder.blocks.\(index)"
+            if block.isWidened {
+                addConvolution("\(name).expand", [block.hidden, inputs, 1, 1], outputs: block.hidden)
+            }
+            addConvolution("\(name).depthwise", [block.hidden, 1, block.size, block.size], outputs: block.hidden)
+            addConvolution("\(name).project", [block.outputs, block.hidden, 1, 1], outputs: block.outputs)
+            (inputs, stride) = (block.outputs, stride * block.stride)
+            channels[stride] = inputs
+        }
+        for (index, stride) in [8, 16, 32].enumerated() {
+            add("image_encoder.neck.laterals.\(index).weight", lite.neckWidth, channels[stride] ?? 0, 1, 1)
+        }
+        add("image_encoder.neck.laterals.1.bias", lite.neckWidth)
+        for (index, outputs) in [lite.neckWidth, lite.neckWidth, lite.outChannels].enumerated() {
+            addNorm("image_encoder.neck.norm\(index + 1)", outputs)
+            guard index > 0 else { continue }
+            addConvolution("image_encoder.neck.conv\(index)", [outputs, lite.neckWidth, 3, 3], outputs: outputs)
+        }
+        for (index, (stride, part)) in [(8, 4), (4, 8)].enumerated() {
+            addConvolution(
+                "image_encoder.skips.\(index)", [lite.outChannels / part, channels[stride] ?? 0, 1, 1],
+                outputs: lite.outChannels / part)
+        }
     }
 
     private mutating func addPromptEncoder(_ geometry: SamGeometry) {

@@ -2,6 +2,8 @@ import Checkpoints
 import Foundation
 import NeuralNetworks
 import SegmentAnything
+import Segmentation
+import Tensors
 
 /// A repeatable source of randomness: SplitMix64.
 struct SeededGenerator: RandomNumberGenerator {
@@ -42,15 +44,21 @@ struct RandomGeometry {
         headSize > 100 ? 1 : max(number(1...5), (8 + headSize - 1) / headSize)
     }
 
-    /// A ViT or a TinyViT with its decoder.
+    /// A ViT, a TinyViT or an EfficientNet-Lite with its decoder.
     mutating func next() -> SamGeometry {
         let channels = happens(oneIn: 6) ? 256 : 32 * number(1...4)
-        let encoder = happens(oneIn: 2) ? vit(channels) : tinyViT(channels)
+        let encoder =
+            switch number(0...2) {
+            case 0: vit(channels)
+            case 1: tinyViT(channels)
+            default: efficientNetLite(channels)
+            }
         let (kind, grid) = encoder
-        let decoder = MaskDecoder.Configuration(
+        var decoder = MaskDecoder.Configuration(
             channels: channels, grid: grid, crossAttentionDim: 16 * number(1...9), mlpDim: number(1...150),
             depth: one(of: [1, 1, 2, 2, 2, 3, 4]), maskTokenCount: 4, iouHeadDepth: number(1...4),
             iouHeadHidden: number(1...70))
+        if case .efficientNetLite = kind { decoder.takesSkips = true }
         return SamGeometry(encoder: kind, decoder: decoder, maskChannels: number(4...21))
     }
 
@@ -96,6 +104,31 @@ struct RandomGeometry {
         )
     }
 
+    private mutating func efficientNetLite(_ channels: Int) -> (SamGeometry.Encoder, grid: Int) {
+        // Four halvings, with blocks before and between them.
+        let strides =
+            (0..<4).flatMap { _ in [Int](repeating: 1, count: number(0...2)) + [2] } + [1, 1].prefix(number(0...2))
+        let stem = number(1...40)
+        var (inputs, blocks) = (stem, [EfficientNetLite.Configuration.Block]())
+        for stride in strides {
+            // Half of those that may add their input to the answer do.
+            let outputs = happens(oneIn: 2) ? inputs : number(8...60)
+            let isWidened = !happens(oneIn: 4)
+            blocks.append(
+                .init(
+                    hidden: isWidened ? number(1...130) : inputs, isWidened: isWidened, size: one(of: [3, 5]),
+                    stride: stride, outputs: outputs))
+            inputs = outputs
+        }
+        let size = 32 * number(1...4)
+        return (
+            .efficientNetLite(
+                EfficientNetLite.Configuration(
+                    imageSize: size, stem: stem, blocks: blocks, neckWidth: number(8...70), outChannels: channels)),
+            size / 16
+        )
+    }
+
     /// The same with one number that no model may have, and what it is called.
     mutating func spoiled(_ geometry: SamGeometry) -> SamGeometry {
         var geometry = geometry
@@ -119,6 +152,15 @@ struct RandomGeometry {
                 default: tiny.embedDims[0] -= 1
                 }
                 geometry.encoder = .tinyViT(tiny)
+            case .efficientNetLite(var lite):
+                let last = lite.blocks.count - 1
+                switch number(0...3) {
+                case 0: lite.imageSize += one(of: [1, 16])
+                case 1: lite.blocks[last].size = one(of: [1, 2, 4, 7])
+                case 2: lite.blocks[0].stride = 3 - lite.blocks[0].stride
+                default: lite.imageSize = 4128
+                }
+                geometry.encoder = .efficientNetLite(lite)
             }
         }
         return geometry
@@ -136,9 +178,26 @@ enum RandomCheckpoint {
         try SafetensorsWriter.write(entries, metadata: metadata(of: geometry), to: path)
     }
 
+    /// Drawn features as the model's decoder takes them.
+    static func features(_ geometry: SamGeometry, seed: UInt64, width: Int, height: Int) -> ImageFeatures {
+        let weights = RandomWeights(seed: seed)
+        return ImageFeatures(
+            geometry.decoder.featureShapes.enumerated().map { index, map in
+                FeatureMap(map.name, weights.tensor(index == 0 ? "embedding" : map.name, shape: map.shape))
+            }, preprocessing: geometry.preprocessing,
+            frame: geometry.preprocessing.frame(width: width, height: height))
+    }
+
     /// What the tensors of that model do not say.
     static func metadata(of geometry: SamGeometry) -> [String: String] {
-        guard case .tinyViT(let tiny) = geometry.encoder else { return [:] }
-        return ["kirie.image_size": "\(tiny.imageSize)", "kirie.strides": "\(tiny.strides)"]
+        switch geometry.encoder {
+        case .vit: [:]
+        case .tinyViT(let tiny): ["kirie.image_size": "\(tiny.imageSize)", "kirie.strides": "\(tiny.strides)"]
+        case .efficientNetLite(let lite):
+            [
+                "kirie.encoder": "efficientnet-lite", "kirie.image_size": "\(lite.imageSize)",
+                "kirie.block_strides": "\(lite.blocks.map(\.stride))",
+            ]
+        }
     }
 }

@@ -118,6 +118,52 @@ extension kirie_kernels {
         depthwise3x3_row(&arguments)
     }
 
+    /// One row of a depthwise convolution with ReLU6; rows that are nil lie outside the picture.
+    func depthwiseReLU6(
+        _ shape: DepthwiseShape, _ rows: [[Float]?], _ weight: UnsafePointer<Float>, _ bias: UnsafePointer<Float>
+    ) -> [Float] {
+        var y = [Float](repeating: .nan, count: shape.outputs)
+        withRows(rows) { rows in
+            y.withUnsafeMutableBufferPointer {
+                var arguments = kirie_depthwise_relu6_arguments(
+                    width: shape.width, channels: shape.channels, size: shape.size, stride: shape.stride,
+                    before: shape.before, rows: rows, weight: weight, bias: bias, y: $0.baseAddress)
+                depthwise_relu6_row(&arguments)
+            }
+        }
+        return y
+    }
+
+    /// The same on bf16 numbers.
+    func narrowDepthwiseReLU6(
+        _ shape: DepthwiseShape, _ rows: [[UInt16]?], _ weight: UnsafePointer<Float>, _ bias: UnsafePointer<Float>
+    ) -> [UInt16] {
+        var y = [UInt16](repeating: 0x7fff, count: shape.outputs)
+        withRows(rows) { rows in
+            y.withUnsafeMutableBufferPointer {
+                var arguments = kirie_bf16_depthwise_relu6_arguments(
+                    width: shape.width, channels: shape.channels, size: shape.size, stride: shape.stride,
+                    before: shape.before, rows: rows, weight: weight, bias: bias, y: $0.baseAddress)
+                bf16_depthwise_relu6_row(&arguments)
+            }
+        }
+        return y
+    }
+
+    /// Each row in memory of exactly its size, which is not beside the others.
+    private func withRows<Number>(_ rows: [[Number]?], _ body: (UnsafePointer<UnsafePointer<Number>?>) -> Void) {
+        let memory = rows.map { row in
+            row.map { row in
+                let memory = UnsafeMutableBufferPointer<Number>.allocate(capacity: row.count)
+                _ = memory.initialize(from: row)
+                return memory
+            }
+        }
+        defer { for row in memory { row?.deallocate() } }
+        let pointers: [UnsafePointer<Number>?] = memory.map { $0.flatMap { UnsafePointer($0.baseAddress) } }
+        pointers.withUnsafeBufferPointer { if let start = $0.baseAddress { body(start) } }
+    }
+
     func narrowDepthwise(
         _ width: Int, _ channels: Int, _ stride: Int, _ above: UnsafePointer<UInt16>?, _ at: UnsafePointer<UInt16>,
         _ below: UnsafePointer<UInt16>?, _ weight: UnsafePointer<Float>, _ bias: UnsafePointer<Float>, _ gelu: Int32,

@@ -44,6 +44,11 @@ import Testing
         compare(
             tolerance: 0,
             { kernels in
+                var y = x.map { 2 * $0 }; kernels.relu6(y.count, &y); return y
+            }, "relu6")
+        compare(
+            tolerance: 0,
+            { kernels in
                 var y = x; kernels.add(y.count, x, &y); return y
             }, "add")
     }

@@ -12,6 +12,7 @@ import Testing
         (300, 32, 9, .gelu),
         // Cut by columns, and by depth.
         (150, 700, 640, .gelu), (150, 640, 700, .none), (130, 64, 6000, .relu),
+        (96, 96, 16, .relu6), (40, 240, 41, .relu6),
     ])
     func librariesAgree(rows: Int, columns: Int, depth: Int, activation: Activation) {
         let (weight, bias) = (tensor([columns, depth], seed: 1), tensor([columns], seed: 2))
@@ -40,6 +41,7 @@ import Testing
                 switch activation {
                 case .none: return Float(sum)
                 case .relu: return Float(max(0, sum))
+                case .relu6: return Float(min(max(0, sum), 6))
                 // The tanh form is within 1e-3 of the exact one: enough to tell a missing activation.
                 case .gelu:
                     return Float(0.5 * sum * (1 + hyperbolicTangent(0.7978845608 * (sum + 0.044715 * sum * sum * sum))))

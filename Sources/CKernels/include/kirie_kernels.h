@@ -67,7 +67,7 @@ typedef struct {
     size_t y_stride;
 } kirie_bf16_layer_norm_arguments;
 typedef void kirie_bf16_layer_norm_kernel(const kirie_bf16_layer_norm_arguments *);
-// gelu: x = x * Phi(x), exact (erf) form, in place. relu: x = max(x, 0), in place. Any count.
+// gelu: x = x * Phi(x), exact (erf) form, in place. relu: x = max(x, 0), relu6: x = min(max(x, 0), 6), in place. Any count.
 typedef void kirie_in_place_kernel(size_t count, float *x);
 // GELU in place, any count, by a polynomial: the error is below 5e-5 of x or 1.1e-4, and then that of bf16.
 typedef void kirie_bf16_in_place_kernel(size_t count, uint16_t *x);
@@ -291,6 +291,20 @@ typedef struct {
     uint16_t *y;
 } kirie_bf16_depthwise3x3_arguments;
 typedef void kirie_bf16_depthwise3x3_row_kernel(const kirie_bf16_depthwise3x3_arguments *);
+// One row of a depthwise convolution of size x size, 3 or 5, and ReLU6: rows[i], of (width, channels), is the i-th of the
+// rows that the kernel covers (NULL where it lies outside the picture), stride 1 or 2 along the row, whose first answer covers
+// `before` columns of zeros; weight (size * size, channels), bias (channels), y (ceil(width / stride), channels). Any count of
+// channels; up to 4096 are fast.
+#define KIRIE_DEPTHWISE_RELU6(number) \
+    size_t width, channels, size, stride, before; \
+    const number *const *rows; \
+    const float *weight, *bias; \
+    number *y;
+typedef struct { KIRIE_DEPTHWISE_RELU6(float) } kirie_depthwise_relu6_arguments;
+typedef void kirie_depthwise_relu6_row_kernel(const kirie_depthwise_relu6_arguments *);
+// The same on bf16 numbers, weights and sums in fp32.
+typedef struct { KIRIE_DEPTHWISE_RELU6(uint16_t) } kirie_bf16_depthwise_relu6_arguments;
+typedef void kirie_bf16_depthwise_relu6_row_kernel(const kirie_bf16_depthwise_relu6_arguments *);
 // One row of a 3 x 3 convolution of stride 2 with zero padding of 1 over a picture of fp32 planes (planes, height, width),
 // and GELU: y (ceil(width / 2), channels) in bf16, weight (planes, 9, channels). Channels in multiples of 32 are fast.
 typedef struct {
@@ -315,7 +329,7 @@ typedef void kirie_threshold_rows_kernel(
 // The kernels of one instruction set. A set's own table may lack one, NULL, where the set below does it as well.
 typedef struct {
     kirie_layer_norm_kernel *layer_norm_rows;
-    kirie_in_place_kernel *gelu, *relu;
+    kirie_in_place_kernel *gelu, *relu, *relu6;
     kirie_add_kernel *add;
     kirie_product_kernel *product;
     kirie_softmax_over_tokens_kernel *softmax_over_tokens;
@@ -328,6 +342,7 @@ typedef struct {
     kirie_attention_kernel *attention;
     kirie_attention_scratch_kernel *attention_scratch;
     kirie_depthwise3x3_row_kernel *depthwise3x3_row;
+    kirie_depthwise_relu6_row_kernel *depthwise_relu6_row;
     kirie_combine_rows_kernel *combine_rows;
     kirie_threshold_rows_kernel *threshold_rows;
 
@@ -343,6 +358,7 @@ typedef struct {
     kirie_bf16_attention_kernel *bf16_attention;
     kirie_attention_scratch_kernel *bf16_attention_scratch;
     kirie_bf16_depthwise3x3_row_kernel *bf16_depthwise3x3_row;
+    kirie_bf16_depthwise_relu6_row_kernel *bf16_depthwise_relu6_row;
     kirie_bf16_planes3x3_row_kernel *bf16_planes3x3_row;
     kirie_bf16_quantize_rows_kernel *bf16_quantize_rows;
     kirie_dequantize_rows_kernel *dequantize_rows;
@@ -367,6 +383,7 @@ void kirie_attention_pack(const kirie_attention_pack_arguments *arguments);
 void kirie_layer_norm_rows(const kirie_layer_norm_arguments *arguments);
 void kirie_gelu(size_t count, float *x);
 void kirie_relu(size_t count, float *x);
+void kirie_relu6(size_t count, float *x);
 void kirie_add(size_t count, const float *x, float *y);
 void kirie_product(const kirie_product_arguments *arguments);
 void kirie_softmax_over_tokens(size_t tokens, size_t heads, float *s);
@@ -383,6 +400,7 @@ void kirie_upscale_norm(
 void kirie_attention(const kirie_attention_arguments *arguments);
 size_t kirie_attention_scratch(const kirie_attention_shape *shape, size_t queries);
 void kirie_depthwise3x3_row(const kirie_depthwise3x3_arguments *arguments);
+void kirie_depthwise_relu6_row(const kirie_depthwise_relu6_arguments *arguments);
 void kirie_combine_rows(size_t count, const float *const *rows, const float *weights, float *y);
 void kirie_threshold_rows(
     size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer);
@@ -399,6 +417,7 @@ void kirie_bf16_attention_pack(const kirie_bf16_attention_pack_arguments *argume
 void kirie_bf16_attention(const kirie_bf16_attention_arguments *arguments);
 size_t kirie_bf16_attention_scratch(const kirie_attention_shape *shape, size_t queries);
 void kirie_bf16_depthwise3x3_row(const kirie_bf16_depthwise3x3_arguments *arguments);
+void kirie_bf16_depthwise_relu6_row(const kirie_bf16_depthwise_relu6_arguments *arguments);
 void kirie_bf16_planes3x3_row(const kirie_bf16_planes3x3_arguments *arguments);
 void kirie_bf16_quantize_rows(
     size_t rows, size_t columns, const uint16_t *x, size_t x_stride, int8_t *y, float *scales);

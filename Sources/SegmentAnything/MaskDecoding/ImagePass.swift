@@ -238,6 +238,8 @@ extension PromptPass {
 
     /// x (rows of the first transposed convolution, 64) = the updates' part of its product with y_L; ``MaskUpscaling`` adds the
     /// embedding's part and the bias.
+    ///
+    /// The image's coarse skip is added to it, if there is one.
     func upscale(tile: Int, x: UnsafeMutablePointer<Float>, memory: UnsafeMutableRawPointer) {
         let updateRows = plan.depth * rows
         var columns = UnsafeRawPointer(imageWeights(of: tile))
@@ -246,6 +248,7 @@ extension PromptPass {
             columns = UnsafeRawPointer(memory)
         }
         plan.arithmetic.product(
-            rows: plan.upscaling.shape[0], depth: updateRows, a: upscaling, aStride: updateRows, b: columns, c: x)
+            rows: plan.upscaling.shape[0], depth: updateRows, a: upscaling, aStride: updateRows, b: columns, c: x,
+            accumulate: state.skips?.writeCoarse(tile, to: x) ?? false)
     }
 }

@@ -8,9 +8,11 @@ struct ImageState: Sendable {
     private let scalarRows: Int
     private let numbers: TileOperand
     private let scalars: Tensor
+    /// What is added while a mask is scaled up, whatever the prompt.
+    var skips: UpscalingSkips?
 
     var tileCount: Int { ImageTiles.tileCount(tokens) }
-    var byteCount: Int { numbers.byteCount + 4 * scalars.count }
+    var byteCount: Int { numbers.byteCount + 4 * scalars.count + (skips?.byteCount ?? 0) }
 
     /// How many tokens of that tile count.
     func valid(_ tile: Int) -> Int { min(ImageTiles.width, tokens - tile * ImageTiles.width) }

@@ -63,6 +63,19 @@ package struct MaskDecoder: Sendable {
         package var maskTokenCount: Int
         package var iouHeadDepth: Int
         package var iouHeadHidden: Int
+        /// Whether the image encoder's skips are added while a mask is scaled up, as in SAM 2.
+        package var takesSkips = false
+
+        /// `image_embedding`, (1, C, g, g); where it takes skips, those of stride 8, (1, C / 4, 2g, 2g), and of stride 4,
+        /// (1, C / 8, 4g, 4g).
+        package var featureShapes: [FeatureShape] {
+            let embedding = FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])
+            guard takesSkips else { return [embedding] }
+            return [
+                embedding, FeatureShape(FeatureMap.skips[0], [1, channels / 4, 2 * grid, 2 * grid]),
+                FeatureShape(FeatureMap.skips[1], [1, channels / 8, 4 * grid, 4 * grid]),
+            ]
+        }
 
         package init(
             channels: Int, grid: Int, crossAttentionDim: Int, mlpDim: Int, depth: Int, maskTokenCount: Int,
@@ -124,13 +137,20 @@ package struct MaskDecoder: Sendable {
     }
 
     /// Prepares an image with its dense prompt for any number of prompts.
-    func prepare(_ image: ImageTiles, pool: ThreadPool) -> ImageState { transformer.prepare(image, pool: pool) }
+    func prepare(_ image: ImageTiles, skips: UpscalingSkips?, pool: ThreadPool) -> ImageState {
+        var state = transformer.prepare(image, pool: pool)
+        state.skips = skips
+        return state
+    }
 
     /// A prepared image with a mask prompt: see ``ImageProjections``.
     func prepare(
         _ base: ImageState, embedding: ImageTiles, adding dense: ImageTiles, bias: Tensor, pool: ThreadPool
     ) -> ImageState {
-        transformer.plan.projections.state(base, embedding: embedding, adding: dense, bias: bias, pool: pool)
+        var state = transformer.plan.projections.state(
+            base, embedding: embedding, adding: dense, bias: bias, pool: pool)
+        state.skips = base.skips
+        return state
     }
 
     /// Decodes prompts that go through together; each answer equals that of its prompt alone, to the bit.

@@ -7,6 +7,9 @@ import Tensors
 /// A transposed convolution of 2 × 2 with stride 2 is a matrix product that writes four pixels per token; the second of
 /// them, norm and GELU, and the product run on one tile at a time, and only the selected masks are made. The first one
 /// is linear in the image's features, which ``ImageProjections`` splits into the embedding's part and the updates'.
+///
+/// A model's skips are added to the first convolution's answer before the norm, and to the second one's before the last GELU
+/// (Ravi et al., "SAM 2", 2024, <https://arxiv.org/abs/2408.00714>): ``UpscalingSkips`` has them as the products take them.
 struct MaskUpscaling: Sendable {
     private let channels: Int
     private let grid: Int
@@ -87,7 +90,8 @@ struct MaskUpscaling: Sendable {
                     shifts: shifts,
                     epsilon: norm.epsilon, narrow: narrow)
                 arithmetic.product(
-                    rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: fineProducts)
+                    rows: 4 * fine, depth: middle, a: second.at(0), aStride: middle, b: operand, c: fineProducts,
+                    accumulate: pass.state.skips?.writeFine(tile, subpixel: s, to: fineProducts) ?? false)
                 trace?.recorder.recordUpscaling(
                     step: 1, tile: tile, corners: [s], channels: middle, grid: grid, prompt: trace?.prompt ?? 0
                 ) { arithmetic.number(of: operand, row: $0, column: $1) }

@@ -106,10 +106,15 @@ package struct ReferenceMaskDecoder {
         }
         record(.hypernetworks, hyper)
         var fine = try transposedConvolution("mask_decoder.output_upscaling.0", keys, side: grid, channels / 4)
+        let skips = try configuration.featureShapes.dropFirst().map {
+            Rows(channelMajor: try embedding.tensor($0), channels: $0.shape[1])
+        }
+        if let coarse = skips.first { fine = fine.adding(coarse) }
         fine = try norm("mask_decoder.output_upscaling.1", fine, 1e-6).rows
         fine.apply(gelu)
         record(.upscaling(step: 1), fine)
         fine = try transposedConvolution("mask_decoder.output_upscaling.3", fine, side: 2 * grid, channels / 8)
+        if let last = skips.last { fine = fine.adding(last) }
         record(.upscaling(step: 2), fine)
         fine.apply(gelu)
         let widths = [Int](repeating: configuration.iouHeadHidden, count: configuration.iouHeadDepth - 1)
