@@ -8,7 +8,7 @@ import Segmentation
 
 /// CVAT's interactors: the gateway stands where CVAT expects the dashboard of nuclio, which lists functions and calls them.
 ///
-/// ```sh
+/// ```text
 /// base64 -w0 photo.jpg | jq -Rc '{image:.,pos_points:[[512,400]],neg_points:[],obj_bbox:null}' |
 ///   curl -s http://127.0.0.1:8080/api/function_invocations -H 'x-nuclio-function-name: kirie' -d @-
 /// ```

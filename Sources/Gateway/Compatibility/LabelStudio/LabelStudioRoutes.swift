@@ -6,7 +6,7 @@ import Segmentation
 
 /// The routes of a machine-learning backend of Label Studio.
 ///
-/// ```sh
+/// ```text
 /// sha=$(curl -s --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8080/v1/images | jq -r .sha256)
 /// jq -nc --arg image "kirie:$sha" '{tasks:[{data:{image:$image}}],label_config:"<View>…</View>",params:{context:{result:[
 ///     {type:"keypointlabels",is_positive:true,original_width:1024,original_height:768,value:{x:50,y:52}}]}}}' |

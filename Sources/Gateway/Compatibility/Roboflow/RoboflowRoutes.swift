@@ -9,7 +9,7 @@ import Segmentation
 
 /// The routes of Roboflow's inference server for Segment Anything, as `inference-sdk` and its users' scripts ask for them.
 ///
-/// ```sh
+/// ```text
 /// base64 -w0 photo.jpg | jq -Rc '{format:"rle",image:{type:"base64",value:.},prompts:[{points:[{x:512,y:400}]}]}' |
 ///   curl -s http://127.0.0.1:8080/sam2/segment_image -H 'Content-Type: application/json' -d @-
 /// ```
