@@ -250,20 +250,25 @@ class Roles(unittest.TestCase):
             os.kill(server, signal.SIGCONT)
         until(lambda: "kirie_redis_up 1.0\n" in scrape("gateway"), "kirie_redis_up 1")
 
-    def test_a_user_that_may_not_ask_for_the_servers_memory(self):
-        # The submitter's rights as operators are told to set them: without INFO.
-        rights = re.search(r"^user submitter on >… (.*)$", (gateway.ROOT / "deploy" / "README.md").read_text(), re.M)[1]
-        redis("ACL", "SETUSER", "submitter", "on", ">secret", *rights.split())
-        address = kirie.redis.replace("unix://", "unix://submitter:secret@")
-        process = gateway.Process("gateway", "--redis", address, "--listen", f"127.0.0.1:{gateway.free_port()}")
-        self.addCleanup(process.stop)
-        base = process.wait_for("KIRIE_GATEWAY").rstrip("/")
-        status, _, text = kirie.exchange("/metrics", base=base)
-        self.assertEqual(status, 200)
-        self.assertIn(b"kirie_redis_up 1.0\n", text)
-        self.assertIn(b"kirie_queue_jobs", text)
-        self.assertNotIn(b"kirie_redis_memory", text)
-        self.assertEqual(kirie.exchange("/v1/queues", base=base)[0], 200)
+    def test_users_with_the_rights_that_operators_are_told_to_give(self):
+        # A submitter's rights are without INFO: what takes none is told all the same.
+        for user, has_memory in [("gateway", True), ("submitter", False)]:
+            readme = (gateway.ROOT / "deploy" / "README.md").read_text()
+            rights = re.search(rf"^user {user} on >… (.*)$", readme, re.MULTILINE)[1]
+            redis("ACL", "SETUSER", user, "on", ">secret", *rights.split())
+            address = kirie.redis.replace("unix://", f"unix://{user}:secret@")
+            process = gateway.Process("gateway", "--redis", address, "--listen", f"127.0.0.1:{gateway.free_port()}")
+            self.addCleanup(process.stop)
+            base = process.wait_for("KIRIE_GATEWAY").rstrip("/")
+            line = {"image": {"base64": gateway.base64_of(gateway.picture(52))}, "prompts": [{"points": [[96, 120]]}]}
+            self.assertEqual(kirie.exchange("/v1/segment", line, base=base)[0], 200)
+            text = kirie.exchange("/metrics", base=base)[2].decode()
+            self.assertIn("kirie_redis_up 1.0\n", text)
+            self.assertIn("kirie_queue_jobs{", text)
+            self.assertEqual("kirie_redis_memory_bytes " in text, has_memory)
+            self.assertEqual(kirie.exchange("/v1/queues", base=base)[0], 200)
+            status, _, answer = kirie.exchange("/v1/dead/0/1-1", base=base, method="DELETE")
+            self.assertEqual((status, answer["code"]), (404, "unknown-letter"))
 
     @staticmethod
     def without_redis():
