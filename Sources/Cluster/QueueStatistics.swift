@@ -25,6 +25,14 @@ public struct DurationHistogram: Sendable, Hashable {
         return nil
     }
 
+    /// How many durations are shorter than 2 to the power of `octave`, in microseconds: at a power of two buckets meet.
+    public func count(below octave: Int) -> Int {
+        counts.reduce(0) { $0 + ($1.key < 4 * octave ? $1.value : 0) }
+    }
+
+    /// All durations together, each taken for the middle of its bucket: right to a tenth.
+    public var sum: Duration { counts.reduce(.zero) { $0 + Self.middle(of: $1.key) * $1.value } }
+
     /// What was counted here and not yet in an earlier reading.
     public func since(_ earlier: DurationHistogram) -> DurationHistogram {
         var difference = DurationHistogram()

@@ -65,7 +65,7 @@ public struct MonitoringServer: Service {
         }
         router.get("metrics") { _, _ in
             await refresh()
-            var response = Self.plain(registry.exposition(), .ok)
+            var response = Self.plain(registry.exposition(including: ProcessMetrics.collect()), .ok)
             response.headers[.contentType] = "text/plain; version=0.0.4; charset=utf-8"
             return response
         }

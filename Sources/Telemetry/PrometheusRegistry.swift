@@ -28,17 +28,22 @@ public final class PrometheusRegistry: MetricsFactory, Sendable {
     public init(help: [String: String] = [:]) { self.help = help }
 
     /// All metrics as text, ordered by name and labels.
-    public func exposition() -> String {
-        let families = families.withLock { $0 }
-        var text = ""
-        for (name, family) in families.sorted(by: { $0.key < $1.key }) {
-            text += "# HELP \(name) \(PrometheusText.help(help[name] ?? "(undocumented)"))\n"
-            text += "# TYPE \(name) \(family.kind.rawValue)\n"
+    ///
+    /// - Parameter collected: metrics that others keep; one of a name that is in use here, or twice, is left out.
+    /// - Returns: the lines.
+    public func exposition(including collected: [CollectedMetric] = []) -> String {
+        var blocks: [String: String] = [:]
+        for (name, family) in families.withLock({ $0 }) {
+            var text = PrometheusText.head(name, help[name] ?? "(undocumented)", family.kind.rawValue)
             for (labels, series) in family.series.sorted(by: { $0.key < $1.key }) {
                 series.write(name: name, labels: labels, to: &text)
             }
+            blocks[name] = text
         }
-        return text
+        for metric in collected where blocks[metric.name] == nil {
+            blocks[metric.name] = PrometheusText.head(metric.name, metric.help, metric.kind.rawValue) + metric.text
+        }
+        return blocks.sorted { $0.key < $1.key }.map(\.value).joined()
     }
 
     /// A number that only grows.
@@ -101,12 +106,6 @@ protocol PrometheusSeries: Sendable {
     func write(name: String, labels: String, to text: inout String)
 }
 
-extension PrometheusSeries {
-    fileprivate func line(_ name: String, _ labels: String, _ value: some CustomStringConvertible) -> String {
-        labels.isEmpty ? "\(name) \(value)\n" : "\(name){\(labels)} \(value)\n"
-    }
-}
-
 private final class PrometheusCounter: CounterHandler, PrometheusSeries {
     private let value = Atomic<Int64>(0)
 
@@ -114,7 +113,7 @@ private final class PrometheusCounter: CounterHandler, PrometheusSeries {
     func reset() { value.store(0, ordering: .relaxed) }
 
     func write(name: String, labels: String, to text: inout String) {
-        text += line(name, labels, value.load(ordering: .relaxed))
+        text += PrometheusText.line(name, labels, value.load(ordering: .relaxed))
     }
 }
 
@@ -130,7 +129,7 @@ private final class PrometheusGauge: RecorderHandler, MeterHandler, PrometheusSe
     func decrement(by amount: Double) { value.withLock { $0 -= amount } }
 
     func write(name: String, labels: String, to text: inout String) {
-        text += line(name, labels, PrometheusText.number(value.withLock { $0 }))
+        text += PrometheusText.line(name, labels, PrometheusText.number(value.withLock { $0 }))
     }
 }
 
@@ -162,13 +161,11 @@ private final class PrometheusHistogram: TimerHandler, RecorderHandler, Promethe
 
     func write(name: String, labels: String, to text: inout String) {
         let (counts, sum) = state.withLock { ($0.counts, $0.sum) }
-        let prefix = labels.isEmpty ? "" : "\(labels),"
         var total = 0
-        for (count, bound) in zip(counts, bounds.map(PrometheusText.number) + ["+Inf"]) {
+        let cumulative = zip(bounds, counts).map { bound, count in
             total += count
-            text += line("\(name)_bucket", "\(prefix)le=\"\(bound)\"", total)
+            return (PrometheusText.number(bound), total)
         }
-        text += line("\(name)_sum", labels, PrometheusText.number(sum))
-        text += line("\(name)_count", labels, total)
+        text += PrometheusText.histogram(name, labels, cumulative, total: counts.reduce(0, +), sum: sum)
     }
 }

@@ -44,6 +44,25 @@ enum PrometheusText {
             .joined(separator: ",")
     }
 
+    /// What stands before the values of a name.
+    static func head(_ name: String, _ meaning: String, _ kind: String) -> String {
+        "# HELP \(name) \(help(meaning))\n# TYPE \(name) \(kind)\n"
+    }
+
+    /// One value.
+    static func line(_ name: String, _ labels: String, _ value: some CustomStringConvertible) -> String {
+        labels.isEmpty ? "\(name) \(value)\n" : "\(name){\(labels)} \(value)\n"
+    }
+
+    /// The values of a histogram, from the counts at each bound and below it.
+    static func histogram(
+        _ name: String, _ labels: String, _ counts: [(bound: String, count: Int)], total: Int, sum: Double
+    ) -> String {
+        let prefix = labels.isEmpty ? "" : "\(labels),"
+        let buckets = (counts + [("+Inf", total)]).map { line("\(name)_bucket", "\(prefix)le=\"\($0)\"", $1) }
+        return buckets.joined() + line("\(name)_sum", labels, number(sum)) + line("\(name)_count", labels, total)
+    }
+
     /// What a metric means, on one line.
     static func help(_ text: String) -> String { escaped(text, quotes: false) }
 

@@ -81,6 +81,7 @@ public struct PictureEncoder: Sendable {
                 let published = try await outage.waitOut {
                     try await store.put(record)
                 }
+                WorkerMetrics.published(bytes: record.byteCount)
                 return .embedding(published, expiry: store.timeToLive)
             case .failure(let error as UnusableImage): return .unusable(reason: error.reason)
             case .failure(let error as ImageError): return .unusable(reason: "\(error)")

@@ -94,10 +94,12 @@ final class PreparedImages: Sendable {
     private func fetch(_ key: EmbeddingKey) async -> Result<(any PreparedImage)?, Unavailable> {
         let result: Result<(any PreparedImage)?, Unavailable>
         do throws(Unavailable) { result = .success(try await load(key)) } catch { result = .failure(error) }
-        state.withLock { state in
+        let gone = state.withLock { state in
             if !Task.isCancelled { state.loading[key] = nil }
-            if case .success(let image?) = result { state.images.insert(image, for: key, cost: image.byteCount) }
+            guard case .success(let image?) = result else { return 0 }
+            return state.images.insert(image, for: key, cost: image.byteCount).count
         }
+        if gone > 0 { WorkerMetrics.evicted(gone) }
         return result
     }
 }

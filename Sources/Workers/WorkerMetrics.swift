@@ -1,3 +1,4 @@
+import Cluster
 import CoreMetrics
 
 /// What workers count; the names and meanings are what dashboards read.
@@ -13,6 +14,8 @@ public enum WorkerMetrics {
         "kirie_embedding_fetches_total": "Embeddings that a decoder fetched from Redis.",
         "kirie_embedding_hits_total": "Batches whose embedding was in the decoder's memory.",
         "kirie_embedding_misses_total": "Embeddings that were gone when a decoder came for them.",
+        "kirie_embedding_evictions_total": "Images that left the decoder's memory for others, or do not fit.",
+        "kirie_published_bytes_total": "Bytes of the embeddings that an encoder made.",
         "kirie_cached_images": "Images in the decoder's memory.",
         "kirie_cached_bytes": "Bytes of the images in the decoder's memory.",
         "kirie_load": "Pieces of work in hand.",
@@ -24,6 +27,28 @@ public enum WorkerMetrics {
         "kirie_demand": "What all workers of this role and model have to do: what waits, and what is in work.",
     ]
 
+    /// Lets what a role counts begin at zero: of a counter that appears with its first event Prometheus sees no growth.
+    static func begin(_ role: WorkerHeartbeat.Role) {
+        var counters = ["kirie_errors_total", "kirie_waits_total"]
+        switch role {
+        case .encoder:
+            counters.append("kirie_published_bytes_total")
+            for outcome in ["embedding", "unusable", "faulty", "abandoned"] {
+                Counter(label: "kirie_encodes_total", dimensions: [("outcome", outcome)]).increment(by: 0)
+            }
+        case .decoder:
+            counters += [
+                "kirie_prompts_total", "kirie_embedding_hits_total", "kirie_embedding_fetches_total",
+                "kirie_embedding_misses_total", "kirie_embedding_evictions_total",
+            ]
+            for outcome in ["done", "unusable", "faulty", "missing_embedding"] {
+                Counter(label: "kirie_jobs_total", dimensions: [("outcome", outcome)]).increment(by: 0)
+            }
+        case .gateway: break
+        }
+        for name in counters { Counter(label: name).increment(by: 0) }
+    }
+
     static func encoded(_ outcome: String) {
         Counter(label: "kirie_encodes_total", dimensions: [("outcome", outcome)]).increment()
     }
@@ -31,6 +56,10 @@ public enum WorkerMetrics {
     static func encodeTook(_ time: Duration) {
         Timer(label: "kirie_encode_seconds").recordNanoseconds(time.nanoseconds)
     }
+
+    static func published(bytes: Int) { Counter(label: "kirie_published_bytes_total").increment(by: bytes) }
+
+    static func evicted(_ images: Int) { Counter(label: "kirie_embedding_evictions_total").increment(by: images) }
 
     static func decoded(jobs: Int, prompts: Int, in time: Duration) {
         Counter(label: "kirie_prompts_total").increment(by: prompts)

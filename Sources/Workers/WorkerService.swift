@@ -53,6 +53,7 @@ public struct WorkerService<Source: WorkSource>: Service {
 
     /// Works until graceful shutdown; returns when everything that was held is done or handed back.
     public func run() async throws {
+        WorkerMetrics.begin(heartbeat.role)
         logger.info(
             "ready", metadata: ["worker": "\(heartbeat.name)", "model": "\(heartbeat.model)"])
         await withGracefulShutdownHandler {

@@ -34,5 +34,9 @@ import Testing
         #expect(high >= .microseconds(65_536) && high < .microseconds(77_936))
         #expect(DurationHistogram().quantile(0.5) == nil)
         #expect(wait.since(wait).total == 0)
+        // At a power of two buckets meet: 2^10 microseconds are below none of it, 2^11 below the first 90.
+        #expect([10, 11, 16, 17].map { wait.count(below: $0) } == [0, 90, 90, 100])
+        let (least, most) = (90 * 1024 + 10 * 65_536, 90 * 1218 + 10 * 77_936)
+        #expect(wait.sum >= .microseconds(least) && wait.sum <= .microseconds(most))
     }
 }

@@ -1,4 +1,5 @@
 import CoreMetrics
+import Glibc
 import Telemetry
 import Testing
 
@@ -77,5 +78,54 @@ import Testing
         }
         let names = text.split(separator: "\n").filter { $0.hasPrefix("# TYPE ") }
         #expect(Set(names).count == names.count && names.count == 6)
+    }
+
+    @Test func whatOthersKeepIsWrittenAmongTheRest() {
+        let registry = PrometheusRegistry(help: ["kirie_m_total": "Ours."])
+        Counter(label: "kirie_m_total", factory: registry).increment()
+        var jobs = CollectedMetric(.counter, "kirie_a_total", "Jobs.")
+        jobs.add(7, labels: [("lane", "bulk"), ("a", "\"")])
+        var times = CollectedMetric(.histogram, "kirie_z_seconds", "Times.")
+        times.add(upTo: [(0.5, 2), (1, 3)], total: 4, sum: 9.5, labels: [("lane", "bulk")])
+        let text = registry.exposition(including: [
+            times, jobs, CollectedMetric(.gauge, "kirie_m_total", "A name that is in use.", value: 9),
+            CollectedMetric(.gauge, "kirie_none", "Without a value."),
+        ])
+        #expect(
+            text == """
+                # HELP kirie_a_total Jobs.
+                # TYPE kirie_a_total counter
+                kirie_a_total{a="\\"",lane="bulk"} 7.0
+                # HELP kirie_m_total Ours.
+                # TYPE kirie_m_total counter
+                kirie_m_total 1
+                # HELP kirie_none Without a value.
+                # TYPE kirie_none gauge
+                # HELP kirie_z_seconds Times.
+                # TYPE kirie_z_seconds histogram
+                kirie_z_seconds_bucket{lane="bulk",le="0.5"} 2
+                kirie_z_seconds_bucket{lane="bulk",le="1.0"} 3
+                kirie_z_seconds_bucket{lane="bulk",le="+Inf"} 4
+                kirie_z_seconds_sum{lane="bulk"} 9.5
+                kirie_z_seconds_count{lane="bulk"} 4
+
+                """, "\(text)")
+    }
+
+    @Test func theKernelTellsOfThisProcess() throws {
+        let text = PrometheusRegistry().exposition(including: ProcessMetrics.collect())
+        func value(_ name: String) throws -> Double {
+            let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("\(name) ") })
+            return try #require(Double(line.split(separator: " ")[1]))
+        }
+        #expect(try value("process_cpu_seconds_total") > 0)
+        #expect(try value("process_resident_memory_bytes") > 1_000_000)
+        #expect(try value("process_open_fds") >= 3)
+        #expect(try value("process_max_fds") >= value("process_open_fds"))
+        // It began after 2020 and before now.
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        let start = try value("process_start_time_seconds")
+        #expect(start > 1_577_836_800 && start <= Double(now.tv_sec) + 1)
     }
 }

@@ -5,22 +5,45 @@ import Redis
 import ServiceLifecycle
 import Synchronization
 
+/// One look at a cluster.
+struct ClusterReading: Sendable {
+    /// When it was taken.
+    let at: ContinuousClock.Instant
+    /// The queues, and what the functions counted.
+    let statistics: QueueStatistics
+    /// Who was heard of in the last minute.
+    let workers: [(heartbeat: WorkerHeartbeat, age: Duration)]
+    /// The embeddings in Redis; nil where Redis lets this user not ask.
+    let cached: EmbeddingCacheStatistics?
+    /// INFO's section on memory, a dictionary a primary; none where Redis lets this user not ask.
+    let memory: [[String: String]]
+
+    /// Asks Redis: a bounded reply for each partition, and five commands.
+    init(_ broker: Broker, _ cache: RedisEmbeddingCache) async throws {
+        async let statistics = broker.statistics()
+        async let workers = WorkerRegistry(broker).workers()
+        // A user of a role without +info sees the rest all the same.
+        async let cached = try? cache.statistics()
+        async let memory = try? broker.redis.info("memory")
+        at = .now
+        self.statistics = try await statistics
+        self.workers = try await workers
+        self.cached = await cached
+        self.memory = await memory ?? []
+    }
+}
+
 /// What `/v1/queues` answers: the queues, workers and cache in figures, with what happened in the last seconds.
 ///
 /// It looks at Redis once a second while somebody listens, however many do.
 final class ClusterWatch: Service, Sendable {
-    private struct Reading: Sendable {
-        let at: ContinuousClock.Instant
-        let statistics: QueueStatistics
-    }
-
     private let broker: Broker
     private let cache: RedisEmbeddingCache
     private struct State {
-        var readings: [Reading] = []
+        var readings: [ClusterReading] = []
         var listeners: [Int: AsyncStream<[UInt8]>.Continuation] = [:]
         var next = 0
-        var latest: (at: ContinuousClock.Instant, bytes: [UInt8])?
+        var latest: (reading: ClusterReading, bytes: [UInt8])?
     }
     /// Guards the readings and the listeners.
     private let state = Mutex(State())
@@ -35,7 +58,7 @@ final class ClusterWatch: Service, Sendable {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 let hasListeners = self.state.withLock { !$0.listeners.isEmpty }
-                if hasListeners, let bytes = try? await self.look() {
+                if hasListeners, let (_, bytes) = try? await self.look() {
                     let listeners = self.state.withLock { $0.listeners.values.map(\.self) }
                     for listener in listeners { listener.yield(bytes) }
                 }
@@ -46,9 +69,14 @@ final class ClusterWatch: Service, Sendable {
     }
 
     /// The figures, a second old at most.
-    func figures() async throws -> [UInt8] {
-        if let latest = state.withLock({ $0.latest }), ContinuousClock.now - latest.at < .seconds(1) {
-            return latest.bytes
+    func figures() async throws -> [UInt8] { try await latest().bytes }
+
+    /// The look that the figures are of, a second old at most.
+    func reading() async throws -> ClusterReading { try await latest().reading }
+
+    private func latest() async throws -> (reading: ClusterReading, bytes: [UInt8]) {
+        if let latest = state.withLock({ $0.latest }), ContinuousClock.now - latest.reading.at < .seconds(1) {
+            return latest
         }
         return try await look()
     }
@@ -65,12 +93,8 @@ final class ClusterWatch: Service, Sendable {
         return stream
     }
 
-    private func look() async throws -> [UInt8] {
-        async let statistics = broker.statistics()
-        async let workers = WorkerRegistry(broker).workers()
-        async let cached = cache.statistics()
-        async let server = broker.redis.info("memory")
-        let reading = Reading(at: .now, statistics: try await statistics)
+    private func look() async throws -> (reading: ClusterReading, bytes: [UInt8]) {
+        let reading = try await ClusterReading(broker, cache)
         let earlier = state.withLock { state in
             state.readings.removeAll { reading.at - $0.at > .seconds(11) }
             let earlier = state.readings.first
@@ -79,18 +103,17 @@ final class ClusterWatch: Service, Sendable {
             }
             return earlier
         }
-        let memory = try await server
         let bytes = JSONValue.object([
             ("streams", .array(Self.streams(reading.statistics))),
-            ("dead", .integer(reading.statistics.total("dead"))),
+            ("dead", .integer(reading.statistics.total("dead_letters_kept"))),
             ("jobs", .object([("open", .integer(reading.statistics.unfinished))])),
-            ("workers", .array(try await workers.map { Self.worker($0.heartbeat, age: $0.age) })),
-            ("cache", Self.cache(try await cached, memory: memory)),
+            ("workers", .array(reading.workers.map { Self.worker($0.heartbeat, age: $0.age) })),
+            ("cache", Self.cache(reading.cached ?? EmbeddingCacheStatistics(), memory: reading.memory)),
             ("rates", Self.rates(reading, since: earlier)),
             ("latency_ms", Self.latencies(reading, since: earlier)),
         ]).bytes
-        state.withLock { $0.latest = (.now, bytes) }
-        return bytes
+        state.withLock { $0.latest = (reading, bytes) }
+        return (reading, bytes)
     }
 
     private static func streams(_ statistics: QueueStatistics) -> [JSONValue] {
@@ -113,7 +136,7 @@ final class ClusterWatch: Service, Sendable {
             ("name", .string(heartbeat.name)), ("role", .string(heartbeat.role.rawValue)),
             ("model", .string(heartbeat.modelName)), ("identifier", .string(heartbeat.model)),
             ("host", .string(heartbeat.host)),
-            ("state", .string(age > WorkerRegistry.patience ? "silent" : heartbeat.draining ? "draining" : "ready")),
+            ("state", .string(WorkerState(heartbeat, age: age).rawValue)),
             ("threads", .integer(heartbeat.threads)), ("load", .integer(heartbeat.load)),
             ("capacity", .integer(heartbeat.capacity)), ("cached", .integer(heartbeat.cachedImages)),
             ("cached_bytes", .integer(heartbeat.cachedBytes)), ("completed", .integer(heartbeat.completed)),
@@ -131,7 +154,7 @@ final class ClusterWatch: Service, Sendable {
         ])
     }
 
-    private static func rates(_ reading: Reading, since earlier: Reading?) -> JSONValue {
+    private static func rates(_ reading: ClusterReading, since earlier: ClusterReading?) -> JSONValue {
         let lanes = Lane.allCases
         guard let earlier, reading.at - earlier.at > .milliseconds(200) else {
             let (into, out) = lanes.reduce((0.0, 0.0)) { sum, lane in
@@ -152,7 +175,7 @@ final class ClusterWatch: Service, Sendable {
         ])
     }
 
-    private static func latencies(_ reading: Reading, since earlier: Reading?) -> JSONValue {
+    private static func latencies(_ reading: ClusterReading, since earlier: ClusterReading?) -> JSONValue {
         func quantiles(_ part: (StreamStatistics) -> DurationHistogram) -> JSONValue {
             var both: [DurationHistogram] = []
             for lane in Lane.allCases {

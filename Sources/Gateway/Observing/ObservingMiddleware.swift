@@ -105,6 +105,15 @@ package enum GatewayMetrics {
         "kirie_http_superseded_total": "Jobs dropped because a newer one of their slot came, or their client left.",
     ]
 
+    /// Lets counters begin at zero: of one that appears with its first event Prometheus sees no growth.
+    static func begin() {
+        uploaded(bytes: 0)
+        Counter(label: "kirie_http_superseded_total").increment(by: 0)
+        for reason in ["host", "origin", "key", "rate", "quota"] {
+            Counter(label: "kirie_http_refusals_total", dimensions: [("reason", reason)]).increment(by: 0)
+        }
+    }
+
     static func answered(route: String, method: String, status: Int, in time: Duration) {
         Counter(
             label: "kirie_http_requests_total",

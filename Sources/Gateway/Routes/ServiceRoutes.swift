@@ -13,6 +13,7 @@ struct ServiceRoutes: Sendable {
     let broker: Broker
     let pages: PageRoutes
     let registry: PrometheusRegistry
+    let cluster: ClusterMetrics
     let connections: OpenConnections
     let streams: OpenStreams
     let hasKeys: Bool
@@ -79,6 +80,7 @@ struct ServiceRoutes: Sendable {
     private func metrics(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
         GatewayMetrics.set(connections: connections.count, eventStreams: streams.count)
-        return Replies.bytes(Array(registry.exposition().utf8), type: "text/plain; version=0.0.4; charset=utf-8")
+        let text = registry.exposition(including: await cluster.collect() + ProcessMetrics.collect())
+        return Replies.bytes(Array(text.utf8), type: "text/plain; version=0.0.4; charset=utf-8")
     }
 }

@@ -78,6 +78,7 @@ package struct GatewayService: Service {
 
     /// Serves until graceful shutdown: then streams end, and requests that are being answered are finished.
     package func run() async throws {
+        GatewayMetrics.begin()
         let client = "gateway-\(Job.makeIdentifier().prefix(16))"
         let connections = OpenConnections(patience: settings.clientPatience)
         let streams = OpenStreams()
@@ -143,8 +144,9 @@ package struct GatewayService: Service {
         jobs.add(to: routes)
         ClusterRoutes(broker: broker, watch: watch, events: events, jobs: jobs).add(to: routes)
         ServiceRoutes(
-            models: models, broker: broker, pages: pages, registry: registry, connections: connections,
-            streams: streams, hasKeys: settings.keys != nil, imageLimit: settings.imageLimit, bodyLimit: bodyLimit
+            models: models, broker: broker, pages: pages, registry: registry, cluster: ClusterMetrics(watch),
+            connections: connections, streams: streams, hasKeys: settings.keys != nil, imageLimit: settings.imageLimit,
+            bodyLimit: bodyLimit
         ).add(to: routes)
         let compatibility = CompatibilityRoutes(
             desk: ClientDesk(
