@@ -42,7 +42,10 @@ public enum ProcessMetrics {
         let words = text[name...].split(separator: " ")
         guard words.count > 20, let ticks = Double(words[20]) else { return nil }
         let sinceBoot = ticks / Double(sysconf(Int32(_SC_CLK_TCK)))
-        guard let now = time(of: CLOCK_REALTIME), let uptime = time(of: CLOCK_BOOTTIME) else { return nil }
+        guard let uptime = read("/proc/uptime")?.split(separator: " ").first.flatMap({ Double($0) }) else { return nil }
+        var time = timeval()
+        gettimeofday(&time, nil)
+        let now = Double(time.tv_sec) + Double(time.tv_usec) / 1e6
         return ((now - uptime + sinceBoot) * 100).rounded() / 100
     }
 
@@ -59,12 +62,6 @@ public enum ProcessMetrics {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return nil }
         return Double(limit.rlim_cur)
-    }
-
-    private static func time(of clock: clockid_t) -> Double? {
-        var time = timespec()
-        guard clock_gettime(clock, &time) == 0 else { return nil }
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
     /// A small file of the kernel's.
