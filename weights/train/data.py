@@ -11,9 +11,11 @@ has no such nesting the two are equal. 0 is void in both.
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import zipfile
 
@@ -135,41 +137,64 @@ def write(cache, entries):
     return rows
 
 
-def squeeze(cache, archive, longest, quality):
-    """Writes a cache into one small file of smaller pictures, to be taken to another machine."""
+def inventory(labels):
+    """Rows (label, left, top, right, bottom, area) of the instances of a label map; right and bottom are inside."""
+    place = np.flatnonzero(labels)
+    order = np.argsort(labels.ravel()[place], kind="stable")
+    place = place[order]
+    ids, first, areas = np.unique(labels.ravel()[place], return_index=True, return_counts=True)
+    if not len(ids):
+        return np.zeros((0, 6), np.int64)
+    y, x = np.divmod(place, labels.shape[1])
+    edges = [edge.reduceat(axis, first) for edge in (np.minimum, np.maximum) for axis in (x, y)]
+    return np.stack([ids, *edges, areas], axis=1).astype(np.int64)
+
+
+def squeeze(cache, archive, longest, quality, part=0, parts=1):
+    """Writes a cache, or every `parts`-th picture of it, into a small file of smaller pictures, to be taken elsewhere.
+
+    Labels lie in the red (low byte) and green (high byte) of a lossless picture; the index has their inventory.
+    """
     rows = json.loads((cache / "index.json").read_text())
     corpora = {split: Corpus(cache, split) for split in (False, True)}
     index, counts = [], {False: 0, True: 0}
     with zipfile.ZipFile(archive, "w") as file:
         for number, row in enumerate(rows):
             split = row["validation"]
-            picture = corpora[split].picture(counts[split])
             counts[split] += 1
+            if number % parts != part:
+                continue
+            picture = corpora[split].picture(counts[split] - 1)
             shrink = min(1, longest / max(row["height"], row["width"]))
             size = (round(row["width"] * shrink), round(row["height"] * shrink))
             image = cv2.resize(np.asarray(picture.image), size, interpolation=cv2.INTER_AREA)
-            parts = cv2.resize(np.asarray(picture.parts), size, interpolation=cv2.INTER_NEAREST)
-            parts = parts if parts.max() > 255 else parts.astype(np.uint8)
-            coded = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
-            file.writestr(f"{number}.webp", coded.tobytes())
-            file.writestr(f"{number}.png", cv2.imencode(".png", parts, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
-            index.append({key: row[key] for key in ("set", "stem", "stuff", "validation")})
+            labels = cv2.resize(np.asarray(picture.parts), size, interpolation=cv2.INTER_NEAREST)
+            instances = inventory(labels).tolist()
+            labels = np.dstack([labels & 255, labels >> 8, np.zeros_like(labels)]).astype(np.uint8)
+            for name, pixels, chosen in (("picture", image, quality), ("labels", labels, 101)):
+                coded = cv2.imencode(".webp", pixels[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, chosen])[1]
+                file.writestr(f"{len(index)}.{name}.webp", coded.tobytes())
+            index.append({key: row[key] for key in ("set", "stem", "stuff", "validation")} | {"instances": instances})
         file.writestr("index.json", json.dumps(index), zipfile.ZIP_DEFLATED)
-    return rows
+    return index
 
 
-def unsqueeze(archive, cache):
-    """Writes the cache that a small file was made of, with its smaller pictures."""
+def squeezed(archives):
+    """The entries of small files, read by many threads: rows, each with its picture and its labels."""
 
-    def entries():
-        with zipfile.ZipFile(archive) as file:
-            for number, row in enumerate(json.loads(file.read("index.json"))):
-                coded = np.frombuffer(file.read(f"{number}.webp"), np.uint8)
-                image = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
-                labels = cv2.imdecode(np.frombuffer(file.read(f"{number}.png"), np.uint8), cv2.IMREAD_UNCHANGED)
-                yield row, image, labels.astype(np.uint16)
+    def decode(row, *coded):
+        image, labels = (cv2.imdecode(np.frombuffer(c, np.uint8), cv2.IMREAD_COLOR)[..., ::-1] for c in coded)
+        return row, np.ascontiguousarray(image), labels[..., 0] + 256 * labels[..., 1].astype(np.uint16)
 
-    return write(cache, entries())
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for archive in archives:
+            with zipfile.ZipFile(archive) as file:
+                tasks = []
+                for number, row in enumerate(json.loads(file.read("index.json"))):
+                    coded = (file.read(f"{number}.{name}.webp") for name in ("picture", "labels"))
+                    tasks.append(pool.submit(decode, row, *coded))
+                for task in tasks:
+                    yield task.result()
 
 
 class Corpus:
@@ -402,16 +427,18 @@ def main():
     parser.add_argument("command", choices=["pack", "squeeze", "unsqueeze"])
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--cache", type=pathlib.Path, required=True)
-    parser.add_argument("--archive", type=pathlib.Path)
+    parser.add_argument("--archive", type=pathlib.Path, nargs="*", default=[], help="to squeeze, the pictures go to all in turns")
     parser.add_argument("--longest", type=int, default=384, help="the longer side of squeezed pictures")
     parser.add_argument("--quality", type=int, default=75)
     arguments = parser.parse_args()
     if arguments.command == "pack":
         rows = pack(arguments.data, arguments.cache)
     elif arguments.command == "squeeze":
-        rows = squeeze(arguments.cache, arguments.archive, arguments.longest, arguments.quality)
+        turns = enumerate(arguments.archive)
+        numbers = (arguments.longest, arguments.quality)
+        rows = [row for i, a in turns for row in squeeze(arguments.cache, a, *numbers, i, len(arguments.archive))]
     else:
-        rows = unsqueeze(arguments.archive, arguments.cache)
+        rows = write(arguments.cache, squeezed(arguments.archive))
     for name in SETS:
         chosen = [row for row in rows if row["set"] == name]
         print(f"{name}: {len(chosen)} pictures, {sum(row['validation'] for row in chosen)} for validation")

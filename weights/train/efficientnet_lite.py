@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import device_kernels
 import native
 from model_parts import PIXEL_MEAN, PIXEL_STD, LayerNorm2d
 
@@ -39,6 +40,8 @@ def depthwise(x, weight, bias, stride):
     """ReLU6, the depthwise convolution with its bias, ReLU6."""
     if native.takes(x) and x.shape[1] % 16 == 0:
         return native.Depthwise.apply(x, weight, bias, stride)
+    if device_kernels.takes(x):
+        return device_kernels.Depthwise.apply(x, weight, bias, stride)
     before, after = padding(weight.shape[-1], stride)
     x = F.pad(F.relu6(x), (before, after, before, after))
     return F.relu6(F.conv2d(x, weight, bias, stride, groups=x.shape[1]))
@@ -76,6 +79,9 @@ class Unit(nn.Module):
         if size > 1:
             before, after = padding(size, stride)
             x = F.pad(x, (before, after, before, after))
+        elif device_kernels.takes(x) and device_kernels.products:  # As a product, which adds the bias on its way.
+            weight, bias = self.folded()
+            return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         return F.conv2d(x, *self.folded(), stride)
 
 

@@ -21,8 +21,6 @@ import losses
 import prompts
 from model import normalise
 
-TEMPERATURE = 0.05
-
 
 @torch.no_grad()
 def gather(model, examples, first, count, rounds=2):
@@ -56,8 +54,7 @@ def gather(model, examples, first, count, rounds=2):
 def cost(head, inputs, actual, clicks, choice):
     """What is minimised: the squared error, and `choice` times what choosing by the predictions costs."""
     predicted = head(inputs)
-    picked = (predicted[:, 1:] / TEMPERATURE).softmax(dim=1)
-    lost = (actual[:, 1:].max(dim=1).values - (picked * actual[:, 1:]).sum(dim=1)) * clicks
+    lost = losses.choice(predicted[:, 1:], actual[:, 1:]) * clicks
     return (predicted - actual).square().mean() + choice * lost.mean()
 
 

@@ -5,11 +5,16 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
+import device_kernels
 import native
 
 FOCAL_WEIGHT = 20.0
 DICE_WEIGHT = 1.0
 IOU_WEIGHT = 6.0
+
+# Weight of what the choice among three masks costs, under a softmax of the predicted IoU at this temperature.
+CHOICE_WEIGHT = 0.5
+TEMPERATURE = 0.05
 
 # The share of the two outputs that were not the best, so that none of the three starves.
 OTHERS = 0.05
@@ -55,16 +60,25 @@ def mask_losses(logits, targets, trained):
     """The losses (N, trained) of the first masks and the IoU (N, K) of all: logits (N, K, g, g), targets (N, g, g) in 0…16."""
     if native.takes(logits):
         return native.MaskLoss.apply(logits, targets, trained, FOCAL_WEIGHT, DICE_WEIGHT)
+    if device_kernels.takes(logits):
+        return device_kernels.MaskLoss.apply(logits, targets, trained, FOCAL_WEIGHT, DICE_WEIGHT)
     logits = logits.float()
     wanted = (targets.float() / 16).unsqueeze(1).expand_as(logits)
     own, their = logits[:, :trained], wanted[:, :trained]
     return FOCAL_WEIGHT * focal(own, their) + DICE_WEIGHT * dice(own, their), intersection_over_union(logits, wanted)
 
 
-def measure(logits, predicted, targets, single_weight, multi_weight):
+def choice(predicted, actual):
+    """What choosing one of three masks (N, 3) by its predicted IoU costs: the best IoU less the expected one (N)."""
+    picked = (predicted / TEMPERATURE).softmax(dim=1)
+    return actual.max(dim=1).values - (picked * actual).sum(dim=1)
+
+
+def measure(logits, predicted, targets, single_weight, multi_weight, choosing=None):
     """Losses of one pass.
 
-    logits: (N, 4, g, g), predicted: (N, 4), targets: (N, g, g) uint8 in 0…16, the weights: (N,) or numbers.
+    logits: (N, 4, g, g), predicted: (N, 4), targets: (N, g, g) uint8 in 0…16, the weights: (N,) or numbers. choosing: (N),
+    1 for prompts after which the best scored of three masks is taken.
     """
     predicted = predicted.float()
     trained = logits.shape[1] if torch.is_tensor(multi_weight) or multi_weight else 1
@@ -77,8 +91,11 @@ def measure(logits, predicted, targets, single_weight, multi_weight):
     masks = masks.mean()
     iou = (predicted - actual).square().mean()
     chosen = actual[:, 1:].gather(1, predicted[:, 1:].argmax(dim=1, keepdim=True))
+    total = masks + IOU_WEIGHT * iou
+    if choosing is not None:
+        total = total + CHOICE_WEIGHT * (choosing * choice(predicted[:, 1:], actual[:, 1:])).mean()
     return Losses(
-        total=masks + IOU_WEIGHT * iou,
+        total=total,
         mask=masks.detach(),
         iou=iou.detach(),
         single=actual[:, 0].mean(),

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import device_kernels
 import native
 from model_parts import LayerNorm2d
 
@@ -99,6 +100,15 @@ class Perceptron(nn.Module):
         return self.layers[2](F.relu(self.layers[1](F.relu(self.layers[0](x)))))
 
 
+def doubled(layer, x):
+    """A transposed convolution of size and stride 2; on a GPU as a product of each cell and a copy."""
+    if not (x.is_cuda and device_kernels.products):
+        return layer(x)
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    cells = F.linear(x.permute(0, 2, 3, 1), weight, layer.bias.repeat(4)).unflatten(3, (2, 2, -1))
+    return cells.permute(0, 1, 3, 2, 4, 5).flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
+
+
 class MaskDecoder(nn.Module):
     """Embeddings to four masks and their predicted IoU; token 0 is the single mask, 1 to 3 the ambiguous ones."""
 
@@ -123,9 +133,9 @@ class MaskDecoder(nn.Module):
         if not skips:
             return self.output_upscaling(x)
         coarse, fine = skips
-        x = first(x)
+        x = doubled(first, x)
         x = norm((x.unflatten(0, (-1, prompts_per_image)) + coarse.unsqueeze(1)).flatten(0, 1))
-        x = second(active(x))
+        x = doubled(second, active(x))
         if native.takes(x):
             return native.SkipGELU.apply(x, fine)
         return last((x.unflatten(0, (-1, prompts_per_image)) + fine.unsqueeze(1)).flatten(0, 1))

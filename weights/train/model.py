@@ -1,6 +1,7 @@
 """Sam: encoder, prompt encoder and decoder, and the numbers that give them their size."""
 
 import dataclasses
+import functools
 import math
 
 import safetensors.torch
@@ -76,11 +77,16 @@ class Sam(nn.Module):
         return self.mask_decoder(embeddings, features.skips, positions, sparse, dense, prompts_per_image)
 
 
+@functools.cache
+def statistics(device):
+    """The channels' mean and standard deviation (1, 3, 1, 1)."""
+    return [torch.tensor(numbers, device=device).view(1, 3, 1, 1) for numbers in (PIXEL_MEAN, PIXEL_STD)]
+
+
 def normalise(pictures):
-    """uint8 (B, H, W, 3) to normalised (B, 3, H, W) float, channels last in memory."""
+    """Pictures (B, H, W, 3) of 0…255 to normalised (B, 3, H, W) float, channels last in memory."""
     x = torch.as_tensor(pictures).permute(0, 3, 1, 2).float()
-    mean = torch.tensor(PIXEL_MEAN, device=x.device).view(1, 3, 1, 1)
-    std = torch.tensor(PIXEL_STD, device=x.device).view(1, 3, 1, 1)
+    mean, std = statistics(x.device)
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
 

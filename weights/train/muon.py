@@ -27,25 +27,24 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters]
+            for p in parameters:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p.grad)
+            momenta = [self.state[p]["momentum"] for p in parameters]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
             alike = collections.defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                gradient = parameter.grad
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(gradient)
-                state["momentum"].lerp_(gradient, 1 - group["momentum"])
-                update = gradient.lerp(state["momentum"], group["momentum"]).flatten(1)
+            for parameter, update in zip(parameters, torch._foreach_lerp(gradients, momenta, group["momentum"])):
+                update = update.flatten(1)
                 if update.shape[0] > update.shape[1]:
                     update = update.mT
                 alike[update.shape].append((parameter, update))
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
             for shape, pairs in alike.items():
                 # An orthogonal matrix (m, n) has the root mean square 1 / √n.
                 step = orthogonalise(torch.stack([update for _, update in pairs]))
                 step *= -group["lr"] * group["scale"] * max(shape) ** 0.5
-                for (parameter, _), update in zip(pairs, step):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    if parameter.shape[0] > parameter[0].numel():
-                        update = update.mT
-                    parameter.add_(update.reshape(parameter.shape))
+                chosen = [p for p, _ in pairs]
+                turned = [u.mT if p.shape[0] > p[0].numel() else u for p, u in zip(chosen, step)]
+                torch._foreach_add_(chosen, [update.reshape(p.shape) for p, update in zip(chosen, turned)])

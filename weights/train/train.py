@@ -3,8 +3,8 @@
     python train.py --cache CACHE --run RUN --trunk TRUNK.pth --teacher OLDER.safetensors --steps 20000 --sizes 0:192,6000:256
 
 The run's folder holds `checkpoint.pt` (resumed from when present, replaced as a whole; the one before it stays as
-`checkpoint.old.pt`) and `average.pt` (the averaged weights alone, in half precision); `log` lines go to standard output. A step's data, prompts and number of refinements depend on the seed
-and the step alone. SIGTERM ends the run after a checkpoint; a stopped main process (SIGSTOP) pauses all of it, and so does a
+`checkpoint.old.pt`) and `average.pt` (the averaged weights alone, in half precision); log lines go to standard output. A
+step's data, prompts and number of refinements depend on the seed and the step alone. SIGTERM ends the run after a checkpoint; a stopped main process (SIGSTOP) pauses all of it, and so does a
 file named PAUSE in the run's folder or in the one above, for as long as it lies there.
 
 Each worker process has one thread and its share of the batch, and the gradients are averaged once a step: on a machine that
@@ -43,7 +43,7 @@ from muon import Muon
 
 
 class Average:
-    """An exponential moving average of a model's parameters and of its running statistics."""
+    """An exponential moving average of a model's parameters; its statistics stay as they are."""
 
     def __init__(self, model, decay):
         self.decay = decay
@@ -53,11 +53,6 @@ class Average:
     def update(self, model, step):
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
-        for mine, theirs in zip(self.model.buffers(), model.buffers()):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
-            else:
-                mine.copy_(theirs)
 
 
 def learning_rate(step, elapsed, arguments):
@@ -117,7 +112,8 @@ def forward(model, batch, seed, rounds, teacher=None, strength=0.0):
         with torch.set_grad_enabled(i in (0, rounds - 1)), torch.autocast(kind, dtype=torch.bfloat16):
             logits, predicted = model.decode(features, points, kinds, masks, count)
         if i == 0:
-            results.append(losses.measure(logits, predicted, targets, 1 - 0.5 * clicked, 0.5 + 0.5 * clicked))
+            weights = (1 - 0.5 * clicked, 0.5 + 0.5 * clicked)
+            results.append(losses.measure(logits, predicted, targets, *weights, choosing=clicked))
         elif i == rounds - 1:
             results.append(losses.measure(logits, predicted, targets, 1.0, 0.0))
         if i == rounds - 1:
@@ -178,7 +174,8 @@ def optimizers(model, arguments):
         }
         for name, parameters in groups.items()
     ]
-    result = [torch.optim.AdamW(adam, lr=arguments.rate, betas=(0.9, 0.98), foreach=True)]
+    kind = {"fused": True} if next(model.parameters()).is_cuda else {"foreach": True}
+    result = [torch.optim.AdamW(adam, lr=arguments.rate, betas=(0.9, 0.98), **kind)]
     if matrices:
         muon = [{"params": matrices, "factor": 1.0}]
         result.append(Muon(muon, lr=arguments.rate, scale=arguments.muon, weight_decay=arguments.decay))
@@ -206,7 +203,6 @@ def work(rank, arguments):
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     torch.manual_seed(arguments.seed)
-    torch.backends.cudnn.benchmark = True
     workers = arguments.workers
     stopping = []
     if rank == 0:
@@ -222,11 +218,11 @@ def work(rank, arguments):
     model = Sam(Shape(stages=getattr(efficientnet_lite, arguments.stages), neck=arguments.neck))
     teacher = None
     if arguments.teacher and (not path.exists() or arguments.pull):
-        teacher = models.tiny_vit(arguments.teacher).to(arguments.device, memory_format=torch.channels_last)
+        teacher = models.tiny_vit(arguments.teacher).to(memory_format=torch.channels_last)
         models.begin(model, teacher, arguments.trunk)
     if arguments.begin and not path.exists():
         model.load_state_dict(torch.load(arguments.begin, map_location="cpu", weights_only=True)["average"])
-    model = model.to(arguments.device, memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
     average = Average(model, arguments.average)
     updates = optimizers(model, arguments)
     step, cooled = 0, 0.0
@@ -257,7 +253,7 @@ def work(rank, arguments):
     loader = iter(
         torch.utils.data.DataLoader(
             examples, batch_size=None, sampler=numbers, num_workers=arguments.loaders, prefetch_factor=4,
-            worker_init_fn=deaf, pin_memory=arguments.device != "cpu",
+            worker_init_fn=deaf,
         )
     )
     saved = began = time.monotonic()
@@ -274,8 +270,7 @@ def work(rank, arguments):
         # The number of passes is the same for all workers, so that none waits for another.
         rounds = passes(np.random.default_rng((arguments.seed, step)))
         strength = max(0.0, arguments.pull_weight * (1 - step / arguments.pull)) if arguments.pull else 0.0
-        batch = [column.to(arguments.device, non_blocking=True) for column in next(loader)]
-        results, pulled = forward(model, batch, (arguments.seed, step, rank), rounds, teacher, strength)
+        results, pulled = forward(model, next(loader), (arguments.seed, step, rank), rounds, teacher, strength)
         loss = sum(result.total for result in results) / len(results) + pulled
         model.zero_grad(set_to_none=True)
         loss.backward()
@@ -342,9 +337,8 @@ def main():
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--scene-share", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2, help="processes that train; 1 on a GPU")
+    parser.add_argument("--workers", type=int, default=2, help="processes that train")
     parser.add_argument("--loaders", type=int, default=1, help="processes that prepare pictures, for each of them")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--validate-every", type=int, default=0)
     parser.add_argument("--checkpoint-minutes", type=float, default=5)
     arguments = parser.parse_args()
