@@ -93,9 +93,11 @@ public struct WorkerService<Source: WorkSource>: Service {
             }
             WorkerMetrics.set("kirie_load", Double(heartbeat.load))
             WorkerMetrics.set("kirie_capacity", Double(heartbeat.capacity))
-            WorkerMetrics.set("kirie_owned_partitions", Double(loop.ownedPartitions.count))
-            WorkerMetrics.set("kirie_cached_images", Double(heartbeat.cachedImages))
-            WorkerMetrics.set("kirie_cached_bytes", Double(heartbeat.cachedBytes))
+            if heartbeat.role == .decoder {
+                WorkerMetrics.set("kirie_owned_partitions", Double(loop.ownedPartitions.count))
+                WorkerMetrics.set("kirie_cached_images", Double(heartbeat.cachedImages))
+                WorkerMetrics.set("kirie_cached_bytes", Double(heartbeat.cachedBytes))
+            }
             await pulse.pause(.seconds(2))
         }
     }
