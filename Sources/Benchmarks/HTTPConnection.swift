@@ -70,13 +70,14 @@ final class HTTPConnection: @unchecked Sendable {
     }
 
     private func answer() throws -> Answer {
-        var end: Int?
+        let blankLine = Array("\r\n\r\n".utf8)
+        var end = buffer.firstRange(of: blankLine)
         while end == nil {
-            end = buffer.indices.dropLast(3).first { Array(buffer[$0..<($0 + 4)]) == [13, 10, 13, 10] }
-            if end == nil { try fill() }
+            try fill()
+            end = buffer.firstRange(of: blankLine)
         }
-        let lines = String(decoding: buffer[..<(end ?? 0)], as: UTF8.self).split(separator: "\r\n")
-        buffer.removeFirst((end ?? 0) + 4)
+        let lines = String(decoding: buffer[..<(end?.lowerBound ?? 0)], as: UTF8.self).split(separator: "\r\n")
+        buffer.removeFirst(end?.upperBound ?? 0)
         guard let first = lines.first, let status = first.split(separator: " ").dropFirst().first.flatMap({ Int($0) })
         else {
             throw HTTPConnectionError(reason: "this is no HTTP")

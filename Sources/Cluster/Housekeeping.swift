@@ -68,15 +68,28 @@ extension Broker {
                 RedisCommand(
                     "XRANGE", .string(keys.deadLetters($0)), "-", "+", "COUNT", .integer(limit), repetition: .safe)
             })
-        var letters: [DeadLetter] = []
-        for (partition, reply) in zip(partitions, replies) {
-            for entry in reply.array ?? [] {
-                guard let parts = entry.array, parts.count == 2, let id = parts[0].string else { continue }
-                let fields = (parts[1].fields ?? [:]).compactMapValues(\.string)
-                letters.append(DeadLetter(entry: id, partition: partition, fields: fields))
-            }
-        }
+        let letters = zip(partitions, replies).flatMap { Self.letters(in: $1, of: $0) }
         return letters.sorted { ($0.fields["at"] ?? "", $0.entry) < ($1.fields["at"] ?? "", $1.entry) }
+    }
+
+    /// One dead letter by its entry; nil where there is none, or no longer.
+    package func deadLetter(_ entry: String, in partition: Partition) async throws(ClusterError) -> DeadLetter? {
+        // A part of an id means a range to Redis, and what is no id an error.
+        let parts = entry.split(separator: "-", omittingEmptySubsequences: false)
+        guard parts.count == 2, parts.allSatisfy({ UInt64($0) != nil }) else { return nil }
+        let replies = try await callAll([
+            RedisCommand(
+                "XRANGE", .string(keys.deadLetters(partition)), .string(entry), .string(entry), repetition: .safe)
+        ])
+        return Self.letters(in: replies[0], of: partition).first { $0.entry == entry }
+    }
+
+    private static func letters(in reply: RedisValue, of partition: Partition) -> [DeadLetter] {
+        (reply.array ?? []).compactMap { entry in
+            guard let parts = entry.array, parts.count == 2, let id = parts[0].string else { return nil }
+            let fields = (parts[1].fields ?? [:]).compactMapValues(\.string)
+            return DeadLetter(entry: id, partition: partition, fields: fields)
+        }
     }
 
     /// Brings dead jobs back; returns for each its new state, or nil where it cannot be (no job, or its image is gone).

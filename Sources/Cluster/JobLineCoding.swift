@@ -370,6 +370,17 @@ private struct DecodedMask: Decodable {
     }
 }
 
+extension LowResolutionLogits {
+    /// Base64 of the logits as little-endian 32-bit floats, rows first: what a prompt's `mask` and an answer's `logits` hold.
+    package var base64: String {
+        var data = Data(capacity: values.count * 4)
+        for value in values {
+            withUnsafeBytes(of: value.bitPattern.littleEndian) { data.append(contentsOf: $0) }
+        }
+        return data.base64EncodedString()
+    }
+}
+
 /// The line as it travels.
 private struct EncodedLine: Encodable {
     struct Source: Encodable { let sha256: String }
@@ -410,12 +421,7 @@ private struct EncodedLine: Encodable {
                 cut.labels = prompt.points.map(\.label.rawValue)
             }
             cut.box = prompt.box.map { [$0.x0, $0.y0, $0.x1, $0.y1] }
-            cut.mask = prompt.mask.map { mask in
-                let bytes = mask.values.flatMap { value in
-                    (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) }
-                }
-                return Mask(side: mask.side, logits: Data(bytes).base64EncodedString())
-            }
+            cut.mask = prompt.mask.map { Mask(side: $0.side, logits: $0.base64) }
             return cut
         }
         everything = line.everything

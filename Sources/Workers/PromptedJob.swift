@@ -70,7 +70,10 @@ enum Cutouts {
 
     static func cutout(_ predicted: PredictedMask, place: Int, form: MaskForm) -> Answer.Cutout {
         var cutout = Answer.Cutout(prompt: place, predicted)
-        if form.logits { cutout.logits = logits(predicted.lowResolutionLogits) }
+        if form.logits {
+            let logits = predicted.lowResolutionLogits
+            cutout.logits = Answer.Logits(side: logits.side, logits: logits.base64)
+        }
         switch form.output {
         case .runLengths: break
         case .polygons:
@@ -86,13 +89,6 @@ enum Cutouts {
             cutout.png = png(predicted.mask)
         }
         return cutout
-    }
-
-    private static func logits(_ logits: LowResolutionLogits) -> Answer.Logits {
-        let bytes = logits.values.flatMap { value in
-            (0..<4).map { UInt8(truncatingIfNeeded: value.bitPattern >> (8 * UInt32($0))) }
-        }
-        return Answer.Logits(side: logits.side, logits: Data(bytes).base64EncodedString())
     }
 
     /// A PNG file in base64; empty where it cannot be written, which takes a mask that is larger than any picture.

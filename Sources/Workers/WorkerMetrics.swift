@@ -1,5 +1,6 @@
 import Cluster
 import CoreMetrics
+import Platform
 
 /// What workers count; the names and meanings are what dashboards read.
 public enum WorkerMetrics {
@@ -93,13 +94,4 @@ public enum WorkerMetrics {
     public static func heartbeat(age: Duration) { set("kirie_heartbeat_age_seconds", age / .seconds(1)) }
 
     static func set(_ name: String, _ value: Double) { Gauge(label: name).record(value) }
-}
-
-extension Duration {
-    /// Whole nanoseconds; at most 292 years.
-    var nanoseconds: Int64 {
-        let (seconds, attoseconds) = components
-        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        return overflow ? .max : product.addingReportingOverflow(attoseconds / 1_000_000_000).partialValue
-    }
 }

@@ -182,3 +182,17 @@ def picture(seed, width=320, height=240):
     Image.fromarray(pixels).save(file, "PNG")
     file.seek(0)
     return file.read()
+
+
+def events(stream):
+    """The server-sent events of an answer as they arrive."""
+    name, data = None, []
+    for line in iter(stream.readline, b""):
+        line = line.decode().rstrip("\r\n")
+        if line.startswith("event: "):
+            name = line[7:]
+        elif line.startswith("data: "):
+            data.append(line[6:])
+        elif line == "" and name:
+            yield name, json.loads("\n".join(data))
+            name, data = None, []

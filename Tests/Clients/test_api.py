@@ -44,24 +44,6 @@ def click(sha, x, y, **members):
     return {"image": {"sha256": sha}, "prompts": [{"points": [[x, y]]}], **members}
 
 
-def events(connection):
-    """The server-sent events of a connection whose answer has begun."""
-    name, data = None, []
-    response = connection
-    while True:
-        line = response.readline()
-        if not line:
-            return
-        line = line.decode().rstrip("\n")
-        if line.startswith("event: "):
-            name = line[7:]
-        elif line.startswith("data: "):
-            data.append(line[6:])
-        elif line == "" and name:
-            yield name, json.loads("\n".join(data))
-            name, data = None, []
-
-
 class Pictures(unittest.TestCase):
     def test_a_picture_is_named_by_its_content(self):
         file = gateway.picture(1)
@@ -125,7 +107,7 @@ class Pictures(unittest.TestCase):
             connection = connect()
             connection.request("GET", head["Location"] + "/events")
             response = connection.getresponse()
-            self.assertEqual(list(events(response))[-1][0], "done")
+            self.assertEqual(list(gateway.events(response))[-1][0], "done")
         status, head, answer = kirie.exchange(f"/v1/images/{sha}/warm", b"", method="PUT")
         self.assertEqual((status, answer["state"]), (200, "ready"))
         self.assertIn("ready", kirie.exchange(f"/v1/images/{sha}")[2]["models"].values())
@@ -208,7 +190,7 @@ class Jobs(unittest.TestCase):
         self.assertEqual((status, head["Preference-Applied"]), (202, "respond-async"))
         connection = connect()
         connection.request("GET", f"{head['Location']}/events")
-        name, data = list(events(connection.getresponse()))[-1]
+        name, data = list(gateway.events(connection.getresponse()))[-1]
         self.assertEqual((name, data["id"], data["meta"]), ("done", answer["id"], {"shelf": 4}))
         status, head, job = kirie.exchange(head["Location"])
         self.assertEqual((job["state"], job["result"]["masks"]), ("done", data["masks"]))
@@ -221,11 +203,11 @@ class Jobs(unittest.TestCase):
             kirie.exchange("/v1/segment", click(sha, 90 + n, 120), {"Prefer": "respond-async"})[2]["id"] for n in range(5)]
         connection = connect()
         connection.request("GET", "/v1/events?" + "&".join(f"job={id}" for id in ids))
-        ended = {data["id"] for name, data in events(connection.getresponse()) if name == "done"}
+        ended = {data["id"] for name, data in gateway.events(connection.getresponse()) if name == "done"}
         self.assertEqual(ended, set(ids))
         connection = connect()
         connection.request("GET", "/v1/events")
-        name, data = next(events(connection.getresponse()))
+        name, data = next(gateway.events(connection.getresponse()))
         self.assertEqual(name, "queues")
         self.assertEqual({worker["role"] for worker in data["workers"]}, {"encoder", "decoder"})
 
@@ -361,9 +343,9 @@ class Manners(unittest.TestCase):
         stream = connect(base)
         stream.request("GET", "/v1/events")
         response = stream.getresponse()
-        self.assertEqual(next(events(response))[0], "queues")
+        self.assertEqual(next(gateway.events(response))[0], "queues")
         process.process.terminate()
-        for _ in events(response):
+        for _ in gateway.events(response):
             pass
         self.assertEqual(process.process.wait(gateway.PATIENCE), 0)
 

@@ -176,20 +176,6 @@ def send(connection, path, body=None, headers={}, method=None):
         method or ("GET" if body is None else "POST"), path, body, {"Authorization": f"Bearer {key}", **headers})
 
 
-def events(stream):
-    """The server-sent events of an answer as they arrive."""
-    name, data = None, []
-    for line in iter(stream.readline, b""):
-        line = line.decode().rstrip("\r\n")
-        if line.startswith("event: "):
-            name = line[7:]
-        elif line.startswith("data: "):
-            data.append(line[6:])
-        elif line == "" and name:
-            yield name, json.loads("\n".join(data))
-            name, data = None, []
-
-
 def noise(side):
     """A PNG file that is as large as its pixels: nothing in it can be packed."""
     pixels = numpy.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=numpy.uint8)
@@ -280,11 +266,11 @@ class Streams(unittest.TestCase):
                 if stream == "HTTP/2":
                     curl = stack.enter_context(proxy.curl(head["Location"] + "/events"))
                     stack.callback(curl.kill)
-                    arriving = events(curl.stdout)
+                    arriving = gateway.events(curl.stdout)
                 else:
                     connection = stack.enter_context(contextlib.closing(proxy.connect()))
                     send(connection, head["Location"] + "/events")
-                    arriving = events(connection.getresponse())
+                    arriving = gateway.events(connection.getresponse())
                 # The stream is open, and nothing more comes before the job ends.
                 name, data = next(arriving)
                 self.assertEqual((name, data["state"]), ("state", "waiting_embedding"))
@@ -295,7 +281,7 @@ class Streams(unittest.TestCase):
     def test_the_queues_are_told_every_second(self):
         with contextlib.closing(proxy.connect()) as connection:
             send(connection, "/v1/events")
-            arriving = events(connection.getresponse())
+            arriving = gateway.events(connection.getresponse())
             self.assertEqual([next(arriving)[0] for _ in range(3)], ["queues"] * 3)
 
     def test_lines_of_a_jobs_file_arrive_one_by_one(self):

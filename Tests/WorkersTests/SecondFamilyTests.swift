@@ -33,33 +33,10 @@ import Workers
         let file = try PNGWriter.encode(
             Image(width: 20, height: 10, pixels: (0..<600).map { UInt8(truncatingIfNeeded: $0) }))
         let digest = file.withUnsafeBytes { ImageDigest(ofFile: $0) }
-        try await broker.putImage(digest, .bytes(RedisBytes(file)))
         let line = #"{"image":{"sha256":"\#(digest.hexadecimal)"},"prompts":[{"points":[[10,5]],"labels":[1]}]}"#
-        let submitted = try await broker.submit([
-            Job(id: "a", lane: .interactive, image: digest, model: pictures.model, line: RedisBytes(line))
-        ])
-        let reference = try #require(submitted[0].reference)
-
-        let encodes = EncodeSource(broker, worker: "e", model: pictures.model) { await pictures.encode($0) }
-        let decodes = DecodeSource(
-            broker, worker: "d", model: pictures.model.family, serving: pictures.model.variants
-        ) { await prompts.decode($0) }
-        guard
-            case .work(let picture, _) = try await encodes.take(
-                in: reference.partition, lease: .seconds(60), age: .zero)
-        else { throw NothingTaken() }
-        try await encodes.perform(picture)
-        guard
-            case .work(let batch, _) = try await decodes.take(
-                in: reference.partition, lease: .seconds(60), age: .zero)
-        else { throw NothingTaken() }
+        let (batch, answer) = try await SingleJob(broker: broker, pictures: pictures, prompts: prompts)
+            .done(file: file, image: digest, line: line)
         #expect(batch.key == EmbeddingKey(image: digest, model: pictures.model))
-        try await decodes.perform(batch)
-
-        var endings: [JobEnding] = []
-        for try await ending in JobWaiter(broker).endings(of: [reference]) { endings.append(ending) }
-        let result = try #require(endings.first?.result)
-        let answer = try JSONDecoder().decode(Answer.self, from: Data(result.array))
         // 11, 22 and 33 from the three maps, and the point in the model's own frame: 10 · 64 / 20, 5 · 64 / 10.
         let scores: [Float] = answer.masks.map(\.score)
         #expect(scores == [130])
@@ -86,7 +63,6 @@ import Workers
         #expect(error.description.contains("holds no Segment Anything model"), "\(error)")
     }
 
-    private struct NothingTaken: Error {}
 }
 
 /// A family of models that computes next to nothing.

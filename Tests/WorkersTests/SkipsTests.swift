@@ -35,32 +35,12 @@ import Workers
             width: 90, height: 70, pixels: (0..<90 * 70 * 3).map { UInt8(truncatingIfNeeded: $0 &* $0 / 97 &+ $0) })
         let file = try PNGWriter.encode(picture)
         let digest = file.withUnsafeBytes { ImageDigest(ofFile: $0) }
-        try await broker.putImage(digest, .bytes(RedisBytes(file)))
         let line = """
             {"image":{"sha256":"\(digest.hexadecimal)"},"multimask":true,"prompts":[\
             {"points":[[40,30]],"labels":[1]},{"box":[10,8,70,60]}]}
             """
-        let submitted = try await broker.submit([
-            Job(id: "a", lane: .interactive, image: digest, model: pictures.model, line: RedisBytes(line))
-        ])
-        let reference = try #require(submitted[0].reference)
-        let encodes = EncodeSource(broker, worker: "e", model: pictures.model) { await pictures.encode($0) }
-        let decodes = DecodeSource(
-            broker, worker: "d", model: pictures.model.family, serving: pictures.model.variants
-        ) { await prompts.decode($0) }
-        guard
-            case .work(let encode, _) = try await encodes.take(
-                in: reference.partition, lease: .seconds(60), age: .zero)
-        else { throw NothingTaken() }
-        try await encodes.perform(encode)
-        guard
-            case .work(let batch, _) = try await decodes.take(
-                in: reference.partition, lease: .seconds(60), age: .zero)
-        else { throw NothingTaken() }
-        try await decodes.perform(batch)
-        var endings: [JobEnding] = []
-        for try await ending in JobWaiter(broker).endings(of: [reference]) { endings.append(ending) }
-        let answer = try JSONDecoder().decode(Answer.self, from: Data(try #require(endings.first?.result).array))
+        let answer = try await SingleJob(broker: broker, pictures: pictures, prompts: prompts)
+            .done(file: file, image: digest, line: line).answer
 
         // In one process, with features that were kept in the same precision.
         let features = try model.imageEncoder().encode(picture, pool: ThreadPool(threadCount: 2))
@@ -108,7 +88,6 @@ import Workers
         return String(decoding: try encoder.encode(masks), as: UTF8.self)
     }
 
-    private struct NothingTaken: Error {}
 }
 
 extension PromptDecoding {

@@ -6,28 +6,20 @@ import Synchronization
 
 /// Tells of the ends of jobs: one subscription for all requests of this gateway.
 final class JobAnswers: Service, Sendable {
-    private let broker: Broker
-    private let client: String
     private let follower: JobFollower
     private let logger: Logger
     private struct State {
         var next = 0
         var waiting: [JobReference: [Int: CheckedContinuation<JobEnding, any Error>]] = [:]
-        var fault: (any Error)?
     }
     /// Guards who waits for what.
     private let state = Mutex(State())
 
     /// Answers for jobs that are submitted under the name of `client`.
     init(_ broker: Broker, client: String, logger: Logger) {
-        self.broker = broker
-        self.client = client
         self.logger = logger
         follower = JobFollower(broker, client: client)
     }
-
-    /// Jobs that are waited for.
-    var count: Int { state.withLock { $0.waiting.count } }
 
     /// Listens until the task is cancelled or the service is shut down.
     func run() async throws {

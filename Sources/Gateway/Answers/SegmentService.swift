@@ -7,6 +7,7 @@ import NIOCore
 import Platform
 import Redis
 import Segmentation
+import Synchronization
 
 /// From a request to its answer, through the cluster.
 struct SegmentService: Sendable {
@@ -34,6 +35,8 @@ struct SegmentService: Sendable {
     let uploads: ImageUploads
     let connections: OpenConnections
     let quotas: Quotas
+    /// What an intake asks for, though here no picture is read: made once, since it has threads of its own.
+    private let files = PictureFiles(readers: 1)
     /// Fetches pictures by their addresses; nil where that is not allowed.
     let fetcher: ImageFetcher?
     /// Whether jobs are taken for models that no worker serves now, because a waiting job starts one.
@@ -120,7 +123,7 @@ struct SegmentService: Sendable {
         }
         try await quotas.take(line.prompts.count * (line.multimask ? 3 : 1), context.caller)
         return try JobIntake(
-            .init(model: model, lane: .interactive), files: PictureFiles(readers: 1)
+            .init(model: model, lane: .interactive), files: files
         ).request(line, size: picture.map { ($0.width, $0.height) })
     }
 
@@ -181,7 +184,8 @@ private final class Cancellation: Sendable {
     private let reference: JobReference
     private let stream: AsyncStream<Void>
     private let continuation: AsyncStream<Void>.Continuation
-    private let state = Locked<Cause?>(nil)
+    /// Guards the cause, which the first who cancels sets.
+    private let state = Mutex<Cause?>(nil)
 
     init(broker: Broker, reference: JobReference) {
         self.broker = broker
@@ -190,11 +194,15 @@ private final class Cancellation: Sendable {
     }
 
     /// Why; nil where it was not cancelled.
-    var cause: Cause? { state.value }
+    var cause: Cause? { state.withLock { $0 } }
 
     /// Drops the job from its queue, and lets whoever waits go.
     func cancel(_ cause: Cause) {
-        guard state.setIfNil(cause) else { return }
+        let isFirst = state.withLock { state in
+            defer { state = state ?? cause }
+            return state == nil
+        }
+        guard isFirst else { return }
         GatewayMetrics.superseded()
         continuation.yield()
         let (broker, reference) = (broker, reference)

@@ -269,17 +269,6 @@ extension ClientQuestion.Prompt {
     }
 }
 
-extension LowResolutionLogits {
-    /// Base64 of the logits as little-endian 32-bit floats.
-    fileprivate var base64: String {
-        var data = Data(capacity: values.count * 4)
-        for value in values {
-            withUnsafeBytes(of: value.bitPattern.littleEndian) { data.append(contentsOf: $0) }
-        }
-        return data.base64EncodedString()
-    }
-}
-
 extension JSONValue {
     /// The number; nil for anything else.
     var double: Double? {

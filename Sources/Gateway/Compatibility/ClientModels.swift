@@ -1,6 +1,7 @@
 import Clients
 import Cluster
 import Segmentation
+import Synchronization
 
 /// The models that other clients mean by the names that they have for theirs.
 ///
@@ -16,16 +17,17 @@ final class ClientModels: Sendable {
     }
 
     private let names: ModelNames
-    private let memory = Locked<Memory?>(nil)
+    /// Guards what was found a moment ago.
+    private let memory = Mutex<Memory?>(nil)
 
     init(_ names: ModelNames) { self.names = names }
 
     /// All models that living workers serve, as they were a moment ago.
     func models() async throws -> [ModelNames.Model] {
         let now = ContinuousClock.now
-        if let memory = memory.value, now - memory.at < Self.validity { return memory.models }
+        if let memory = memory.withLock({ $0 }), now - memory.at < Self.validity { return memory.models }
         let models = try await names.models()
-        memory.change { $0 = Memory(at: now, models: models) }
+        memory.withLock { $0 = Memory(at: now, models: models) }
         return models
     }
 

@@ -59,13 +59,13 @@ struct ImageUploads: Sendable {
                 switch event {
                 case .part(let head):
                     part = head
-                    if head.name == "image" || head.name == "file" {
+                    if Self.isPicture(head) {
                         if spool != nil { throw MultipartReader.fault("there are two pictures") }
                         spool = try ImageSpool(folder: folder)
                     } else if head.name == "job" {
                         job = []
                     }
-                case .body(let bytes) where part.name == "image" || part.name == "file":
+                case .body(let bytes) where Self.isPicture(part):
                     try await spool?.append(ByteBuffer(bytes: bytes))
                 case .body(let bytes) where part.name == "job":
                     job?.append(contentsOf: bytes)
@@ -80,6 +80,9 @@ struct ImageUploads: Sendable {
         guard let spool else { return (nil, job) }
         return (try await store(spool), job)
     }
+
+    /// Whether a part of a form is the picture: by the name that the interface has, or that of an upload field.
+    private static func isPicture(_ part: MultipartReader.Part) -> Bool { ["image", "file"].contains(part.name) }
 
     /// Puts a picture that came in one piece into the cluster.
     func store(_ bytes: [UInt8]) async throws -> UploadedImage {

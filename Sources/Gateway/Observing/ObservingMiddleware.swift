@@ -5,6 +5,7 @@ import Hummingbird
 import Logging
 import NIOCore
 import NIOHTTP1
+import Platform
 
 /// Gives each request its id, answers errors as problems, counts and logs.
 struct ObservingMiddleware: RouterMiddleware {
@@ -137,14 +138,5 @@ package enum GatewayMetrics {
     static func set(connections: Int, eventStreams: Int) {
         Gauge(label: "kirie_http_connections").record(Double(connections))
         Gauge(label: "kirie_http_event_streams").record(Double(eventStreams))
-    }
-}
-
-extension Duration {
-    /// Whole nanoseconds; at most 292 years.
-    var nanoseconds: Int64 {
-        let (seconds, attoseconds) = components
-        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        return overflow ? .max : product.addingReportingOverflow(attoseconds / 1_000_000_000).partialValue
     }
 }

@@ -93,8 +93,8 @@ struct ClusterRoutes: Sendable {
     private func letter(_ context: GatewayContext) async throws -> DeadLetter {
         let partition = context.parameters.get("partition") ?? ""
         let entry = context.parameters.get("entry") ?? ""
-        let letters = try await broker.deadLetters(limit: 100_000)
-        guard let letter = letters.first(where: { $0.entry == entry && "\($0.partition.index)" == partition }) else {
+        let place = broker.partitions.first { "\($0.index)" == partition }
+        guard let place, let letter = try await broker.deadLetter(entry, in: place) else {
             throw Problem(.notFound, "unknown-letter", "there is no dead letter \(Quotation.of(entry)), or no longer")
         }
         return letter

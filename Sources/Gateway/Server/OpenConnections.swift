@@ -2,6 +2,7 @@ import Glibc
 import HTTPTypes
 import NIOCore
 import NIOHTTPTypes
+import Platform
 import Synchronization
 
 /// The connections that are open, and what is to be done when one is closed by its client.
