@@ -80,6 +80,7 @@ let package = Package(
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
         // 4: the paper's boxes
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON", "Platform"]),
+        room("TextMatching", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "JSON", "Platform"]),
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing", "Platform"]),
         .target(
@@ -142,6 +143,9 @@ let package = Package(
         tests(
             of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
+        tests(
+            of: "TextMatching",
+            ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors", "Platform"]),
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
         tests(
             of: "KirieCLI",

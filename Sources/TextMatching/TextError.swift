@@ -1,0 +1,32 @@
+public import Platform
+
+/// A text that cannot be a prompt.
+public enum TextError: ReportableError, Sendable, Hashable {
+    /// Nothing but white space.
+    case empty
+    /// More bytes than any prompt has.
+    case tooLong(bytes: Int, limit: Int)
+    /// A word that the matcher has no picture of, and the nearest that it knows.
+    case unknown(word: String, nearest: [String])
+
+    /// What is wrong and what to do.
+    public var report: ErrorReport {
+        let (what, remedy) =
+            switch self {
+            case .empty: ("the text is empty", "name what to look for, such as \"dog\"")
+            case .tooLong(let bytes, let limit):
+                ("the text has \(bytes) bytes, and at most \(limit) are read", "name one thing in a few words")
+            case .unknown(let word, let nearest):
+                (
+                    "\"\(word)\" is outside the vocabulary",
+                    nearest.isEmpty
+                        ? "ask for another word, or use a CLIP model"
+                        : "the nearest words are \(nearest.joined(separator: ", ")); or use a CLIP model"
+                )
+            }
+        return ErrorReport(.input, "text", what, remedy: remedy)
+    }
+
+    /// The report in one line.
+    public var description: String { report.text }
+}

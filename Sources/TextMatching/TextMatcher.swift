@@ -1,0 +1,55 @@
+public import Checkpoints
+public import Imaging
+public import Segmentation
+public import Tensors
+
+/// What tells which of many masks a text means: candidates and texts in, scores out.
+///
+/// A matcher looks at each candidate once, without a text; what it saw is a row of numbers that can be kept. A text
+/// becomes a row, too, and then all scores are one matrix product: a second text on the same picture costs milliseconds.
+///
+/// A value without mutable state: any number of threads may use one at the same time.
+public protocol TextMatcher: Sendable {
+    /// How people call it, such as `clip_b32`.
+    var name: String { get }
+    /// What tells its rows from another's.
+    var fingerprint: Fingerprint { get }
+    /// Numbers of a candidate's row.
+    var width: Int { get }
+
+    /// Looks at candidates.
+    ///
+    /// - Parameters:
+    ///   - candidates: masks of the picture's size.
+    ///   - image: the picture, after EXIF orientation.
+    ///   - pool: the threads that share the work; the rows do not depend on how many there are.
+    /// - Returns: (candidates, width).
+    func rows(of candidates: [RunLengthEncoding], in image: Image, pool: ThreadPool) -> Tensor
+
+    /// Makes a text ready for any number of pictures.
+    ///
+    /// - Throws: ``TextError`` for one that says nothing, is too long, or lies outside of what the matcher knows.
+    func query(_ text: String) throws(TextError) -> TextQuery
+
+    /// How well each text fits each candidate.
+    ///
+    /// - Parameters:
+    ///   - queries: of this matcher.
+    ///   - rows: of this matcher, (candidates, width).
+    /// - Returns: by query, a score for each candidate, 0 to 1: comparable between texts and pictures.
+    func scores(_ queries: [TextQuery], of rows: Tensor) -> [[Float]]
+}
+
+/// A text made ready by a ``TextMatcher``.
+public struct TextQuery: Sendable, Hashable {
+    /// As it was given.
+    public let text: String
+    /// What the matcher makes of it: as many numbers as a candidate's row has.
+    public let row: [Float]
+
+    /// A text and its row.
+    public init(text: String, row: [Float]) {
+        self.text = text
+        self.row = row
+    }
+}
