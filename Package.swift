@@ -78,6 +78,8 @@ let package = Package(
         room("Checkpoints", ["Tensors", "Downloads", "Platform", "JSON", "Hashing"]),
         // 3: layers
         room("NeuralNetworks", ["Tensors", "Checkpoints", "CKernels"]),
+        // 2: masks as files
+        room("Exporting", ["Imaging", "Segmentation", "JSON", "Platform"]),
         // 4: the paper's boxes
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON", "Platform"]),
         room("TextMatching", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "JSON", "Platform"]),
@@ -125,8 +127,8 @@ let package = Package(
             dependencies: [
                 "Benchmarks", "Gateway", "LocalCluster", "Clients", "Workers", "Telemetry", "Cluster", "Evaluation",
                 "Embeddings",
-                "SegmentAnything", "NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                "Terminals", "JSON", "Platform", "Hashing", argumentParser, logging, coreMetrics, lifecycle,
+                "SegmentAnything", "NeuralNetworks", "Checkpoints", "Exporting", "Imaging", "Segmentation", "Tensors",
+                "Redis", "Terminals", "JSON", "Platform", "Hashing", argumentParser, logging, coreMetrics, lifecycle,
             ],
             swiftSettings: settings,
             // Half of the program is what back-traces get their lines from; they read it packed, too.
@@ -138,6 +140,7 @@ let package = Package(
         tests(of: "JSON", ["Platform"]),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Hashing"),
+        tests(of: "Exporting", ["Imaging", "JSON", "Platform", "Segmentation"]),
         tests(of: "Segmentation", ["Cluster", "JSON"], resources: [.copy("Fixtures")]),
         tests(of: "Checkpoints", ["Tensors", "Hashing"], resources: [.copy("Fixtures")]),
         tests(

@@ -182,8 +182,9 @@ void kirie_combine_rows(size_t count, const float *const *rows, const float *wei
 }
 
 void kirie_threshold_rows(
-    size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer) {
-    kernels()->threshold_rows(count, rows, weights, words, inner, outer);
+    size_t count, const float *const *rows, const float *weights, float offset, uint64_t *words, size_t *inner,
+    size_t *outer) {
+    kernels()->threshold_rows(count, rows, weights, offset, words, inner, outer);
 }
 
 void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y) { kernels()->bf16_narrow(count, x, y); }

@@ -9,14 +9,15 @@ void kirie_plain_combine_rows(size_t count, const float *const *rows, const floa
 }
 
 void kirie_plain_threshold_rows(
-    size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer) {
+    size_t count, const float *const *rows, const float *weights, float offset, uint64_t *words, size_t *inner,
+    size_t *outer) {
     for (size_t n = 0; n < count; n++) {
         float x;
         const float *const place[4] = {rows[0] + n, rows[1] + n, rows[2] + n, rows[3] + n};
         kirie_plain_combine_rows(1, place, weights, &x);
         if (n % 64 == 0) words[n / 64] = 0;
         words[n / 64] |= (uint64_t)(x > 0) << n % 64;
-        *inner += x > 1;
-        *outer += x > -1;
+        *inner += x > offset;
+        *outer += x > -offset;
     }
 }

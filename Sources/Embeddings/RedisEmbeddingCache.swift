@@ -81,13 +81,17 @@ public struct RedisEmbeddingCache: EmbeddingCache {
     /// Drops some embeddings; returns how many.
     ///
     /// As Redis's own eviction does, it looks at keys drawn by chance and takes those that were idle for the longest time
-    /// (<https://redis.io/docs/latest/develop/reference/eviction/#apx-lru>).
+    /// (<https://redis.io/docs/latest/develop/reference/eviction/#apx-lru>). Where chance brings none of the few embeddings
+    /// among many other keys, it looks for them: only a Redis without any is full.
     private func dropIdle() async throws(EmbeddingCacheError) -> Int {
         try await asking { redis throws(RedisError) in
             var names: Set<String> = []
             for _ in 0..<32 {
                 let drawn = try await redis.sendToEveryPrimary(RedisCommand("RANDOMKEY")).compactMap(\.string)
                 names.formUnion(drawn.filter { isEmbedding($0) })
+            }
+            if names.isEmpty {
+                try await redis.scan(match: "\(namespace):{*}:embedding:*") { names.formUnion($0.map(\.string)) }
             }
             let drawn = Array(names)
             let replies = try await redis.pipeline(drawn.map { RedisCommand("OBJECT", "IDLETIME", .string($0)) })

@@ -21,12 +21,20 @@ struct Canvas {
     var image: Image { Image(width: width, height: height, pixels: pixels) }
 
     /// Mixes `amount` of its colour into each mask's pixels, later masks over earlier ones, and darkens the rest.
-    mutating func tint(_ masks: [(mask: GrayImage, color: MaskOverlay.Color)], amount: Double, dimming: Double) {
-        guard !masks.isEmpty else { return }
+    mutating func tint(
+        _ masks: [(layer: MaskOverlay.Layer, color: MaskOverlay.Color)], amount: Double, dimming: Double
+    ) {
+        guard !masks.isEmpty || dimming > 0 else { return }
         var owners = [Int32](repeating: -1, count: width * height)
         for (index, entry) in masks.enumerated() {
-            entry.mask.pixels.withUnsafeBufferPointer { mask in
-                for position in mask.indices where mask[position] != 0 { owners[position] = Int32(index) }
+            let mask = entry.layer.mask()
+            mask.pixels.withUnsafeBufferPointer { pixels in
+                for row in 0..<mask.height {
+                    let target = (entry.layer.y + row) * width + entry.layer.x
+                    for column in 0..<mask.width where pixels[row * mask.width + column] != 0 {
+                        owners[target + column] = Int32(index)
+                    }
+                }
             }
         }
         let share = Int((min(max(amount, 0), 1) * 256).rounded())

@@ -70,16 +70,51 @@ public struct MaskOverlay: Sendable {
         for mask in masks {
             precondition(mask.width == image.width && mask.height == image.height, "a mask of another size")
         }
+        return drawn(
+            on: image,
+            masks: masks.map { mask in
+                Layer(x: 0, y: 0, area: mask.pixels.reduce(0) { $0 + ($1 == 0 ? 0 : 1) }) { mask }
+            })
+    }
+
+    /// A mask that is made when it is drawn, so that hundreds of them never lie in memory together.
+    public struct Layer: Sendable {
+        let x: Int
+        let y: Int
+        let area: Int
+        let mask: @Sendable () -> GrayImage
+
+        /// A mask of a part of the picture.
+        ///
+        /// - Parameters:
+        ///   - x: the column of the picture where the part begins.
+        ///   - y: the row where it begins.
+        ///   - area: pixels on the object.
+        ///   - mask: makes it.
+        public init(x: Int, y: Int, area: Int, mask: @escaping @Sendable () -> GrayImage) {
+            self.x = x
+            self.y = y
+            self.area = area
+            self.mask = mask
+        }
+    }
+
+    /// The picture with those masks, in place of ``masks``, and the markers on it.
+    public func drawn(on image: Image, masks: [Layer]) -> Image {
         precondition(!colors.isEmpty, "an overlay without colours")
         var canvas = Canvas(image)
         let unit = max(1, Double(max(image.width, image.height)) / 1000)
-        let areas = masks.map { mask in mask.pixels.reduce(0) { $0 + ($1 == 0 ? 0 : 1) } }
-        let order = masks.indices.sorted { (areas[$0], $1) > (areas[$1], $0) }
-        canvas.tint(order.map { (masks[$0], colors[$0 % colors.count]) }, amount: tint, dimming: dimming)
+        let order = masks.indices.filter { masks[$0].area > 0 }.sorted {
+            (masks[$0].area, $1) > (masks[$1].area, $0)
+        }
+        canvas.tint(
+            order.map { (masks[$0], colors[$0 % colors.count]) }, amount: tint, dimming: masks.isEmpty ? 0 : dimming)
         for index in order {
-            let outlines = ObjectGrid(masks[index])?.smoothOutlines() ?? []
+            let layer = masks[index]
+            let outlines = ObjectGrid(layer.mask())?.smoothOutlines() ?? []
             canvas.stroke(
-                outlines, [(2.2 * unit, .white, 0.9), (1.2 * unit, colors[index % colors.count].deepened, 1)])
+                outlines.map { $0.map { OutlinePoint(x: $0.x + Double(layer.x), y: $0.y + Double(layer.y)) } },
+                [(2.2 * unit, .white, 0.9), (1.2 * unit, colors[index % colors.count].deepened, 1)])
         }
         for marker in markers {
             if case .box(let x0, let y0, let x1, let y1) = marker {

@@ -1,6 +1,6 @@
 import CPNG
 
-/// Writes 8-bit PNG through libpng's simplified API.
+/// Writes PNG through libpng's simplified API.
 ///
 /// A file is written beside its place and renamed into it: it is there whole or not at all. Rows are not filtered and
 /// compressed at zlib's level 3: masks are smallest so, and a photograph takes a quarter of the time for a quarter more
@@ -47,21 +47,30 @@ public enum PNGWriter {
             named: name)
     }
 
+    /// The bytes of a label map's PNG file: grey of 16 bits whose levels are the labels; errors speak of it as `name`.
+    public static func encode(_ map: LabelMap, named name: String = "label map") throws(ImageError) -> [UInt8] {
+        // libpng takes 16-bit samples in the machine's order.
+        let samples = map.labels.withUnsafeBytes { Array($0) }
+        return try encode(
+            samples, width: map.width, height: map.height, format: UInt32(PNG_FORMAT_FLAG_LINEAR), named: name)
+    }
+
     private static func encode(
         _ pixels: [UInt8], width: Int, height: Int, format: UInt32, named name: String
     ) throws(ImageError) -> [UInt8] {
         let channels =
             (format & UInt32(PNG_FORMAT_FLAG_COLOR) == 0 ? 1 : 3)
             + (format & UInt32(PNG_FORMAT_FLAG_ALPHA) == 0 ? 0 : 1)
+        let depth = format & UInt32(PNG_FORMAT_FLAG_LINEAR) == 0 ? 1 : 2
         guard (1...1_000_000).contains(width), (1...1_000_000).contains(height) else {
             throw ImageError(
                 .unsupported, in: name, "a PNG cannot hold \(width) x \(height) pixels",
                 remedy: "Both sides must be between 1 and 1000000 pixels")
         }
-        guard pixels.count == width * height * channels else {
+        guard pixels.count == width * height * channels * depth else {
             throw ImageError(
                 .unsupported, in: name, "\(pixels.count) bytes are no \(width) x \(height) pixels",
-                remedy: "Give \(channels) bytes for each pixel")
+                remedy: "Give \(channels * depth) bytes for each pixel")
         }
         // Incompressible data grows by what deflate's stored blocks and the chunk heads take.
         let raw = pixels.count + height

@@ -69,6 +69,14 @@ public indirect enum JSONValue: Sendable, ExpressibleByStringLiteral, Expressibl
     public var elements: [JSONValue]? { if case .array(let elements) = self { elements } else { nil } }
     /// The integer, or nil for anything else.
     public var integer: Int? { if case .integer(let value) = self { value } else { nil } }
+    /// The number, whole or not, or nil for anything else.
+    public var double: Double? {
+        switch self {
+        case .integer(let value): Double(value)
+        case .number(let value): value
+        default: nil
+        }
+    }
     /// The text of a string, or nil for anything else.
     public var string: String? { if case .string(let text) = self { text } else { nil } }
 

@@ -19,7 +19,7 @@ struct Kirie: AsyncParsableCommand {
             Exit status: 0 done, 1 the work failed, 2 usage, 75 come back later.
             """,
         subcommands: [
-            SegmentCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
+            SegmentCommand.self, EverythingCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
             BenchCommand.self, UpCommand.self, GatewayCommand.self, EncoderCommand.self, DecoderCommand.self,
             SubmitCommand.self,
             WaitCommand.self, StatusCommand.self, CancelCommand.self, DeadCommand.self, QueuesCommand.self,

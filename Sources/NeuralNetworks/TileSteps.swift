@@ -111,13 +111,13 @@ package enum FourRowSums {
         kirie_combine_rows(count, rows, weights, y)
     }
 
-    /// Writes a bit for each number of the sum, whether it is above 0, and adds how many are above 1 and above −1 to `inner`
-    /// and `outer`; whole words of 64.
+    /// Writes a bit for each number of the sum, whether it is above 0, and adds how many are above `offset` and above
+    /// `-offset` to `inner` and `outer`; whole words of 64.
     package static func threshold(
         _ count: Int, _ rows: UnsafePointer<UnsafePointer<Float>?>, weights: UnsafePointer<Float>,
-        to words: UnsafeMutablePointer<UInt64>, inner: inout Int, outer: inout Int
+        offset: Float, to words: UnsafeMutablePointer<UInt64>, inner: inout Int, outer: inout Int
     ) {
-        kirie_threshold_rows(count, rows, weights, words, &inner, &outer)
+        kirie_threshold_rows(count, rows, weights, offset, words, &inner, &outer)
     }
 }
 

@@ -17,6 +17,20 @@ package struct MaskScaling: Sendable {
         /// Four per pixel.
         var weights: [Float] = []
 
+        /// The pixels of which any of those samples is a part, or next to one that is.
+        func pixels(of samples: Range<Int>) -> Range<Int> {
+            guard let first = starts.firstIndex(where: { Int($0) + Self.count > samples.lowerBound }),
+                let last = starts.lastIndex(where: { Int($0) < samples.upperBound }), first <= last
+            else { return 0..<0 }
+            return first..<last + 1
+        }
+
+        /// The samples, of so many, that those pixels are read from.
+        func samples(of pixels: Range<Int>, count: Int) -> Range<Int> {
+            guard let first = pixels.first, let last = pixels.last else { return 0..<0 }
+            return Int(starts[first])..<min(count, Int(starts[last]) + Self.count)
+        }
+
         /// Calls `body` with the four samples of a pixel, which are rows of `stride` numbers, and their weights.
         func withTaps(
             _ index: Int, of samples: UnsafePointer<Float>, stride: Int,
@@ -83,46 +97,99 @@ package struct MaskScaling: Sendable {
     package struct Answer: Sendable {
         /// Where the logits are above 0.
         package let encoding: RunLengthEncoding
-        /// Pixels above 1 and above −1.
+        /// Pixels above the offset and above its negative: 1 and −1 unless another one is asked for.
         package let inner: Int
         package let outer: Int
+
+        /// The area at the higher threshold over that at the lower one; 0 where nothing is above either.
+        package var stabilityScore: Float { outer == 0 ? 0 : Float(inner) / Float(outer) }
     }
 
-    /// Rows of the picture in whole words of bits.
-    private var paddedHeight: Int { (height + 63) / 64 * 64 }
+    /// A part of the picture outside of which no pixel is above any threshold, and the samples that its pixels are made of.
+    private struct Region {
+        /// Columns of the picture.
+        let columns: Range<Int>
+        /// Rows of the picture in words of 64.
+        let words: Range<Int>
+        /// Samples along a row, in whole vectors, and the rows of samples.
+        let sampleColumns: Range<Int>
+        let sampleRows: Range<Int>
+    }
 
     /// The full-size mask of logits (side, side).
-    package func mask(_ logits: UnsafePointer<Float>, pool: ThreadPool) -> Answer {
-        let wordsPerColumn = paddedHeight / 64
+    ///
+    /// - Parameters:
+    ///   - logits: rows first.
+    ///   - offset: how far the threshold is moved both ways to see how stable the mask is.
+    ///   - pool: the threads that share the work.
+    /// - Returns: the mask, and its areas.
+    package func mask(_ logits: UnsafePointer<Float>, offset: Float = 1, pool: ThreadPool) -> Answer {
+        guard let region = region(of: logits, above: min(0, offset, -offset)) else {
+            return Answer(encoding: RunLengthEncoding(emptyHeight: height, width: width), inner: 0, outer: 0)
+        }
+        let (left, wordCount) = (region.columns.lowerBound, region.words.count)
         let columnsAtOnce = 64
-        let parts = (width + columnsAtOnce - 1) / columnsAtOnce
+        let parts = (region.columns.count + columnsAtOnce - 1) / columnsAtOnce
         let totals = ConcurrentSlots<(Int, Int)>(count: parts)
-        let words = [UInt64](unsafeUninitializedCapacity: wordsPerColumn * width) { words, initialized in
+        let words = [UInt64](unsafeUninitializedCapacity: wordCount * region.columns.count) { words, initialized in
             guard let words = words.baseAddress else { return }
-            withTurned(logits, pool: pool) { turned in
+            withTurned(logits, region, pool: pool) { turned in
                 pool.parallel(parts) { part in
                     var (inner, outer) = (0, 0)
-                    for x in part * columnsAtOnce..<min(width, (part + 1) * columnsAtOnce) {
-                        columns.withTaps(x, of: turned, stride: paddedHeight) { rows, weights in
+                    let first = left + part * columnsAtOnce
+                    for x in first..<min(region.columns.upperBound, first + columnsAtOnce) {
+                        columns.withTaps(x, of: turned, stride: 64 * wordCount) { rows, weights in
                             FourRowSums.threshold(
-                                paddedHeight, rows, weights: weights, to: words + x * wordsPerColumn, inner: &inner,
-                                outer: &outer)
+                                64 * wordCount, rows, weights: weights, offset: offset,
+                                to: words + (x - left) * wordCount, inner: &inner, outer: &outer)
                         }
                     }
                     totals[part] = (inner, outer)
                 }
             }
-            initialized = wordsPerColumn * width
+            initialized = wordCount * region.columns.count
         }
         let (inner, outer) = totals.values.reduce((0, 0)) { ($0.0 + ($1?.0 ?? 0), $0.1 + ($1?.1 ?? 0)) }
         return Answer(
-            encoding: RunLengthEncoding(height: height, width: width, columnWords: words), inner: inner, outer: outer)
+            encoding: RunLengthEncoding(
+                height: height, width: width, columns: region.columns, words: region.words, columnWords: words),
+            inner: inner, outer: outer)
+    }
+
+    /// The part of the picture whose pixels may be above a threshold; nil where there is none.
+    ///
+    /// A pixel is a mean of samples, so where all of its samples are below the threshold by more than rounding could
+    /// change, the pixel is, too.
+    private func region(of logits: UnsafePointer<Float>, above threshold: Float) -> Region? {
+        let floor = threshold - 1e-3 * (1 + abs(threshold))
+        var (left, right, top, bottom) = (side, 0, side, 0)
+        for row in 0..<side {
+            let samples = logits + row * side
+            guard let first = (0..<side).first(where: { !(samples[$0] <= floor) }),
+                let last = (0..<side).last(where: { !(samples[$0] <= floor) })
+            else { continue }
+            left = min(left, first)
+            right = max(right, last + 1)
+            top = min(top, row)
+            bottom = row + 1
+        }
+        let (across, down) = (columns.pixels(of: left..<max(left, right)), rows.pixels(of: top..<max(top, bottom)))
+        guard top < bottom, !across.isEmpty, !down.isEmpty else { return nil }
+        let sampleColumns = columns.samples(of: across, count: side)
+        return Region(
+            columns: across, words: down.lowerBound / 64..<(down.upperBound + 63) / 64,
+            sampleColumns: sampleColumns.lowerBound / 16 * 16..<(sampleColumns.upperBound + 15) / 16 * 16,
+            sampleRows: rows.samples(of: down.lowerBound / 64 * 64..<min(height, (down.upperBound + 63) / 64 * 64), count: side))
     }
 
     /// The full-size logits, (height, width), of logits (side, side).
     package func fullSize(_ logits: UnsafePointer<Float>) -> [Float] {
-        [Float](unsafeUninitializedCapacity: height * width) { values, initialized in
-            withTurned(logits, pool: .inline) { turned in
+        let paddedHeight = (height + 63) / 64 * 64
+        let whole = Region(
+            columns: 0..<width, words: 0..<paddedHeight / 64, sampleColumns: 0..<(side + 15) / 16 * 16,
+            sampleRows: 0..<side)
+        return [Float](unsafeUninitializedCapacity: height * width) { values, initialized in
+            withTurned(logits, whole, pool: .inline) { turned in
                 Scratch.withFloats(paddedHeight) { column in
                     for x in 0..<width {
                         columns.withTaps(x, of: turned, stride: paddedHeight) { rows, weights in
@@ -136,20 +203,24 @@ package struct MaskScaling: Sendable {
         }
     }
 
-    /// Calls `body` with the logits scaled along the rows only and turned, (side, padded height); what is padded lies
-    /// below every threshold.
+    /// Calls `body` with the region's samples scaled along the rows only and turned, (side, rows of the region), of which
+    /// the region's samples are filled in; rows below the picture lie below every threshold.
     private func withTurned(
-        _ logits: UnsafePointer<Float>, pool: ThreadPool, _ body: (UnsafePointer<Float>) -> Void
+        _ logits: UnsafePointer<Float>, _ region: Region, pool: ThreadPool, _ body: (UnsafePointer<Float>) -> Void
     ) {
-        let lanes = (side + 15) / 16 * 16
-        Scratch.withFloats(side * paddedHeight + side * lanes) { turned in
+        let (first, lanes) = (region.sampleColumns.lowerBound, region.sampleColumns.count)
+        let stride = 64 * region.words.count
+        Scratch.withFloats(side * stride + side * lanes) { turned in
             // A copy whose rows are whole vectors.
-            let source = turned + side * paddedHeight
-            for row in 0..<side { (source + row * lanes).update(from: logits + row * side, count: side) }
-            pool.parallel(paddedHeight / 64) { part in
+            let source = turned + side * stride
+            let samples = min(side, region.sampleColumns.upperBound) - first
+            for row in region.sampleRows {
+                (source + row * lanes).update(from: logits + row * side + first, count: samples)
+            }
+            pool.parallel(region.words.count) { part in
                 Scratch.withFloats(64 * lanes) { scaled in
                     for y in 0..<64 {
-                        let row = part * 64 + y
+                        let row = (region.words.lowerBound + part) * 64 + y
                         if row >= height {
                             (scaled + y * lanes).update(repeating: -1e30, count: lanes)
                         } else {
@@ -159,7 +230,8 @@ package struct MaskScaling: Sendable {
                         }
                     }
                     TileSteps.transpose(
-                        rows: 64, columns: side, scaled, stride: lanes, to: turned + part * 64, stride: paddedHeight)
+                        rows: 64, columns: samples, scaled, stride: lanes, to: turned + first * stride + part * 64,
+                        stride: stride)
                 }
             }
             body(turned)

@@ -128,8 +128,8 @@ public struct SamDecoder: PromptDecoding {
     }
 
     private func decodeTogether(
-        _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, pool: ThreadPool,
-        trace: DecoderTrace? = nil
+        _ prompts: [Prompt], on image: PreparedImage, selection: MaskSelection, above leastIoU: Float? = nil,
+        pool: ThreadPool, trace: DecoderTrace? = nil
     ) -> [DecodedMasks] {
         maskDecoder.decode(
             prompts.map { prompt in
@@ -140,7 +140,41 @@ public struct SamDecoder: PromptDecoding {
                     image.state, embedding: image.tiles,
                     adding: ImageTiles(dense, channels: projection.weight.shape[1]), bias: projection.bias, pool: pool)
                 return (state, tokens)
-            }, selection: selection, pool: pool, trace: trace)
+            }, selection: selection, above: leastIoU, pool: pool, trace: trace)
+    }
+
+    /// Masks of single points that pass the filter: see ``PreparedImage/candidates(at:filter:pool:)``.
+    package func candidates(
+        at points: [SIMD2<Double>], on image: PreparedImage, filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[ScoredMask]] {
+        let prompts = points.map { Prompt(points: [LabeledPoint(x: $0.x, y: $0.y)]) }
+        try validate(prompts, on: image)
+        let share = (prompts.count + pool.threadCount - 1) / pool.threadCount
+        let size = max(1, min(Self.promptsAtOnce, share))
+        let count = (prompts.count + size - 1) / size
+        let answers = ConcurrentSlots<[[ScoredMask]]>(count: count)
+        // Each thread takes a few prompts all the way to runs: nothing of a mask's full size is ever stored.
+        pool.parallel(count) { index in
+            let group = Array(prompts[index * size..<min(prompts.count, (index + 1) * size)])
+            answers[index] = decodeTogether(
+                group, on: image, selection: .multiple,
+                above: filter.predictedIoUThreshold > 0 ? filter.predictedIoUThreshold : nil, pool: .inline
+            ).map { decoded in
+                zip(decoded.logits, decoded.predictedIoU).compactMap { logits, predictedIoU in
+                    let answer = logits.values.withUnsafeBufferPointer { values in
+                        values.baseAddress.map {
+                            image.scaling.mask($0, offset: filter.stabilityScoreOffset, pool: .inline)
+                        }
+                    }
+                    guard let answer, filter.takes(stability: answer.stabilityScore, isEmpty: answer.outer == 0) else {
+                        return nil
+                    }
+                    return ScoredMask(
+                        encoding: answer.encoding, predictedIoU: predictedIoU, stabilityScore: answer.stabilityScore)
+                }
+            }
+        }
+        return answers.values.flatMap { $0 ?? [] }
     }
 
     /// What every stage computes for prompts that go through together, by prompt: for tests, beside
@@ -227,7 +261,7 @@ public struct SamDecoder: PromptDecoding {
         }
         return PredictedMask(
             encoding: answer.encoding, predictedIoU: predictedIoU,
-            stabilityScore: answer.outer == 0 ? 0 : Float(answer.inner) / Float(answer.outer),
+            stabilityScore: answer.stabilityScore,
             lowResolutionLogits: logits)
     }
 
@@ -261,6 +295,13 @@ extension SamDecoder.PreparedImage: PreparedImage {
 
     /// Logits at the picture's size, (height, width).
     public func fullSizeLogits(_ logits: LowResolutionLogits) -> [Float] { decoder.fullSizeLogits(logits, on: self) }
+
+    /// Masks of single points that pass the filter.
+    public func candidates(
+        at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[ScoredMask]] {
+        try decoder.candidates(at: points, on: self, filter: filter, pool: pool)
+    }
 }
 
 /// One slot per index of a parallel call, each written by the one task that owns it and read after the call.

@@ -136,6 +136,40 @@ public protocol PreparedImage: Sendable {
 
     /// Logits at the picture's size, (height, width).
     func fullSizeLogits(_ logits: LowResolutionLogits) -> [Float]
+
+    /// The masks of single points, three readings each, that pass a filter: what everything mode is made of.
+    ///
+    /// - Parameters:
+    ///   - points: in pixels of the picture; each is a prompt for itself.
+    ///   - filter: which masks are kept.
+    ///   - pool: the threads that share the work; the answer does not depend on how many there are.
+    /// - Returns: for each point its masks that pass, in the order of the readings.
+    /// - Throws: ``PromptError`` for the first point that is not in the picture.
+    func candidates(
+        at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[ScoredMask]]
+}
+
+extension PreparedImage {
+    /// The masks that pass, made one after the other of logits at the picture's size: slow, and for any family.
+    public func candidates(
+        at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[ScoredMask]] {
+        let prompts = points.map { Prompt(points: [LabeledPoint(x: $0.x, y: $0.y)]) }
+        return try decode(prompts, selection: .multiple, pool: pool).map { decoded in
+            zip(decoded.logits, decoded.predictedIoU).compactMap { logits, predictedIoU in
+                guard filter.takes(predictedIoU: predictedIoU) else { return nil }
+                let values = fullSizeLogits(logits)
+                let inner = values.count { $0 > filter.stabilityScoreOffset }
+                let outer = values.count { $0 > -filter.stabilityScoreOffset }
+                let stability = outer == 0 ? 0 : Float(inner) / Float(outer)
+                guard filter.takes(stability: stability, isEmpty: outer == 0) else { return nil }
+                let mask = Mask(width: width, height: height, pixels: values.map { $0 > 0 ? 1 : 0 })
+                return ScoredMask(
+                    encoding: RunLengthEncoding(mask), predictedIoU: predictedIoU, stabilityScore: stability)
+            }
+        }
+    }
 }
 
 extension PreparedImage {

@@ -93,6 +93,10 @@ public struct Answer: Sendable, Codable {
         public var png: String?
         /// What the mask was made of; nil where it was not asked for.
         public var logits: Logits?
+        /// In everything mode: the point that was answered so, in a list of its own.
+        public var point_coords: [[Double]]?
+        /// In everything mode: the part of the picture that it was found in, x, y, width, height.
+        public var crop_box: [Int]?
     }
 
     /// Why a prompt has no masks.
@@ -201,6 +205,7 @@ extension Answer.Cutout {
     fileprivate func write(to line: inout JSONWriter) throws {
         line.member("area") { $0.integer(area) }
         line.member("bbox") { $0.array(bbox) { $1.integer($0) } }
+        if let crop_box { line.member("crop_box") { $0.array(crop_box) { $1.integer($0) } } }
         if let logits {
             line.member("logits") {
                 $0.object {
@@ -210,6 +215,11 @@ extension Answer.Cutout {
             }
         }
         if let png { line.member("png") { $0.string(png) } }
+        if let point_coords {
+            try line.member("point_coords") {
+                try $0.array(point_coords) { point, line in try line.array(point) { try $1.number($0) } }
+            }
+        }
         if let polygons {
             try line.member("polygons") {
                 try $0.array(polygons) { ring, line in try line.array(ring) { try $1.number($0) } }
@@ -240,6 +250,13 @@ extension Answer.Cutout {
 }
 
 extension Answer.Cutout {
+    /// A mask of everything mode as run lengths.
+    public init(everything mask: MaskCandidate) {
+        self.init(prompt: 0, score: mask.predictedIoU, stability: mask.stabilityScore, mask.encoding)
+        point_coords = [[mask.point.x, mask.point.y]]
+        crop_box = [mask.crop.x0, mask.crop.y0, mask.crop.width, mask.crop.height]
+    }
+
     /// A mask as run lengths.
     public init(prompt: Int, score: Float, stability: Float, _ encoding: RunLengthEncoding) {
         self.init(

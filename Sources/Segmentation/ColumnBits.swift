@@ -94,25 +94,48 @@ struct ColumnBits {
 
     /// The lengths of the runs, background first.
     var counts: [UInt32] {
+        Self.counts(height: height, width: width, columns: 0..<width, words: 0..<wordsPerColumn, bits: words)
+    }
+
+    /// The lengths of the runs, background first, of a mask of which some columns and words of rows are given and the rest
+    /// is background.
+    static func counts(
+        height: Int, width: Int, columns: Range<Int>, words: Range<Int>, bits: [UInt64]
+    ) -> [UInt32] {
+        precondition(bits.count == columns.count * words.count, "\(bits.count) words for \(columns) x \(words)")
         var counts: [UInt32] = []
         var previous: UInt64 = 0
         var runStart = 0
-        words.withUnsafeBufferPointer { words in
-            for column in 0..<width {
-                for index in 0..<wordsPerColumn {
-                    let word = words[column &* wordsPerColumn &+ index]
+        func change(at position: Int) {
+            counts.append(UInt32(truncatingIfNeeded: position &- runStart))
+            runStart = position
+        }
+        let reachesEnd = words.upperBound * 64 >= height
+        bits.withUnsafeBufferPointer { bits in
+            var next = 0
+            for column in columns {
+                // Only where the rows above the given ones are none does a run go on from the column before.
+                if words.lowerBound > 0 { previous = 0 }
+                for index in words {
+                    let word = bits[next]
+                    next &+= 1
                     let rows = min(64, height &- index &* 64)
                     // Bit b is set where pixel b differs from the one before it.
                     var changes = word ^ (word << 1 | previous)
                     if rows < 64 { changes &= (1 << UInt64(rows)) - 1 }
                     let base = column &* height &+ index &* 64
                     while changes != 0 {
-                        let position = base &+ changes.trailingZeroBitCount
-                        counts.append(UInt32(truncatingIfNeeded: position &- runStart))
-                        runStart = position
+                        change(at: base &+ changes.trailingZeroBitCount)
                         changes &= changes &- 1
                     }
                     previous = word >> UInt64(rows - 1) & 1
+                }
+                let end = reachesEnd ? (column + 1) * height : column * height + words.upperBound * 64
+                if previous == 1, !reachesEnd || words.lowerBound > 0 || column + 1 == columns.upperBound,
+                    end < height * width
+                {
+                    change(at: end)
+                    previous = 0
                 }
             }
         }

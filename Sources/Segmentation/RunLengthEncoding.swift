@@ -25,13 +25,24 @@ public struct RunLengthEncoding: Sendable, Hashable {
         self.counts = counts
     }
 
-    /// Encodes a mask of one bit a pixel, each column in ⌈height / 64⌉ words of its own from its first row on.
+    /// A mask without any pixel on the object.
+    package init(emptyHeight height: Int, width: Int) {
+        self.init(height: height, width: width, canonicalCounts: [UInt32(height * width)])
+    }
+
+    /// Encodes a mask of one bit a pixel whose object lies in some columns and words of rows.
     ///
-    /// Bits beyond the height are 0.
-    package init(height: Int, width: Int, columnWords: [UInt64]) {
+    /// - Parameters:
+    ///   - height: rows of the mask.
+    ///   - width: its columns.
+    ///   - columns: those that are given.
+    ///   - words: the rows that are given, in words of 64 from the mask's first row on.
+    ///   - columnWords: column after column; bits beyond the height are 0.
+    package init(height: Int, width: Int, columns: Range<Int>, words: Range<Int>, columnWords: [UInt64]) {
         self.init(
             height: height, width: width,
-            canonicalCounts: ColumnBits(height: height, width: width, words: columnWords).counts)
+            canonicalCounts: ColumnBits.counts(
+                height: height, width: width, columns: columns, words: words, bits: columnWords))
     }
 
     /// Reads uncompressed counts, as the JSON of a COCO annotation with `iscrowd` lists them.

@@ -168,6 +168,25 @@ import Testing
         for number in 0..<20 { #expect(try await redis.get("kirie:{\(number % 16)}:job:\(number)") != nil) }
     }
 
+    /// Among thousands of other keys chance hardly ever draws the one embedding that can go.
+    @Test func theOneEmbeddingAmongThousandsOfKeysIsFound() async throws {
+        let server = try await RedisServerProcess.start()
+        defer { withExtendedLifetime(server) {} }
+        let redis = try await RedisClient.connect(server.url)
+        let cache = RedisEmbeddingCache(redis)
+        for number in 0..<5000 { try await redis.set("kirie:{\(number % 16)}:job:\(number)", "a job") }
+        let features = Sample.features(channels: 256, grid: 32, seed: 12)
+        let records = try (0..<12).map { try Sample.record(features, image: $0) }
+        try await cache.store(records[0], timeToLive: .seconds(6000))
+        let used = try await redis.info("memory").first?["used_memory"].flatMap { Int($0) } ?? 0
+        // Room for one or two, and for what a connection holds of the next.
+        let limit = used + records[0].byteCount * 5 / 2
+        _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", .integer(limit)))
+        for record in records.dropFirst() { try await cache.store(record, timeToLive: .seconds(6000)) }
+        let present = try await cache.contains(records.map(\.key))
+        #expect(present[11] && present.count { $0 } < 5)
+    }
+
     @Test func aRedisWithoutRoomForOneEmbeddingSaysSo() async throws {
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }

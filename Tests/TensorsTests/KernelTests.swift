@@ -191,14 +191,16 @@ import Testing
                 withRows(rows) { kernels.combine_rows(192, $0, weights, &y) }
                 return y
             }, "four rows")
-        compare(
-            tolerance: 0,
-            { kernels in
-                var words = [UInt64](repeating: ~0, count: 3)
-                var (inner, outer) = (5, 7)
-                withRows(rows) { kernels.threshold_rows(192, $0, weights, &words, &inner, &outer) }
-                return (0..<192).map { Float(words[$0 / 64] >> UInt64($0 % 64) & 1) } + [Float(inner), Float(outer)]
-            }, "thresholds")
+        for offset: Float in [1, 0.25, 0, -0.5] {
+            compare(
+                tolerance: 0,
+                { kernels in
+                    var words = [UInt64](repeating: ~0, count: 3)
+                    var (inner, outer) = (5, 7)
+                    withRows(rows) { kernels.threshold_rows(192, $0, weights, offset, &words, &inner, &outer) }
+                    return (0..<192).map { Float(words[$0 / 64] >> UInt64($0 % 64) & 1) } + [Float(inner), Float(outer)]
+                }, "thresholds at \(offset)")
+        }
     }
 
     private func withRows(_ rows: [[Float]], _ body: (UnsafePointer<UnsafePointer<Float>?>) -> Void) {

@@ -320,9 +320,11 @@ typedef void kirie_bf16_planes3x3_row_kernel(const kirie_bf16_planes3x3_argument
 
 // y[n] = the sum of weights[i] * rows[i][n] for four rows; count x 16.
 typedef void kirie_combine_rows_kernel(size_t count, const float *const *rows, const float *weights, float *y);
-// Bit n of words says whether that sum is above 0; counts those above 1 and above -1 into inner and outer. count x 64.
+// Bit n of words says whether that sum is above 0; counts those above offset and above -offset into inner
+// and outer. count x 64.
 typedef void kirie_threshold_rows_kernel(
-    size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer);
+    size_t count, const float *const *rows, const float *weights, float offset, uint64_t *words, size_t *inner,
+    size_t *outer);
 
 // MARK: the tables
 
@@ -403,7 +405,8 @@ void kirie_depthwise3x3_row(const kirie_depthwise3x3_arguments *arguments);
 void kirie_depthwise_relu6_row(const kirie_depthwise_relu6_arguments *arguments);
 void kirie_combine_rows(size_t count, const float *const *rows, const float *weights, float *y);
 void kirie_threshold_rows(
-    size_t count, const float *const *rows, const float *weights, uint64_t *words, size_t *inner, size_t *outer);
+    size_t count, const float *const *rows, const float *weights, float offset, uint64_t *words, size_t *inner,
+    size_t *outer);
 
 void kirie_bf16_narrow(size_t count, const float *x, uint16_t *y);
 void kirie_bf16_layer_norm_rows(const kirie_bf16_layer_norm_arguments *arguments);

@@ -158,12 +158,13 @@ package struct MaskDecoder: Sendable {
     /// - Parameters:
     ///   - prompts: each with its image, and its tokens, N rows of C, from the prompt encoder.
     ///   - selection: which of the four masks of each prompt are made.
+    ///   - leastIoU: masks whose predicted IoU is not above this are left out, and cost next to nothing; nil for all.
     ///   - pool: shares the image's tiles and the weights' columns out.
     ///   - trace: records the stages; then `pool` is ``ThreadPool/inline``.
     /// - Returns: one answer a prompt, its masks in the order of the selection.
     func decode(
-        _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, pool: ThreadPool,
-        trace: DecoderTrace? = nil
+        _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, above leastIoU: Float? = nil,
+        pool: ThreadPool, trace: DecoderTrace? = nil
     ) -> [DecodedMasks] {
         let outputCount = 1 + maskTokenCount
         let counts = prompts.map { outputCount + $0.tokens.count / channels }
@@ -190,13 +191,14 @@ package struct MaskDecoder: Sendable {
             trace?.record(.promptTokens, tokens, width: channels, of: passes)
             trace?.recordProjections(of: passes)
             transformer(tokens: tokens, count: count, passes: passes, pool: pool, trace: trace)
-            return masks(tokens: tokens, passes: passes, selection: selection, pool: pool, trace: trace)
+            return masks(
+                tokens: tokens, passes: passes, selection: selection, above: leastIoU, pool: pool, trace: trace)
         }
     }
 
     private func masks(
-        tokens: UnsafePointer<Float>, passes: [PromptPass], selection: MaskSelection, pool: ThreadPool,
-        trace: DecoderTrace?
+        tokens: UnsafePointer<Float>, passes: [PromptPass], selection: MaskSelection, above leastIoU: Float?,
+        pool: ThreadPool, trace: DecoderTrace?
     ) -> [DecodedMasks] {
         let side = 4 * grid
         let indices = selection.indices
@@ -206,22 +208,27 @@ package struct MaskDecoder: Sendable {
         let iou = rows(0, through: iouHead)
         let weights = indices.map { rows(1 + $0, through: hypernetworks[$0]) }
         return passes.enumerated().map { index, pass in
+            // Which masks are made, counted from the first of the selection.
+            let wanted = indices.indices.map { $0 - indices.lowerBound }.filter { mask in
+                leastIoU.map { iou[index][indices.lowerBound + mask] > $0 } ?? true
+            }
+            if wanted.isEmpty { return DecodedMasks(side: side, logits: [], predictedIoU: []) }
             pass.prepareUpscaling(pool: pool)
-            let weights = weights.flatMap { $0[index] }
+            let weights = wanted.flatMap { weights[$0][index] }
             trace?.record(.hypernetworks, weights, prompt: index)
-            let masks = Scratch.withFloats(indices.count * side * side) { logits in
+            let masks = Scratch.withFloats(wanted.count * side * side) { logits in
                 pool.parallel(pass.tileCount) { tile in
                     upscaling(
-                        pass, tile: tile, weights: weights, masks: indices.count, logits: logits,
+                        pass, tile: tile, weights: weights, masks: wanted.count, logits: logits,
                         trace: trace.map { ($0, index) })
                 }
-                return indices.indices.map { index in
-                    let start = logits + (index - indices.lowerBound) * side * side
+                return wanted.indices.map { index in
+                    let start = logits + index * side * side
                     return LowResolutionLogits(
                         side: side, values: Array(UnsafeBufferPointer(start: start, count: side * side)))
                 }
             }
-            let predictedIoU = indices.map { iou[index][$0] }
+            let predictedIoU = wanted.map { iou[index][indices.lowerBound + $0] }
             trace?.record(.predictedIoU, predictedIoU, prompt: index)
             trace?.record(.logits, masks.flatMap(\.values), prompt: index)
             return DecodedMasks(side: side, logits: masks, predictedIoU: predictedIoU)

@@ -1,0 +1,132 @@
+public import Imaging
+public import Segmentation
+public import Tensors
+
+/// Everything mode: masks of all objects of a picture, without a prompt.
+///
+/// ```swift
+/// let generator = AutomaticMaskGenerator(encoder: encoder, decoder: decoder)
+/// let masks = try generator.generate(photo, pool: pool)
+/// ```
+/// The published generator's steps with its results: Kirillov et al., "Segment Anything", 2023, appendix B,
+/// <https://github.com/facebookresearch/segment-anything>, `automatic_mask_generator.py`. Masks are runs from the moment
+/// that they are made.
+public struct AutomaticMaskGenerator: Sendable {
+    /// How far a picture is.
+    public struct Progress: Sendable, Hashable {
+        /// Points that are answered.
+        public var done: Int
+        /// Points in all; fast mode leaves some of them out, which count as answered.
+        public var total: Int
+        /// Masks so far, before those of different crops are weighed against each other.
+        public var masks: Int
+    }
+
+    private let encoder: any ImageEncoding
+    private let decoder: any PromptDecoding
+    /// What is asked for.
+    public let parameters: EverythingParameters
+
+    /// A generator of a model's two halves.
+    public init(
+        encoder: any ImageEncoding, decoder: any PromptDecoding, parameters: EverythingParameters = EverythingParameters()
+    ) {
+        self.encoder = encoder
+        self.decoder = decoder
+        self.parameters = parameters
+    }
+
+    /// The masks of a picture.
+    ///
+    /// - Parameters:
+    ///   - image: the picture, after EXIF orientation.
+    ///   - features: of the whole picture, where they are there already.
+    ///   - pool: the threads that share the work; the masks do not depend on how many there are.
+    ///   - progress: is called after each batch of points, on the calling thread; by throwing it ends the work.
+    /// - Returns: the masks in the published order.
+    /// - Throws: ``EverythingFault`` for parameters that cannot be used on this picture, ``FeatureMismatch``, and what
+    ///   `progress` throws.
+    public func generate(
+        _ image: Image, features: ImageFeatures? = nil, pool: ThreadPool, progress: (Progress) throws -> Void = { _ in }
+    ) throws -> [MaskCandidate] {
+        let plan = try MaskGenerationPlan(
+            width: image.width, height: image.height, parameters: parameters, modelSize: encoder.preprocessing.size)
+        var state = Progress(done: 0, total: plan.pointCount, masks: 0)
+        var byCrop: [[MaskCandidate]] = []
+        for crop in plan.crops.indices {
+            let box = plan.crops[crop].box
+            let isWhole = box.width == image.width && box.height == image.height
+            let features = (isWhole ? features : nil) ?? encoder.encode(isWhole ? image : image.cropped(to: box), pool: pool)
+            let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
+            var candidates: [MaskCandidate] = []
+            func answer(_ indices: [Int]) throws {
+                for batch in plan.batches(indices) {
+                    candidates += try plan.candidates(of: crop, points: batch, on: prepared, pool: pool)
+                    state.done += batch.count
+                    state.masks = byCrop.reduce(candidates.count) { $0 + $1.count }
+                    try progress(state)
+                }
+            }
+            let before = state.done
+            try answer(plan.firstPoints(of: crop))
+            try answer(plan.remainingPoints(of: crop, after: candidates))
+            byCrop.append(plan.kept(ofCrop: candidates))
+            state.done = before + plan.grids[plan.crops[crop].layer].count
+            state.masks = byCrop.reduce(0) { $0 + $1.count }
+            try progress(state)
+        }
+        return plan.selected(byCrop)
+    }
+}
+
+extension MaskGenerationPlan {
+    /// The points in pieces that are decoded together.
+    package func batches(_ points: [Int]) -> [[Int]] {
+        stride(from: 0, to: points.count, by: parameters.pointsPerBatch).map {
+            Array(points[$0..<min(points.count, $0 + parameters.pointsPerBatch)])
+        }
+    }
+
+    /// The candidates of some points of a crop.
+    ///
+    /// - Parameters:
+    ///   - crop: which.
+    ///   - points: their indices in the crop's grid.
+    ///   - image: that crop, prepared.
+    ///   - pool: the threads that share the work.
+    /// - Returns: what passes the filters, in the order of the points.
+    /// - Throws: ``PromptError`` never for the plan's own points.
+    package func candidates(
+        of crop: Int, points: [Int], on image: any PreparedImage, pool: ThreadPool
+    ) throws(PromptError) -> [MaskCandidate] {
+        let (all, box) = (self.points(of: crop), crops[crop].box)
+        let places = points.map { all[$0] }
+        let answers = try image.candidates(at: places, filter: CandidateFilter(parameters), pool: pool)
+        // Of a tile's masks those that are cut off are joined with their other parts, not dropped.
+        let keepsParts = isTiled && crops[crop].layer > 0
+        return zip(places, answers).flatMap { place, masks in
+            masks.map { mask in
+                MaskCandidate(
+                    mask.encoding, predictedIoU: mask.predictedIoU, stabilityScore: mask.stabilityScore, point: place,
+                    in: box, width: width, height: height)
+            }.filter { keepsParts || !$0.isCutOff(width: width, height: height) }
+        }
+    }
+}
+
+extension Image {
+    /// A part of the picture.
+    package func cropped(to box: PixelBox) -> Image {
+        let bytes = 3 * box.width
+        let cut = [UInt8](unsafeUninitializedCapacity: bytes * box.height) { target, initialized in
+            pixels.withUnsafeBufferPointer { source in
+                guard let from = source.baseAddress, let to = target.baseAddress else { return }
+                for row in 0..<box.height {
+                    (to + row * bytes).update(from: from + ((box.y0 + row) * width + box.x0) * 3, count: bytes)
+                }
+            }
+            initialized = bytes * box.height
+        }
+        return Image(width: box.width, height: box.height, pixels: cut)
+    }
+}

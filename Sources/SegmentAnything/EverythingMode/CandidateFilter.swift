@@ -1,0 +1,36 @@
+public import Segmentation
+
+/// Which of the masks of everything mode's points are kept at all.
+public struct CandidateFilter: Sendable, Hashable {
+    /// Masks whose predicted IoU is not above this are dropped; 0 keeps all.
+    public var predictedIoUThreshold: Float
+    /// Masks whose stability score is below this are dropped; 0 keeps all.
+    public var stabilityScoreThreshold: Float
+    /// How far the threshold of the logits is moved both ways to find the stability score.
+    public var stabilityScoreOffset: Float
+
+    /// The filter of some parameters.
+    public init(_ parameters: EverythingParameters) {
+        predictedIoUThreshold = parameters.predictedIoUThreshold
+        stabilityScoreThreshold = parameters.stabilityScoreThreshold
+        stabilityScoreOffset = parameters.stabilityScoreOffset
+    }
+
+    /// Whether a mask of that predicted IoU is kept.
+    func takes(predictedIoU: Float) -> Bool { predictedIoUThreshold <= 0 || predictedIoU > predictedIoUThreshold }
+
+    /// Whether a mask of that stability is kept; the one of nothing at all is none, and no threshold lets it pass.
+    func takes(stability: Float, isEmpty: Bool) -> Bool {
+        stabilityScoreThreshold <= 0 || !isEmpty && stability >= stabilityScoreThreshold
+    }
+}
+
+/// A mask and its scores.
+public struct ScoredMask: Sendable, Hashable {
+    /// The mask at the picture's size.
+    public let encoding: RunLengthEncoding
+    /// The model's own estimate of the intersection over union with the object.
+    public let predictedIoU: Float
+    /// How little the mask changes with the threshold.
+    public let stabilityScore: Float
+}
