@@ -16,7 +16,7 @@ struct BenchCommand: ParsableCommand {
 
             A figure means something only beside another one of the same run on the same machine.
             """,
-        subcommands: [Encode.self, Decode.self, Quality.self, Cluster.self, Gateway.self])
+        subcommands: [Encode.self, Decode.self, Everything.self, Quality.self, Cluster.self, Gateway.self])
 
     /// What both halves take.
     struct Options: ParsableArguments {

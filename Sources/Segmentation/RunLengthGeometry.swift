@@ -14,6 +14,16 @@ extension RunLengthEncoding {
         }
     }
 
+    /// Whether the pixel at a position, counted down the columns, is on the object.
+    package func contains(_ position: Int) -> Bool {
+        var end = 0
+        for (index, count) in counts.enumerated() {
+            end += Int(count)
+            if position < end { return index % 2 == 1 }
+        }
+        return false
+    }
+
     /// The mask in a larger picture, its upper left pixel in column `x` and row `y`.
     ///
     /// - Precondition: it lies in the picture.

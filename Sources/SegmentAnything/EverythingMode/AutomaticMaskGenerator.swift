@@ -58,20 +58,21 @@ public struct AutomaticMaskGenerator: Sendable {
             let isWhole = box.width == image.width && box.height == image.height
             let features = (isWhole ? features : nil) ?? encoder.encode(isWhole ? image : image.cropped(to: box), pool: pool)
             let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
-            var candidates: [MaskCandidate] = []
-            func answer(_ indices: [Int]) throws {
-                for batch in plan.batches(indices) {
-                    candidates += try plan.candidates(of: crop, points: batch, on: prepared, pool: pool)
+            var answers: [Int: [MaskCandidate]] = [:]
+            let before = state
+            for stage in 0..<plan.stageCount(of: crop) {
+                for batch in plan.batches(plan.points(ofStage: stage, of: crop, after: answers)) {
+                    let found = try plan.candidates(of: crop, points: batch, on: prepared, pool: pool)
+                    for (point, masks) in zip(batch, found) {
+                        answers[point] = masks
+                        state.masks += masks.count
+                    }
                     state.done += batch.count
-                    state.masks = byCrop.reduce(candidates.count) { $0 + $1.count }
                     try progress(state)
                 }
             }
-            let before = state.done
-            try answer(plan.firstPoints(of: crop))
-            try answer(plan.remainingPoints(of: crop, after: candidates))
-            byCrop.append(plan.kept(ofCrop: candidates))
-            state.done = before + plan.grids[plan.crops[crop].layer].count
+            byCrop.append(plan.kept(ofCrop: answers.sorted { $0.key < $1.key }.flatMap(\.value)))
+            state.done = before.done + plan.grids[plan.crops[crop].layer].count
             state.masks = byCrop.reduce(0) { $0 + $1.count }
             try progress(state)
         }
@@ -94,17 +95,17 @@ extension MaskGenerationPlan {
     ///   - points: their indices in the crop's grid.
     ///   - image: that crop, prepared.
     ///   - pool: the threads that share the work.
-    /// - Returns: what passes the filters, in the order of the points.
+    /// - Returns: by point, what passes the filters.
     /// - Throws: ``PromptError`` never for the plan's own points.
     package func candidates(
         of crop: Int, points: [Int], on image: any PreparedImage, pool: ThreadPool
-    ) throws(PromptError) -> [MaskCandidate] {
+    ) throws(PromptError) -> [[MaskCandidate]] {
         let (all, box) = (self.points(of: crop), crops[crop].box)
         let places = points.map { all[$0] }
         let answers = try image.candidates(at: places, filter: CandidateFilter(parameters), pool: pool)
         // Of a tile's masks those that are cut off are joined with their other parts, not dropped.
         let keepsParts = isTiled && crops[crop].layer > 0
-        return zip(places, answers).flatMap { place, masks in
+        return zip(places, answers).map { place, masks in
             masks.map { mask in
                 MaskCandidate(
                     mask.encoding, predictedIoU: mask.predictedIoU, stabilityScore: mask.stabilityScore, point: place,

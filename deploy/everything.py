@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Holds everything mode against the published SamAutomaticMaskGenerator, on the same weights and pictures.
+
+    deploy/everything                     ViT-B's shape, MobileSAM's and the shipped model, with and without crops
+    deploy/everything mobile tiny --kirie .build/release/kirie --image photo.jpg
+
+Weights of the published shapes are drawn from a seed, and the thresholds are set so that some 50 to 500 masks are kept;
+the shipped model runs in the program that trained it. A mask of either side has to have a counterpart of IoU 0.99 in the
+other, unless a score of it lies within 0.001 of a threshold. Times are of the whole generator without the image's encode.
+
+The first run makes a virtual environment and installs the published packages from PyPI. Exit status 0 if every figure is
+within its bound, 1 if not, 2 where something is missing.
+"""
+from __future__ import annotations
+
+import argparse, json, os, pathlib, runpy, subprocess, sys, tempfile, time
+from published import environment
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CASES = ("vit_b", "mobile", "tiny")
+TIMES = 15  # how many times faster than the published generator, at 32 x 32 points of ViT-B's shape
+
+
+def settle_torchvision() -> None:
+    """Gives PyPI's torchvision the one operator that the generator needs, where its compiled part is left out."""
+    import torch
+
+    runpy.run_path(str(ROOT / "deploy" / "published" / "reference.py"))["name_torchvision"]()
+    from torchvision.ops import boxes as operations
+    try:
+        operations.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+        return
+    except (NotImplementedError, RuntimeError):
+        pass
+
+    def nms(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+        """torchvision's own, by its C++ code's order of operations."""
+        order = torch.sort(scores, dim=0, descending=True, stable=True)[1]
+        x0, y0, x1, y1 = boxes[order].unbind(1)
+        areas = (x1 - x0) * (y1 - y0)
+        dropped = torch.zeros(len(order), dtype=torch.bool)
+        kept = []
+        for i in range(len(order)):
+            if dropped[i]:
+                continue
+            kept.append(int(order[i]))
+            width = (torch.minimum(x1[i], x1[i + 1:]) - torch.maximum(x0[i], x0[i + 1:])).clamp(min=0)
+            height = (torch.minimum(y1[i], y1[i + 1:]) - torch.maximum(y0[i], y0[i + 1:])).clamp(min=0)
+            shared = width * height
+            dropped[i + 1:] |= shared / (areas[i] + areas[i + 1:] - shared) > threshold
+        return torch.tensor(kept, dtype=torch.int64)
+
+    operations.nms = nms
+
+
+class ShippedPredictor:
+    """The shipped model behind the interface of the published SamPredictor."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        import torch
+        from safetensors import safe_open
+        from safetensors.torch import load_file
+        from segment_anything.utils.transforms import ResizeLongestSide
+
+        sys.path.insert(0, str(ROOT / "weights" / "train"))
+        import efficientnet_lite, model, predictor
+
+        with safe_open(path, "pt") as file:
+            self.size = int(file.metadata()["kirie.image_size"])
+        sam = model.Sam(model.Shape())
+        stored = load_file(path)
+        with torch.no_grad():
+            for name, tensor in sam.state_dict().items():
+                # The file has batch normalisations folded into the convolutions before them.
+                if name.endswith(".norm.running_mean"):
+                    tensor.zero_()
+                elif name.endswith(".norm.running_var"):
+                    tensor.fill_(1 - efficientnet_lite.EPSILON)
+                elif name.endswith(".norm.weight"):
+                    tensor.fill_(1)
+                elif tensor.is_floating_point():
+                    tensor.copy_(stored[name.replace(".conv.weight", ".weight").replace(".norm.bias", ".bias")])
+        self.theirs = predictor.Predictor(sam.eval().requires_grad_(False), self.size)
+        self.transform = ResizeLongestSide(self.size)
+        self.device = torch.device("cpu")
+        self.model = argparse.Namespace(mask_threshold=0.0)
+
+    def set_image(self, image) -> None:
+        self.theirs.look(image)
+
+    def reset_image(self) -> None:
+        pass
+
+    def predict_torch(self, points, labels, multimask_output=True, return_logits=True):
+        import torch
+        import torch.nn.functional as F
+
+        with torch.no_grad():
+            points = F.pad(points.float(), (0, 0, 0, 1))
+            kinds = F.pad(labels.long(), (0, 1), value=-1)
+            logits, scores = self.theirs.model.decode(
+                self.theirs.features, points, kinds, None, prompts_per_image=len(points))
+            x = F.interpolate(logits[:, 1:], (self.size, self.size), mode="bilinear", align_corners=False)
+            x = x[..., : self.theirs.scaled[0], : self.theirs.scaled[1]]
+            masks = F.interpolate(x, self.theirs.original, mode="bilinear", align_corners=False)
+        return masks, scores[:, 1:], logits[:, 1:]
+
+
+class Generator:
+    """The published generator, with the time that it spends outside the image encoder."""
+
+    def __init__(self, code, model, predictor=None, **settings) -> None:
+        class Stub:
+            class image_encoder:
+                img_size = 1024
+
+        self.theirs = code.SamAutomaticMaskGenerator(model or Stub(), output_mode="coco_rle", **settings)
+        if predictor:
+            self.theirs.predictor = predictor
+        self.encoding = 0.0
+        set_image = self.theirs.predictor.set_image
+
+        def timed(*arguments) -> None:
+            start = time.perf_counter()
+            set_image(*arguments)
+            self.encoding += time.perf_counter() - start
+
+        self.theirs.predictor.set_image = timed
+
+    def run(self, picture) -> tuple[list[dict], float]:
+        self.encoding = 0.0
+        start = time.perf_counter()
+        masks = self.theirs.generate(picture)
+        return masks, time.perf_counter() - start - self.encoding
+
+
+def thresholds(code, model, predictor, picture) -> dict:
+    """Settings with which the published generator keeps some 50 to 500 masks, found on a coarse grid."""
+    import numpy as np
+
+    loose = Generator(code, model, predictor, points_per_side=16, pred_iou_thresh=0.0, stability_score_thresh=0.0,
+                      box_nms_thresh=1.0).run(picture)[0]
+    iou = np.array([mask["predicted_iou"] for mask in loose])
+    stability = np.array([mask["stability_score"] for mask in loose])
+    found: dict = {}
+    for nms in (0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
+        found = dict(
+            pred_iou_thresh=round(min(max(float(np.quantile(iou, 0.3)), 0.0), 1.0), 4),
+            stability_score_thresh=round(min(max(float(np.nanquantile(stability, 0.3)), 0.0), 1.0), 4),
+            box_nms_thresh=nms)
+        kept = Generator(code, model, predictor, points_per_side=16, **found).run(picture)[0]
+        if len(kept) >= 60:
+            break
+    return found
+
+
+def kirie_flags(settings: dict) -> list[str]:
+    return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+class Table:
+    failed = False
+
+    def row(self, name: str, value: str, good: bool) -> None:
+        self.failed |= not good
+        print(f"  {name:58s} {value:>24s}  {'PASS' if good else 'FAIL'}", flush=True)
+
+    def said(self, name: str, value: str) -> None:
+        print(f"  {name:58s} {value:>24s}", flush=True)
+
+
+def unmatched(masks: list[dict], others: list[dict], settings: dict) -> tuple[int, int]:
+    """How many masks have no counterpart of IoU 0.99, and how many of those no score near a threshold excuses."""
+    import numpy as np
+    from pycocotools import mask as runs
+
+    if not masks or not others:
+        return len(masks), len(masks)
+    iou = runs.iou([m["segmentation"] for m in masks], [m["segmentation"] for m in others], [0] * len(others))
+    alone = [index for index, best in enumerate(np.max(iou, axis=1)) if best < 0.99]
+
+    def near(mask: dict) -> bool:
+        return abs(mask["predicted_iou"] - settings["pred_iou_thresh"]) <= 1e-3 \
+            or abs(mask["stability_score"] - settings["stability_score_thresh"]) <= 1e-3
+
+    return len(alone), sum(not near(masks[index]) for index in alone)
+
+
+def check(options: argparse.Namespace, kirie: str, table: Table, name: str, crops: int, work: pathlib.Path) -> None:
+    import numpy as np, torch
+    from PIL import Image
+
+    picture = np.asarray(Image.open(options.image).convert("RGB"))
+    reference = runpy.run_path(str(options.reference))
+    import segment_anything as code
+    if name == "tiny":
+        model, predictor = None, ShippedPredictor(ROOT / "weights" / "kirie-tiny.safetensors")
+        flags = ["--model", "kirie-tiny"]
+    else:
+        geometry = reference["GEOMETRIES"][name]
+        code = reference["package"](geometry)
+        model, predictor = reference["draw"](geometry, 7), None
+        torch.save(model.state_dict(), work / "sam.pth")
+        flags = ["--model", str(work / "sam.pth")] + (["--image-size", "1024"] if name == "mobile" else [])
+    flags += ["--precision", "fp32"]
+    settings = thresholds(code, model, predictor, picture)
+    settings["crop_n_layers"] = crops
+    if crops:
+        settings["points_per_side"] = 16
+    theirs, seconds = Generator(code, model, predictor, **settings).run(picture)
+    print(f"{name}, {crops} layers of crops, {' '.join(kirie_flags(settings))}", flush=True)
+
+    def run(*words: str) -> str:
+        done = subprocess.run([kirie, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"deploy/everything: kirie {' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
+        return done.stdout
+
+    run("everything", str(options.image), *flags, *kirie_flags(settings), "-o", str(work / f"out{crops}"),
+        "--convert-to-rle")
+    ours = json.loads((work / f"out{crops}" / f"{options.image.stem}.json").read_text())
+    table.row("masks: published, Kirie", f"{len(theirs)}, {len(ours)}",
+              abs(len(theirs) - len(ours)) <= max(1, 0.01 * len(theirs)))
+    for label, side, other in (("published masks", theirs, ours), ("Kirie's masks", ours, theirs)):
+        alone, unexcused = unmatched(side, other, settings)
+        table.row(f"{label} without a counterpart; of those not excused", f"{alone}, {unexcused}", unexcused == 0)
+    if crops == 0:
+        figures = json.loads(run("bench", "everything", str(options.image), *flags, *kirie_flags(settings), "--runs",
+                                 "3", "--json"))
+        ratio = seconds / figures["median_s"]
+        cores = figures["threads"]
+        table.said(f"seconds on {cores} threads: published, Kirie fp32", f"{seconds:.1f}, {figures['median_s']:.2f}")
+        if name == "vit_b":
+            table.row(f"times faster, at least {TIMES}", f"{ratio:.1f}", ratio >= TIMES)
+        else:
+            table.said("times faster", f"{ratio:.1f}")
+        fast = figures["fast"]
+        table.said("--fast: times faster, area and masks found",
+                   f"{fast['times']:.2f}, {fast['area_found']:.3f}, {fast['masks_found']:.3f}")
+        automatic = json.loads(run(
+            "bench", "everything", str(options.image), *flags[:-2], *kirie_flags(settings), "--runs", "3", "--json"))
+        table.said(f"in the automatic precision, {automatic['precision']}: seconds, times",
+                   f"{automatic['median_s']:.2f}, {seconds / automatic['median_s']:.1f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="deploy/everything", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; default: all")
+    parser.add_argument("--image", type=pathlib.Path, default=ROOT / "deploy" / "sample.jpg", help="a photograph")
+    parser.add_argument("--crops", default="0,1", help="layers of crops to try; default: 0,1")
+    environment.add_arguments(parser)
+    options = parser.parse_args()
+    for case in options.cases:
+        if case not in CASES:
+            parser.error(f"{case} is no case; there are {', '.join(CASES)}")
+    kirie = environment.enter(options, pathlib.Path(tempfile.gettempdir()), disk=1.5, memory=6)
+    settle_torchvision()
+    print(environment.versions())
+    table = Table()
+    for case in options.cases or CASES:
+        for crops in map(int, options.crops.split(",")):
+            with tempfile.TemporaryDirectory(prefix="kirie-everything-") as work:
+                check(options, kirie, table, case, crops, pathlib.Path(work))
+    print("FAIL" if table.failed else "PASS")
+    return 1 if table.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
