@@ -33,6 +33,8 @@ const char *kirie_functions_library(void) {
         ,
 #embed "../Cluster/Resources/kirie/functions/finishing.lua"
         ,
+#embed "../Cluster/Resources/kirie/functions/dividing.lua"
+        ,
 #embed "../Cluster/Resources/kirie/functions/watching.lua"
         ,
 #embed "../Cluster/Resources/kirie/functions/reclaiming.lua"

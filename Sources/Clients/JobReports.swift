@@ -96,6 +96,9 @@ package enum JobReports {
             members.append(("finished", .string(Timestamp.text(finished))))
             members.append(("total_ms", JSONValue(milliseconds: .microseconds(finished - status.submitted))))
         }
+        if let parts = status.parts {
+            members.append(("parts", .object([("done", .integer(parts.done)), ("all", .integer(parts.all))])))
+        }
         if let worker = status.worker { members.append(("worker", .string(worker))) }
         if let error = status.error { members.append(("error", .string(error))) }
         members += status.origin.lines

@@ -76,7 +76,7 @@ public enum Submission: Sendable {
 }
 
 /// A job as Redis has it.
-public struct JobStatus: Sendable, Hashable {
+public struct JobStatus: Sendable {
     /// Which job.
     public let reference: JobReference
     /// Where it stands.
@@ -97,6 +97,8 @@ public struct JobStatus: Sendable, Hashable {
     public let worker: String?
     /// Why it failed, or why its last attempt did.
     public let error: String?
+    /// Of a job that is done in parts: how many there are so far, and how many of them are done.
+    public let parts: (all: Int, done: Int)?
     /// Where it came from, as far as it is kept: of jobs that ended without a result.
     public let origin: JobOrigin
 
@@ -115,6 +117,9 @@ public struct JobStatus: Sendable, Hashable {
         finished = fields["finished"]?.integer
         worker = fields["worker"]?.string
         error = fields["error"]?.string
+        parts = fields["parts"]?.integer.map { all in
+            (all, all - (state == .waitingForParts ? fields["parts_left"]?.integer ?? 0 : 0))
+        }
         origin = JobOrigin(note: fields["note"]?.bytes?.array ?? [])
     }
 }

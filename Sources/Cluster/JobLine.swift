@@ -11,7 +11,8 @@ public import Segmentation
 ///   -1 padding, as SAM has them), `box` (XYXY), `text`, and `mask` (`{"side":256,"logits":<base64 of side × side
 ///   little-endian 32-bit floats, rows first>}`), in pixels of the picture. No prompts and no `everything` asks for the
 ///   embedding alone. A prompt that is wrong is answered with an error in its place, and the others with masks.
-/// - `everything`: the settings of everything mode by segment-anything's names, such as `{"points_per_side":32}`.
+/// - `everything`: true, or the parameters of everything mode by segment-anything's names, such as
+///   `{"points_per_side":32}`; then there are no prompts.
 /// - `multimask`: whether three masks are wanted a prompt. `lane`: `interactive` or `bulk`. `output`: `rle`, `polygon` or
 ///   `png`. `polygon`: how exact outlines are, such as `{"tolerance":1.5,"max_points":200}`; both may be left out.
 ///   `ttl_ms`: the job expires so many milliseconds after it was submitted. `logits`: whether each mask comes with its
@@ -68,7 +69,7 @@ public struct JobLine: Sendable, Hashable {
     /// What is wrong with prompts, by their index.
     public var faults: [Int: String] = [:]
     /// Settings of everything mode; nil for none.
-    public var everything: [String: Double]?
+    public var everything: EverythingParameters?
     /// Whether three masks are wanted a prompt.
     public var multimask: Bool
     /// Whose line; nil for the submitter's choice.
@@ -86,7 +87,7 @@ public struct JobLine: Sendable, Hashable {
 
     /// A line of its parts.
     public init(
-        id: String? = nil, image: Source, prompts: [Prompt] = [], everything: [String: Double]? = nil,
+        id: String? = nil, image: Source, prompts: [Prompt] = [], everything: EverythingParameters? = nil,
         multimask: Bool = false, lane: Lane? = nil, output: Output = .runLengths, outlines: Outlines = Outlines(),
         logits: Bool = false, timeToLive: Duration? = nil
     ) {

@@ -200,7 +200,10 @@ private struct DecodedLine: Decodable {
             guard let fault = attempt.fault else { continue }
             line.faults[index] = fault.description(below: "prompts[\(index)]")
         }
-        line.everything = try members.optional(DecodedSettings.self, "everything")?.settings
+        line.everything = try members.optional(DecodedSettings.self, "everything")?.parameters
+        guard line.everything == nil || line.prompts.isEmpty else {
+            throw members.fault("everything", "takes no prompts beside it: give one or the other")
+        }
         line.multimask = try members.optional(Bool.self, "multimask") ?? false
         line.lane = try members.word(Lane.self, "lane")
         line.output = try members.word(JobLine.Output.self, "output") ?? .runLengths
@@ -258,21 +261,67 @@ private struct DecodedSource: Decodable {
     }
 }
 
-/// The settings of everything mode: numbers by the names of segment-anything's `SamAutomaticMaskGenerator`.
+/// The parameters of everything mode by the names of segment-anything's `SamAutomaticMaskGenerator`; nil for `false`.
 private struct DecodedSettings: Decodable {
-    static let names: Set<String> = [
-        "points_per_side", "points_per_batch", "pred_iou_thresh", "stability_score_thresh", "stability_score_offset",
-        "box_nms_thresh", "crop_n_layers", "crop_nms_thresh", "crop_overlap_ratio", "crop_n_points_downscale_factor",
-        "min_mask_region_area",
-    ]
-    let settings: [String: Double]
+    let parameters: EverythingParameters?
 
     init(from decoder: any Decoder) throws {
+        if let isWanted = try? decoder.singleValueContainer().decode(Bool.self) {
+            parameters = isWanted ? EverythingParameters() : nil
+            return
+        }
         let members = try decoder.container(keyedBy: MemberName.self)
-        try members.onlyHolds(Self.names)
-        var settings: [String: Double] = [:]
-        for name in members.allKeys { settings[name.stringValue] = try members.decode(Double.self, forKey: name) }
-        self.settings = settings
+        var values: [JSONValue.Member] = []
+        for name in members.allKeys.sorted(by: { $0.stringValue < $1.stringValue }) {
+            let value: JSONValue =
+                if try members.decodeNil(forKey: name) {
+                    .null
+                } else if let isTrue = try? members.decode(Bool.self, forKey: name) {
+                    .bool(isTrue)
+                } else if let number = try? members.decode(Int.self, forKey: name) {
+                    .integer(number)
+                } else if let number = try? members.decode(Double.self, forKey: name) {
+                    .number(number)
+                } else if let text = try? members.decode(String.self, forKey: name) {
+                    .string(text)
+                } else if let grids = try? members.decode([[[Double]]].self, forKey: name) {
+                    .array(grids.map { .array($0.map { .array($0.map { .number($0) }) }) })
+                } else {
+                    .object([])
+                }
+            values.append((name.stringValue, value))
+        }
+        do throws(EverythingFault) { parameters = try EverythingParameters(.object(values)) } catch {
+            throw members.fault(error.parameter, error.reason)
+        }
+    }
+}
+
+/// The same as they are written.
+private struct EncodedSettings: Encodable {
+    let value: JSONValue
+
+    func encode(to encoder: any Encoder) throws {
+        switch value {
+        case .object(let members):
+            var container = encoder.container(keyedBy: MemberName.self)
+            for member in members {
+                try container.encode(
+                    EncodedSettings(value: member.value), forKey: MemberName(stringValue: member.name))
+            }
+        case .array(let elements):
+            var container = encoder.unkeyedContainer()
+            for element in elements { try container.encode(EncodedSettings(value: element)) }
+        default:
+            var container = encoder.singleValueContainer()
+            switch value {
+            case .bool(let isTrue): try container.encode(isTrue)
+            case .integer(let number): try container.encode(number)
+            case .number(let number): try container.encode(number)
+            case .string(let text): try container.encode(text)
+            default: try container.encodeNil()
+            }
+        }
     }
 }
 
@@ -404,7 +453,7 @@ private struct EncodedLine: Encodable {
     let id: String?
     let image: Source
     let prompts: [Cut]
-    let everything: [String: Double]?
+    let everything: EncodedSettings?
     let multimask: Bool?
     let output: String
     let polygon: Outlines?
@@ -424,7 +473,7 @@ private struct EncodedLine: Encodable {
             cut.mask = prompt.mask.map { Mask(side: $0.side, logits: $0.base64) }
             return cut
         }
-        everything = line.everything
+        everything = line.everything.map { EncodedSettings(value: $0.value) }
         multimask = line.multimask ? true : nil
         output = line.output.rawValue
         polygon =

@@ -6,6 +6,8 @@ public enum JobState: String, Sendable, Hashable, CaseIterable {
     case queued
     /// A decoder holds its lease.
     case inWork = "in_work"
+    /// Its parts are done by decoders; it is queued again when the last of them is.
+    case waitingForParts = "waiting_parts"
     /// There is a result.
     case done
     /// It cannot be done: the picture or the prompt is to blame.
@@ -20,7 +22,7 @@ public enum JobState: String, Sendable, Hashable, CaseIterable {
     /// Whether it stays so.
     public var isTerminal: Bool {
         switch self {
-        case .waitingForEmbedding, .queued, .inWork: false
+        case .waitingForEmbedding, .queued, .inWork, .waitingForParts: false
         case .done, .failed, .dead, .cancelled, .expired: true
         }
     }

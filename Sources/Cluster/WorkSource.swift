@@ -121,6 +121,8 @@ public enum DecodeOutcome: Sendable {
 public enum PromptAnswer: Sendable {
     /// The masks, as the job wants them.
     case result(RedisBytes)
+    /// It is done in parts from here on.
+    case divided([JobPart])
     /// The prompt makes no sense.
     case unusable(reason: String)
     /// It was not done this time, for a reason that may pass.
@@ -193,6 +195,8 @@ public struct DecodeSource: WorkSource {
             for (lease, answer) in zip(work.leases, answers) {
                 switch answer {
                 case .result(let bytes): results.append((lease, bytes))
+                case .divided(let parts):
+                    try await outage.waitOut { try await broker.divide(lease, into: parts) }
                 case .unusable(let reason): try await fail(lease, mayPass: false, reason)
                 case .faulty(let reason): try await fail(lease, mayPass: true, reason)
                 }

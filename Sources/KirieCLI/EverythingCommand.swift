@@ -66,6 +66,7 @@ struct EverythingCommand: AsyncParsableCommand {
     var device: String?
 
     @OptionGroup var options: EverythingOptions
+    @OptionGroup var cluster: ClusterChoice
 
     /// What can be written.
     enum OutputKind: String, CaseIterable {
@@ -93,6 +94,7 @@ struct EverythingCommand: AsyncParsableCommand {
         if output == nil, !write.isEmpty || convertToRle || resume {
             throw ValidationError("--write, --convert-to-rle and --resume go with -o.")
         }
+        try cluster.check(model)
     }
 
     private var isDataset: Bool { output?.hasSuffix(".json") ?? false }
@@ -109,7 +111,12 @@ struct EverythingCommand: AsyncParsableCommand {
         let paths = try await picturesGiven()
         var model = model
         model.model = checkpoint ?? model.model
-        let source: any MaskSource = try LocalMasks(model, parameters: parameters)
+        let source: any MaskSource
+        if let call = try await cluster.call(model: model.model, pictures: pictures) {
+            source = ClusterMasks(call: call, parameters: parameters)
+        } else {
+            source = try LocalMasks(model, parameters: parameters)
+        }
         let files = try output.map {
             try EverythingFiles(
                 output: $0, isDataset: isDataset, kinds: kinds, pictures: paths, resumes: resume,
@@ -158,7 +165,7 @@ struct EverythingCommand: AsyncParsableCommand {
             let answer = Answer(
                 image: .init(
                     width: read.image.width, height: read.image.height, sha256: digest,
-                    notes: read.notes.map(\.description)), model: source.name, precision: source.precision,
+                    notes: read.notes.map(\.description)), model: found.model, precision: found.precision,
                 timings_ms: found.timings, masks: found.masks.map { Answer.Cutout(everything: $0) })
             let first = [(name: "path", value: JSONText.quoting(path))]
             try StandardOutput.print(try answer.encoded(first: count > 1 ? first : []) + [UInt8(ascii: "\n")])

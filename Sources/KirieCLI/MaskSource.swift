@@ -7,23 +7,30 @@ import Tensors
 
 /// Where the masks of everything mode come from: this process, or a cluster.
 protocol MaskSource: Sendable {
-    /// How people call the model.
-    var name: String { get }
-    /// Of the encoder's products.
-    var precision: String { get }
     /// What, besides the parameters, tells whether another run would find the same masks.
     var settings: String { get }
 
     /// The masks of a picture that was read; `progress` hears how many of how many points are answered.
     func masks(
         of path: String, _ image: Image, progress: @escaping @Sendable (Int, Int) -> Void
-    ) async throws -> (masks: [MaskCandidate], timings: [String: Double])
+    ) async throws -> FoundMasks
+}
+
+/// The masks of a picture.
+struct FoundMasks: Sendable {
+    let masks: [MaskCandidate]
+    /// How people call the model.
+    let model: String
+    /// Of the encoder's products.
+    let precision: String
+    /// Milliseconds by part of the work.
+    let timings: [String: Double]
 }
 
 /// The masks that this process finds.
 struct LocalMasks: MaskSource {
-    let name: String
-    let precision: String
+    private let name: String
+    private let precision: String
     let settings: String
     private let generator: AutomaticMaskGenerator
     private let pool: ThreadPool
@@ -43,9 +50,9 @@ struct LocalMasks: MaskSource {
 
     func masks(
         of path: String, _ image: Image, progress: @escaping @Sendable (Int, Int) -> Void
-    ) async throws -> (masks: [MaskCandidate], timings: [String: Double]) {
+    ) async throws -> FoundMasks {
         // The arithmetic stays off the cooperative pool.
-        try await Work(thread: thread).run { [generator, pool] in
+        try await Work(thread: thread).run { [generator, pool, name, precision] in
             var watch = Stopwatch()
             let masks = try watch.time("everything") {
                 try generator.generate(image, pool: pool) {
@@ -53,7 +60,7 @@ struct LocalMasks: MaskSource {
                     progress($0.done, $0.total)
                 }
             }
-            return (masks, watch.milliseconds)
+            return FoundMasks(masks: masks, model: name, precision: precision, timings: watch.milliseconds)
         }
     }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Exporting
 import Imaging
 import SegmentAnything
 import Segmentation
@@ -44,6 +45,35 @@ struct OutputOptions: ParsableArguments {
         guard let output else { return [] }
         if output.hasSuffix(".json") || count == 1 { return [output] }
         return (0..<count).map { "\(output.dropLast(4))-\($0 + 1).png" }
+    }
+
+    /// Writes the masks of everything mode, numbered by their order.
+    func write(everything answer: Answer, masks: [MaskCandidate], image: Image) throws {
+        let files = StagedFiles()
+        var written: [String] = []
+        if let output, output.hasSuffix(".json") {
+            try files.stage(try answer.line, to: output)
+            written.append(output)
+        } else {
+            for (name, mask) in zip(names(masks.count), masks) {
+                try files.stage(try PNGWriter.encode(mask: mask.encoding.mask.gray, named: name), to: name)
+                written.append(name)
+            }
+        }
+        if let overlay {
+            let drawn = MaskFolder.overlay(of: masks, on: image)
+            try files.stage(try PNGWriter.encode(drawn, named: overlay), to: overlay)
+            written.append(overlay)
+        }
+        if json {
+            try StandardOutput.print(try answer.line)
+        } else {
+            Terminal.complain("\(masks.count) masks")
+        }
+        try files.commit()
+        if !json {
+            for name in written { Terminal.complain("wrote \(name)") }
+        }
     }
 
     /// What a command ends with whose answer is written: failure where a prompt could not be answered.

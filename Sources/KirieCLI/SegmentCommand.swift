@@ -23,17 +23,32 @@ struct SegmentCommand: AsyncParsableCommand {
     var image: String
 
     @OptionGroup var prompt: PromptOptions
+
+    @Flag(
+        name: .long,
+        help: "Everything that is in the picture, instead of a prompt; with the flags of `kirie everything`.")
+    var everything = false
+
+    @OptionGroup(visibility: .hidden) var everythingOptions: EverythingOptions
     @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
     @OptionGroup var output: OutputOptions
     @OptionGroup var cluster: ClusterChoice
 
     func validate() throws {
-        try prompt.requireAny()
+        if everything {
+            guard !prompt.isAny, !prompt.multimask else {
+                throw ValidationError("--everything takes the place of prompts: give one or the other.")
+            }
+        } else {
+            try prompt.requireAny()
+            if everythingOptions.isAny { throw ValidationError("Those flags go with --everything.") }
+        }
         try cluster.check(model)
     }
 
     func run() async throws {
+        if everything { return try await runEverything() }
         if let call = try await cluster.call(model: model.model, pictures: pictures) {
             return try await run(by: call)
         }
@@ -59,6 +74,29 @@ struct SegmentCommand: AsyncParsableCommand {
             request.line.prompts, width: read.image.width, height: read.image.height, maskSide: nil, takesText: true)
         try output.write(answer, masks: masks, prompts: fitted, image: read.image)
         try output.end(fitted)
+    }
+
+    /// Everything that is in the picture: the masks in the order of their trust, as answers to one prompt.
+    private func runEverything() async throws {
+        let bytes = try pictures.decoder.contents(ofFile: image)
+        let read = try pictures.decoder.read(bytes, named: image)
+        PictureOptions.complain(of: read.notes, in: image)
+        let parameters = try everythingOptions.parameters()
+        try output.check(masks: 1)
+        let source: any MaskSource
+        if let call = try await cluster.call(model: model.model, pictures: pictures) {
+            source = ClusterMasks(call: call, parameters: parameters)
+        } else {
+            source = try LocalMasks(model, parameters: parameters)
+        }
+        let found = try await source.masks(of: image, read.image) { _, _ in }
+        let answer = Answer(
+            image: .init(
+                width: read.image.width, height: read.image.height,
+                sha256: ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal,
+                notes: read.notes.map(\.description)), model: found.model, precision: found.precision,
+            timings_ms: found.timings, masks: found.masks.map { .init(everything: $0) })
+        try output.write(everything: answer, masks: found.masks, image: read.image)
     }
 
     private func runHere() throws {

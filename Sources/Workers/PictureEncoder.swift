@@ -73,8 +73,20 @@ public struct PictureEncoder: Sendable {
                 return .unusable(
                     reason: "the image is no longer in the cluster: store it again, then submit the job again")
             }
-            let image = SubmittedImage(digest: lease.key.image, bytes: bytes)
-            let result = await threads.run { Result { try record(image, for: lease.key.model) } }
+            var image = SubmittedImage(digest: lease.key.image, bytes: bytes)
+            var crop: PictureCrop?
+            if let found = PictureCrop(bytes) {
+                crop = found
+                guard found.digest(partitions: broker.partitionCount) == lease.key.image,
+                    let whole = try await outage.waitOut({ try await broker.image(found.picture) })
+                else {
+                    return .unusable(reason: "the picture that it is a part of is no longer in the cluster")
+                }
+                image = SubmittedImage(digest: found.picture, bytes: whole)
+            }
+            let result = await threads.run { [image, crop] in
+                Result { try record(image, crop: crop, for: lease.key) }
+            }
             switch result {
             case nil: return .abandoned
             case .success(let record):
@@ -95,18 +107,26 @@ public struct PictureEncoder: Sendable {
     }
 
     /// Encodes a picture for a model as the job names it, with or without the arithmetic: so is the record's key.
-    private func record(_ image: SubmittedImage, for model: ModelIdentifier) throws -> EmbeddingRecord {
+    private func record(
+        _ image: SubmittedImage, crop: PictureCrop?, for key: EmbeddingKey
+    ) throws -> EmbeddingRecord {
         let read = try image.decoded(sharedFolder: sharedFolder, limit: limit)
         if !read.notes.isEmpty { notes(image.digest, read.notes) }
-        let picture = read.image
+        var picture = read.image
+        if let crop {
+            guard crop.box.x1 <= picture.width, crop.box.y1 <= picture.height else {
+                throw UnusableImage(reason: "the part that is asked for is not in the picture")
+            }
+            picture = picture.cropped(to: crop.box)
+        }
         let clock = ContinuousClock()
         let start = clock.now
         let features = encoder.encode(picture, pool: pool)
         let time = clock.now - start
         WorkerMetrics.encodeTook(time)
         return try EmbeddingRecord(
-            features, fingerprint: fingerprint, image: image.digest, precision: precision,
-            arithmetic: model.arithmetic, encodeTime: time)
+            features, fingerprint: fingerprint, image: key.image, precision: precision,
+            arithmetic: key.model.arithmetic, encodeTime: time)
     }
 }
 

@@ -19,6 +19,8 @@ public struct PromptDecoder: Sendable {
     private let lanes: DispatchSemaphore
     private let lookups = Lookups()
     private let onTraced: OnTraced
+    private let everything: EverythingDecoder
+    private let outage: Outage
 
     /// Told of each job that came with a trace: its id, its `traceparent`, how long its batch was decoded.
     public typealias OnTraced = @Sendable (_ job: String, _ trace: String, _ time: Duration) -> Void
@@ -30,6 +32,7 @@ public struct PromptDecoder: Sendable {
     /// same to the bit.
     ///
     /// - Parameters:
+    ///   - broker: the cluster, in which jobs of everything mode are divided.
     ///   - decoder: the model's light half.
     ///   - modelName: how people call the model.
     ///   - store: where embeddings are found.
@@ -39,7 +42,7 @@ public struct PromptDecoder: Sendable {
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     ///   - onTraced: for logs.
     public init(
-        decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool, concurrency: Int,
+        _ broker: Broker, decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool, concurrency: Int,
         byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in },
         onTraced: @escaping OnTraced = { _, _, _ in }
     ) {
@@ -49,6 +52,8 @@ public struct PromptDecoder: Sendable {
         self.store = store
         self.pool = pool
         self.onTraced = onTraced
+        self.outage = outage
+        everything = EverythingDecoder(broker: broker, decoder: decoder, pool: pool, timeToLive: store.timeToLive)
         lanes = DispatchSemaphore(value: max(1, concurrency))
         // Not on the thread of the batch that asked first: it may be stopped while another batch waits for the image.
         let threads = ComputeThreads(count: concurrency)
@@ -97,12 +102,60 @@ public struct PromptDecoder: Sendable {
             // The mark of a record that is kept elsewhere must go with it, or the jobs would come back at once.
             return .missingEmbedding(corrupt: store.isElsewhere)
         }
-        let lines = batch.leases.map(\.line)
-        guard let answers = answers(to: lines, of: batch.leases.map(\.reference.id), on: image, key: batch.key) else {
-            return .abandoned
+        var answers: [PromptAnswer?] = []
+        for lease in batch.leases { answers.append(await everythingAnswer(lease, on: image, key: batch.key)) }
+        if Task.isCancelled { return .abandoned }
+        let others = answers.indices.filter { answers[$0] == nil }
+        if !others.isEmpty {
+            guard
+                let found = self.answers(
+                    to: others.map { batch.leases[$0].line }, of: others.map { batch.leases[$0].reference.id }, on: image,
+                    key: batch.key)
+            else { return .abandoned }
+            for (index, answer) in zip(others, found) { answers[index] = answer }
         }
-        for answer in answers { WorkerMetrics.job(answer.name) }
-        return .answers(answers)
+        let all = answers.compactMap(\.self)
+        for answer in all { WorkerMetrics.job(answer.name) }
+        return .answers(all)
+    }
+
+    /// The answer to a job of everything mode, or to a part of one; nil for any other job.
+    private func everythingAnswer(
+        _ lease: PromptLease, on image: any PreparedImage, key: EmbeddingKey
+    ) async -> PromptAnswer? {
+        let word = Array(#""everything""#.utf8)
+        guard lease.line.withUnsafeBytes({ $0.contains(word) }) else { return nil }
+        do {
+            if let part = EverythingDecoder.part(lease.line.array) {
+                lanes.wait()
+                defer { lanes.signal() }
+                let start = ContinuousClock.now
+                let result = try everything.result(lease.line, part, on: image)
+                WorkerMetrics.decoded(jobs: 1, prompts: part.points.count, in: ContinuousClock.now - start)
+                return result.map { .result($0) } ?? .faulty(reason: "the worker left it")
+            }
+            let job = try PromptedJob(
+                lease.line, width: image.width, height: image.height, maskSide: decoder.maskSide)
+            guard let parameters = job.everything else { return nil }
+            let outcome = try await outage.waitOut {
+                try await everything.answer(lease.reference, parameters, on: image, key: key)
+            }
+            switch outcome {
+            case .divided(let parts): return .divided(parts)
+            case .masks(let masks):
+                let answer = Answer(
+                    image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
+                    model: modelName, precision: decoder.precision.rawValue, timings_ms: [:],
+                    masks: Cutouts.written(everything: masks, form: job.form, pool: pool))
+                return .result(RedisBytes(try answer.encoded(first: job.origin.members)))
+            }
+        } catch let error as PromptRefusal {
+            return .unusable(reason: error.reason)
+        } catch let error as any ReportableError where error.report.errorClass == .input {
+            return .unusable(reason: "\(error)")
+        } catch {
+            return .faulty(reason: "\(error)")
+        }
     }
 
     /// One answer a job; nil where the task was cancelled before the last chunk of prompts.
@@ -210,6 +263,7 @@ extension PromptAnswer {
     fileprivate var name: String {
         switch self {
         case .result: "done"
+        case .divided: "divided"
         case .unusable: "unusable"
         case .faulty: "faulty"
         }

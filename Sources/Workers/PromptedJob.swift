@@ -9,6 +9,8 @@ import Tensors
 /// A job line as the decoder takes it: read, and each prompt checked against the picture for itself.
 struct PromptedJob: Sendable {
     let prompts: FittedPrompts
+    /// What everything mode is asked for; nil for prompts.
+    let everything: EverythingParameters?
     let multimask: Bool
     let form: MaskForm
     let origin: JobOrigin
@@ -21,11 +23,9 @@ struct PromptedJob: Sendable {
         do throws(JobLineError) { job = try JobLine(parsing: line.array) } catch {
             throw PromptRefusal(reason: "\(error)")
         }
-        guard job.everything == nil else {
-            throw PromptRefusal(reason: "everything: this decoder answers prompts; it has no everything mode")
-        }
+        everything = job.everything
         prompts = FittedPrompts(job.prompts, known: job.faults, width: width, height: height, maskSide: maskSide)
-        guard !prompts.isHopeless else { throw PromptRefusal(reason: prompts.summary) }
+        guard everything != nil || !prompts.isHopeless else { throw PromptRefusal(reason: prompts.summary) }
         multimask = job.multimask
         form = MaskForm(output: job.output, outlines: job.outlines, logits: job.logits)
         origin = job.origin
@@ -74,19 +74,31 @@ enum Cutouts {
             let logits = predicted.lowResolutionLogits
             cutout.logits = Answer.Logits(side: logits.side, logits: logits.base64)
         }
+        return shaped(cutout, predicted.encoding, form)
+    }
+
+    /// Masks of everything mode, written small on the threads of the pool.
+    static func written(everything masks: [MaskCandidate], form: MaskForm, pool: ThreadPool) -> [Answer.Cutout] {
+        pool.map(masks.count) { shaped(Answer.Cutout(everything: masks[$0]), masks[$0].encoding, form) }
+    }
+
+    private static func shaped(
+        _ runs: Answer.Cutout, _ encoding: RunLengthEncoding, _ form: MaskForm
+    ) -> Answer.Cutout {
+        var cutout = runs
         switch form.output {
         case .runLengths: break
         case .polygons:
             cutout.segmentation = nil
             let regions = Polygon.simplified(
-                Polygon.tracing(predicted.mask.gray), tolerance: form.outlines.tolerance,
+                Polygon.tracing(encoding.mask.gray), tolerance: form.outlines.tolerance,
                 mostPoints: form.outlines.mostPoints)
             func flat(_ ring: [PixelVertex]) -> [Int] { ring.flatMap { [$0.x, $0.y] } }
             cutout.polygons = regions.flatMap(\.cocoSegmentation).map { $0.map(Double.init) }
             cutout.regions = regions.map { .init(exterior: flat($0.exterior), holes: $0.holes.map(flat)) }
         case .png:
             cutout.segmentation = nil
-            cutout.png = png(predicted.mask)
+            cutout.png = png(encoding.mask)
         }
         return cutout
     }

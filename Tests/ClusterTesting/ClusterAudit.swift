@@ -60,7 +60,7 @@ public struct ClusterAudit: Sendable {
             switch kind {
             case "job", "counters", "rates", "clock", "turn", "limits", "reply", "refs", "idle": break
             case "image": try await checkMortality(prefix, kind, rest.filter { resting[$0] == nil })
-            case "embedding": try await checkMortality(prefix, kind, rest)
+            case "embedding", "candidates": try await checkMortality(prefix, kind, rest)
             case "line":
                 for id in rest where jobs[id] != .dead { findings.append("\(prefix)line:\(id) was left behind") }
             case "result":
@@ -155,7 +155,7 @@ public struct ClusterAudit: Sendable {
         let fields = try await broker.redis.fields("\(prefix)counters").compactMapValues(\.integer)
         let lanes = Lane.allCases.map(\.rawValue)
         let gauges = [
-            "parked", "queued", "delayed", "in_work", "bytes", "encode_queued", "encode_delayed", "encode_in_work",
+            "parked", "queued", "delayed", "in_work", "divided", "bytes", "encode_queued", "encode_delayed", "encode_in_work",
         ]
         for name in gauges.flatMap({ gauge in lanes.map { "\(gauge):\($0)" } }) {
             if let held = fields[name], held != 0 { findings.append("\(prefix)counters: \(name) is \(held)") }

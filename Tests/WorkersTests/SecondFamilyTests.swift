@@ -27,7 +27,7 @@ import Workers
             precision: .fp32, store: store, pool: .inline, concurrency: 1)
         #expect(pictures.model.arithmetic == .bf16)
         let prompts = PromptDecoder(
-            decoder: try model.promptDecoder(), modelName: "strided", store: store, pool: .inline,
+            broker, decoder: try model.promptDecoder(), modelName: "strided", store: store, pool: .inline,
             concurrency: 1, byteLimit: 1 << 20)
 
         let file = try PNGWriter.encode(

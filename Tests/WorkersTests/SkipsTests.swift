@@ -28,7 +28,7 @@ import Workers
             broker, encoder: try model.imageEncoder(), fingerprint: fingerprint, precision: precision, store: store,
             pool: .inline, concurrency: 1)
         let prompts = PromptDecoder(
-            decoder: try model.promptDecoder(), modelName: "lite", store: store, pool: .inline, concurrency: 1,
+            broker, decoder: try model.promptDecoder(), modelName: "lite", store: store, pool: .inline, concurrency: 1,
             byteLimit: 1 << 26)
 
         let picture = Image(

@@ -49,7 +49,7 @@ struct DecoderCommand: AsyncParsableCommand {
         var settings = worker.loopSettings(concurrency: decoder.isSmall ? pool.threadCount : 1)
         let waiting = WaitLog(logger).note
         let prompts = PromptDecoder(
-            decoder: decoder, modelName: name, store: store, pool: pool,
+            broker, decoder: decoder, modelName: name, store: store, pool: pool,
             concurrency: settings.concurrency, byteLimit: cacheBytes, onWait: waiting
         ) { job, trace, time in
             logger.info(

@@ -67,6 +67,11 @@ struct SubmitCommand: AsyncParsableCommand {
 
     @OptionGroup var prompt: PromptOptions
 
+    @Flag(name: .long, help: "Everything that is in the pictures; with the flags of `kirie everything`.")
+    var everything = false
+
+    @OptionGroup(visibility: .hidden) var everythingOptions: EverythingOptions
+
     @Option(
         name: .long,
         help: ArgumentHelp("Rows of the model's low-resolution logits, which --mask becomes.", visibility: .hidden))
@@ -136,14 +141,21 @@ struct SubmitCommand: AsyncParsableCommand {
         }
         guard (1...1024).contains(maskSide) else { throw ValidationError("--mask-side takes 1 to 1024.") }
         if jobs != nil {
-            guard images.isEmpty, !prompt.isAny, !prompt.multimask, output == .rle else {
+            guard images.isEmpty, !prompt.isAny, !prompt.multimask, !everything, output == .rle else {
                 throw ValidationError(
                     "With --jobs, pictures, prompts, multimask and output stand in the job lines.")
             }
         } else {
             guard !images.isEmpty else { throw ValidationError("Give a picture, or --jobs FILE.") }
-            try prompt.requireAny()
+            if everything {
+                guard !prompt.isAny, !prompt.multimask else {
+                    throw ValidationError("--everything takes the place of prompts: give one or the other.")
+                }
+            } else {
+                try prompt.requireAny()
+            }
         }
+        if !everything, everythingOptions.isAny { throw ValidationError("Those flags go with --everything.") }
     }
 
     func run() async throws {
@@ -208,9 +220,11 @@ struct SubmitCommand: AsyncParsableCommand {
     private func prompts(_ path: String, _ width: Int, _ height: Int) throws -> JobLine {
         var line = JobLine(
             image: .path(path),
-            prompts: try prompt.given(
-                of: path, width: width, height: height, maskSide: maskSide, limit: pictures.size.limit),
-            multimask: prompt.multimask, output: output.output,
+            prompts: everything
+                ? []
+                : try prompt.given(
+                    of: path, width: width, height: height, maskSide: maskSide, limit: pictures.size.limit),
+            everything: everything ? try everythingOptions.parameters() : nil, multimask: prompt.multimask, output: output.output,
             outlines: JobLine.Outlines(tolerance: tolerance ?? 0, mostPoints: mostPoints))
         line.origin.path = path
         return line

@@ -2,7 +2,10 @@ public import JSON
 
 extension EverythingParameters {
     /// The parameters as one line of JSON, by their published names, those of the defaults left out.
-    public var json: String {
+    public var json: String { value.text }
+
+    /// The parameters as an object, by their published names, those of the defaults left out.
+    public var value: JSONValue {
         var members: [JSONValue.Member] = []
         let defaults = EverythingParameters()
         func add(_ name: String, _ value: JSONValue, where isGiven: Bool) { if isGiven { members.append((name, value)) } }
@@ -34,7 +37,7 @@ extension EverythingParameters {
         add("min_mask_region_area", .integer(minimumRegionArea), where: minimumRegionArea != defaults.minimumRegionArea)
         add("fast", .bool(isFast), where: isFast)
         add("tile", .string(tiles.description), where: tiles != .off)
-        return JSONValue.object(members).text
+        return .object(members)
     }
 
     /// Reads an object of parameters by their published names.

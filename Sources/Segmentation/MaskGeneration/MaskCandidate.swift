@@ -14,6 +14,19 @@ public struct MaskCandidate: Sendable, Hashable {
     /// ones belong to the box. The crop's upper left corner four times for an empty mask.
     public var box: SIMD4<Int32>
 
+    /// A mask of all its parts.
+    package init(
+        encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float, point: SIMD2<Double>, crop: PixelBox,
+        box: SIMD4<Int32>
+    ) {
+        self.encoding = encoding
+        self.predictedIoU = predictedIoU
+        self.stabilityScore = stabilityScore
+        self.point = point
+        self.crop = crop
+        self.box = box
+    }
+
     /// A mask in a crop.
     ///
     /// - Parameters:
@@ -41,6 +54,25 @@ public struct MaskCandidate: Sendable, Hashable {
             : SIMD4(
                 Int32(bounds[0]), Int32(bounds[1]), Int32(bounds[0] + bounds[2] - 1), Int32(bounds[1] + bounds[3] - 1)
             ) &+ corner
+    }
+
+    /// A mask of the picture's size that was found in a crop.
+    ///
+    /// - Parameters:
+    ///   - encoding: of the picture's size.
+    ///   - predictedIoU: by the model.
+    ///   - stabilityScore: of the mask.
+    ///   - point: in pixels of the picture.
+    ///   - crop: where it was found.
+    public init(
+        _ encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float, point: SIMD2<Double>,
+        foundIn crop: PixelBox
+    ) {
+        let corner = SIMD4(Int32(crop.x0), Int32(crop.y0), Int32(crop.x0), Int32(crop.y0))
+        let found = MaskCandidate(
+            encoding: encoding, predictedIoU: predictedIoU, stabilityScore: stabilityScore, point: point, crop: crop,
+            box: corner)
+        self = encoding.area == 0 ? found : found.replacing(encoding)
     }
 
     /// The box as `[x, y, width, height]` as the published generator has it: from the first column to the last.

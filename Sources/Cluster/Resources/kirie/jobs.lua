@@ -18,7 +18,8 @@ local function add_entry(c, id, job)
     count(c, 'queued:' .. job.lane)
     demand(c, 'decode', job.model, 1)
     local attempts = tonumber(job.attempts) or 0
-    if attempts == 0 then append(c, ready_set(c, job), id) end
+    -- What is done in parts is done by many: none brings others along.
+    if attempts == 0 and not job.parent and not job.parts then append(c, ready_set(c, job), id) end
     return redis.call('XADD', stream_name(c, 'decode', job.lane), '*', 'job', id, 'try', attempts)
 end
 
@@ -57,6 +58,8 @@ local function withdraw_job(c, id, job, ending)
         demand(c, 'decode', job.model, -1)
         drop_entry(c, job)
         if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'entry', 'aside') end
+    elseif job.state == 'waiting_parts' then
+        count(c, 'divided:' .. job.lane, -1)
     end
 end
 
@@ -113,8 +116,53 @@ local function note_of(c, id, job)
     return string.match(tail, SEPARATOR .. '({.*})$')
 end
 
-local function finish(c, id, job, state, why, result)
+local finish
+
+-- What is left of the parts of a job that ended.
+local function drop_parts(c, id)
+    for _, part in ipairs(redis.call('LRANGE', c.k .. 'parts:' .. id, 0, -1)) do
+        local job = load_job(c, part)
+        if job then
+            if not TERMINAL[job.state] then
+                withdraw_job(c, part, job, true)
+                count(c, 'bytes:' .. job.lane, -(tonumber(job.bytes) or 0))
+                local due = release_image(c, job.image)
+                if #due > 0 then redis.call('ZADD', c.k .. 'ends', unpack(due)) end
+                job.kept = '0'
+            end
+            remove_job(c, part, job.kept)
+        end
+    end
+    redis.call('DEL', c.k .. 'parts:' .. id)
+end
+
+-- A part has ended: nobody is told, and the job that it is a part of goes on when it was the last.
+local function finish_part(c, id, job, state, why, result)
     withdraw_job(c, id, job, true)
+    local kept = KEPT + (result and #result or 0)
+    redis.call('HSET', c.k .. 'job:' .. id, 'state', state, 'finished', c.now, 'kept', micros(kept))
+    if result then redis.call('SET', c.k .. 'result:' .. id, result) end
+    redis.call('DEL', c.k .. 'line:' .. id)
+    count(c, 'result_bytes', kept)
+    count(c, 'bytes:' .. job.lane, -(tonumber(job.bytes) or 0))
+    count(c, 'parts_' .. state)
+    local due = release_image(c, job.image)
+    if #due > 0 then redis.call('ZADD', c.k .. 'ends', unpack(due)) end
+    local whole = load_job(c, job.parent)
+    if not whole or whole.state ~= 'waiting_parts' then return end
+    if state ~= 'done' then
+        finish(c, job.parent, whole, state, 'one of its parts: ' .. (why or state))
+    elseif redis.call('HINCRBY', c.k .. 'job:' .. job.parent, 'parts_left', -1) <= 0 then
+        withdraw_job(c, job.parent, whole)
+        whole.attempts = '0'
+        enqueue_job(c, job.parent, whole)
+    end
+end
+
+function finish(c, id, job, state, why, result)
+    if job.parent then return finish_part(c, id, job, state, why, result) end
+    withdraw_job(c, id, job, true)
+    if job.parts then drop_parts(c, id) end
     local key = c.k .. 'job:' .. id
     local bytes = tonumber(job.bytes) or 0
     local note = state ~= 'done' and state ~= 'dead' and note_of(c, id, job) or nil

@@ -27,8 +27,8 @@ ACCESS
                +fcall|kirie_release +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_prepare
                +fcall|kirie_room instead
     decoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_complete +fcall|kirie_complete_full
-               +fcall|kirie_missing +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_prepare
-               +fcall|kirie_room instead
+               +fcall|kirie_missing +fcall|kirie_divide +fcall|kirie_keep +fcall|kirie_fail +fcall|kirie_return
+               +fcall|kirie_janitor +fcall|kirie_prepare +fcall|kirie_room instead
     monitor    %R~kirie:* &kirie:* +@read +@pubsub +@connection +time +fcall_ro
     operator   the submitter's, with +fcall +function +info: loads this library, changes limits
   On a Redis Cluster each also needs +cluster|slots. End each rule with -@dangerous (and then +info for whom Kirie checks
@@ -47,6 +47,7 @@ JOBS                       submit
               └────────┘◀────────│ in_work │──▶ done (complete) · failed (not retryable) · dead (attempts used up)
                    ▲    return   └─────────┘
                    └── fail (retryable): after a backoff; lease ran out: at once
+  A job that is done in parts goes from in_work (divide) to waiting_parts, and is queued again when the last part is done.
   cancelled and expired are reached from each state that is not terminal. Terminal states never change, except that
   kirie_dead_retry brings a dead job back, and that an id without a result may be submitted anew. Results, jobs and their
   lists end "retention_ms" after the job did. A lease that ran out counts as an attempt until its holder is heard of again
@@ -93,9 +94,11 @@ KEYS, each behind the prefix
   encode:<lane>, decode:<lane>   streams, groups "encoders" and "decoders"; lane = interactive | bulk
   image:<sha>                    the file's bytes; has a TTL only while no unfinished job needs it, nor did just now
   embedding:<key>                the record, with a TTL: what may be evicted. Without one while it is pinned
+  candidates:<key>/<what>        what everything mode found, with a TTL: may be evicted
   job:<id>                       hash: state, lane, image, model, attempts, submitted, started, finished, error, …
   line:<id>                      the job line (JSON) and the note behind it, until the job ended
   result:<id>, done:<id>         the result; the list to block on
+  parts:<id>                     list of the jobs that a job is done in
   reply:<client>                 list, the last 100,000 endings of that client's jobs
   waiting:<key>                  zset of the jobs parked until that embedding is there, in the order in which they came
   encoding:<key>, encodings      hash of the encode in flight; zset of keys by start
@@ -105,7 +108,7 @@ KEYS, each behind the prefix
                                  and when an image gets its TTL unless a job needs it by then (i:)
   refs                           hash: unfinished jobs per image, 0 for one in its grace; and b:<sha> its bytes; and
                                  p:<key> of a pinned embedding: its jobs, its bytes, the ms it had to live
-  idle:image, idle:embedding     zsets of what kirie_room may drop, by TIME in ms
+  idle:image, idle:embedding, …  zsets of what kirie_room may drop, by TIME in ms
   demand                         hash: <stage>:<model>, how much there is to do
   counters, rates                hash of gauges, totals, histograms; list of samples of the totals, 5 s apart
   clock, turn, limits            hashes: lease clock; whose turn; settings (see SETTINGS)

@@ -60,10 +60,10 @@ register('kirie_dead_retry', function(c, args)
                 count(c, 'result_bytes', -(tonumber(job.kept) or 0))
                 redis.call('DEL', c.k .. 'done:' .. id)
                 redis.call('HDEL', c.k .. 'job:' .. id, 'error', 'finished', 'misses', 'deadline', 'token', 'worker',
-                    'entry', 'aside', 'delayed', 'kept', 'letter', 'lapsed', 'pinned')
+                    'entry', 'aside', 'delayed', 'kept', 'letter', 'lapsed', 'pinned', 'parts', 'parts_left', 'divided')
                 redis.call('HSET', c.k .. 'job:' .. id, 'attempts', 0, 'submitted', c.now,
                     'state', 'waiting_embedding')
-                job.attempts, job.pinned, job.aside, job.entry = '0', nil, nil, nil
+                job.attempts, job.pinned, job.aside, job.entry, job.parts = '0', nil, nil, nil, nil
                 need_image(c, job.image)
                 if not stored then
                     redis.call('HSET', c.k .. 'job:' .. id, 'pinned', 1)

@@ -1,6 +1,6 @@
 --[[ kirie_room         FCALL kirie_room 1 <prefix> [<count>]
   Makes room in a Redis that said OOM and evicts nothing by itself (maxmemory-policy noeviction): drops images that no job
-  needs; where there are none, embeddings that no job is queued for; first those that were of no use for the longest time.
+  needs; where there are none, candidates, and then embeddings that no job is queued for; first those that were of no use for the longest time.
   Looks at up to count (8, at most 1024) of them. Under volatile-lru Redis has done so before it says OOM.
   Reply: [dropped, their bytes]. Errors: BADCALL. ]]
 local function drop_image(c, sha)
@@ -29,6 +29,12 @@ local function drop_embedding(c, key, noted)
     return bytes
 end
 
+local function drop_candidates(c, name)
+    local bytes = redis.call('STRLEN', c.k .. 'candidates:' .. name)
+    redis.call('DEL', c.k .. 'candidates:' .. name)
+    return bytes
+end
+
 local function drop_idle(c, kind, limit, drop)
     local set, dropped, bytes = c.k .. 'idle:' .. kind, 0, 0
     local idle = redis.call('ZRANGE', set, 0, limit - 1, 'WITHSCORES')
@@ -49,6 +55,7 @@ register('kirie_room', function(c, args)
     if not limit then return refusal('BADCALL', 'kirie_room [<count>]: 1 to 1024') end
     -- An image costs whoever has it a transfer; an embedding costs an encode.
     local dropped, bytes = drop_idle(c, 'image', limit, drop_image)
+    if dropped == 0 then dropped, bytes = drop_idle(c, 'candidates', limit, drop_candidates) end
     if dropped == 0 then dropped, bytes = drop_idle(c, 'embedding', limit, drop_embedding) end
     count(c, 'room_made', dropped)
     return { dropped, bytes }

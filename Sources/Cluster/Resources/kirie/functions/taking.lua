@@ -148,7 +148,7 @@ local function take_batch(c, stream, lane, entry, fields, raw, worker, model, le
     if not still_good(c, id, job) then return nil end
     local lead, key = { entry = entry, aside = aside }, key_of(job)
     local taken = { 'work', key, lane }
-    if try > 0 then
+    if try > 0 or job.parent or job.parts then
         taken[4] = take_job(c, id, job, lead, worker, lease, token)
     else
         local batch = batch_of(c, id, job, lane, key, n)

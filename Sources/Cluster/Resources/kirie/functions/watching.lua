@@ -3,7 +3,7 @@
   started, finished, error, worker, misses, deadline, … Errors: BADCALL. ]]
 local HIDDEN = {
     token = true, entry = true, aside = true, client = true, sum = true, lapsed = true, pinned = true, letter = true,
-    kept = true, empty = true,
+    kept = true, empty = true, divided = true, parent = true,
 }
 
 local function read_only(name, body)

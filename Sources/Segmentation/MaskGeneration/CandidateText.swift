@@ -1,0 +1,49 @@
+/// Masks of everything mode as they travel between workers, a line each: the number of their point, the bits of both
+/// scores, the part of the picture, the point, the box, and COCO's compressed string.
+///
+/// ```text
+/// 12 3f6e9a3c 3f7d0000 0,0,800,534 287.5,375.5 0,229,420,533 <counts>
+/// ```
+package enum CandidateText {
+    /// Writes masks, each with a number.
+    package static func write(_ masks: [(number: Int, mask: MaskCandidate)]) -> [UInt8] {
+        var text: [UInt8] = []
+        for (number, mask) in masks {
+            let head =
+                "\(number) \(String(mask.predictedIoU.bitPattern, radix: 16)) "
+                + "\(String(mask.stabilityScore.bitPattern, radix: 16)) "
+                + "\(mask.crop.x0),\(mask.crop.y0),\(mask.crop.x1),\(mask.crop.y1) \(mask.point.x),\(mask.point.y) "
+                + "\(mask.box[0]),\(mask.box[1]),\(mask.box[2]),\(mask.box[3]) "
+            text += Array(head.utf8) + Array(mask.encoding.compressed.utf8) + [0x0A]
+        }
+        return text
+    }
+
+    /// Reads what ``write(_:)`` wrote, of a picture of that size; nil for anything else.
+    package static func read(_ text: [UInt8], width: Int, height: Int) -> [(number: Int, mask: MaskCandidate)]? {
+        var masks: [(number: Int, mask: MaskCandidate)] = []
+        for line in text.split(separator: 0x0A) {
+            let fields = line.split(separator: 0x20, maxSplits: 6).map { String(decoding: $0, as: UTF8.self) }
+            guard fields.count >= 6, let number = Int(fields[0]), let iou = UInt32(fields[1], radix: 16),
+                let stability = UInt32(fields[2], radix: 16)
+            else { return nil }
+            let crop = fields[3].split(separator: ",").compactMap { Int($0) }
+            let point = fields[4].split(separator: ",").compactMap { Double($0) }
+            let box = fields[5].split(separator: ",").compactMap { Int32($0) }
+            guard crop.count == 4, point.count == 2, box.count == 4,
+                let encoding = try? RunLengthEncoding(
+                    compressed: fields.count > 6 ? fields[6] : "", height: height, width: width)
+            else { return nil }
+            masks.append(
+                (
+                    number,
+                    MaskCandidate(
+                        encoding: encoding, predictedIoU: Float(bitPattern: iou),
+                        stabilityScore: Float(bitPattern: stability), point: SIMD2(point[0], point[1]),
+                        crop: PixelBox(x0: crop[0], y0: crop[1], x1: crop[2], y1: crop[3]),
+                        box: SIMD4(box[0], box[1], box[2], box[3]))
+                ))
+        }
+        return masks
+    }
+}

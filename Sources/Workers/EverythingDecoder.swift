@@ -1,0 +1,194 @@
+import Cluster
+import Hashing
+import JSON
+import Platform
+import Redis
+import SegmentAnything
+import Segmentation
+import Tensors
+
+/// Everything mode in a cluster: a job is divided into batches of points, which any decoder answers, and whoever takes it
+/// when they are done weighs all masks against each other.
+///
+/// What is computed is what ``AutomaticMaskGenerator`` computes, by the same plan and in the same order, so the masks are
+/// the same to the bit.
+struct EverythingDecoder: Sendable {
+    /// What became of a job.
+    enum Outcome: Sendable {
+        case masks([MaskCandidate])
+        case divided([JobPart])
+    }
+
+    /// A part of a job: some points of a part of the picture.
+    struct Part: Sendable {
+        var parameters: EverythingParameters
+        /// The whole picture's size.
+        var width: Int
+        var height: Int
+        var crop: Int
+        var points: [Int]
+    }
+
+    let broker: Broker
+    let decoder: any PromptDecoding
+    let pool: ThreadPool
+    /// How long candidates are kept.
+    let timeToLive: Duration
+
+    /// Does a job as far as it can be done now.
+    ///
+    /// - Parameters:
+    ///   - job: which, and where.
+    ///   - parameters: what it asks for.
+    ///   - image: the whole picture.
+    ///   - key: its embedding's.
+    /// - Returns: the masks, or the parts in which it is done from here on.
+    /// - Throws: ``EverythingFault``; ``ClusterError`` where Redis does not answer.
+    func answer(
+        _ job: JobReference, _ parameters: EverythingParameters, on image: any PreparedImage, key: EmbeddingKey
+    ) async throws -> Outcome {
+        let plan = try MaskGenerationPlan(
+            width: image.width, height: image.height, parameters: parameters, modelSize: decoder.preprocessing.size)
+        let name = Self.name(key, parameters)
+        if let kept = try await broker.kept(name, in: job.partition),
+            let masks = CandidateText.read(kept.array, width: image.width, height: image.height)
+        {
+            return .masks(masks.map(\.mask))
+        }
+        var answers = try read(try await broker.partResults(of: job), plan)
+        var parts: [JobPart] = []
+        for crop in plan.crops.indices {
+            // Stages whose points are all answered are over; the next one that is not is asked for.
+            for stage in 0..<plan.stageCount(of: crop) {
+                let points = plan.points(ofStage: stage, of: crop, after: answers[crop])
+                let open = points.filter { answers[crop][$0] == nil }
+                if open.isEmpty { continue }
+                parts += self.parts(plan, crop, open, of: key.image)
+                break
+            }
+        }
+        if !parts.isEmpty { return .divided(merged(parts, plan)) }
+        let byCrop = answers.indices.map { crop in
+            plan.kept(ofCrop: answers[crop].sorted { $0.key < $1.key }.flatMap(\.value))
+        }
+        answers = []
+        let masks = plan.selected(byCrop)
+        let text = CandidateText.write(masks.enumerated().map { (number: $0.offset, mask: $0.element) })
+        // To keep them saves time and no more.
+        if !text.isEmpty {
+            try? await broker.keep(RedisBytes(text), as: name, in: job.partition, timeToLive: timeToLive)
+        }
+        return .masks(masks)
+    }
+
+    /// By crop and point, what parts found.
+    private func read(
+        _ results: [RedisBytes], _ plan: MaskGenerationPlan
+    ) throws(PromptRefusal) -> [[Int: [MaskCandidate]]] {
+        var answers: [[Int: [MaskCandidate]]] = Array(repeating: [:], count: plan.crops.count)
+        for result in results {
+            let bytes = result.array
+            guard let end = bytes.firstIndex(of: 0x0A), let part = Self.part(Array(bytes[..<end])),
+                part.crop < plan.crops.count,
+                let masks = CandidateText.read(Array(bytes[(end + 1)...]), width: plan.width, height: plan.height)
+            else { throw PromptRefusal(reason: "the result of a part cannot be read") }
+            for point in part.points { answers[part.crop][point] = [] }
+            for (point, mask) in masks { answers[part.crop][point, default: []].append(mask) }
+        }
+        return answers
+    }
+
+    private func parts(_ plan: MaskGenerationPlan, _ crop: Int, _ points: [Int], of picture: ImageDigest) -> [JobPart] {
+        let box = plan.crops[crop].box
+        let isWhole = crop == 0
+        let cut = PictureCrop(of: picture, box)
+        return plan.batches(points).map { batch in
+            JobPart(
+                image: isWhole ? picture : cut.digest(partitions: broker.partitionCount),
+                stored: isWhole ? nil : cut.stored,
+                line: RedisBytes(
+                    Self.line(
+                        Part(
+                            parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop,
+                            points: batch))))
+        }
+    }
+
+    /// As many parts as a job may have, for plans of very many batches: several batches of one crop in one part.
+    private func merged(_ parts: [JobPart], _ plan: MaskGenerationPlan) -> [JobPart] {
+        let most = Broker.mostParts / 4
+        guard parts.count > most else { return parts }
+        let together = (parts.count + most - 1) / most
+        var merged: [JobPart] = []
+        var current: (image: ImageDigest, stored: RedisBytes?, part: Part, batches: Int)?
+        func close() {
+            guard let open = current else { return }
+            merged.append(JobPart(image: open.image, stored: open.stored, line: RedisBytes(Self.line(open.part))))
+        }
+        for part in parts {
+            guard let read = Self.part(part.line.array) else { continue }
+            if var open = current, open.image == part.image, open.batches < together {
+                open.part.points += read.points
+                open.batches += 1
+                current = open
+            } else {
+                close()
+                current = (part.image, part.stored, read, 1)
+            }
+        }
+        close()
+        return merged
+    }
+
+    /// Answers a part's points.
+    ///
+    /// - Parameters:
+    ///   - line: the part's, as it was written.
+    ///   - part: what it says.
+    ///   - image: the part of the picture that its points lie in.
+    /// - Returns: the part's result; nil where the task was cancelled.
+    /// - Throws: ``EverythingFault`` or ``PromptError`` where the part is none of this picture.
+    func result(_ line: RedisBytes, _ part: Part, on image: any PreparedImage) throws -> RedisBytes? {
+        let plan = try MaskGenerationPlan(
+            width: part.width, height: part.height, parameters: part.parameters, modelSize: decoder.preprocessing.size)
+        guard part.crop < plan.crops.count, plan.crops[part.crop].box.width == image.width,
+            plan.crops[part.crop].box.height == image.height,
+            part.points.allSatisfy({ plan.grids[plan.crops[part.crop].layer].indices.contains($0) })
+        else { throw PromptRefusal(reason: "the part is none of this picture") }
+        var text = line.array + [0x0A]
+        for batch in plan.batches(part.points) {
+            if Task.isCancelled { return nil }
+            let found = try plan.candidates(of: part.crop, points: batch, on: image, pool: pool)
+            text += CandidateText.write(zip(batch, found).flatMap { point, masks in masks.map { (point, $0) } })
+        }
+        return RedisBytes(text)
+    }
+
+    /// What candidates are kept under.
+    static func name(_ key: EmbeddingKey, _ parameters: EverythingParameters) -> String {
+        var parameters = parameters
+        // It says how the work is shared, not what is found.
+        parameters.pointsPerBatch = EverythingParameters().pointsPerBatch
+        return "\(key)/everything-\(Hexadecimal.text(of: SHA256.hash(Array(parameters.json.utf8)).bytes.prefix(12)))"
+    }
+
+    /// The line of a part.
+    private static func line(_ part: Part) -> [UInt8] {
+        JSONValue.object([
+            ("part", .object([
+                ("crop", .integer(part.crop)), ("width", .integer(part.width)), ("height", .integer(part.height)),
+                ("points", .array(part.points.map { .integer($0) })),
+            ])), ("everything", part.parameters.value),
+        ]).bytes
+    }
+
+    /// Reads the line of a part; nil for any other line.
+    static func part(_ line: [UInt8]) -> Part? {
+        guard line.starts(with: #"{"part":"#.utf8), let value = try? JSONValue(parsing: line), let part = value["part"],
+            let crop = part["crop"]?.integer, let width = part["width"]?.integer, let height = part["height"]?.integer,
+            let points = part["points"]?.elements?.compactMap(\.integer), crop >= 0, width > 0, height > 0,
+            let parameters = try? EverythingParameters(value["everything"] ?? .null)
+        else { return nil }
+        return Part(parameters: parameters, width: width, height: height, crop: crop, points: points)
+    }
+}
