@@ -141,10 +141,10 @@ let package = Package(
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Hashing"),
         tests(of: "Exporting", ["Imaging", "JSON", "Platform", "Segmentation"]),
-        tests(of: "Segmentation", ["Cluster", "JSON"], resources: [.copy("Fixtures")]),
+        tests(of: "Segmentation", ["Cluster", "JSON", "Platform"], resources: [.copy("Fixtures")]),
         tests(of: "Checkpoints", ["Tensors", "Hashing"], resources: [.copy("Fixtures")]),
         tests(
-            of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors"],
+            of: "SegmentAnything", ["Checkpoints", "NeuralNetworks", "Imaging", "JSON", "Segmentation", "Tensors"],
             resources: [.copy("Fixtures")]),
         tests(
             of: "TextMatching",

@@ -204,7 +204,7 @@ def check(options: argparse.Namespace, kirie: str, table: Table, name: str, crop
         flags = ["--model", str(work / "sam.pth")] + (["--image-size", "1024"] if name == "mobile" else [])
     flags += ["--precision", "fp32"]
     settings = thresholds(code, model, predictor, picture)
-    settings["crop_n_layers"] = crops
+    settings |= dict(crop_n_layers=crops, min_mask_region_area=0)
     if crops:
         settings["points_per_side"] = 16
     theirs, seconds = Generator(code, model, predictor, **settings).run(picture)

@@ -1,3 +1,4 @@
+import Segmentation
 import ArgumentParser
 import Benchmarks
 import Imaging
@@ -45,7 +46,8 @@ extension BenchCommand {
                 let precision = options.model.precision(for: sam)
                 timing = EverythingTiming(
                     encoder: try sam.imageEncoder(precision: precision),
-                    decoder: try sam.promptDecoder(precision: precision), model: name, parameters: parameters, pool: pool)
+                    decoder: try sam.promptDecoder(precision: precision), model: name,
+                    parameters: parameters.resolved(by: sam.everythingDefaults), pool: pool)
             }
             let figures = try timing.measure(picture, runs: options.runs, measuresFast: !plainOnly)
             if options.json {

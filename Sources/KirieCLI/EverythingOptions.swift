@@ -13,12 +13,12 @@ struct EverythingOptions: ParsableArguments {
     var pointsPerBatch: Int?
 
     @Option(
-        name: .long, help: "Drop masks whose predicted IoU is not above this. Default: 0.88.",
+        name: .long, help: "Drop masks whose predicted IoU is not above this. Default: the model's, 0.88 for published ones.",
         transform: DecimalNumber.argument)
     var predIouThresh: Double?
 
     @Option(
-        name: .long, help: "Drop masks whose stability score is below this. Default: 0.95.",
+        name: .long, help: "Drop masks whose stability score is below this. Default: the model's, 0.95 for published ones.",
         transform: DecimalNumber.argument)
     var stabilityScoreThresh: Double?
 
@@ -47,7 +47,7 @@ struct EverythingOptions: ParsableArguments {
     @Option(name: .long, help: "Points along a side are divided by this in each layer of crops. Default: 1.")
     var cropNPointsDownscaleFactor: Int?
 
-    @Option(name: .long, help: "Fill holes and remove islands of fewer pixels. Default: 0.")
+    @Option(name: .long, help: "Fill holes and remove islands of fewer pixels. Default: the model's, 0 for published ones.")
     var minMaskRegionArea: Int?
 
     @Option(
@@ -73,6 +73,32 @@ struct EverythingOptions: ParsableArguments {
         })
     var tile: EverythingParameters.TileChoice = .off
 
+    @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "Only what looks like this, the most similar first: a place on an example, or a box around it. Repeat for more.",
+            valueName: "x,y|x0,y0,x1,y1"), transform: Self.exemplar)
+    var like: [Exemplar] = []
+
+    @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("And not what looks more like this.", valueName: "x,y|x0,y0,x1,y1"),
+        transform: Self.exemplar)
+    var unlike: [Exemplar] = []
+
+    @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: "How similar it must be, from -1 to 1. Default: 0.5.", transform: DecimalNumber.argument)
+    var likeThresh: Double?
+
+    private static func exemplar(_ text: String) throws -> Exemplar {
+        let numbers = text.split(separator: ",", omittingEmptySubsequences: false).map { DecimalNumber.coordinate($0) }
+        guard let exemplar = Exemplar(numbers.compactMap(\.self)), exemplar.numbers.count == numbers.count else {
+            throw ValidationError("x,y or x0,y0,x1,y1 in decimal numbers is expected")
+        }
+        return exemplar
+    }
+
     func validate() throws {
         // A grid is read when it is needed; everything else is known now.
         if let fault = parameters(grids: pointGrids == nil ? nil : [[SIMD2(0.5, 0.5)]], checksGrids: false).fault,
@@ -90,7 +116,8 @@ struct EverythingOptions: ParsableArguments {
         [pointsPerSide, pointsPerBatch, cropNLayers, cropNPointsDownscaleFactor, minMaskRegionArea].contains { $0 != nil }
             || [
                 predIouThresh, stabilityScoreThresh, stabilityScoreOffset, boxNmsThresh, cropNmsThresh, cropOverlapRatio,
-            ].contains { $0 != nil } || pointGrids != nil || fast || tile != .off
+            ].contains { $0 != nil } || pointGrids != nil || fast || tile != .off || !like.isEmpty || !unlike.isEmpty
+            || likeThresh != nil
     }
 
     /// The parameters that were asked for.
@@ -120,6 +147,9 @@ struct EverythingOptions: ParsableArguments {
         if let cropNPointsDownscaleFactor { parameters.cropPointsDownscaleFactor = cropNPointsDownscaleFactor }
         if let minMaskRegionArea { parameters.minimumRegionArea = minMaskRegionArea }
         parameters.isFast = fast
+        parameters.like = like
+        parameters.unlike = unlike
+        if let likeThresh { parameters.likeThreshold = Float(likeThresh) }
         parameters.tiles = tile
         if grids != nil, checksGrids, pointsPerSide == nil { parameters.pointsPerSide = nil }
         return parameters

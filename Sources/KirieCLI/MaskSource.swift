@@ -44,7 +44,8 @@ struct LocalMasks: MaskSource {
         settings = "\(try model.fingerprint(cache: nil, threads: 2)) \(precision.rawValue)"
         generator = AutomaticMaskGenerator(
             encoder: try model.imageEncoder(precision: precision),
-            decoder: try model.promptDecoder(precision: precision), parameters: parameters)
+            decoder: try model.promptDecoder(precision: precision), parameters: parameters,
+            defaults: model.everythingDefaults)
         pool = options.makePool()
     }
 

@@ -1,5 +1,6 @@
 public import Checkpoints
 public import Imaging
+import JSON
 public import Segmentation
 public import Tensors
 
@@ -56,6 +57,19 @@ public protocol SegmentationModel: Sendable {
 }
 
 extension SegmentationModel {
+    /// What everything mode asks of this model's masks where nobody says it: the published values, unless its file has
+    /// others in its metadata, such as `"kirie.everything": {"pred_iou_thresh": 0.6}`.
+    public var everythingDefaults: EverythingDefaults {
+        var defaults = EverythingDefaults.published
+        guard let text = metadata["kirie.everything"], let value = try? JSONValue(parsing: Array(text.utf8)),
+            let given = try? EverythingParameters(value)
+        else { return defaults }
+        if let threshold = given.predictedIoUThreshold { defaults.predictedIoUThreshold = threshold }
+        if let threshold = given.stabilityScoreThreshold { defaults.stabilityScoreThreshold = threshold }
+        if let area = given.minimumRegionArea { defaults.minimumRegionArea = area }
+        return defaults
+    }
+
     /// Loads the heavy half in the automatic precision.
     public func imageEncoder() throws -> any ImageEncoding { try imageEncoder(precision: nil) }
 
@@ -137,6 +151,13 @@ public protocol PreparedImage: Sendable {
     /// Logits at the picture's size, (height, width).
     func fullSizeLogits(_ logits: LowResolutionLogits) -> [Float]
 
+    /// What the encoder saw in masks: for each the mean of the image's features over it, less their mean over the picture,
+    /// of length 1. All 0 for a mask without a pixel.
+    ///
+    /// - Parameter masks: of the picture's size.
+    /// - Returns: a list of C numbers each; nil for a family whose features say nothing of the kind.
+    func pooledFeatures(of masks: [RunLengthEncoding]) -> [[Float]]?
+
     /// The masks of single points, three readings each, that pass a filter: what everything mode is made of.
     ///
     /// - Parameters:
@@ -151,6 +172,9 @@ public protocol PreparedImage: Sendable {
 }
 
 extension PreparedImage {
+    /// None.
+    public func pooledFeatures(of masks: [RunLengthEncoding]) -> [[Float]]? { nil }
+
     /// The masks that pass, made one after the other of logits at the picture's size: slow, and for any family.
     public func candidates(
         at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool

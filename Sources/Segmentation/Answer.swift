@@ -97,6 +97,8 @@ public struct Answer: Sendable, Codable {
         public var point_coords: [[Double]]?
         /// In everything mode: the part of the picture that it was found in, x, y, width, height.
         public var crop_box: [Int]?
+        /// In everything mode with examples: how much it looks like them.
+        public var similarity: Float?
     }
 
     /// Why a prompt has no masks.
@@ -245,6 +247,7 @@ extension Answer.Cutout {
                 }
             }
         }
+        if let similarity { try line.member("similarity") { try $0.number(similarity) } }
         try line.member("stability_score") { try $0.number(stability_score) }
     }
 }
@@ -254,6 +257,7 @@ extension Answer.Cutout {
     public init(everything mask: MaskCandidate) {
         self.init(prompt: 0, score: mask.predictedIoU, stability: mask.stabilityScore, mask.encoding)
         point_coords = [[mask.point.x, mask.point.y]]
+        similarity = mask.similarity
         crop_box = [mask.crop.x0, mask.crop.y0, mask.crop.width, mask.crop.height]
     }
 

@@ -32,6 +32,8 @@ struct EverythingDecoder: Sendable {
     let broker: Broker
     let decoder: any PromptDecoding
     let pool: ThreadPool
+    /// What parameters leave to the model.
+    let defaults: EverythingDefaults
     /// How long candidates are kept.
     let timeToLive: Duration
 
@@ -47,13 +49,15 @@ struct EverythingDecoder: Sendable {
     func answer(
         _ job: JobReference, _ parameters: EverythingParameters, on image: any PreparedImage, key: EmbeddingKey
     ) async throws -> Outcome {
+        let asked = parameters
+        let parameters = parameters.withoutExemplars.resolved(by: defaults)
         let plan = try MaskGenerationPlan(
             width: image.width, height: image.height, parameters: parameters, modelSize: decoder.preprocessing.size)
         let name = Self.name(key, parameters)
         if let kept = try await broker.kept(name, in: job.partition),
             let masks = CandidateText.read(kept.array, width: image.width, height: image.height)
         {
-            return .masks(masks.map(\.mask))
+            return .masks(try image.ranked(masks.map(\.mask), by: asked, pool: pool))
         }
         var answers = try read(try await broker.partResults(of: job), plan)
         var parts: [JobPart] = []
@@ -78,7 +82,7 @@ struct EverythingDecoder: Sendable {
         if !text.isEmpty {
             try? await broker.keep(RedisBytes(text), as: name, in: job.partition, timeToLive: timeToLive)
         }
-        return .masks(masks)
+        return .masks(try image.ranked(masks, by: asked, pool: pool))
     }
 
     /// By crop and point, what parts found.

@@ -4,7 +4,7 @@ import Embeddings
 import Platform
 import Redis
 public import SegmentAnything
-import Segmentation
+public import Segmentation
 import Synchronization
 public import Tensors
 
@@ -39,12 +39,13 @@ public struct PromptDecoder: Sendable {
     ///   - pool: the threads that share a batch.
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
     ///   - byteLimit: what images may take in memory.
+    ///   - everythingDefaults: what jobs of everything mode leave to the model.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     ///   - onTraced: for logs.
     public init(
         _ broker: Broker, decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool, concurrency: Int,
-        byteLimit: Int, onWait: @escaping @Sendable (any Error) -> Void = { _ in },
-        onTraced: @escaping OnTraced = { _, _, _ in }
+        byteLimit: Int, everythingDefaults: EverythingDefaults = .published,
+        onWait: @escaping @Sendable (any Error) -> Void = { _ in }, onTraced: @escaping OnTraced = { _, _, _ in }
     ) {
         let outage = Outage(onWait: onWait)
         self.decoder = decoder
@@ -53,7 +54,8 @@ public struct PromptDecoder: Sendable {
         self.pool = pool
         self.onTraced = onTraced
         self.outage = outage
-        everything = EverythingDecoder(broker: broker, decoder: decoder, pool: pool, timeToLive: store.timeToLive)
+        everything = EverythingDecoder(
+            broker: broker, decoder: decoder, pool: pool, defaults: everythingDefaults, timeToLive: store.timeToLive)
         lanes = DispatchSemaphore(value: max(1, concurrency))
         // Not on the thread of the batch that asked first: it may be stopped while another batch waits for the image.
         let threads = ComputeThreads(count: concurrency)

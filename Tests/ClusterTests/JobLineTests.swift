@@ -4,6 +4,25 @@ import Segmentation
 import Testing
 
 @Suite struct JobLineTests {
+    /// Parameters go to the workers as they came; there are no prompts beside them.
+    @Test func everythingHasParameters() throws {
+        let text = """
+            {"image":{"sha256":"\(TestCluster.image(1))"},
+             "everything":{"points_per_side":16,"pred_iou_thresh":0.5,"fast":true,"point_grids":null}}
+            """
+        let line = try JobLine(parsing: Array(text.utf8))
+        var parameters = EverythingParameters()
+        parameters.pointsPerSide = 16
+        parameters.predictedIoUThreshold = 0.5
+        parameters.isFast = true
+        #expect(line.everything == parameters && !line.asksForEmbeddingOnly)
+        #expect(try JobLine(parsing: line.encoded(for: TestCluster.image(1))).everything == parameters)
+        let plain = try JobLine(parsing: Array("{\"image\":\"a\",\"everything\":true}".utf8))
+        #expect(plain.everything == EverythingParameters())
+        let none = try JobLine(parsing: Array("{\"image\":\"a\",\"everything\":false}".utf8))
+        #expect(none.everything == nil)
+    }
+
     private func parse(_ text: String, number: Int? = 7) throws -> JobLine {
         try JobLine(parsing: Array(text.utf8), number: number)
     }
@@ -12,14 +31,14 @@ import Testing
         let line = try parse(
             """
             {"id":"a/1","image":"p.jpg","prompts":[{"points":[[1,2],[3.5,4]],"labels":[1,0]},{"box":[1,2,3,4]}],
-             "everything":{"points_per_side":16},"multimask":true,"lane":"interactive","output":"png","ttl_ms":5000}
+             "multimask":true,"lane":"interactive","output":"png","ttl_ms":5000}
             """)
         #expect(line.id == "a/1")
         #expect(line.image == .path("p.jpg"))
         #expect(line.prompts.count == 2)
         #expect(line.prompts[0].points[1] == LabeledPoint(x: 3.5, y: 4, label: .background))
         #expect(line.prompts[1].box == BoundingBox(x0: 1, y0: 2, x1: 3, y1: 4))
-        #expect(line.everything == ["points_per_side": 16])
+        #expect(line.everything == nil)
         #expect(line.multimask && line.lane == .interactive && line.output == .png)
         #expect(line.timeToLive == .seconds(5))
     }
@@ -146,7 +165,7 @@ import Testing
         (#"{"image":"a","prompts":[{"mask":{"side":2,"logits":"AA=="}}]}"#, "prompts[0].mask.logits", "2 x 2"),
         (#"{"image":"a","lane":"fast"}"#, "lane", "\"interactive\", \"bulk\""),
         (#"{"image":"a","output":"gif"}"#, "output", "\"rle\""), (#"{"image":"a","multimask":1}"#, "multimask", "true"),
-        (#"{"image":"a","everything":{"points":3}}"#, "everything.points", "no such field"),
+        (#"{"image":"a","everything":{"points":3}}"#, "everything.points", "no such parameter"),
         (#"{"image":"a","ttl_ms":0}"#, "ttl_ms", "from 1"),
     ])
     func anErrorNamesLineFieldAndReason(text: String, field: String, reason: String) throws {

@@ -22,7 +22,8 @@ struct SegmentRoutes: Sendable {
         routes.on("/v1/images/{sha256}", [.get: image])
         routes.on("/v1/images/{sha256}/content", [.get: content])
         routes.on("/v1/images/{sha256}/warm", [.put: warm])
-        routes.on("/v1/segment", [.post: segment])
+        routes.on("/v1/segment", [.post: { try await segment($0, $1, isEverything: false) }])
+        routes.on("/v1/everything", [.post: { try await segment($0, $1, isEverything: true) }])
     }
 
     // MARK: Pictures
@@ -130,7 +131,9 @@ struct SegmentRoutes: Sendable {
 
     // MARK: Prompts
 
-    private func segment(_ request: Request, _ context: GatewayContext) async throws -> Response {
+    private func segment(
+        _ request: Request, _ context: GatewayContext, isEverything: Bool
+    ) async throws -> Response {
         let preferences = Preferences(request)
         let view = try Self.view(request)
         var asked: SegmentRequest
@@ -143,6 +146,11 @@ struct SegmentRoutes: Sendable {
         } else {
             asked = try SegmentRequest(
                 parsing: try await bodies.bytes(of: request, atMost: bodyLimit, what: "the body"))
+        }
+        if isEverything, !asked.members.contains(where: { $0.name == "everything" }),
+            let isTrue = JSONText(Array("true".utf8))
+        {
+            asked.members.append(("everything", isTrue))
         }
         let outcome = try await service.answer(
             asked, image: image,

@@ -34,7 +34,11 @@ struct ClusterMasks: MaskSource {
             Task { try? await call.broker.cancel([reference]) }
         }
         return FoundMasks(
-            masks: try answer.masks.map { try MaskCandidate($0, width: image.width, height: image.height) },
+            masks: try answer.masks.map { cutout in
+                var mask = try MaskCandidate(cutout, width: image.width, height: image.height)
+                mask.similarity = cutout.similarity
+                return mask
+            },
             model: answer.model, precision: answer.precision, timings: answer.timings_ms)
     }
 }

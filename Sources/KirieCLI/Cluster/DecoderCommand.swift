@@ -50,7 +50,8 @@ struct DecoderCommand: AsyncParsableCommand {
         let waiting = WaitLog(logger).note
         let prompts = PromptDecoder(
             broker, decoder: decoder, modelName: name, store: store, pool: pool,
-            concurrency: settings.concurrency, byteLimit: cacheBytes, onWait: waiting
+            concurrency: settings.concurrency, byteLimit: cacheBytes, everythingDefaults: sam.everythingDefaults,
+            onWait: waiting
         ) { job, trace, time in
             logger.info(
                 "decoded",

@@ -28,12 +28,19 @@ public struct AutomaticMaskGenerator: Sendable {
     public let parameters: EverythingParameters
 
     /// A generator of a model's two halves.
+    ///
+    /// - Parameters:
+    ///   - encoder: the heavy half.
+    ///   - decoder: the light half.
+    ///   - parameters: what is asked for.
+    ///   - defaults: what the parameters leave to the model.
     public init(
-        encoder: any ImageEncoding, decoder: any PromptDecoding, parameters: EverythingParameters = EverythingParameters()
+        encoder: any ImageEncoding, decoder: any PromptDecoding, parameters: EverythingParameters = EverythingParameters(),
+        defaults: EverythingDefaults = .published
     ) {
         self.encoder = encoder
         self.decoder = decoder
-        self.parameters = parameters
+        self.parameters = parameters.resolved(by: defaults)
     }
 
     /// The masks of a picture.
@@ -53,11 +60,13 @@ public struct AutomaticMaskGenerator: Sendable {
             width: image.width, height: image.height, parameters: parameters, modelSize: encoder.preprocessing.size)
         var state = Progress(done: 0, total: plan.pointCount, masks: 0)
         var byCrop: [[MaskCandidate]] = []
+        var whole: (any PreparedImage)?
         for crop in plan.crops.indices {
             let box = plan.crops[crop].box
             let isWhole = box.width == image.width && box.height == image.height
             let features = (isWhole ? features : nil) ?? encoder.encode(isWhole ? image : image.cropped(to: box), pool: pool)
             let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
+            if crop == 0 { whole = prepared }
             var answers: [Int: [MaskCandidate]] = [:]
             let before = state
             for stage in 0..<plan.stageCount(of: crop) {
@@ -76,7 +85,7 @@ public struct AutomaticMaskGenerator: Sendable {
             state.masks = byCrop.reduce(0) { $0 + $1.count }
             try progress(state)
         }
-        return plan.selected(byCrop)
+        return try whole?.ranked(plan.selected(byCrop), by: parameters, pool: pool) ?? []
     }
 }
 

@@ -9,10 +9,11 @@ public struct CandidateFilter: Sendable, Hashable {
     /// How far the threshold of the logits is moved both ways to find the stability score.
     public var stabilityScoreOffset: Float
 
-    /// The filter of some parameters.
+    /// The filter of some parameters; what they leave to the model is that of published ones.
     public init(_ parameters: EverythingParameters) {
-        predictedIoUThreshold = parameters.predictedIoUThreshold
-        stabilityScoreThreshold = parameters.stabilityScoreThreshold
+        let parameters = parameters.resolved(by: .published)
+        predictedIoUThreshold = parameters.predictedIoUThreshold ?? 0
+        stabilityScoreThreshold = parameters.stabilityScoreThreshold ?? 0
         stabilityScoreOffset = parameters.stabilityScoreOffset
     }
 

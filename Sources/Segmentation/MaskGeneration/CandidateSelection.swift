@@ -29,17 +29,18 @@ extension MaskGenerationPlan {
                 threshold: parameters.cropNMSThreshold
             ).map { masks[$0] }
         }
-        return parameters.minimumRegionArea > 0 ? cleaned(masks) : masks
+        let area = parameters.minimumRegionArea ?? 0
+        return area > 0 ? cleaned(masks, below: area) : masks
     }
 
     /// `postprocess_small_regions`: small holes filled, small islands removed, and what lies on another mask then is
     /// dropped, an unchanged one being preferred.
-    private func cleaned(_ masks: [MaskCandidate]) -> [MaskCandidate] {
+    private func cleaned(_ masks: [MaskCandidate], below area: Int) -> [MaskCandidate] {
         var cleaned: [MaskCandidate] = []
         var scores: [Float] = []
         for var mask in masks {
-            let filled = mask.encoding.fillingHoles(below: parameters.minimumRegionArea)
-            let whole = (filled ?? mask.encoding).removingIslands(below: parameters.minimumRegionArea)
+            let filled = mask.encoding.fillingHoles(below: area)
+            let whole = (filled ?? mask.encoding).removingIslands(below: area)
             if let changed = whole ?? filled {
                 mask = mask.replacing(changed)
                 scores.append(0)

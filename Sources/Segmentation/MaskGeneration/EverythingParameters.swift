@@ -1,5 +1,5 @@
-/// How every object of a picture is looked for: the parameters of the published `SamAutomaticMaskGenerator`, by its names
-/// and with its defaults, and two of Kirie's own.
+/// How every object of a picture is looked for: the parameters of the published `SamAutomaticMaskGenerator`, by its names and
+/// with its defaults, and some of Kirie's own.
 ///
 /// Kirillov et al., "Segment Anything", 2023, appendix B;
 /// <https://github.com/facebookresearch/segment-anything>, `automatic_mask_generator.py`.
@@ -8,10 +8,12 @@ public struct EverythingParameters: Sendable, Hashable {
     public var pointsPerSide: Int? = 32
     /// Points that are decoded together: a batch, and in a cluster the piece of work that one worker takes.
     public var pointsPerBatch = 64
-    /// Masks whose predicted IoU is not above this are dropped; 0 keeps all.
-    public var predictedIoUThreshold: Float = 0.88
-    /// Masks whose stability score is below this are dropped; 0 keeps all.
-    public var stabilityScoreThreshold: Float = 0.95
+    /// Masks whose predicted IoU is not above this are dropped; 0 keeps all. Nil for the model's own value: 0.88 for
+    /// published models.
+    public var predictedIoUThreshold: Float?
+    /// Masks whose stability score is below this are dropped; 0 keeps all. Nil for the model's own value: 0.95 for
+    /// published models.
+    public var stabilityScoreThreshold: Float?
     /// How far the threshold of the logits is moved both ways to find the stability score.
     public var stabilityScoreOffset: Float = 1
     /// Of two masks of one crop whose boxes have a higher IoU the one with the lower predicted IoU is dropped.
@@ -26,12 +28,19 @@ public struct EverythingParameters: Sendable, Hashable {
     public var cropPointsDownscaleFactor = 1
     /// Own grids, one for each layer, of points from 0 to 1 in both directions, in place of ``pointsPerSide``.
     public var pointGrids: [[SIMD2<Double>]]?
-    /// Holes and islands of fewer pixels are filled and removed; 0 leaves all.
-    public var minimumRegionArea = 0
+    /// Holes and islands of fewer pixels are filled and removed; 0 leaves all. Nil for the model's own value: 0 for
+    /// published models.
+    public var minimumRegionArea: Int?
     /// A coarse grid first, and the points of the full one only where no confident mask lies yet.
     ///
     /// Shu et al., "TinySAM", 2023, section 3.3, <https://arxiv.org/abs/2312.13789>.
     public var isFast = false
+    /// Only what looks like one of these is wanted, the most similar first; empty for everything.
+    public var like: [Exemplar] = []
+    /// And not what looks more like one of these.
+    public var unlike: [Exemplar] = []
+    /// How similar it must be, from -1 to 1: the cosine of pooled image features, less their mean over the picture.
+    public var likeThreshold: Float = 0.5
     /// Tiles at the picture's full resolution, instead of layers of crops; masks are joined across their seams.
     public var tiles = TileChoice.off
 
@@ -73,7 +82,31 @@ public struct EverythingParameters: Sendable, Hashable {
     }
 }
 
+/// What everything mode asks of masks where nobody says it: how sure a model is, and how stable its masks are, differs
+/// between models.
+public struct EverythingDefaults: Sendable, Hashable {
+    /// See ``EverythingParameters/predictedIoUThreshold``.
+    public var predictedIoUThreshold: Float
+    /// See ``EverythingParameters/stabilityScoreThreshold``.
+    public var stabilityScoreThreshold: Float
+    /// See ``EverythingParameters/minimumRegionArea``.
+    public var minimumRegionArea: Int
+
+    /// Those of the published generator.
+    public static let published = EverythingDefaults(
+        predictedIoUThreshold: 0.88, stabilityScoreThreshold: 0.95, minimumRegionArea: 0)
+}
+
 extension EverythingParameters {
+    /// The parameters with nothing left to the model.
+    public func resolved(by defaults: EverythingDefaults) -> EverythingParameters {
+        var resolved = self
+        resolved.predictedIoUThreshold = predictedIoUThreshold ?? defaults.predictedIoUThreshold
+        resolved.stabilityScoreThreshold = stabilityScoreThreshold ?? defaults.stabilityScoreThreshold
+        resolved.minimumRegionArea = minimumRegionArea ?? defaults.minimumRegionArea
+        return resolved
+    }
+
     /// Most points that one picture may be asked for, over all crops.
     public static let mostPoints = 1 << 18
     /// Most layers of crops: the last has 4,096.
@@ -99,7 +132,7 @@ extension EverythingParameters {
             return outside("points_per_batch", pointsPerBatch, "from 1 to 4096")
         }
         let thresholds: [(String, Float)] = [
-            ("pred_iou_thresh", predictedIoUThreshold), ("stability_score_thresh", stabilityScoreThreshold),
+            ("pred_iou_thresh", predictedIoUThreshold ?? 0), ("stability_score_thresh", stabilityScoreThreshold ?? 0),
             ("box_nms_thresh", boxNMSThreshold), ("crop_nms_thresh", cropNMSThreshold),
         ]
         for (name, value) in thresholds where !(0...1 as ClosedRange<Float>).contains(value) {
@@ -117,7 +150,18 @@ extension EverythingParameters {
         guard (1...512).contains(cropPointsDownscaleFactor) else {
             return outside("crop_n_points_downscale_factor", cropPointsDownscaleFactor, "from 1 to 512")
         }
-        guard minimumRegionArea >= 0 else { return outside("min_mask_region_area", minimumRegionArea, "0 or more") }
+        if let minimumRegionArea, minimumRegionArea < 0 {
+            return outside("min_mask_region_area", minimumRegionArea, "0 or more")
+        }
+        guard (-1...1 as ClosedRange<Float>).contains(likeThreshold) else {
+            return outside("like_thresh", likeThreshold, "from -1 to 1")
+        }
+        if like.isEmpty, !unlike.isEmpty {
+            return EverythingFault(parameter: "unlike", reason: "goes with like: say what is meant, too")
+        }
+        guard like.count + unlike.count <= 256 else {
+            return outside("like", like.count + unlike.count, "at most 256 examples")
+        }
         if tiles != .off, cropLayers > 0 {
             return EverythingFault(
                 parameter: "tile", reason: "layers of crops are asked for as well: tiles take their place")

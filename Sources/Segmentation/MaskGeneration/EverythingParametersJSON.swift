@@ -1,7 +1,7 @@
 public import JSON
 
 extension EverythingParameters {
-    /// The parameters as one line of JSON, by their published names, those of the defaults left out.
+    /// The parameters as one line of JSON, by their published names, those that are the defaults, or left to the model, left out.
     public var json: String { value.text }
 
     /// The parameters as an object, by their published names, those of the defaults left out.
@@ -14,12 +14,8 @@ extension EverythingParameters {
             "points_per_side", pointsPerSide.map { .integer($0) } ?? .null,
             where: pointsPerSide != defaults.pointsPerSide)
         add("points_per_batch", .integer(pointsPerBatch), where: pointsPerBatch != defaults.pointsPerBatch)
-        add(
-            "pred_iou_thresh", number(predictedIoUThreshold),
-            where: predictedIoUThreshold != defaults.predictedIoUThreshold)
-        add(
-            "stability_score_thresh", number(stabilityScoreThreshold),
-            where: stabilityScoreThreshold != defaults.stabilityScoreThreshold)
+        if let predictedIoUThreshold { add("pred_iou_thresh", number(predictedIoUThreshold), where: true) }
+        if let stabilityScoreThreshold { add("stability_score_thresh", number(stabilityScoreThreshold), where: true) }
         add(
             "stability_score_offset", number(stabilityScoreOffset),
             where: stabilityScoreOffset != defaults.stabilityScoreOffset)
@@ -34,8 +30,12 @@ extension EverythingParameters {
             "point_grids",
             .array((pointGrids ?? []).map { .array($0.map { .array([.number($0.x), .number($0.y)]) }) }),
             where: pointGrids != nil)
-        add("min_mask_region_area", .integer(minimumRegionArea), where: minimumRegionArea != defaults.minimumRegionArea)
+        if let minimumRegionArea { add("min_mask_region_area", .integer(minimumRegionArea), where: true) }
         add("fast", .bool(isFast), where: isFast)
+        func list(_ exemplars: [Exemplar]) -> JSONValue { .array(exemplars.map { .array($0.numbers.map { .number($0) }) }) }
+        add("like", list(like), where: !like.isEmpty)
+        add("unlike", list(unlike), where: !unlike.isEmpty)
+        add("like_thresh", number(likeThreshold), where: likeThreshold != defaults.likeThreshold)
         add("tile", .string(tiles.description), where: tiles != .off)
         return .object(members)
     }
@@ -95,6 +95,17 @@ extension EverythingParameters {
             pointGrids = grids
             // The published generator takes one of the two; here the default is no word of the user's.
             if pointsPerSide == EverythingParameters().pointsPerSide { pointsPerSide = nil }
+        case "like", "unlike":
+            guard let list = value.elements else { throw fault("a list of points [x, y] and boxes [x0, y0, x1, y1]") }
+            var exemplars: [Exemplar] = []
+            for element in list {
+                guard let numbers = element.elements, let exemplar = Exemplar(numbers.compactMap(\.double)),
+                    exemplar.numbers.count == numbers.count
+                else { throw fault("a list of points [x, y] and boxes [x0, y0, x1, y1]") }
+                exemplars.append(exemplar)
+            }
+            if name == "like" { like = exemplars } else { unlike = exemplars }
+        case "like_thresh": likeThreshold = Float(try number())
         case "fast":
             guard case .bool(let isFast) = value else { throw fault("true or false") }
             self.isFast = isFast
@@ -104,7 +115,7 @@ extension EverythingParameters {
             tiles = choice
         default:
             throw EverythingFault(
-                parameter: name, reason: "there is no such parameter: those of SamAutomaticMaskGenerator, fast and tile are")
+                parameter: name, reason: "there is no such parameter: those of SamAutomaticMaskGenerator, fast, tile, like, unlike and like_thresh are")
         }
     }
 }

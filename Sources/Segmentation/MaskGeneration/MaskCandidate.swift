@@ -13,6 +13,8 @@ public struct MaskCandidate: Sendable, Hashable {
     /// The first and the last column and row of the mask, `(x0, y0, x1, y1)`, as the published generator counts: the last
     /// ones belong to the box. The crop's upper left corner four times for an empty mask.
     public var box: SIMD4<Int32>
+    /// How much it looks like what was asked for, from -2 to 1; nil where nothing was.
+    public var similarity: Float?
 
     /// A mask of all its parts.
     package init(
