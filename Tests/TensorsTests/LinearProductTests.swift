@@ -82,7 +82,12 @@ import Testing
     }
 
     private func hyperbolicTangent(_ x: Double) -> Double {
-        let e = Swift.max(-40, Swift.min(40, 2 * x))
+        let e = exponential(2 * x)
+        return (e - 1) / (e + 1)
+    }
+
+    private func exponential(_ x: Double) -> Double {
+        let e = Swift.max(-40, Swift.min(40, x))
         var term = 1.0
         var sum = 1.0
         // e^y by its series on a reduced argument.
@@ -92,6 +97,6 @@ import Testing
             sum += term
         }
         for _ in 0..<10 { sum *= sum }
-        return (sum - 1) / (sum + 1)
+        return sum
     }
 }
