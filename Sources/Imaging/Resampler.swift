@@ -239,7 +239,8 @@ extension Resampler.Filter {
                 let sum = ((upper &<< 11) &+ lower) &>> Int32(Resampler.fractionBits)
                 UnsafeMutableRawPointer(output + x).storeBytes(
                     of: SIMD16<UInt8>(
-                        truncatingIfNeeded: pointwiseMax(pointwiseMin(sum, SIMD16(repeating: 255)), SIMD16(repeating: 0))),
+                        truncatingIfNeeded: pointwiseMax(
+                            pointwiseMin(sum, SIMD16(repeating: 255)), SIMD16(repeating: 0))),
                     as: SIMD16<UInt8>.self)
                 x &+= 16
             }

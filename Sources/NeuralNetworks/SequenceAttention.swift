@@ -69,6 +69,9 @@ package struct SequenceAttention: Sendable {
 
     /// (1, length, length): what keeps a query's weights off the keys after it.
     private static func causalMask(_ length: Int) -> Tensor {
-        Tensor(shape: [1, length, length], (0..<length * length).map { $0 % length > $0 / length ? -1e30 : 0 })
+        let hidden: Float = -1e30
+        return Tensor(
+            shape: [1, length, length],
+            (0..<length * length).map { place -> Float in place % length > place / length ? hidden : 0 })
     }
 }

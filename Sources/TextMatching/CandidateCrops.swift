@@ -37,7 +37,7 @@ extension CandidateCrop {
         let longer = max(box[2], box[3], 1)
         // No square needs to be larger than the picture, whose side an absurd margin would overflow.
         let most = max(longer, image.width, image.height)
-        let side = min(most, max(1, Int((Double(longer) * (1 + margin)).rounded(.up))))
+        let side = Int(min(Double(most), (Double(longer) * (1 + margin)).rounded(.up)))
         /// Centred on the box, and moved so that as little as possible lies outside of the picture.
         func start(_ first: Int, _ count: Int, of extent: Int) -> Int {
             let centred = first + count / 2 - side / 2

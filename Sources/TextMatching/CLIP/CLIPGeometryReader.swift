@@ -49,7 +49,8 @@ struct CLIPGeometryReader {
         let grid = Int(Double(max(positions[0] - 1, 0)).squareRoot().rounded())
         guard grid > 0, grid * grid + 1 == positions[0] else {
             throw misshapen(
-                "vision_model.embeddings.position_embedding.weight", "has \(positions[0]) positions, which are no square and one")
+                "vision_model.embeddings.position_embedding.weight",
+                "has \(positions[0]) positions, which are no square and one")
         }
         guard patches[1] == 3, patches[3] == patchSize, patchSize > 0 else {
             throw misshapen("vision_model.embeddings.patch_embedding.weight", "has the shape \(patches)")
@@ -114,7 +115,8 @@ struct CLIPGeometryReader {
     private func compare(_ said: Int?, _ found: Int, _ what: String) throws(CheckpointError) {
         guard let said, said != found else { return }
         throw CheckpointError(
-            .misshapenTensor, file: checkpoint.path, "is of another size than its config.json: \(what) is \(said) there, "
+            .misshapenTensor, file: checkpoint.path,
+            "is of another size than its config.json: \(what) is \(said) there, "
                 + "and the tensors have \(found)", remedy: "Put weights and config.json of one model together")
     }
 

@@ -1,8 +1,8 @@
 public import Checkpoints
+import Glibc
 public import Imaging
 public import Segmentation
 public import Tensors
-import Glibc
 
 /// Tells by CLIP which candidates a text means.
 ///
@@ -69,9 +69,10 @@ public struct CLIPMatcher: TextMatcher {
             .sorted { $0.lexicographicallyPrecedes($1) }
             .map { text.prefix($0, pool: pool) }
         let length = model.geometry.contextLength
-        backgrounds = text.encode(
-            PromptTemplates.backgrounds.map { tokenizer.encode($0, length: length) }, pool: pool
-        ).rowsOfLengthOne
+        backgrounds =
+            text.encode(
+                PromptTemplates.backgrounds.map { tokenizer.encode($0, length: length) }, pool: pool
+            ).rowsOfLengthOne
     }
 
     /// Looks at candidates, each twice.

@@ -58,7 +58,8 @@ public struct CLIPPreprocessing: Sendable, Hashable, CustomStringConvertible {
         let (long, short) = (max(image.width, image.height), min(image.width, image.height))
         let longer = size * long / short
         let (width, height) = image.width < image.height ? (size, longer) : (longer, size)
-        let resized = image.width == width && image.height == height
+        let resized =
+            image.width == width && image.height == height
             ? image : image.resizedBicubic(width: width, height: height)
         guard width != height else { return resized }
         let (left, top) = (start(width - size), start(height - size))

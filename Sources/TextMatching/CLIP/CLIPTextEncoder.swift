@@ -73,7 +73,8 @@ public struct CLIPTextEncoder: Sendable {
                         gather(zip(x.lasts, part.indices), from: x.features, to: pooled, columns: geometry.text.width)
                         finalNorm(rows: part.count, x: pooled, y: pooled)
                         projection(
-                            rows: part.count, x: pooled, y: Features(base + first * geometry.width, stride: geometry.width),
+                            rows: part.count, x: pooled,
+                            y: Features(base + first * geometry.width, stride: geometry.width),
                             pool: pool)
                     }
                 }
@@ -135,7 +136,9 @@ public struct CLIPTextEncoder: Sendable {
                         for (index, block) in blocks.enumerated() {
                             block.project(rows: rows.count, x: x, projected: isWhole ? projected : close, pool: pool)
                             if !isWhole {
-                                gather(rows.lazy.enumerated().map { ($0.offset, $0.element.all) }, from: close, to: projected, columns: 3 * width)
+                                gather(
+                                    rows.lazy.enumerated().map { ($0.offset, $0.element.all) }, from: close,
+                                    to: projected, columns: 3 * width)
                                 for (sequence, prefix) in zip(sequences, known) {
                                     prefix?.write(block: index, to: projected.from(row: sequence.first))
                                 }
@@ -144,7 +147,9 @@ public struct CLIPTextEncoder: Sendable {
                             attention(sequences, projected: projected, out: attended, pool: pool)
                             let out = isWhole ? attended : Features(close.base, type: type, stride: width)
                             if !isWhole {
-                                gather(rows.lazy.enumerated().map { ($0.element.all, $0.offset) }, from: attended, to: out, columns: width)
+                                gather(
+                                    rows.lazy.enumerated().map { ($0.element.all, $0.offset) }, from: attended, to: out,
+                                    columns: width)
                             }
                             block.finish(rows: rows.count, attended: out, x: x, pool: pool)
                         }

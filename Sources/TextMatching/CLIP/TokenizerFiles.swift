@@ -115,7 +115,8 @@ extension CLIPTokenizer {
         // OpenAI numbers bytes in the order of what they are written as, then bytes at the end of a word, then merges.
         let letters = BytePairs.letters.filter { $0.value < 0x100 } + BytePairs.letters.filter { $0.value >= 0x100 }
         var texts = letters.map { String($0) }
-        texts += texts.map { $0 + BytePairs.wordEnd } + merges.map { $0.left + $0.right } + [Self.startText, Self.endText]
+        texts +=
+            texts.map { $0 + BytePairs.wordEnd } + merges.map { $0.left + $0.right } + [Self.startText, Self.endText]
         var tokens: [String: Int32] = [:]
         // Of a text that two merges make the later number holds.
         for (index, text) in texts.enumerated() { tokens[text] = Int32(index) }
@@ -171,7 +172,8 @@ extension CLIPTokenizer {
         for (text, value) in members {
             guard let number = value.integer, (0..<tokenLimit).contains(number), numbers.insert(number).inserted else {
                 throw corrupt(
-                    file, place, "the token \(CheckpointError.quoted(text)) has no number of its own from 0 to \(tokenLimit - 1)")
+                    file, place,
+                    "the token \(CheckpointError.quoted(text)) has no number of its own from 0 to \(tokenLimit - 1)")
             }
             tokens[text] = Int32(number)
         }
@@ -185,7 +187,9 @@ extension CLIPTokenizer {
             throw corrupt(path, nil, "is not UTF-8")
         }
         var merges: [(left: String, right: String)] = []
-        for (index, line) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+        for (index, line) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+            .enumerated()
+        {
             let line = String(Substring(line))
             // OpenAI's begins with a title in quotation marks, the others with "#version".
             if index == 0, line.hasPrefix("#version") || line.hasPrefix("\"bpe_simple") { continue }
@@ -194,7 +198,9 @@ extension CLIPTokenizer {
             guard parts.count == 2 else {
                 throw corrupt(path, "line \(index + 1)", "is no pair of tokens: it has \(parts.count) words")
             }
-            guard merges.count < tokenLimit else { throw corrupt(path, "line \(index + 1)", "more than \(tokenLimit) merges") }
+            guard merges.count < tokenLimit else {
+                throw corrupt(path, "line \(index + 1)", "more than \(tokenLimit) merges")
+            }
             merges.append((parts[0], parts[1]))
         }
         guard !merges.isEmpty else { throw corrupt(path, nil, "has no merges") }
