@@ -82,7 +82,9 @@ let package = Package(
         room("Exporting", ["Imaging", "Segmentation", "JSON", "Platform"]),
         // 4: the paper's boxes
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON", "Platform"]),
-        room("TextMatching", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "JSON", "Platform"]),
+        room(
+            "TextMatching",
+            ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "JSON", "Platform"]),
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing", "Platform"]),
         .target(

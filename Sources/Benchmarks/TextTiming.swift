@@ -29,7 +29,7 @@ package struct TextTiming {
     package func measure(crops: Int, candidates: Int, runs: Int) throws -> JSONValue {
         let side = model.geometry.imageSize
         let pool = pool
-        func median(_ runs: Int, _ body: @Sendable () -> Void) -> JSONValue {
+        func median(_ runs: Int, _ body: @escaping @Sendable () -> Void) -> JSONValue {
             let times = CallTimes(runs: runs, streams: nil, body).each.sorted()
             return .number((times[times.count / 2] * 1000).rounded() / 1000)
         }

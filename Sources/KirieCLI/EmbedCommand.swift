@@ -1,5 +1,6 @@
 import ArgumentParser
 import Checkpoints
+import Imaging
 import JSON
 import Platform
 import Tensors

@@ -63,8 +63,9 @@ extension CandidateCrop {
         let isOnObject = weight == 256 ? [] : Self.bits(of: mask, left: left, top: top, side: side)
         // What a level of the surroundings becomes, by channel.
         let levels = (0..<3).map { channel in
-            (0..<256).map { level in
-                UInt8(truncatingIfNeeded: (Int32(level) * weight + Int32(background[channel]) * (256 - weight) + 128) >> 8)
+            (0..<256).map { level -> UInt8 in
+                let sum = Int32(level) * weight + Int32(background[channel]) * (256 - weight) + 128
+                return UInt8(truncatingIfNeeded: sum >> 8)
             }
         }
         let pixels = [UInt8](unsafeUninitializedCapacity: side * side * 3) { memory, initialized in

@@ -36,6 +36,7 @@ public protocol TextMatcher: Sendable {
     /// - Parameters:
     ///   - texts: as many as there are.
     ///   - pool: the threads that share the work; the rows do not depend on how many there are.
+    /// - Returns: a query for each text, in their order.
     /// - Throws: ``TextError`` for the first that says nothing, is too long, or lies outside of what the matcher knows.
     func queries(_ texts: [String], pool: ThreadPool) throws(TextError) -> [TextQuery]
 

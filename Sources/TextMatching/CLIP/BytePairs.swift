@@ -41,6 +41,7 @@ struct BytePairs: Sendable {
     ///   - tokens: of texts, as files write them.
     ///   - merges: pairs of such texts, the first learned first.
     ///   - unknown: the token of a byte that the vocabulary lacks.
+    ///   - missing: makes the error for a merge.
     /// - Throws: what `missing` gives for a merge whose parts or sum the vocabulary lacks.
     init<Failure: Error>(
         tokens: [String: Int32], merges: [(left: String, right: String)], unknown: Int32,

@@ -172,6 +172,7 @@ extension CLIPModel {
     ///   - precision: of both encoders; nil for the fastest of this processor.
     ///   - cache: where fingerprints of files are kept between runs.
     ///   - pool: the threads that share the work of loading.
+    /// - Returns: a matcher for any number of threads.
     /// - Throws: ``CheckpointError`` where a tensor is missing or of another shape.
     public func matcher(
         name: String = "clip", precision: Precision? = nil, cache: FingerprintCache? = nil, pool: ThreadPool

@@ -77,6 +77,7 @@ public struct CLIPModel: Sendable {
     /// - Parameters:
     ///   - cache: where fingerprints of files are kept between runs; nil to compute it now.
     ///   - threads: how many threads share the work.
+    /// - Returns: the fingerprint, without the arithmetic of an encoder.
     /// - Throws: ``CheckpointError`` where the file cannot be read.
     public func fingerprint(
         cache: FingerprintCache? = nil, threads: Int = 2
@@ -88,6 +89,7 @@ public struct CLIPModel: Sendable {
     /// Loads the text encoder, packing its weights.
     ///
     /// - Parameter precision: of its products, see ``Precision/isSupported``; nil for the fastest of this processor.
+    /// - Returns: an encoder for any number of threads.
     /// - Throws: ``CheckpointError`` where a tensor is missing or of another shape.
     public func textEncoder(precision: Precision? = nil) throws -> CLIPTextEncoder {
         try CLIPTextEncoder(
@@ -97,6 +99,7 @@ public struct CLIPModel: Sendable {
     /// Loads the image encoder, packing its weights.
     ///
     /// - Parameter precision: of its products, see ``Precision/isSupported``; nil for the fastest of this processor.
+    /// - Returns: an encoder for any number of threads.
     /// - Throws: ``CheckpointError`` where a tensor is missing or of another shape.
     public func imageEncoder(precision: Precision? = nil) throws -> CLIPImageEncoder {
         try CLIPImageEncoder(

@@ -57,6 +57,11 @@ public struct CLIPTextEncoder: Sendable {
         encode(texts, prefixes: [], pool: pool)
     }
 
+    /// The same, with what texts may begin with computed first.
+    package func encode(_ texts: [[Int32]], beginnings: [[Int32]], pool: ThreadPool) -> Tensor {
+        encode(texts, prefixes: beginnings.map { prefix($0, pool: pool) }, pool: pool)
+    }
+
     /// The same where the beginnings of some texts are known.
     func encode(_ texts: [[Int32]], prefixes: [Prefix], pool: ThreadPool) -> Tensor {
         // A batch bounds the memory; a text's numbers depend on no other.
