@@ -88,7 +88,7 @@ import TextMatching
         let one = matcher.rows(of: [candidates[1]], in: image, pool: Self.pool)
         let expected = rows.elements[matcher.width..<2 * matcher.width]
         #expect(zip(one.elements, expected).allSatisfy { abs($0 - $1) < 1e-5 })
-        #expect(rows.elements.allSatisfy(\.isFinite))
+        #expect(rows.elements.allSatisfy { $0.isFinite })
         #expect(matcher.rows(of: [], in: image, pool: Self.pool).shape == [0, matcher.width])
     }
 

@@ -73,15 +73,11 @@ public struct CLIPTextEncoder: Sendable {
                     precondition((1...geometry.contextLength).contains(text.count), "a text of \(text.count) tokens")
                     return Array(text[...pooledPlace(of: text)])
                 }
-                run(part, prefixes: prefixes, pool: pool) { x in
-                    Scratch.withFeatures(rows: part.count, columns: geometry.text.width, type: .float32) { pooled in
-                        gather(zip(x.lasts, part.indices), from: x.features, to: pooled, columns: geometry.text.width)
-                        finalNorm(rows: part.count, x: pooled, y: pooled)
-                        projection(
-                            rows: part.count, x: pooled,
-                            y: Features(base + first * geometry.width, stride: geometry.width),
-                            pool: pool)
-                    }
+                run(part, prefixes: prefixes, pool: pool) { pooled in
+                    finalNorm(rows: part.count, x: pooled, y: pooled)
+                    projection(
+                        rows: part.count, x: pooled,
+                        y: Features(base + first * geometry.width, stride: geometry.width), pool: pool)
                 }
             }
         }
@@ -102,16 +98,11 @@ public struct CLIPTextEncoder: Sendable {
         }
     }
 
-    /// The residual stream after all blocks, and the row of each text's last token.
-    private struct Stream {
-        let features: Features
-        let lasts: [Int]
-    }
-
-    /// Sends texts through the blocks; `keeping` gets the first text's projections of each.
+    /// Sends texts through the blocks, and calls `body` with a row for the last token of each; `keeping` gets the first text's
+    /// projections of each block.
     private func run(
         _ texts: [[Int32]], prefixes: [Prefix], pool: ThreadPool, keeping: ((Tensor) -> Void)? = nil,
-        _ body: (Stream) -> Void
+        _ body: (Features) -> Void
     ) {
         let (width, type) = (geometry.text.width, precision.elementType)
         // The longest beginning of each text that is known; its last token is always computed.
@@ -132,14 +123,19 @@ public struct CLIPTextEncoder: Sendable {
             all += text.count
         }
         let isWhole = rows.count == all
-        Scratch.withFeatures(rows: rows.count, columns: width, type: .float32) { x in
+        let count = Self.filledUp(rows.count)
+        Scratch.withFeatures(rows: count, columns: width, type: .float32) { x in
             embed(rows.map { ($0.token, $0.place) }, to: x)
-            Scratch.withFeatures(rows: all, columns: 3 * width, type: type) { projected in
-                Scratch.withFeatures(rows: all, columns: width, type: type) { attended in
+            memset(x.from(row: rows.count).base, 0, (count - rows.count) * width * 4)
+            Scratch.withFeatures(rows: isWhole ? count : all, columns: 3 * width, type: type) { projected in
+                Scratch.withFeatures(rows: isWhole ? count : all, columns: width, type: type) { attended in
+                    if isWhole {
+                        memset(attended.from(row: all).base, 0, (count - all) * width * type.byteCount)
+                    }
                     // Where parts are known, what is computed lies close together, and is spread out for the attention.
-                    Scratch.withFeatures(rows: isWhole ? 0 : rows.count, columns: 3 * width, type: type) { close in
+                    Scratch.withFeatures(rows: isWhole ? 0 : count, columns: 3 * width, type: type) { close in
                         for (index, block) in blocks.enumerated() {
-                            block.project(rows: rows.count, x: x, projected: isWhole ? projected : close, pool: pool)
+                            block.project(rows: count, x: x, projected: isWhole ? projected : close, pool: pool)
                             if !isWhole {
                                 gather(
                                     rows.lazy.enumerated().map { ($0.offset, $0.element.all) }, from: close,
@@ -156,13 +152,34 @@ public struct CLIPTextEncoder: Sendable {
                                     rows.lazy.enumerated().map { ($0.element.all, $0.offset) }, from: attended, to: out,
                                     columns: width)
                             }
-                            block.finish(rows: rows.count, attended: out, x: x, pool: pool)
+                            guard index + 1 == blocks.count else {
+                                block.finish(rows: count, attended: out, x: x, pool: pool)
+                                continue
+                            }
+                            // Of what the last block makes only the texts' last tokens are wanted.
+                            let wanted = Self.filledUp(texts.count)
+                            Scratch.withFeatures(rows: wanted, columns: width, type: .float32) { pooled in
+                                Scratch.withFeatures(rows: wanted, columns: width, type: type) { heads in
+                                    memset(pooled.base, 0, wanted * width * 4)
+                                    memset(heads.base, 0, wanted * width * type.byteCount)
+                                    gather(zip(lasts, texts.indices), from: x, to: pooled, columns: width)
+                                    gather(zip(lasts, texts.indices), from: out, to: heads, columns: width)
+                                    block.finish(rows: wanted, attended: heads, x: pooled, pool: pool)
+                                }
+                                body(pooled)
+                            }
                         }
                     }
                 }
             }
-            body(Stream(features: x, lasts: lasts))
         }
+    }
+
+    /// So many rows are computed where `rows` are wanted: products are planned for each number of rows that comes, which takes
+    /// longer than a few rows of zeros do.
+    private static func filledUp(_ rows: Int) -> Int {
+        let step = rows <= 64 ? 8 : 64
+        return (rows + step - 1) / step * step
     }
 
     /// x = token embedding + position embedding.

@@ -9,7 +9,6 @@ struct PromptTemplates: Sendable, Hashable {
     /// For crops of photographs.
     static let photographs = PromptTemplates(sentences: [
         "a photo of a {}.", "a photo of the {}.", "a cropped photo of a {}.", "a close-up photo of the {}.",
-        "a picture of some {}.", "{}.",
     ])
 
     /// What a crop may show that is no answer to a text.
