@@ -1,7 +1,6 @@
 import Checkpoints
 import Foundation
 import Imaging
-import JSON
 import Tensors
 import Testing
 import TextMatching
