@@ -61,28 +61,33 @@ extension CandidateCrop {
         let (left, top, side) = square(around: mask.boundingBox, in: (image.width, image.height))
         let weight = Int32((surroundings * 256).rounded())
         let isOnObject = weight == 256 ? [] : Self.bits(of: mask, left: left, top: top, side: side)
-        // What a level of the surroundings becomes, by channel.
-        let levels = (0..<3).map { channel in
-            (0..<256).map { level -> UInt8 in
-                let sum = Int32(level) * weight + Int32(background[channel]) * (256 - weight) + 128
-                return UInt8(truncatingIfNeeded: sum >> 8)
-            }
+        // What a level of the surroundings becomes, red first.
+        let levels = (0..<768).map { index -> UInt8 in
+            let other = Int32(background[index / 256]) * (256 - weight)
+            return UInt8(truncatingIfNeeded: (Int32(index % 256) * weight + other + 128) >> 8)
         }
+        // The part of the square that lies in the picture.
+        let columns = max(left, 0)..<max(max(left, 0), min(left + side, image.width))
+        let rows = max(top, 0)..<max(max(top, 0), min(top + side, image.height))
         let pixels = [UInt8](unsafeUninitializedCapacity: side * side * 3) { memory, initialized in
+            if columns.count < side || rows.count < side {
+                for index in 0..<side * side * 3 { memory[index] = background[index % 3] }
+            }
             image.pixels.withUnsafeBufferPointer { from in
-                for row in 0..<side {
-                    let y = top + row
-                    for column in 0..<side {
-                        let x = left + column
-                        let target = (row * side + column) * 3
-                        let isInside = y >= 0 && y < image.height && x >= 0 && x < image.width
-                        let source = isInside ? (y * image.width + x) * 3 : 0
-                        let isKept = isInside && (weight == 256 || isOnObject[row * side + column])
-                        for channel in 0..<3 {
-                            memory[target + channel] =
-                                isKept
-                                ? from[source + channel]
-                                : isInside ? levels[channel][Int(from[source + channel])] : background[channel]
+                guard let from = from.baseAddress, let to = memory.baseAddress else { return }
+                for y in rows {
+                    let start = (y - top) * side + columns.lowerBound - left
+                    let row = to + start * 3
+                    row.update(from: from + (y * image.width + columns.lowerBound) * 3, count: columns.count * 3)
+                    guard weight < 256 else { continue }
+                    isOnObject.withUnsafeBufferPointer { isOnObject in
+                        levels.withUnsafeBufferPointer { levels in
+                            for column in 0..<columns.count where !isOnObject[start + column] {
+                                let pixel = row + column * 3
+                                pixel[0] = levels[Int(pixel[0])]
+                                pixel[1] = levels[256 + Int(pixel[1])]
+                                pixel[2] = levels[512 + Int(pixel[2])]
+                            }
                         }
                     }
                 }
