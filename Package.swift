@@ -82,7 +82,9 @@ let package = Package(
         room("Exporting", ["Imaging", "Segmentation", "JSON", "Platform"]),
         // 4: the paper's boxes
         room("SegmentAnything", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "JSON", "Platform"]),
-        room("TextMatching", ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "JSON", "Platform"]),
+        room(
+            "TextMatching",
+            ["NeuralNetworks", "Checkpoints", "Imaging", "Segmentation", "Tensors", "JSON", "Platform"]),
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing", "Platform"]),
         .target(
@@ -118,7 +120,8 @@ let package = Package(
         room(
             "Benchmarks",
             [
-                "LocalCluster", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "NeuralNetworks", "Imaging",
+                "LocalCluster", "Cluster", "Evaluation", "Embeddings", "SegmentAnything", "TextMatching",
+                "NeuralNetworks", "Imaging",
                 "Segmentation", "Tensors", "JSON", "Redis", "Platform", "Terminals", "Hashing",
             ]),
         // 8: the command line
@@ -126,9 +129,9 @@ let package = Package(
             name: "KirieCLI",
             dependencies: [
                 "Benchmarks", "Gateway", "LocalCluster", "Clients", "Workers", "Telemetry", "Cluster", "Evaluation",
-                "Embeddings",
-                "SegmentAnything", "NeuralNetworks", "Checkpoints", "Exporting", "Imaging", "Segmentation", "Tensors",
-                "Redis", "Terminals", "JSON", "Platform", "Hashing", argumentParser, logging, coreMetrics, lifecycle,
+                "Embeddings", "SegmentAnything", "TextMatching", "NeuralNetworks", "Checkpoints", "Exporting",
+                "Imaging", "Segmentation", "Tensors", "Redis", "Terminals", "JSON", "Platform", "Hashing",
+                argumentParser, logging, coreMetrics, lifecycle,
             ],
             swiftSettings: settings,
             // Half of the program is what back-traces get their lines from; they read it packed, too.
@@ -148,7 +151,8 @@ let package = Package(
             resources: [.copy("Fixtures")]),
         tests(
             of: "TextMatching",
-            ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors", "Platform"]),
+            ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors", "Platform"],
+            resources: [.copy("Fixtures")]),
         tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
         tests(
             of: "KirieCLI",

@@ -24,6 +24,16 @@ void kirie_avx512_bf16_gelu(size_t count, uint16_t *x) {
     for (; n < count; n++) x[n] = narrow_one(vgelu_short((vf)widen_one(x[n]))[0]);
 }
 
+void kirie_avx512_bf16_quick_gelu(size_t count, uint16_t *x) {
+    size_t n = 0;
+    for (; n + 32 <= count; n += 32) {
+        const vf low = vquick_gelu(widen_lanes(x + n)), high = vquick_gelu(widen_lanes(x + n + 16));
+        _mm512_storeu_si512(x + n, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
+    }
+    for (; n + 16 <= count; n += 16) store_narrow(x + n, vquick_gelu(widen_lanes(x + n)));
+    for (; n < count; n++) x[n] = narrow_one(vquick_gelu((vf)widen_one(x[n]))[0]);
+}
+
 #define AT_ONCE 4  // positions along the row that share weights and neighbours
 #define MOST_CHANNELS 4096
 

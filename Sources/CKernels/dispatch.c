@@ -127,6 +127,8 @@ void kirie_layer_norm_rows(const kirie_layer_norm_arguments *arguments) { kernel
 
 void kirie_gelu(size_t count, float *x) { kernels()->gelu(count, x); }
 
+void kirie_quick_gelu(size_t count, float *x) { kernels()->quick_gelu(count, x); }
+
 void kirie_relu(size_t count, float *x) { kernels()->relu(count, x); }
 
 void kirie_relu6(size_t count, float *x) { kernels()->relu6(count, x); }
@@ -194,6 +196,8 @@ void kirie_bf16_layer_norm_rows(const kirie_bf16_layer_norm_arguments *arguments
 }
 
 void kirie_bf16_gelu(size_t count, uint16_t *x) { kernels()->bf16_gelu(count, x); }
+
+void kirie_bf16_quick_gelu(size_t count, uint16_t *x) { kernels()->bf16_quick_gelu(count, x); }
 
 void kirie_bf16_add(size_t count, const uint16_t *x, uint16_t *y) { kernels()->bf16_add(count, x, y); }
 

@@ -17,6 +17,10 @@ void kirie_plain_gelu(size_t count, float *x) {
     for (size_t i = 0; i < count; i++) x[i] = gelu_of(x[i]);
 }
 
+void kirie_plain_quick_gelu(size_t count, float *x) {
+    for (size_t i = 0; i < count; i++) x[i] = (float)(x[i] / (1 + exp(-1.702 * x[i])));
+}
+
 void kirie_plain_relu(size_t count, float *x) {
     for (size_t i = 0; i < count; i++) x[i] = x[i] > 0 ? x[i] : 0;
 }
@@ -45,6 +49,13 @@ void kirie_plain_bf16_layer_norm_rows(const kirie_bf16_layer_norm_arguments *arg
 
 void kirie_plain_bf16_narrow(size_t count, const float *x, uint16_t *y) {
     for (size_t n = 0; n < count; n++) y[n] = narrow(x[n]);
+}
+
+void kirie_plain_bf16_quick_gelu(size_t count, uint16_t *x) {
+    for (size_t n = 0; n < count; n++) {
+        const double number = widen(x[n]);
+        x[n] = narrow((float)(number / (1 + exp(-1.702 * number))));
+    }
 }
 
 void kirie_plain_bf16_add(size_t count, const uint16_t *x, uint16_t *y) {

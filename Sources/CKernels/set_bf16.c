@@ -7,6 +7,7 @@
 kirie_bf16_narrow_kernel kirie_avx512_bf16_narrow;
 kirie_bf16_layer_norm_kernel kirie_avx512_bf16_layer_norm_rows;
 kirie_bf16_in_place_kernel kirie_avx512_bf16_gelu;
+kirie_bf16_in_place_kernel kirie_avx512_bf16_quick_gelu;
 kirie_bf16_add_kernel kirie_avx512_bf16_add;
 kirie_bf16_pair_rows_kernel kirie_avx512_bf16_pair_rows;
 kirie_bf16_product_kernel kirie_avx512_bf16_product;
@@ -26,6 +27,7 @@ const kirie_kernels kirie_bf16_kernels = {
     .bf16_narrow = kirie_avx512_bf16_narrow,
     .bf16_layer_norm_rows = kirie_avx512_bf16_layer_norm_rows,
     .bf16_gelu = kirie_avx512_bf16_gelu,
+    .bf16_quick_gelu = kirie_avx512_bf16_quick_gelu,
     .bf16_add = kirie_avx512_bf16_add,
     .bf16_pair_rows = kirie_avx512_bf16_pair_rows,
     .bf16_product = kirie_avx512_bf16_product,

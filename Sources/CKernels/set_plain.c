@@ -7,6 +7,7 @@ kirie_layer_norm_kernel kirie_plain_layer_norm_rows;
 kirie_in_place_kernel kirie_plain_gelu;
 kirie_in_place_kernel kirie_plain_relu;
 kirie_in_place_kernel kirie_plain_relu6;
+kirie_in_place_kernel kirie_plain_quick_gelu;
 kirie_add_kernel kirie_plain_add;
 kirie_product_kernel kirie_plain_product;
 kirie_softmax_over_tokens_kernel kirie_plain_softmax_over_tokens;
@@ -24,6 +25,7 @@ kirie_threshold_rows_kernel kirie_plain_threshold_rows;
 kirie_bf16_narrow_kernel kirie_plain_bf16_narrow;
 kirie_bf16_layer_norm_kernel kirie_plain_bf16_layer_norm_rows;
 kirie_bf16_in_place_kernel kirie_plain_bf16_gelu;
+kirie_bf16_in_place_kernel kirie_plain_bf16_quick_gelu;
 kirie_bf16_add_kernel kirie_plain_bf16_add;
 kirie_bf16_pair_rows_kernel kirie_plain_bf16_pair_rows;
 kirie_bf16_product_kernel kirie_plain_bf16_product;
@@ -50,6 +52,7 @@ static size_t no_scratch(const kirie_attention_shape *shape, size_t queries) {
 const kirie_kernels kirie_plain_kernels = {
     .layer_norm_rows = kirie_plain_layer_norm_rows,
     .gelu = kirie_plain_gelu,
+    .quick_gelu = kirie_plain_quick_gelu,
     .relu = kirie_plain_relu,
     .relu6 = kirie_plain_relu6,
     .add = kirie_plain_add,
@@ -70,6 +73,7 @@ const kirie_kernels kirie_plain_kernels = {
     .bf16_narrow = kirie_plain_bf16_narrow,
     .bf16_layer_norm_rows = kirie_plain_bf16_layer_norm_rows,
     .bf16_gelu = kirie_plain_bf16_gelu,
+    .bf16_quick_gelu = kirie_plain_bf16_quick_gelu,
     .bf16_add = kirie_plain_bf16_add,
     .bf16_pair_rows = kirie_plain_bf16_pair_rows,
     .bf16_product = kirie_plain_bf16_product,

@@ -9,16 +9,27 @@ public struct ModelCatalog: Sendable {
         public let name: String
         /// What it is, in a line.
         public let description: String
-        /// The name of the file once it is fetched.
+        /// The name of the file once it is fetched, or of the folder with its files.
+        public let file: String
+        /// What is fetched.
+        public let parts: [Part]
+        /// The licence's SPDX identifier.
+        public let licence: String
+
+        /// The size of all files as far as it is known.
+        public var bytes: Int { parts.reduce(0) { $0 + ($1.bytes ?? 0) } }
+    }
+
+    /// One published file.
+    public struct Part: Sendable, Hashable {
+        /// The file's path once it is fetched, in the folder of all models.
         public let file: String
         /// Where it is published.
         public let address: String
-        /// The file's size.
-        public let bytes: Int
-        /// The file's SHA-256, 64 hexadecimal digits.
-        public let sha256: String
-        /// The licence's SPDX identifier.
-        public let licence: String
+        /// The file's size; nil where it is not published.
+        public let bytes: Int?
+        /// The file's SHA-256, 64 hexadecimal digits; nil where none is published, so that the first fetch pins it.
+        public let sha256: String?
     }
 
     /// The models in the order of the manifest.
@@ -26,6 +37,9 @@ public struct ModelCatalog: Sendable {
     private let path: String
 
     /// Reads a manifest: `{"models": [{"name", "description", "file", "address", "bytes", "sha256", "licence"}]}`.
+    ///
+    /// A model of several files has `"folder"` and `"files": [{"file", "address", "bytes", "sha256"}]` instead of the four
+    /// members of one file. `bytes` and `sha256` may be missing where they are not published.
     public init(manifest path: String) throws(CheckpointError) {
         func corrupt(_ place: String?, _ reason: String) -> CheckpointError {
             CheckpointError(
@@ -43,19 +57,20 @@ public struct ModelCatalog: Sendable {
         var models: [Model] = []
         for (index, entry) in list.enumerated() {
             guard let name = entry["name"]?.string, let description = entry["description"]?.string,
-                let file = entry["file"]?.string, let address = entry["address"]?.string,
-                let bytes = entry["bytes"]?.integer, let sha256 = entry["sha256"]?.string,
-                let licence = entry["licence"]?.string
-            else { throw corrupt("model \(index)", "lacks one of its seven members") }
-            guard bytes > 0, Fingerprint(hexadecimal: sha256) != nil, !file.isEmpty, !file.hasPrefix("."),
-                !file.contains("/"), address.hasPrefix("https://") || address.hasPrefix("http://")
+                let licence = entry["licence"]?.string,
+                let file = entry["file"]?.string ?? entry["folder"]?.string
+            else { throw corrupt("model \(index)", "lacks one of its members") }
+            let folder = entry["folder"]?.string
+            let parts = (folder == nil ? [entry] : entry["files"]?.elements ?? []).map { Part($0, in: folder) }
+            guard Part.isName(file), !parts.isEmpty, !parts.contains(nil),
+                Set(parts.map { $0?.file }).count == parts.count
             else {
                 throw corrupt("model \(CheckpointError.quoted(name))", "has an unusable file, size, hash or address")
             }
             models.append(
                 Model(
-                    name: name, description: description, file: file, address: address, bytes: bytes,
-                    sha256: sha256.lowercased(), licence: licence))
+                    name: name, description: description, file: file, parts: parts.compactMap(\.self),
+                    licence: licence))
         }
         self.models = models
         self.path = path
@@ -101,5 +116,26 @@ public struct ModelCatalog: Sendable {
         if let data = environment["XDG_DATA_HOME"], data.hasPrefix("/") { return "\(data)/kirie/models" }
         if let home = environment["HOME"], home.hasPrefix("/") { return "\(home)/.local/share/kirie/models" }
         return nil
+    }
+}
+
+extension ModelCatalog.Part {
+    /// Reads a file's members; nil where one of them is unusable.
+    fileprivate init?(_ entry: JSONValue, in folder: String?) {
+        guard let file = entry["file"]?.string, Self.isName(file), let address = entry["address"]?.string,
+            address.hasPrefix("https://") || address.hasPrefix("http://")
+        else { return nil }
+        if let bytes = entry["bytes"] { guard let size = bytes.integer, size > 0 else { return nil } }
+        if let sha256 = entry["sha256"] {
+            guard let text = sha256.string, Fingerprint(hexadecimal: text) != nil else { return nil }
+        }
+        self.init(
+            file: folder.map { "\($0)/\(file)" } ?? file, address: address, bytes: entry["bytes"]?.integer,
+            sha256: entry["sha256"]?.string?.lowercased())
+    }
+
+    /// Whether that may name a file or a folder.
+    fileprivate static func isName(_ name: String) -> Bool {
+        !name.isEmpty && !name.hasPrefix(".") && !name.contains("/") && !name.utf8.contains(0)
     }
 }

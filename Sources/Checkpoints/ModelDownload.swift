@@ -8,17 +8,53 @@ extension ModelCatalog.Model {
     public enum Progress: Sendable, Hashable {
         /// So many of the file's bytes are there.
         case received(bytes: Int)
-        /// So many of the file's bytes were compared with the published hash.
+        /// So many of the file's bytes were compared with the published hash, or hashed to pin them.
         case verified(bytes: Int)
+        /// No hash is published: that of what was fetched is written down, and what is fetched later has to have it.
+        case pinned(sha256: String)
     }
 
     /// Where the model lies in `directory` once it is fetched.
     public func path(in directory: String) -> String { "\(directory)/\(file)" }
 
-    /// Downloads the model, unless it is there already, and checks it before it gets its name.
+    /// Whether all of the model's files are in `directory`; their content is not looked at.
+    public func isThere(in directory: String) -> Bool {
+        parts.allSatisfy { access($0.path(in: directory), R_OK) == 0 }
+    }
+
+    /// Downloads the model's files, unless they are there already, and checks each before it gets its name.
+    ///
+    /// - Parameters:
+    ///   - directory: where the file, or the folder with the files, is to be; made if it is not there.
+    ///   - progress: called often, on the calling thread, with the file that it is about.
+    /// - Returns: the file's path, or the folder's.
+    /// - Throws: see ``ModelCatalog/Part/fetch(into:progress:)``.
+    public func fetch(
+        into directory: String, progress: @escaping (ModelCatalog.Part, Progress) -> Void = { _, _ in }
+    ) throws(CheckpointError) -> String {
+        for part in parts { _ = try part.fetch(into: directory) { progress(part, $0) } }
+        return path(in: directory)
+    }
+}
+
+extension ModelCatalog.Part {
+    /// What a download tells about itself.
+    public typealias Progress = ModelCatalog.Model.Progress
+
+    /// Bytes that are read of a file whose size is not published.
+    private static let largestUnknown = 16 << 30
+
+    /// Where the file lies in `directory` once it is fetched.
+    public func path(in directory: String) -> String { "\(directory)/\(file)" }
+
+    /// Where its hash is written down if none is published, in the form of `sha256sum`.
+    public func pin(in directory: String) -> String { "\(directory)/\(file).sha256" }
+
+    /// Downloads the file, unless it is there already, and checks it before it gets its name.
     ///
     /// What has arrived is kept as `<file>.part`; a transfer that is cut off goes on from there, within this call for
-    /// as long as every attempt brings something, and in the next call after that.
+    /// as long as every attempt brings something, and in the next call after that. Of a file whose size is not published
+    /// nothing is kept.
     ///
     /// - Parameters:
     ///   - directory: where the file is to be; made if it is not there.
@@ -29,25 +65,63 @@ extension ModelCatalog.Model {
         into directory: String, progress: @escaping (Progress) -> Void = { _ in }
     ) throws(CheckpointError) -> String {
         let path = path(in: directory)
-        if let there = try? CheckpointFile(path: path), there.bytes.count == bytes,
-            try digest(of: there, progress: progress) == sha256
+        let pinned = sha256 == nil ? try pinnedHash(in: directory) : nil
+        let wanted = sha256 ?? pinned
+        if let wanted, let there = try? CheckpointFile(path: path), there.bytes.count == bytes ?? there.bytes.count,
+            try digest(of: there, progress: progress) == wanted
         {
             return path
         }
-        try OutputFile.makeDirectory(directory)
+        try OutputFile.makeDirectory(
+            path.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/"))
         let part = try PartialFile(path: TemporaryName.lasting(beside: path, ending: "part"))
-        if part.byteCount > bytes { try part.clear() }
-        if part.byteCount < bytes { try receive(into: part, progress: progress) }
+        if bytes == nil || part.byteCount > bytes ?? 0 { try part.clear() }
+        if part.byteCount < bytes ?? Self.largestUnknown { try receive(into: part, progress: progress) }
 
         let found = try digest(of: try CheckpointFile(path: part.path), progress: progress)
-        guard found == sha256 else {
+        guard found == wanted ?? found else {
             part.remove()
+            let (origin, remedy) =
+                sha256 == nil
+                ? (
+                    "was pinned by the first fetch (\(pin(in: directory)))",
+                    "If the publisher says that the file has changed, remove that record and fetch it again"
+                ) : ("is published", "Fetch it again; if this repeats, do not use the file")
             throw CheckpointError(
-                .hashMismatch, file: address, "has the SHA-256 \(found) where \(sha256) is published; nothing was kept",
-                remedy: "Fetch it again; if this repeats, do not use the file")
+                .hashMismatch, file: address,
+                "has the SHA-256 \(found) where \(wanted ?? "") \(origin); nothing was kept", remedy: remedy)
+        }
+        if wanted == nil {
+            // First the hash: a file without one would be taken for fetched by another program.
+            try writePin(found, in: directory)
+            progress(.pinned(sha256: found))
         }
         try part.commit(as: path)
         return path
+    }
+
+    /// The hash that an earlier fetch wrote down; nil where there was none.
+    private func pinnedHash(in directory: String) throws(CheckpointError) -> String? {
+        let path = pin(in: directory)
+        guard access(path, F_OK) == 0 else { return nil }
+        let record = try CheckpointFile(path: path)
+        let text = String(decoding: record.bytes.prefix(64), as: UTF8.self)
+        guard record.bytes.count < 4096, Fingerprint(hexadecimal: text) != nil else {
+            throw CheckpointError(
+                .corrupt, file: path, "is no record of a SHA-256",
+                remedy: "Remove it to trust what the next fetch brings")
+        }
+        return text.lowercased()
+    }
+
+    private func writePin(_ hash: String, in directory: String) throws(CheckpointError) {
+        let path = pin(in: directory)
+        let name = file.split(separator: "/").last.map(String.init) ?? file
+        do throws(FileFault) {
+            try AtomicFile.write(Array("\(hash)  \(name)\n".utf8), to: path)
+        } catch {
+            throw CheckpointError(.unwritable, file: path, error.clause, remedy: error.remedy)
+        }
     }
 
     private func receive(
@@ -56,6 +130,8 @@ extension ModelCatalog.Model {
         func failed(_ reason: String, remedy: String) -> CheckpointError {
             CheckpointError(.download, file: address, reason, remedy: remedy)
         }
+        let bytes = bytes ?? Self.largestUnknown
+        let isKnown = self.bytes != nil
         // Whether all that is there came from this server just now.
         var isOwn = part.byteCount == 0
         while true {
@@ -65,10 +141,12 @@ extension ModelCatalog.Model {
             }
             let after = part.byteCount
             switch outcome {
-            case .complete where after == bytes: return
+            case .complete where after == bytes || !isKnown && after > 0: return
             case .complete, .interrupted:
-                if after > before { continue }
+                // What is of no known size is never gone on with.
+                if after > before, isKnown { continue }
                 let reason = if case .interrupted(let reason) = outcome { reason } else { "the server sent too little" }
+                guard isKnown else { throw failed("stopped at \(after) bytes: \(reason)", remedy: "Fetch it again") }
                 throw failed(
                     "stopped at \(after) of \(bytes) bytes: \(reason)", remedy: "Fetch it again to go on from there")
             case .forbiddenAddress: throw failed("may not be fetched", remedy: "Give another address")
@@ -85,7 +163,8 @@ extension ModelCatalog.Model {
             case .tooLong:
                 part.remove()
                 throw CheckpointError(
-                    .hashMismatch, file: address, "has more than the published \(bytes) bytes; nothing was kept",
+                    .hashMismatch, file: address,
+                    "has more than the \(isKnown ? "published" : "allowed") \(bytes) bytes; nothing was kept",
                     remedy: "Fetch it again; if this repeats, do not use the file")
             case .unwritable(let number):
                 throw CheckpointError(

@@ -7,6 +7,7 @@
 struct PickleMachine {
     private let file: String
     private let limits: PickleLimits
+    private let isProgram: Bool
     private var cursor: ByteCursor
     private var stack: [PickleValue] = []
     /// Heights of the stack at the open MARKs.
@@ -17,15 +18,15 @@ struct PickleMachine {
     /// Where the opcode that is being executed lies.
     private var position = 0
 
-    /// Runs a pickle of the file that errors are to name.
+    /// Runs a pickle of the file that errors are to name; `isProgram` where it is that of a TorchScript program.
     ///
     /// - Returns: the value that the pickle describes and the objects that it refers to.
     /// - Throws: ``CheckpointError`` for an opcode or a global that is not among those that are known, for a pickle
     ///   that is cut off or contradicts itself, and `.overLimit`.
     static func run(
-        _ bytes: UnsafeRawBufferPointer, file: String, limits: PickleLimits = PickleLimits()
+        _ bytes: UnsafeRawBufferPointer, file: String, limits: PickleLimits = PickleLimits(), isProgram: Bool = false
     ) throws(CheckpointError) -> (root: PickleValue, heap: PickleHeap) {
-        var machine = PickleMachine(file: file, limits: limits, cursor: ByteCursor(bytes))
+        var machine = PickleMachine(file: file, limits: limits, isProgram: isProgram, cursor: ByteCursor(bytes))
         guard bytes.count <= limits.bytes else {
             throw machine.overLimit("has \(bytes.count) bytes, the limit is \(limits.bytes)")
         }
@@ -33,9 +34,10 @@ struct PickleMachine {
         return (root, machine.heap)
     }
 
-    private init(file: String, limits: PickleLimits, cursor: ByteCursor) {
+    private init(file: String, limits: PickleLimits, isProgram: Bool, cursor: ByteCursor) {
         self.file = file
         self.limits = limits
+        self.isProgram = isProgram
         self.cursor = cursor
     }
 
@@ -128,9 +130,14 @@ struct PickleMachine {
             let arguments = try pop()
             try push(try reduce(try pop(), arguments))
         case .build:
-            // The state of an OrderedDict is its attributes, such as a state_dict's _metadata: not weights.
-            _ = try pop()
+            // The state of an OrderedDict is its attributes, such as a state_dict's _metadata: not weights. That of a
+            // program's module is its members.
+            let state = try pop()
             switch try top() {
+            case .dictionary(let index) where heap.modules.contains(index):
+                guard case .dictionary(let members) = state else { throw corrupt("gives a module \(state.kind)") }
+                try spend(2 * heap.dictionaries[members].count)
+                heap.dictionaries[index] += heap.dictionaries[members]
             case .dictionary, .object, .tensor: break
             default: throw corrupt("sets the state of \(try top().kind)")
             }
@@ -253,7 +260,7 @@ extension PickleMachine {
 
 extension PickleMachine {
     private mutating func pushGlobal(_ module: String, _ name: String) throws(CheckpointError) {
-        guard let global = PickleGlobal(module: module, name: name) else {
+        guard let global = PickleGlobal(module: module, name: name, isProgram: isProgram) else {
             throw refused(module: module, name: name)
         }
         try push(.global(global))
@@ -299,6 +306,10 @@ extension PickleMachine {
                 case .tuple(let inner) = arguments[2]
             else { throw corrupt("makes a tensor of a type by the wrong arguments") }
             return try reduce(function, heap.sequences[inner])
+        case .programModule:
+            let dictionary = try makeDictionary()
+            heap.modules.insert(dictionary)
+            return .dictionary(dictionary)
         case .harmless: return .object
         case .storage: throw corrupt("calls a storage class")
         }

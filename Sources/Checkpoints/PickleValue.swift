@@ -58,8 +58,15 @@ enum PickleGlobal: Hashable {
     case storage(StoredElementType)
     /// A type or a function that makes values that are no weights, such as the program's own arguments.
     case harmless
+    /// A class of a TorchScript program: of its objects only the members are kept.
+    case programModule
 
-    init?(module: String, name: String) {
+    /// The global of that name; classes of a program only where the archive is one.
+    init?(module: String, name: String, isProgram: Bool = false) {
+        if isProgram, module == "__torch__" || module.hasPrefix("__torch__.") {
+            self = .programModule
+            return
+        }
         switch (module, name) {
         case ("collections", "OrderedDict"): self = .orderedDictionary
         case ("collections", "defaultdict"), ("collections", "Counter"): self = .dictionary
@@ -99,6 +106,9 @@ enum PickleGlobal: Hashable {
         "torch": [
             "Size", "Tensor", "bfloat16", "bool", "device", "float16", "float32", "float64", "int16", "int32", "int64",
             "int8", "uint8",
+        ],
+        "torch.jit._pickle": [
+            "build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag",
         ],
         "torch.nn.parameter": ["Buffer", "Parameter"],
         "torch.serialization": ["_get_layout"],
@@ -177,6 +187,8 @@ struct PickleHeap {
     var dictionaries: [[(key: PickleValue, value: PickleValue)]] = []
     var storages: [PickledStorage] = []
     var tensors: [PickledTensor] = []
+    /// The dictionaries that are members of a program's modules.
+    var modules: Set<Int> = []
 }
 
 /// What a pickle may take.

@@ -6,6 +6,9 @@
 /// <name>/data/<key>   the bytes of one storage
 /// ```
 ///
+/// A TorchScript program, as torch.jit.save writes it and OpenAI published CLIP, has `<name>/constants.pkl` and its code
+/// beside these, and its modules instead of a state_dict in the pickle.
+///
 /// Tensors may be views of one storage, at an offset, with strides
 /// (https://pytorch.org/docs/stable/notes/serialization.html).
 enum TorchArchive {
@@ -29,17 +32,19 @@ enum TorchArchive {
                 remedy: "Save the checkpoint with torch.save(model.state_dict(), path)")
         }
         let root = pickle.dropLast("data.pkl".count)
-        guard archive.entries["\(root)constants.pkl"] == nil else {
-            throw programError(file)
-        }
         if let order = archive.entries["\(root)byteorder"], !file.bytes[order.data].elementsEqual("little".utf8) {
             throw CheckpointError(
                 .unsupportedFormat, file: file.path, at: "record byteorder", "the numbers are not little-endian",
                 remedy: "Save the checkpoint again on a little-endian machine")
         }
         let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[entry.data])
-        let (value, heap) = try PickleMachine.run(bytes, file: file.path, limits: limits)
-        let state = try StateDictionary.find(in: value, heap: heap, file: file.path)
+        // What torch.jit.save writes is such an archive too, with code, which is left alone.
+        let isProgram = archive.entries["\(root)constants.pkl"] != nil
+        let (value, heap) = try PickleMachine.run(bytes, file: file.path, limits: limits, isProgram: isProgram)
+        let state =
+            isProgram
+            ? try ProgramModules.tensors(below: value, heap: heap, file: file.path)
+            : try StateDictionary.find(in: value, heap: heap, file: file.path)
 
         var tensors: [StoredTensor] = []
         tensors.reserveCapacity(state.count)
@@ -53,13 +58,6 @@ enum TorchArchive {
                     type: storage.type, in: region, of: file))
         }
         return tensors
-    }
-
-    /// The error for what torch.jit.save writes, which is such an archive too.
-    static func programError(_ file: CheckpointFile) -> CheckpointError {
-        CheckpointError(
-            .unsupportedFormat, file: file.path, "is a TorchScript program, not a state_dict",
-            remedy: "Save the weights alone: torch.save(model.state_dict(), path)")
     }
 
     /// The bytes of a storage, checked against the archive's record.

@@ -30,6 +30,8 @@ struct ZipArchive {
         for index in 0..<directory.entryCount {
             let record = try CentralRecord(&cursor, end: directory.end, file: file, index: index)
             if record.name.hasSuffix("/") && record.size == 0 { continue }
+            // The code of a TorchScript program is compressed; nobody reads it here.
+            if record.method != 0, record.name.contains("/code/") { continue }
             let (span, data) = try Self.locate(record, before: directory.offset, in: file)
             spans.append(span)
             guard entries.updateValue(Entry(data: data), forKey: record.name) == nil else {
@@ -113,7 +115,6 @@ struct ZipArchive {
         let place = "entry \(CheckpointError.quoted(record.name))"
         guard record.flags & 0x2041 == 0 else { throw corrupt(file, place, "is encrypted") }
         guard record.method == 0, record.storedSize == record.size else {
-            guard !record.name.contains("/code/__torch__") else { throw TorchArchive.programError(file) }
             throw CheckpointError(
                 .unsupportedFormat, file: file.path, at: place,
                 "is compressed (method \(record.method)); torch.save stores its entries uncompressed",

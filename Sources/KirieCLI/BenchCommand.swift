@@ -11,12 +11,15 @@ struct BenchCommand: ParsableCommand {
             kirie bench encode --random vit_b --json
             kirie bench decode --random vit_b --prompts 64
             kirie bench decode --random vit_b --picture 1800x1200
+            kirie bench text --model clip-vit-base-patch32
             kirie bench quality data
             kirie bench cluster --json
 
             A figure means something only beside another one of the same run on the same machine.
             """,
-        subcommands: [Encode.self, Decode.self, Everything.self, Quality.self, Cluster.self, Gateway.self])
+        subcommands: [
+            Encode.self, Decode.self, Text.self, Everything.self, Quality.self, Cluster.self, Gateway.self,
+        ])
 
     /// What both halves take.
     struct Options: ParsableArguments {

@@ -19,11 +19,10 @@ struct Kirie: AsyncParsableCommand {
             Exit status: 0 done, 1 the work failed, 2 usage, 75 come back later.
             """,
         subcommands: [
-            SegmentCommand.self, EverythingCommand.self, EncodeCommand.self, DecodeCommand.self, ModelCommand.self, EvalCommand.self,
-            BenchCommand.self, UpCommand.self, GatewayCommand.self, EncoderCommand.self, DecoderCommand.self,
-            SubmitCommand.self,
-            WaitCommand.self, StatusCommand.self, CancelCommand.self, DeadCommand.self, QueuesCommand.self,
-            WorkersCommand.self, CacheCommand.self,
+            SegmentCommand.self, EverythingCommand.self, EncodeCommand.self, DecodeCommand.self, EmbedCommand.self,
+            ModelCommand.self, EvalCommand.self, BenchCommand.self, UpCommand.self, GatewayCommand.self,
+            EncoderCommand.self, DecoderCommand.self, SubmitCommand.self, WaitCommand.self, StatusCommand.self,
+            CancelCommand.self, DeadCommand.self, QueuesCommand.self, WorkersCommand.self, CacheCommand.self,
         ])
 
     static func main() async {

@@ -54,14 +54,21 @@ struct ModelCommand: ParsableCommand {
             guard let directory = ModelCatalog.directory(environment: Environment.all) else {
                 throw MissingModel(name: name, remedy: "set KIRIE_MODELS to the directory where it is to live")
             }
-            var receiving = ProgressBar("fetching \(model.file)", total: model.bytes, unit: ByteText.of)
-            var verifying = ProgressBar("checking \(model.file)", total: model.bytes, unit: ByteText.of)
-            let path = try model.fetch(into: directory) { progress in
-                switch progress {
-                case .received(let bytes): receiving.show(bytes)
-                case .verified(let bytes): verifying.show(bytes)
+            for part in model.parts {
+                var receiving = ProgressBar("fetching \(part.file)", total: part.bytes ?? 0, unit: ByteText.of)
+                var verifying = ProgressBar("checking \(part.file)", total: part.bytes ?? 0, unit: ByteText.of)
+                _ = try part.fetch(into: directory) { progress in
+                    switch progress {
+                    case .received(let bytes): receiving.show(bytes)
+                    case .verified(let bytes): verifying.show(bytes)
+                    case .pinned(let sha256):
+                        Terminal.complain(
+                            "kirie: no hash of \(part.file) is published: what came has the SHA-256 \(sha256), which is "
+                                + "written to \(part.pin(in: directory)) and asked of every later fetch")
+                    }
                 }
             }
+            let path = model.path(in: directory)
             try StandardOutput.print(Array("\(path)\n".utf8))
         }
     }

@@ -109,8 +109,7 @@ enum ModelLocation {
         if access(beside, R_OK) == 0 { return beside }
         let model = try ModelCatalog(manifest: manifest).model(named: name)
         if let directory = ModelCatalog.directory(environment: Environment.all) {
-            let fetched = model.path(in: directory)
-            if access(fetched, R_OK) == 0 { return fetched }
+            if model.isThere(in: directory) { return model.path(in: directory) }
         }
         throw MissingModel(name: name, remedy: "fetch it with `kirie model fetch \(model.name)`")
     }

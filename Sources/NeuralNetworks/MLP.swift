@@ -1,6 +1,6 @@
 package import Tensors
 
-/// The two fully connected layers of a transformer block: y += W₂ gelu(W₁ x + b₁) + b₂.
+/// The two fully connected layers of a transformer block: y += W₂ f(W₁ x + b₁) + b₂.
 ///
 /// The hidden numbers are made and used a slice at a time. All of them never exist at once, and the slices of both layers'
 /// weights stay in a core's second-level cache while rows go through them.
@@ -15,11 +15,11 @@ package struct MLP: Sendable {
 
     /// Reads `expand` (hidden, inputs) and `contract` (inputs, hidden), each with `.weight` and `.bias`.
     ///
-    /// `type` is that of the rows that come in and of the hidden numbers; the answer is fp32. With `quantizes` it
-    /// multiplies in int8.
+    /// `activation` is f, in one of GELU's forms. `type` is that of the rows that come in and of the hidden numbers; the
+    /// answer is fp32. With `quantizes` it multiplies in int8.
     package init(
-        _ weights: some WeightSource, expand: String, contract: String, inputs: Int, hidden: Int, type: ElementType,
-        quantizes: Bool = false
+        _ weights: some WeightSource, expand: String, contract: String, inputs: Int, hidden: Int,
+        activation: Activation = .gelu, type: ElementType, quantizes: Bool = false
     ) throws {
         let first = try weights.tensor("\(expand).weight", shape: [hidden, inputs])
         let second = try weights.tensor("\(contract).weight", shape: [inputs, hidden])
@@ -31,9 +31,8 @@ package struct MLP: Sendable {
             return Slice(
                 expand: LinearProduct(
                     weight: first.rectangle(rows: range, columns: 0..<inputs),
-                    bias: firstBias.rectangle(rows: range, columns: 0..<1), activation: .gelu, input: type,
-                    output: type,
-                    quantizes: quantizes),
+                    bias: firstBias.rectangle(rows: range, columns: 0..<1), activation: activation, input: type,
+                    output: type, quantizes: quantizes),
                 contract: LinearProduct(
                     weight: second.rectangle(rows: 0..<inputs, columns: range),
                     bias: range.lowerBound == 0 ? secondBias : nil,

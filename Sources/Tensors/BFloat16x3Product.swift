@@ -64,11 +64,24 @@ extension Activation {
         for row in 0..<rows { apply(columns, y.from(row: row).floats) }
     }
 
+    /// Whether the function is one of ``applyNarrow(_:_:)``.
+    var isNarrow: Bool { self == .gelu || self == .quickGELU }
+
+    /// Applies GELU, of either form, to bf16 numbers, in place; another function leaves them as they are.
+    func applyNarrow(_ count: Int, _ x: UnsafeMutablePointer<UInt16>) {
+        switch self {
+        case .gelu: kirie_bf16_gelu(count, x)
+        case .quickGELU: kirie_bf16_quick_gelu(count, x)
+        case .none, .relu, .relu6: break
+        }
+    }
+
     /// Applies the function to numbers, in place.
     package func apply(_ count: Int, _ x: UnsafeMutablePointer<Float>) {
         switch self {
         case .none: break
         case .gelu: kirie_gelu(count, x)
+        case .quickGELU: kirie_quick_gelu(count, x)
         case .relu: kirie_relu(count, x)
         case .relu6: kirie_relu6(count, x)
         }

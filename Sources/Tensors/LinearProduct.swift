@@ -6,6 +6,8 @@ public enum Activation: Sendable, Hashable {
     case none
     /// x Φ(x) in its exact (erf) form: Hendrycks and Gimpel, 2016, <https://arxiv.org/abs/1606.08415>.
     case gelu
+    /// x σ(1.702 x), which CLIP was trained with; ibid., section 2.
+    case quickGELU
     /// max(x, 0).
     case relu
     /// min(max(x, 0), 6): Krizhevsky, 2010, <https://www.cs.utoronto.ca/~kriz/conv-cifar10-aug2010.pdf>.

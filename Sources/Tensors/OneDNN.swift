@@ -239,6 +239,7 @@ final class OneDNNProduct: @unchecked Sendable {
         switch activation {
         case .none: break
         case .gelu: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_gelu_erf, 0, 0)
+        case .quickGELU: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_swish, 1.702, 0)
         case .relu: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_relu, 0, 0)
         case .relu6: dnnl_post_ops_append_eltwise(operations, 1, dnnl_eltwise_clip, 0, 6)
         }

@@ -19,14 +19,14 @@ struct QuantizedProduct: Sendable {
     /// Of the columns.
     private let scales: Tensor
     private let bias: Tensor
-    private let appliesGELU: Bool
+    private let activation: Activation
 
     /// Packs `weight` (columns, depth); nil when oneDNN cannot run the product on this processor.
     init?(weight: Tensor, bias: Tensor?, activation: Activation) {
         let (columns, depth) = (weight.shape[0], weight.shape[1])
         self.depth = depth
-        precondition(activation == .none || activation == .gelu, "no quantized layer ends in \(activation)")
-        appliesGELU = activation == .gelu
+        precondition(activation == .none || activation.isNarrow, "no quantized layer ends in \(activation)")
+        self.activation = activation
         self.bias = bias ?? Tensor(shape: [columns], [Float](repeating: 0, count: columns))
         let scales = (0..<columns).map { column in
             weight.withUnsafeBufferPointer { weight in
@@ -57,7 +57,7 @@ struct QuantizedProduct: Sendable {
     /// y (rows, columns) = activation(x (rows, depth) * weightᵀ + bias), x in bf16; or y += that, y in fp32.
     func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool) {
         precondition(y.type == .float32 || !accumulate, "narrow answers are not added to")
-        precondition(y.type == .bfloat16 || !appliesGELU, "GELU is applied to narrow answers")
+        precondition(y.type == .bfloat16 || activation == .none, "GELU is applied to narrow answers")
         for first in stride(from: 0, to: rows, by: OneDNNProduct.blockRows) {
             let count = min(OneDNNProduct.blockRows, rows - first)
             multiply(rows: count, x: x.from(row: first), y: y.from(row: first), accumulate: accumulate)
@@ -90,8 +90,8 @@ struct QuantizedProduct: Sendable {
                         }
                         kirie_bf16_dequantize_rows(
                             rows, count, sums, rowScales, scales + start, bias + start, part.bfloat16Bits, y.stride)
-                        guard appliesGELU else { continue }
-                        for row in 0..<rows { kirie_bf16_gelu(count, part.from(row: row).bfloat16Bits) }
+                        guard activation != .none else { continue }
+                        for row in 0..<rows { activation.applyNarrow(count, part.from(row: row).bfloat16Bits) }
                     }
                 }
             }

@@ -1,5 +1,3 @@
-import CKernels
-
 /// A product with fixed weights by oneDNN, cut into slices whose weights stay in a core's second-level cache while block
 /// after block of rows goes through them: whole, the weights of a wide layer would be read from further away for every
 /// block.
@@ -24,16 +22,16 @@ struct SlicedProduct: Sendable {
 
     private let columns: Int
     private let slices: Slices
-    /// Whether GELU is applied to the narrow answer while its block is still in the cache: a short polynomial takes a third
+    /// GELU where it is applied to the narrow answer while its block is still in the cache: a short polynomial takes a third
     /// of what the library's takes, whose exact form is wasted on 8 bits.
-    private let appliesNarrowGELU: Bool
+    private let narrowActivation: Activation
 
     /// Packs `weight` (columns, depth); nil when oneDNN cannot run the product on this processor.
     init?(weight: Tensor, bias: Tensor?, activation: Activation, input: ElementType, output: ElementType) {
         let (columns, depth) = (weight.shape[0], weight.shape[1])
         self.columns = columns
-        appliesNarrowGELU = output == .bfloat16 && activation == .gelu
-        let activation = appliesNarrowGELU ? .none : activation
+        narrowActivation = output == .bfloat16 && activation.isNarrow ? activation : .none
+        let activation = narrowActivation == .none ? activation : .none
         let (from, to) = (OneDNN.Number(input), OneDNN.Number(output))
         let isWide = columns > depth || output == .bfloat16
         let (cut, other) = isWide ? (columns, depth) : (depth, columns)
@@ -66,7 +64,9 @@ struct SlicedProduct: Sendable {
                     let (x, y) = (x.from(row: block), y.from(row: block))
                     withDense(rows: count, y, columns: slice.range, isRead: accumulate, isWritten: true) { y in
                         slice.product(rows: count, x: x, y: y, accumulate: accumulate)
-                        if appliesNarrowGELU { kirie_bf16_gelu(count * slice.range.count, y.bfloat16Bits) }
+                        if narrowActivation != .none {
+                            narrowActivation.applyNarrow(count * slice.range.count, y.bfloat16Bits)
+                        }
                     }
                 }
             }

@@ -6,6 +6,8 @@ public enum TextError: ReportableError, Sendable, Hashable {
     case empty
     /// More bytes than any prompt has.
     case tooLong(bytes: Int, limit: Int)
+    /// More tokens than the text encoder takes: a token is a short word, or a part of a longer one.
+    case tooManyTokens(count: Int, limit: Int)
     /// A word that the matcher has no picture of, and the nearest that it knows.
     case unknown(word: String, nearest: [String])
 
@@ -16,6 +18,8 @@ public enum TextError: ReportableError, Sendable, Hashable {
             case .empty: ("the text is empty", "name what to look for, such as \"dog\"")
             case .tooLong(let bytes, let limit):
                 ("the text has \(bytes) bytes, and at most \(limit) are read", "name one thing in a few words")
+            case .tooManyTokens(let count, let limit):
+                ("the text has \(count) tokens, and at most \(limit) are read", "name one thing in a few words")
             case .unknown(let word, let nearest):
                 (
                     "\"\(word)\" is outside the vocabulary",

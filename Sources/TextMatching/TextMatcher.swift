@@ -31,6 +31,15 @@ public protocol TextMatcher: Sendable {
     /// - Throws: ``TextError`` for one that says nothing, is too long, or lies outside of what the matcher knows.
     func query(_ text: String) throws(TextError) -> TextQuery
 
+    /// Makes several texts ready, which may cost less than one after the other.
+    ///
+    /// - Parameters:
+    ///   - texts: as many as there are.
+    ///   - pool: the threads that share the work; the rows do not depend on how many there are.
+    /// - Returns: a query for each text, in their order.
+    /// - Throws: ``TextError`` for the first that says nothing, is too long, or lies outside of what the matcher knows.
+    func queries(_ texts: [String], pool: ThreadPool) throws(TextError) -> [TextQuery]
+
     /// How well each text fits each candidate.
     ///
     /// - Parameters:
@@ -38,6 +47,15 @@ public protocol TextMatcher: Sendable {
     ///   - rows: of this matcher, (candidates, width).
     /// - Returns: by query, a score for each candidate, 0 to 1: comparable between texts and pictures.
     func scores(_ queries: [TextQuery], of rows: Tensor) -> [[Float]]
+}
+
+extension TextMatcher {
+    /// One after the other.
+    public func queries(_ texts: [String], pool: ThreadPool) throws(TextError) -> [TextQuery] {
+        var queries: [TextQuery] = []
+        for text in texts { queries.append(try query(text)) }
+        return queries
+    }
 }
 
 /// A text made ready by a ``TextMatcher``.

@@ -157,7 +157,6 @@ import Testing
             return zip.finished()
         }
         failure(damaged { $0.add("a/data/0", data, method: 8) }, .unsupportedFormat, "compressed (method 8)")
-        failure(damaged { $0.add("a/code/__torch__/x.py", data, method: 8) }, .unsupportedFormat, "TorchScript")
         failure(damaged { $0.add("a/data/0", data, flags: 1) }, .corrupt, "is encrypted")
         failure(damaged { $0.add("a/data/0", data, claimedSize: 1 << 30) }, .corrupt, "claims 1073741824 bytes")
         failure(damaged { $0.add("a/data/0", data, claimedSize: .max) }, .corrupt, "ZIP64")

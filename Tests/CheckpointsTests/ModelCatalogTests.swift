@@ -150,7 +150,7 @@ import Testing
         let server = try #require(RangeServer(["/tiny": (content, .cutting(after: 150_000))]))
         defer { server.stop() }
         let seen = Mutex<[ModelCatalog.Model.Progress]>([])
-        _ = try catalog(server.address("/tiny"), in: directory).models[0].fetch(into: directory.path) { progress in
+        _ = try catalog(server.address("/tiny"), in: directory).models[0].fetch(into: directory.path) { _, progress in
             seen.withLock { $0.append(progress) }
         }
         let received = seen.withLock { $0 }.compactMap { if case .received(let bytes) = $0 { bytes } else { nil } }
@@ -168,20 +168,86 @@ import Testing
         #expect(error?.code == .unwritable)
     }
 
+    // MARK: - Several files, and hashes that nobody published
+
+    /// A model of two files in a folder, of which the second has neither size nor hash.
+    private func folderCatalog(_ server: RangeServer, in directory: TemporaryDirectory) throws -> ModelCatalog {
+        let digest = SHA256.hash(content).bytes.map { String(format: "%02x", $0) }.joined()
+        let manifest = """
+            {"models": [{"name": "clip", "description": "a test", "folder": "clip", "licence": "CC0-1.0", "files": [
+              {"file": "model", "address": "\(server.address("/tiny"))", "bytes": \(content.count), "sha256": "\(digest)"},
+              {"file": "words", "address": "\(server.address("/words"))"}]}]}
+            """
+        return try ModelCatalog(manifest: directory.write(Array(manifest.utf8), to: "manifest.json"))
+    }
+
+    @Test func whatHasNoPublishedHashIsPinnedByTheFirstFetch() throws {
+        let directory = try TemporaryDirectory()
+        let models = directory.file("models")
+        let words = Array("the words".utf8)
+        let digest = SHA256.hash(words).bytes.map { String(format: "%02x", $0) }.joined()
+        func fetch(words: [UInt8], _ behaviour: RangeServer.Behaviour = .ranges) throws -> (
+            pins: [String], error: CheckpointError?
+        ) {
+            let server = try #require(RangeServer(["/tiny": (content, .ranges), "/words": (words, behaviour)]))
+            defer { server.stop() }
+            var pins: [String] = []
+            let model = try folderCatalog(server, in: directory).model(named: "clip")
+            do throws(CheckpointError) {
+                let path = try model.fetch(into: models) { part, progress in
+                    if case .pinned(let sha256) = progress { pins.append("\(part.file) \(sha256)") }
+                }
+                #expect(path == "\(models)/clip")
+                #expect(model.isThere(in: models))
+                return (pins, nil)
+            } catch {
+                return (pins, error)
+            }
+        }
+        // A fetch that is cut off pins nothing.
+        let cut = try fetch(words: words, .cutting(after: 3))
+        #expect(cut.error?.code == .download && cut.pins.isEmpty)
+        #expect(!FileManager.default.fileExists(atPath: "\(models)/clip/words.sha256"))
+        // The first that arrives is pinned, and said to be; the same again is nothing new.
+        let first = try fetch(words: words)
+        #expect(first.error == nil && first.pins == ["clip/words \(digest)"])
+        let record = try String(contentsOfFile: "\(models)/clip/words.sha256", encoding: .utf8)
+        #expect(record == "\(digest)  words\n")
+        let second = try fetch(words: Array("other".utf8))
+        #expect(second.error == nil && second.pins.isEmpty, "what is there is kept")
+        // Another content later is refused, whatever its size.
+        try FileManager.default.removeItem(atPath: "\(models)/clip/words")
+        let changed = try fetch(words: Array("other words".utf8))
+        #expect(changed.error?.code == .hashMismatch)
+        #expect(changed.error?.description.contains("\(digest) was pinned by the first fetch") == true)
+        #expect(!FileManager.default.fileExists(atPath: "\(models)/clip/words"))
+        #expect(try fetch(words: words).error == nil)
+        // A record that is none is not overwritten.
+        try Data("?".utf8).write(to: URL(fileURLWithPath: "\(models)/clip/words.sha256"))
+        #expect(try fetch(words: words).error?.code == .corrupt)
+    }
+
     // MARK: - The manifest
 
     @Test func theShippedManifestListsThePublishedModels() throws {
         let path = try #require(ModelCatalog.manifest(environment: [:], executable: #filePath))
         let catalog = try ModelCatalog(manifest: path)
-        #expect(catalog.models.map(\.name) == ["vit_b", "vit_l", "vit_h", "mobile"])
+        #expect(catalog.models.map(\.name) == ["vit_b", "vit_l", "vit_h", "mobile", "clip_b32"])
+        #expect(try catalog.model(named: "clip_b32").parts.map(\.file).contains("clip_b32/model.safetensors"))
+        // All that is listed has a published hash and size; the rest is for manifests of others.
+        #expect(catalog.models.flatMap(\.parts).allSatisfy { $0.sha256 != nil && $0.bytes != nil })
         #expect(try catalog.model(named: "sam_vit_b_01ec64.pth").name == "vit_b")
         #expect(try catalog.model(named: "vit_l").bytes == 1_249_524_607)
         let error = #expect(throws: CheckpointError.self) { try catalog.model(named: "vit_x") }
-        #expect(error?.remedy.contains("vit_b, vit_l, vit_h, mobile") == true)
+        #expect(error?.remedy.contains("vit_b, vit_l, vit_h, mobile, clip_b32") == true)
     }
 
     @Test(arguments: [
         "{}", "[", #"{"models": [{"name": "a"}]}"#,
+        #"{"models": [{"name":"a","description":"","folder":"a","files":[],"licence":""}]}"#,
+        #"{"models": [{"name":"a","description":"","folder":"a","files":[{"file":"../b","address":"http://x"}],"licence":""}]}"#,
+        #"{"models": [{"name":"a","description":"","file":"a","address":"http://x","bytes":0,"licence":""}]}"#,
+        #"{"models": [{"name":"a","description":"","file":"a","address":"http://x","sha256":"00","licence":""}]}"#,
         #"{"models": [{"name":"a","description":"","file":"../a","address":"https://x","bytes":1,"sha256":"00","licence":""}]}"#,
     ])
     func aDamagedManifestIsAnError(text: String) throws {

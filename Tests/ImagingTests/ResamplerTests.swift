@@ -11,20 +11,29 @@ struct ResamplerTests {
         let pixels: [UInt8]?
     }
 
-    @Test("noise of many sizes, up and down")
-    func goldens() throws {
-        let cases = try Fixtures.decode([Case].self, from: "resizes.json")
+    @Test("noise of many sizes, up and down", arguments: ["resizes.json", "resizes-bicubic.json"])
+    func goldens(name: String) throws {
+        let isBicubic = name == "resizes-bicubic.json"
+        let cases = try Fixtures.decode([Case].self, from: name)
         #expect(cases.count >= 20)
         for item in cases {
             let (width, height) = (item.size[0], item.size[1])
             let noise = Fixtures.noise(width * height * item.channels, seed: width + height)
             let (targetWidth, targetHeight) = (item.target[0], item.target[1])
-            let resized =
-                item.channels == 3
-                ? Image(width: width, height: height, pixels: noise)
-                    .resizedBilinear(width: targetWidth, height: targetHeight).pixels
-                : GrayImage(width: width, height: height, pixels: noise)
-                    .resizedBilinear(width: targetWidth, height: targetHeight).pixels
+            let resized: [UInt8]
+            if item.channels == 3 {
+                let image = Image(width: width, height: height, pixels: noise)
+                resized =
+                    isBicubic
+                    ? image.resizedBicubic(width: targetWidth, height: targetHeight).pixels
+                    : image.resizedBilinear(width: targetWidth, height: targetHeight).pixels
+            } else {
+                let image = GrayImage(width: width, height: height, pixels: noise)
+                resized =
+                    isBicubic
+                    ? image.resizedBicubic(width: targetWidth, height: targetHeight).pixels
+                    : image.resizedBilinear(width: targetWidth, height: targetHeight).pixels
+            }
             #expect(resized.count == targetWidth * targetHeight * item.channels)
             #expect(Fixtures.hash(resized) == item.fnv, "\(item.size) to \(item.target), \(item.channels) channels")
             if let pixels = item.pixels { #expect(resized == pixels, "\(item.size) to \(item.target)") }
@@ -39,6 +48,7 @@ struct ResamplerTests {
             let flat = GrayImage(width: 40, height: 30, pixels: [UInt8](repeating: level, count: 1200))
             let resized = flat.resizedBilinear(width: 23, height: 71)
             #expect(resized.pixels.allSatisfy { $0 == level })
+            #expect(flat.resizedBicubic(width: 23, height: 71).pixels.allSatisfy { $0 == level })
         }
     }
 }

@@ -47,7 +47,10 @@ import Testing
         #expect(error(x) { reference[$0][$1] } < 2e-5)
     }
 
-    @Test(arguments: [(5, 12, 7, Activation.none), (40, 64, 33, .relu), (129, 96, 130, .gelu), (9, 24, 96, .relu6)])
+    @Test(arguments: [
+        (5, 12, 7, Activation.none), (40, 64, 33, .relu), (129, 96, 130, .gelu), (33, 64, 40, .quickGELU),
+        (9, 24, 96, .relu6),
+    ])
     func linear(rows: Int, inputs: Int, outputs: Int, activation: Activation) throws {
         let (weight, bias) = (tensor([outputs, inputs], seed: 1), tensor([outputs], seed: 2))
         let layer = try Linear(
@@ -65,6 +68,7 @@ import Testing
             case .relu: max(0, sum)
             case .relu6: min(max(0, sum), 6)
             case .gelu: gelu(sum)
+            case .quickGELU: quickGELU(sum)
             }
         }
         #expect(worst < (activation == .gelu ? 1e-3 : 2e-5))

@@ -57,6 +57,9 @@ struct Rows {
 /// The exact GELU of the papers: x Φ(x).
 func gelu(_ x: Double) -> Double { 0.5 * x * (1 + erf(x / 2.0.squareRoot())) }
 
+/// The quick one: x σ(1.702 x).
+func quickGELU(_ x: Double) -> Double { x / (1 + exp(-1.702 * x)) }
+
 /// A source of tensors that are given by name.
 struct GivenWeights: WeightSource {
     let tensors: [String: Tensor]

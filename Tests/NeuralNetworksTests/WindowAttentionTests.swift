@@ -30,7 +30,7 @@ import Testing
         var padding = Rows(1, 3 * features, seed: 2)
         if type == .bfloat16 { (projected, padding) = (projected.rounded, padding.rounded) }
         let offsets = (0..<it.heads).map {
-            WindowAttention.HeadOffsets(
+            HeadOffsets(
                 query: $0 * it.size, key: features + $0 * it.size, value: 2 * features + $0 * it.size)
         }
         let side = 2 * it.window - 1
@@ -98,7 +98,7 @@ import Testing
         for threads in [1, 2, 5] {
             var projected = Rows(64, 96, seed: 1)
             let offsets = (0..<2).map {
-                WindowAttention.HeadOffsets(query: $0 * 16, key: 32 + $0 * 16, value: 64 + $0 * 16)
+                HeadOffsets(query: $0 * 16, key: 32 + $0 * 16, value: 64 + $0 * 16)
             }
             let side = Tensor(shape: [7, 16], Rows(7, 16, seed: 2).numbers)
             let attention = WindowAttention(

@@ -127,6 +127,11 @@ struct BFloat16KernelTests {
         kirie_bf16_gelu(count, &found)
         kirie_kernels.plain.bf16_gelu(count, &expected)
         expectClose(found, expected, "GELU")
+        found = narrowed(numbers.array(count).map { $0 * 8 })
+        expected = found
+        kirie_bf16_quick_gelu(count, &found)
+        kirie_kernels.plain.bf16_quick_gelu(count, &expected)
+        expectClose(found, expected, "quick GELU")
     }
 
     @Test(arguments: [(9, 32, 1), (9, 32, 2), (12, 48, 2), (3, 64, 1), (2, 16, 2), (7, 20, 1)])

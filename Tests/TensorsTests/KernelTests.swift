@@ -36,6 +36,12 @@ import Testing
             { kernels in
                 var y = x; kernels.gelu(y.count, &y); return y
             }, "gelu")
+        let wide = [-1e9, -200, -52, -1e-20] + x + [52, 200, 1e9]
+        compare(
+            tolerance: 2e-6,
+            { kernels in
+                var y = wide.map { $0 }; kernels.quick_gelu(y.count, &y); return y.map { abs($0) < 100 ? $0 : $0 / 1e9 }
+            }, "quick gelu")
         compare(
             tolerance: 0,
             { kernels in

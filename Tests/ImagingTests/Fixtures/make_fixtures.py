@@ -173,7 +173,7 @@ def jpegs():
              save(small, quality=90, subsampling=0, exif=b"Exif\0\0" + exif(orientation, order)))
 
 
-def resizes():
+def resizes(resampling, name):
     cases = []
     for channels in (3, 1):
         for w, h, tw, th in [(180, 120, 102, 68), (37, 53, 64, 91), (64, 64, 32, 32), (101, 7, 13, 29), (1, 1, 5, 4),
@@ -184,12 +184,12 @@ def resizes():
             if channels == 1 and w > 200:
                 continue
             pixels = noise(w * h * channels, w + h).reshape((h, w, channels) if channels == 3 else (h, w))
-            out = np.asarray(Image.fromarray(pixels).resize((tw, th), Image.Resampling.BILINEAR))
+            out = np.asarray(Image.fromarray(pixels).resize((tw, th), resampling))
             case = dict(channels=channels, size=[w, h], target=[tw, th], fnv=fnv(np.ascontiguousarray(out).tobytes()))
             if out.size <= 60:
                 case["pixels"] = out.reshape(-1).tolist()
             cases.append(case)
-    (HERE / "resizes.json").write_text("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
+    (HERE / name).write_text("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
 
 
 def masks():
@@ -239,7 +239,8 @@ if __name__ == "__main__":
     RLE.mkdir(exist_ok=True)
     pngs()
     jpegs()
-    resizes()
+    resizes(Image.Resampling.BILINEAR, "resizes.json")
+    resizes(Image.Resampling.BICUBIC, "resizes-bicubic.json")
     contours()
     run_lengths()
     (HERE / "expected.json").write_text(
