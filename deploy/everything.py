@@ -150,8 +150,11 @@ def thresholds(code, model, predictor, picture) -> dict:
             box_nms_thresh=nms)
         kept = Generator(code, model, predictor, points_per_side=16, **found).run(picture)[0]
         if len(kept) >= 60:
-            break
-    return found
+            return found
+    # Drawn weights make masks of noise, whose boxes all are the whole picture: none is dropped for lying on another one.
+    return dict(
+        pred_iou_thresh=round(min(max(float(np.quantile(iou, 0.95)), 0.0), 1.0), 4), stability_score_thresh=0.0,
+        box_nms_thresh=1.0)
 
 
 def kirie_flags(settings: dict) -> list[str]:
