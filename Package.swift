@@ -152,7 +152,9 @@ let package = Package(
             of: "TextMatching",
             ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors", "Platform"],
             resources: [.copy("Fixtures")]),
-        tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "TextMatching", "Tensors"]),
+        tests(
+            of: "Evaluation",
+            ["Checkpoints", "Imaging", "Segmentation", "SegmentAnything", "TextMatching", "Tensors"]),
         tests(
             of: "KirieCLI",
             [
