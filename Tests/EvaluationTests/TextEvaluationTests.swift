@@ -100,10 +100,15 @@ private struct RedMatcher: TextMatcher {
 
     @Test func theFileIsFoundBesideTheSetOrAbove() throws {
         try Self.withSet(Self.segments) { folder in
-            #expect(try SegmentCategories(ofSetIn: folder) != nil)
-            #expect(try SegmentCategories(ofSetIn: "\(folder)/images") != nil)
+            let beside = try SegmentCategories(ofSetIn: folder)
+            #expect(beside != nil)
+            let above = try SegmentCategories(ofSetIn: "\(folder)/images")
+            #expect(above != nil)
         }
-        try Self.withSet(nil) { #expect(try SegmentCategories(ofSetIn: $0) == nil) }
+        try Self.withSet(nil) { folder in
+            let categories = try SegmentCategories(ofSetIn: folder)
+            #expect(categories == nil)
+        }
     }
 
     @Test(arguments: [
