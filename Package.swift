@@ -93,7 +93,9 @@ let package = Package(
         // 5: what services say of themselves
         room("Telemetry", [logging, coreMetrics, lifecycle, hummingbird]),
         // 5: measuring a model on labelled pictures
-        room("Evaluation", ["SegmentAnything", "Imaging", "Segmentation", "Tensors", "Platform"]),
+        room(
+            "Evaluation",
+            ["SegmentAnything", "TextMatching", "Imaging", "Segmentation", "Tensors", "JSON", "Platform"]),
         // 6: the long-running roles
         room(
             "Workers",
@@ -153,7 +155,9 @@ let package = Package(
             of: "TextMatching",
             ["Checkpoints", "NeuralNetworks", "Imaging", "Segmentation", "Tensors", "Platform"],
             resources: [.copy("Fixtures")]),
-        tests(of: "Evaluation", ["Imaging", "Segmentation", "SegmentAnything", "Tensors"]),
+        tests(
+            of: "Evaluation",
+            ["Checkpoints", "Imaging", "Segmentation", "SegmentAnything", "TextMatching", "Tensors"]),
         tests(
             of: "KirieCLI",
             [

@@ -1,3 +1,5 @@
+import NeuralNetworks
+
 /// What sizes a model may have: everything that the arithmetic was made, and is tested, for.
 ///
 /// A checkpoint is outside input, and a few bytes of it can claim any size. Kernels take their lengths as they come, but

@@ -1,4 +1,5 @@
 import Checkpoints
+import NeuralNetworks
 
 /// What tells on pictures of what size a model works.
 public enum ImageSizeSource: String, Sendable, Hashable {

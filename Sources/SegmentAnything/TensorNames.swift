@@ -48,9 +48,10 @@ enum TensorNames {
     }
 
     enum EfficientNetLite {
+        static let encoder = "image_encoder"
         /// (channels, 3, 3, 3).
-        static let stem = "image_encoder.stem"
-        static let blocks = "image_encoder.blocks"
+        static let stem = EfficientNetTrunk.Names.stem(of: encoder)
+        static let blocks = EfficientNetTrunk.Names.blocks(of: encoder)
         /// (width, channels, 1, 1) each, from strides 8, 16 and 32.
         static let laterals = "\(neck).laterals"
         /// (C, width, 3, 3).
@@ -59,11 +60,11 @@ enum TensorNames {
         static let skips = "image_encoder.skips"
 
         /// (hidden, inputs, 1, 1), of a block that widens.
-        static func expansion(_ block: String) -> String { "\(block).expand" }
+        static func expansion(_ block: String) -> String { EfficientNetTrunk.Names.expansion(block) }
         /// (hidden, 1, size, size).
-        static func depthwise(_ block: String) -> String { "\(block).depthwise" }
+        static func depthwise(_ block: String) -> String { EfficientNetTrunk.Names.depthwise(block) }
         /// (outputs, hidden, 1, 1).
-        static func projection(_ block: String) -> String { "\(block).project" }
+        static func projection(_ block: String) -> String { EfficientNetTrunk.Names.projection(block) }
     }
 
     enum PromptEncoder {

@@ -1,4 +1,5 @@
 import Checkpoints
+import NeuralNetworks
 import SegmentAnything
 import Segmentation
 import Testing

@@ -1,3 +1,4 @@
+import NeuralNetworks
 import SegmentAnything
 
 /// The names and shapes of every tensor that a published model of a geometry has, written out: what files of tests are made

@@ -1,22 +1,21 @@
-import NeuralNetworks
-import Tensors
+package import Tensors
 
 /// A 1 × 1 convolution of features that are fp32 from layer to layer, whatever the products' type is.
-struct Projection: Sendable {
+package struct Projection: Sendable {
     private let inputs: Int
-    let outputs: Int
+    package let outputs: Int
     private let linear: Linear
     private let input: ElementType
 
     /// Reads `name.weight`, (outputs, inputs, 1, 1), and `name.bias`, where there is one.
-    init(
+    package init(
         _ weights: some WeightSource, _ name: String, inputs: Int, outputs: Int, hasBias: Bool = true,
         activation: Activation = .none, input: ElementType, output: ElementType = .float32
     ) throws {
         self.inputs = inputs
         self.outputs = outputs
         self.input = input
-        let weight = try weights.tensor(TensorNames.weight(name), shape: [outputs, inputs, 1, 1])
+        let weight = try weights.tensor("\(name).weight", shape: [outputs, inputs, 1, 1])
         linear = Linear(
             weight: weight.reshaped(to: [outputs, inputs]),
             bias: hasBias ? try weights.tensor("\(name).bias", shape: [outputs]) : nil, activation: activation,
@@ -24,7 +23,7 @@ struct Projection: Sendable {
     }
 
     /// y (+)= the convolution of `rows` rows of x, of either type.
-    func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool = false) {
+    package func callAsFunction(rows: Int, x: Features, y: Features, accumulate: Bool = false) {
         guard x.type != input else { return linear.product(rows: rows, x: x, y: y, accumulate: accumulate) }
         Scratch.withFeatures(rows: rows, columns: inputs, type: input) { narrowed in
             x.write(rows: rows, columns: inputs, to: narrowed)
@@ -33,7 +32,7 @@ struct Projection: Sendable {
     }
 
     /// The convolution of a map (side, side, inputs) as (1, outputs, side, side).
-    func channelsFirst(_ x: Features, side: Int, pool: ThreadPool) -> Tensor {
+    package func channelsFirst(_ x: Features, side: Int, pool: ThreadPool) -> Tensor {
         let positions = side * side
         return Tensor(shape: [1, outputs, side, side]) { memory in
             guard let memory = memory.baseAddress else { return }

@@ -1,4 +1,3 @@
-import NeuralNetworks
 import Tensors
 
 /// A 1 × 1 convolution that widens, a depthwise one, and a 1 × 1 convolution that narrows, with ReLU6 before and after the
@@ -34,10 +33,10 @@ struct InvertedResidual: Sendable {
     ///   - type: of the products and of what lies between them.
     /// - Throws: what the weights throw where a tensor is missing or of another shape.
     init(
-        _ weights: some WeightSource, _ name: String, _ block: EfficientNetLite.Configuration.Block, inputs: Int,
+        _ weights: some WeightSource, _ name: String, _ block: EfficientNetTrunk.Block, inputs: Int,
         grid: Int, type: ElementType
     ) throws {
-        let names = TensorNames.EfficientNetLite.self
+        let names = EfficientNetTrunk.Names.self
         self.grid = grid
         self.inputs = inputs
         hidden = block.hidden
@@ -51,7 +50,7 @@ struct InvertedResidual: Sendable {
                 output: type) : nil
         let kernel = names.depthwise(name)
         depthwise = DepthwiseReLU6(
-            weight: try weights.tensor(TensorNames.weight(kernel), shape: [hidden, 1, block.size, block.size]),
+            weight: try weights.tensor("\(kernel).weight", shape: [hidden, 1, block.size, block.size]),
             bias: try weights.tensor("\(kernel).bias", shape: [hidden]), stride: block.stride)
         project = try Projection(
             weights, names.projection(name), inputs: hidden, outputs: outputs, input: type)
