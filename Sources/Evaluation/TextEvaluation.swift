@@ -1,3 +1,4 @@
+import Glibc
 package import Imaging
 import JSON
 import Platform
@@ -138,8 +139,10 @@ package struct SegmentCategories: Sendable {
     /// - Throws: ``DataSetError`` where it is not as above.
     package init?(ofSetIn directory: String) throws(DataSetError) {
         for path in ["\(directory)/segments.json", "\(directory)/../segments.json"] {
-            guard let bytes = try? ImageDecoder().contents(ofFile: path) else { continue }
-            guard let members = try? JSONValue(parsing: bytes).members else {
+            guard access(path, F_OK) == 0 else { continue }
+            guard let bytes = try? ImageDecoder().contents(ofFile: path),
+                let members = try? JSONValue(parsing: bytes).members
+            else {
                 throw DataSetError(path: path, reason: "is no JSON object of pictures")
             }
             var things: [String: [UInt16: String]] = [:]
