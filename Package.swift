@@ -100,8 +100,8 @@ let package = Package(
         room(
             "Workers",
             [
-                "Cluster", "Embeddings", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors",
-                "Redis", "Platform", "Hashing", logging, coreMetrics, lifecycle,
+                "Cluster", "Embeddings", "SegmentAnything", "TextMatching", "Checkpoints", "Imaging", "JSON",
+                "Segmentation", "Tensors", "Redis", "Platform", "Hashing", logging, coreMetrics, lifecycle,
             ]),
         // 6: what every submitting side shares
         room(

@@ -13,6 +13,7 @@ public import Segmentation
 ///   embedding alone. A prompt that is wrong is answered with an error in its place, and the others with masks.
 /// - `everything`: true, or the parameters of everything mode by segment-anything's names, such as
 ///   `{"points_per_side":32}`; then there are no prompts.
+/// - `instances`: of a text, `"all"` that it means, or a number of masks at most; one where it is left out.
 /// - `multimask`: whether three masks are wanted a prompt. `lane`: `interactive` or `bulk`. `output`: `rle`, `polygon` or
 ///   `png`. `polygon`: how exact outlines are, such as `{"tolerance":1.5,"max_points":200}`; both may be left out.
 ///   `ttl_ms`: the job expires so many milliseconds after it was submitted. `logits`: whether each mask comes with its
@@ -70,6 +71,8 @@ public struct JobLine: Sendable, Hashable {
     public var faults: [Int: String] = [:]
     /// Settings of everything mode; nil for none.
     public var everything: EverythingParameters?
+    /// How many masks a text has at most; nil for the best one.
+    public var instances: Int?
     /// Whether three masks are wanted a prompt.
     public var multimask: Bool
     /// Whose line; nil for the submitter's choice.
@@ -88,7 +91,7 @@ public struct JobLine: Sendable, Hashable {
     /// A line of its parts.
     public init(
         id: String? = nil, image: Source, prompts: [Prompt] = [], everything: EverythingParameters? = nil,
-        multimask: Bool = false, lane: Lane? = nil, output: Output = .runLengths, outlines: Outlines = Outlines(),
+        multimask: Bool = false, instances: Int? = nil, lane: Lane? = nil, output: Output = .runLengths, outlines: Outlines = Outlines(),
         logits: Bool = false, timeToLive: Duration? = nil
     ) {
         self.id = id
@@ -96,6 +99,7 @@ public struct JobLine: Sendable, Hashable {
         self.prompts = prompts
         self.everything = everything
         self.multimask = multimask
+        self.instances = instances
         self.lane = lane
         self.output = output
         self.outlines = outlines

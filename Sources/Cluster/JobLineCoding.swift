@@ -179,7 +179,7 @@ private struct DecodedOutlines: Decodable {
 
 private struct DecodedLine: Decodable {
     static let names: Set<String> = [
-        "id", "image", "prompts", "everything", "multimask", "lane", "output", "polygon", "logits", "ttl_ms", "meta",
+        "id", "image", "prompts", "everything", "instances", "multimask", "lane", "output", "polygon", "logits", "ttl_ms", "meta",
     ]
     let line: JobLine
     let hasMeta: Bool
@@ -205,6 +205,17 @@ private struct DecodedLine: Decodable {
             throw members.fault("everything", "takes no prompts beside it: give one or the other")
         }
         line.multimask = try members.optional(Bool.self, "multimask") ?? false
+        if members.contains(MemberName(stringValue: "instances")) {
+            if (try? members.decode(String.self, forKey: MemberName(stringValue: "instances"))) == "all" {
+                line.instances = .max
+            } else if let number = try? members.decode(Int.self, forKey: MemberName(stringValue: "instances")),
+                (1...10_000).contains(number)
+            {
+                line.instances = number == 1 ? nil : number
+            } else {
+                throw members.fault("instances", "\"all\" or a number from 1 to 10000 is expected")
+            }
+        }
         line.lane = try members.word(Lane.self, "lane")
         line.output = try members.word(JobLine.Output.self, "output") ?? .runLengths
         line.outlines = try members.optional(DecodedOutlines.self, "polygon")?.outlines ?? JobLine.Outlines()
@@ -454,6 +465,7 @@ private struct EncodedLine: Encodable {
     let image: Source
     let prompts: [Cut]
     let everything: EncodedSettings?
+    let instances: EncodedSettings?
     let multimask: Bool?
     let output: String
     let polygon: Outlines?
@@ -474,6 +486,7 @@ private struct EncodedLine: Encodable {
             return cut
         }
         everything = line.everything.map { EncodedSettings(value: $0.value) }
+        instances = line.instances.map { EncodedSettings(value: $0 == .max ? "all" : .integer($0)) }
         multimask = line.multimask ? true : nil
         output = line.output.rawValue
         polygon =

@@ -87,8 +87,8 @@ struct EverythingOptions: ParsableArguments {
     var unlike: [Exemplar] = []
 
     @Option(
-        name: .long, parsing: .unconditionalSingleValue,
-        help: "How similar it must be, from -1 to 1. Default: 0.5.", transform: DecimalNumber.argument)
+        name: .long, parsing: .unconditional, help: "How similar it must be, from -1 to 1. Default: 0.5.",
+        transform: DecimalNumber.argument)
     var likeThresh: Double?
 
     private static func exemplar(_ text: String) throws -> Exemplar {

@@ -1,3 +1,4 @@
+import TextMatching
 import ArgumentParser
 import Clients
 import Cluster
@@ -7,6 +8,8 @@ import Platform
 import SegmentAnything
 import Segmentation
 import Tensors
+import Terminals
+import TextMatching
 import Workers
 
 struct SegmentCommand: AsyncParsableCommand {
@@ -30,6 +33,8 @@ struct SegmentCommand: AsyncParsableCommand {
     var everything = false
 
     @OptionGroup(visibility: .hidden) var everythingOptions: EverythingOptions
+    @OptionGroup var instances: InstancesOption
+    @OptionGroup var textModel: TextModelOption
     @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
     @OptionGroup var output: OutputOptions
@@ -44,6 +49,12 @@ struct SegmentCommand: AsyncParsableCommand {
             try prompt.requireAny()
             if everythingOptions.isAny { throw ValidationError("Those flags go with --everything.") }
         }
+        if prompt.text == nil, instances.instances != nil || textModel.model != nil {
+            throw ValidationError("--instances and --text-model go with --text.")
+        }
+        if cluster.redis != nil, textModel.model != nil {
+            throw ValidationError("With --redis the workers' own --text-model holds.")
+        }
         try cluster.check(model)
     }
 
@@ -52,7 +63,55 @@ struct SegmentCommand: AsyncParsableCommand {
         if let call = try await cluster.call(model: model.model, pictures: pictures) {
             return try await run(by: call)
         }
+        if prompt.text != nil { return try await runText() }
         try runHere()
+    }
+
+    /// What the words mean, in this process.
+    private func runText() async throws {
+        let bytes = try pictures.decoder.contents(ofFile: image)
+        let read = try pictures.decoder.read(bytes, named: image)
+        let picture = read.image
+        PictureOptions.complain(of: read.notes, in: image)
+        let count = instances.instances ?? .best
+        try output.check(masks: 1)
+        let (name, sam) = try model.open()
+        let given = try prompt.given(
+            of: image, width: picture.width, height: picture.height, maskSide: sam.maskSide,
+            resize: sam.preprocessing.resize, limit: pictures.size.limit)
+        let fitted = FittedPrompts(
+            given, width: picture.width, height: picture.height, maskSide: sam.maskSide, takesText: true)
+        guard !fitted.isHopeless else { throw PromptMismatch(file: image, reason: fitted.summary) }
+        let pool = model.makePool()
+        // What is wrong with the words is said before the seconds of work.
+        let texts = TextPrompts(try textModel.open(pool: pool))
+        _ = try texts.matcher.query(prompt.text ?? "")
+        var watch = Stopwatch()
+        let masks = try watch.time("candidates") {
+            try AutomaticMaskGenerator(
+                encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
+                decoder: try sam.promptDecoder(precision: model.precision(for: sam)), parameters: TextPrompts.parameters,
+                defaults: sam.everythingDefaults
+            ).generate(picture, pool: pool)
+        }
+        let rows = watch.time("look") { texts.matcher.rows(of: masks.map(\.encoding), in: picture, pool: pool) }
+        let found = try watch.time("match") {
+            try fitted.usable.map { try texts.masks(for: $0.prompt, among: masks, rows: rows, count: count) }
+        }
+        let answer = Answer(
+            image: .init(
+                width: picture.width, height: picture.height,
+                sha256: ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal, notes: read.notes.map(\.description)),
+            model: name, precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
+            masks: zip(fitted.usable, found).flatMap { place, masks in
+                masks.map { .init(prompt: place.index, text: $0) }
+            }, remarks: fitted)
+        let flat = found.flatMap { $0 }
+        if flat.isEmpty {
+            Terminal.complain("kirie: \(image): nothing in it is \(Quotation.of(prompt.text ?? ""))")
+        }
+        try output.write(everything: answer, masks: flat, image: picture)
+        if flat.isEmpty { throw ExitCode(1) }
     }
 
     /// The same by the workers of a cluster.
@@ -67,7 +126,7 @@ struct SegmentCommand: AsyncParsableCommand {
                 image: .path(path),
                 prompts: try prompt.given(
                     of: path, width: width, height: height, maskSide: side, limit: pictures.size.limit),
-                multimask: prompt.multimask)
+                multimask: prompt.multimask, instances: instances.number)
         }
         let (answer, masks) = try await call.answer(of: request)
         let fitted = FittedPrompts(

@@ -97,7 +97,7 @@ public struct Answer: Sendable, Codable {
         public var point_coords: [[Double]]?
         /// In everything mode: the part of the picture that it was found in, x, y, width, height.
         public var crop_box: [Int]?
-        /// In everything mode with examples: how much it looks like them.
+        /// How much it looks like the examples, or how well the text fits, that it was asked for by.
         public var similarity: Float?
     }
 
@@ -107,6 +107,12 @@ public struct Answer: Sendable, Codable {
         public var prompt: Int
         /// What is wrong with it.
         public var error: String
+
+        /// A prompt that could not be answered.
+        public init(prompt: Int, error: String) {
+            self.prompt = prompt
+            self.error = error
+        }
     }
 
     /// What was changed about a prompt.
@@ -259,6 +265,12 @@ extension Answer.Cutout {
         point_coords = [[mask.point.x, mask.point.y]]
         similarity = mask.similarity
         crop_box = [mask.crop.x0, mask.crop.y0, mask.crop.width, mask.crop.height]
+    }
+
+    /// A mask that a text picked, as run lengths.
+    public init(prompt: Int, text mask: MaskCandidate) {
+        self.init(prompt: prompt, score: mask.predictedIoU, stability: mask.stabilityScore, mask.encoding)
+        similarity = mask.similarity
     }
 
     /// A mask as run lengths.

@@ -1,6 +1,8 @@
+import TextMatching
 public import Cluster
 import Dispatch
 import Embeddings
+public import Imaging
 import Platform
 import Redis
 public import SegmentAnything
@@ -20,6 +22,7 @@ public struct PromptDecoder: Sendable {
     private let lookups = Lookups()
     private let onTraced: OnTraced
     private let everything: EverythingDecoder
+    private let texts: TextDecoder?
     private let outage: Outage
 
     /// Told of each job that came with a trace: its id, its `traceparent`, how long its batch was decoded.
@@ -40,11 +43,14 @@ public struct PromptDecoder: Sendable {
     ///   - concurrency: batches that are decoded at a time; more may be on their way from and to the cluster.
     ///   - byteLimit: what images may take in memory.
     ///   - everythingDefaults: what jobs of everything mode leave to the model.
+    ///   - textModel: what texts are matched with; nil where they are refused.
+    ///   - limit: the largest picture that is decoded for a text.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     ///   - onTraced: for logs.
     public init(
         _ broker: Broker, decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool, concurrency: Int,
         byteLimit: Int, everythingDefaults: EverythingDefaults = .published,
+        textModel: TextModel? = nil, limit: PixelLimit = .standard,
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }, onTraced: @escaping OnTraced = { _, _, _ in }
     ) {
         let outage = Outage(onWait: onWait)
@@ -56,6 +62,9 @@ public struct PromptDecoder: Sendable {
         self.outage = outage
         everything = EverythingDecoder(
             broker: broker, decoder: decoder, pool: pool, defaults: everythingDefaults, timeToLive: store.timeToLive)
+        texts = textModel.map {
+            TextDecoder(broker: broker, model: $0, pool: pool, limit: limit, timeToLive: store.timeToLive)
+        }
         lanes = DispatchSemaphore(value: max(1, concurrency))
         // Not on the thread of the batch that asked first: it may be stopped while another batch waits for the image.
         let threads = ComputeThreads(count: concurrency)
@@ -125,8 +134,10 @@ public struct PromptDecoder: Sendable {
     private func everythingAnswer(
         _ lease: PromptLease, on image: any PreparedImage, key: EmbeddingKey
     ) async -> PromptAnswer? {
-        let word = Array(#""everything""#.utf8)
-        guard lease.line.withUnsafeBytes({ $0.contains(word) }) else { return nil }
+        let isSpecial = lease.line.withUnsafeBytes { line in
+            [#""everything""#, #""text""#].contains { line.contains(Array($0.utf8)) }
+        }
+        guard isSpecial else { return nil }
         do {
             if let part = EverythingDecoder.part(lease.line.array) {
                 lanes.wait()
@@ -137,7 +148,13 @@ public struct PromptDecoder: Sendable {
                 return result.map { .result($0) } ?? .faulty(reason: "the worker left it")
             }
             let job = try PromptedJob(
-                lease.line, width: image.width, height: image.height, maskSide: decoder.maskSide)
+                lease.line, width: image.width, height: image.height, maskSide: decoder.maskSide,
+                takesText: texts != nil)
+            if job.everything == nil, job.prompts.usable.contains(where: { $0.prompt.text != nil }), let texts {
+                return try await outage.waitOut {
+                    try await textAnswer(job, lease.reference, by: texts, on: image, key: key)
+                }
+            }
             guard let parameters = job.everything else { return nil }
             let outcome = try await outage.waitOut {
                 try await everything.answer(lease.reference, parameters, on: image, key: key)
@@ -153,11 +170,57 @@ public struct PromptDecoder: Sendable {
             }
         } catch let error as PromptRefusal {
             return .unusable(reason: error.reason)
+        } catch let error as TextError {
+            return .unusable(reason: "\(error)")
         } catch let error as any ReportableError where error.report.errorClass == .input {
             return .unusable(reason: "\(error)")
         } catch {
             return .faulty(reason: "\(error)")
         }
+    }
+
+    /// The answer to a job some of whose prompts are texts.
+    private func textAnswer(
+        _ job: PromptedJob, _ reference: JobReference, by texts: TextDecoder, on image: any PreparedImage,
+        key: EmbeddingKey
+    ) async throws -> PromptAnswer {
+        let matcher = try texts.model.matcher()
+        // What is wrong with all words is said before the work.
+        var faults: [Answer.Fault] = []
+        for place in job.prompts.usable where place.prompt.text != nil {
+            do throws(TextError) {
+                _ = try matcher.query(place.prompt.text ?? "")
+            } catch {
+                faults.append(Answer.Fault(prompt: place.index, error: "\(error)"))
+            }
+        }
+        if faults.count == job.prompts.usable.count, let first = faults.first {
+            throw PromptRefusal(reason: "prompts[\(first.prompt)]: \(first.error)")
+        }
+        let candidates: [MaskCandidate]
+        switch try await everything.answer(reference, TextPrompts.parameters, on: image, key: key) {
+        case .divided(let parts): return .divided(parts)
+        case .masks(let masks): candidates = masks
+        }
+        let rows = try await texts.rows(of: candidates, matcher, key: key, in: reference.partition)
+        let count: TextSelection.Count = job.instances.map { $0 == .max ? .all : .top($0) } ?? .best
+        var cutouts: [Answer.Cutout] = []
+        for place in job.prompts.usable where !faults.contains(where: { $0.prompt == place.index }) {
+            if place.prompt.text == nil {
+                let masks = try image.predict([place.prompt], multimask: job.multimask, pool: pool)[0]
+                cutouts += masks.map { Cutouts.cutout($0, place: place.index, form: job.form) }
+            } else {
+                let masks = try TextPrompts(matcher).masks(
+                    for: place.prompt, among: candidates, rows: rows, count: count)
+                cutouts += Cutouts.written(text: masks, place: place.index, form: job.form, pool: pool)
+            }
+        }
+        var answer = Answer(
+            image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
+            model: modelName, precision: decoder.precision.rawValue, timings_ms: [:], masks: cutouts,
+            remarks: job.prompts)
+        if !faults.isEmpty { answer.errors = (answer.errors ?? []) + faults }
+        return .result(RedisBytes(try answer.encoded(first: job.origin.members)))
     }
 
     /// One answer a job; nil where the task was cancelled before the last chunk of prompts.

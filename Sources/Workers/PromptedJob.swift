@@ -12,21 +12,27 @@ struct PromptedJob: Sendable {
     /// What everything mode is asked for; nil for prompts.
     let everything: EverythingParameters?
     let multimask: Bool
+    /// How many masks a text has at most; nil for the best one.
+    let instances: Int?
     let form: MaskForm
     let origin: JobOrigin
 
     /// Reads a line, for a picture of that size and a model whose mask prompts have `maskSide` rows and columns.
     ///
     /// - Throws: where the line is no job, or none of its prompts can be answered.
-    init(_ line: RedisBytes, width: Int, height: Int, maskSide: Int) throws(PromptRefusal) {
+    init(
+        _ line: RedisBytes, width: Int, height: Int, maskSide: Int, takesText: Bool = false
+    ) throws(PromptRefusal) {
         let job: JobLine
         do throws(JobLineError) { job = try JobLine(parsing: line.array) } catch {
             throw PromptRefusal(reason: "\(error)")
         }
         everything = job.everything
-        prompts = FittedPrompts(job.prompts, known: job.faults, width: width, height: height, maskSide: maskSide)
+        prompts = FittedPrompts(job.prompts, known: job.faults, width: width, height: height, maskSide: maskSide,
+            takesText: takesText)
         guard everything != nil || !prompts.isHopeless else { throw PromptRefusal(reason: prompts.summary) }
         multimask = job.multimask
+        instances = job.instances
         form = MaskForm(output: job.output, outlines: job.outlines, logits: job.logits)
         origin = job.origin
     }
@@ -75,6 +81,13 @@ enum Cutouts {
             cutout.logits = Answer.Logits(side: logits.side, logits: logits.base64)
         }
         return shaped(cutout, predicted.encoding, form)
+    }
+
+    /// Masks that a text picked.
+    static func written(
+        text masks: [MaskCandidate], place: Int, form: MaskForm, pool: ThreadPool
+    ) -> [Answer.Cutout] {
+        pool.map(masks.count) { shaped(Answer.Cutout(prompt: place, text: masks[$0]), masks[$0].encoding, form) }
     }
 
     /// Masks of everything mode, written small on the threads of the pool.

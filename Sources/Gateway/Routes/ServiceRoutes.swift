@@ -42,7 +42,7 @@ struct ServiceRoutes: Sendable {
                                 ("decoders", .integer(model.decoders)),
                             ])
                         })
-                ), ("prompts", .array(["points", "box", "mask"])), ("everything", true),
+                ), ("prompts", .array(["points", "box", "mask", "text"])), ("everything", true),
                 ("outputs", .array(JobLine.Output.allCases.map { .string($0.rawValue) })),
                 (
                     "limits",

@@ -21,6 +21,7 @@ struct DecoderCommand: AsyncParsableCommand {
 
     @OptionGroup var worker: WorkerOptions
     @OptionGroup var model: ModelOptions
+    @OptionGroup var textModel: TextModelOption
 
     @Option(
         name: .customLong("cache-bytes"),
@@ -51,6 +52,7 @@ struct DecoderCommand: AsyncParsableCommand {
         let prompts = PromptDecoder(
             broker, decoder: decoder, modelName: name, store: store, pool: pool,
             concurrency: settings.concurrency, byteLimit: cacheBytes, everythingDefaults: sam.everythingDefaults,
+            textModel: TextModel { [textModel] in try textModel.open(pool: pool) }, limit: PictureLimitOptions.usual,
             onWait: waiting
         ) { job, trace, time in
             logger.info(

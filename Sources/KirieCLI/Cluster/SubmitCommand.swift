@@ -70,6 +70,8 @@ struct SubmitCommand: AsyncParsableCommand {
     @Flag(name: .long, help: "Everything that is in the pictures; with the flags of `kirie everything`.")
     var everything = false
 
+    @OptionGroup var instances: InstancesOption
+
     @OptionGroup(visibility: .hidden) var everythingOptions: EverythingOptions
 
     @Option(
@@ -224,7 +226,8 @@ struct SubmitCommand: AsyncParsableCommand {
                 ? []
                 : try prompt.given(
                     of: path, width: width, height: height, maskSide: maskSide, limit: pictures.size.limit),
-            everything: everything ? try everythingOptions.parameters() : nil, multimask: prompt.multimask, output: output.output,
+            everything: everything ? try everythingOptions.parameters() : nil, multimask: prompt.multimask,
+            instances: instances.number, output: output.output,
             outlines: JobLine.Outlines(tolerance: tolerance ?? 0, mostPoints: mostPoints))
         line.origin.path = path
         return line

@@ -38,6 +38,7 @@ export function jobFor(sha256, object, step, { model, prior = true, refine = fal
   // One click may mean a thing, a part of it, or what it belongs to; more than that is clear.
   const multimask = steps.length === 1 && step.type === 'point';
   const job = { image: { sha256 }, prompts: [prompt], multimask, lane: 'interactive', output: 'rle' };
+  if (step.type === 'text') job.instances = 'all';
   if (refine) job.refine = true;
   if (model) job.model = model;
   return job;

@@ -1,0 +1,90 @@
+public import Imaging
+public import Segmentation
+public import Tensors
+
+/// Text prompts on a picture whose candidates are there: from words to masks.
+public struct TextPrompts: Sendable {
+    /// What tells which candidate a text means.
+    public let matcher: any TextMatcher
+
+    /// Prompts that a matcher answers.
+    public init(_ matcher: any TextMatcher) { self.matcher = matcher }
+
+    /// With what everything mode finds candidates for texts: more than are shown when everything is asked for, as the text
+    /// tells which of them count.
+    public static let parameters: EverythingParameters = {
+        var parameters = EverythingParameters()
+        parameters.pointsPerSide = 24
+        parameters.predictedIoUThreshold = 0.4
+        parameters.stabilityScoreThreshold = 0.7
+        parameters.boxNMSThreshold = 0.8
+        return parameters
+    }()
+
+    /// The masks that one prompt's text picks, the best first; their ``MaskCandidate/similarity`` is the text's score.
+    ///
+    /// - Parameters:
+    ///   - prompt: with a text; of its points and its box a candidate has to be in accord.
+    ///   - candidates: of everything mode.
+    ///   - rows: of the same candidates, by this matcher.
+    ///   - count: how many.
+    /// - Returns: masks with their scores; none where nothing fits.
+    /// - Throws: ``TextError`` for a text that the matcher cannot read.
+    public func masks(
+        for prompt: Prompt, among candidates: [MaskCandidate], rows: Tensor, count: TextSelection.Count
+    ) throws(TextError) -> [MaskCandidate] {
+        let query = try matcher.query(prompt.text ?? "")
+        guard !candidates.isEmpty else { return [] }
+        var scores = matcher.scores([query], of: rows)[0]
+        for (index, candidate) in candidates.enumerated() where !prompt.admits(candidate.encoding) { scores[index] = 0 }
+        let choices = TextSelection(count: count).choices(
+            [scores], among: candidates.map(\.encoding), predictedIoU: candidates.map(\.predictedIoU))
+        return choices.map { choice in
+            var mask = candidates[choice.candidate]
+            mask.similarity = choice.score
+            return mask
+        }
+    }
+
+    /// Which of several texts each candidate goes to, the best first.
+    ///
+    /// - Parameters:
+    ///   - texts: the vocabulary.
+    ///   - candidates: of everything mode.
+    ///   - rows: of the same candidates, by this matcher.
+    ///   - pool: the threads that share the work.
+    /// - Returns: the candidates that a text fits, and the number of that text.
+    /// - Throws: ``TextError`` for the first text that the matcher cannot read.
+    public func labels(
+        of texts: [String], among candidates: [MaskCandidate], rows: Tensor, pool: ThreadPool
+    ) throws(TextError) -> [(mask: MaskCandidate, text: Int)] {
+        let queries = try matcher.queries(texts, pool: pool)
+        guard !candidates.isEmpty else { return [] }
+        let choices = TextSelection(count: .all).choices(
+            matcher.scores(queries, of: rows), among: candidates.map(\.encoding),
+            predictedIoU: candidates.map(\.predictedIoU))
+        return choices.map { choice in
+            var mask = candidates[choice.candidate]
+            mask.similarity = choice.score
+            return (mask, choice.text)
+        }
+    }
+}
+
+extension Prompt {
+    /// Whether a mask may be meant beside the text: on the points of the object and not on the others, and for the most part
+    /// in the box.
+    fileprivate func admits(_ mask: RunLengthEncoding) -> Bool {
+        for point in points {
+            let (x, y) = (min(mask.width - 1, max(0, Int(point.x))), min(mask.height - 1, max(0, Int(point.y))))
+            let pixel = PixelBox(x0: x, y0: y, x1: x + 1, y1: y + 1)
+            guard (mask.cropped(to: pixel).area == 1) == (point.label == .foreground) else { return false }
+        }
+        guard let box else { return true }
+        let inside = PixelBox(
+            x0: max(0, Int(box.x0)), y0: max(0, Int(box.y0)), x1: min(mask.width, Int(box.x1.rounded(.up))),
+            y1: min(mask.height, Int(box.y1.rounded(.up))))
+        guard inside.width > 0, inside.height > 0 else { return false }
+        return 5 * mask.cropped(to: inside).area >= 4 * mask.area
+    }
+}

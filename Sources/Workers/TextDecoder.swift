@@ -1,0 +1,82 @@
+import Cluster
+import Hashing
+import Imaging
+import Platform
+import Redis
+import SegmentAnything
+import Segmentation
+import Synchronization
+public import Tensors
+public import TextMatching
+
+/// The model that a decoder matches texts with, opened when the first text comes.
+public final class TextModel: Sendable {
+    private let open: @Sendable () throws -> any TextMatcher
+    /// Guards the model, which several slots may ask for at once.
+    private let state = Mutex<(any TextMatcher)?>(nil)
+
+    /// A model that `open` opens.
+    public init(open: @escaping @Sendable () throws -> any TextMatcher) { self.open = open }
+
+    /// The model.
+    func matcher() throws -> any TextMatcher {
+        try state.withLock { state in
+            if let state { return state }
+            let opened = try open()
+            state = opened
+            return opened
+        }
+    }
+}
+
+/// Text prompts in a cluster: candidates from everything mode, what the matcher sees in them, and which of them a text means.
+///
+/// What the matcher saw is kept beside the candidates: a second text on the picture costs its own encoding and a product.
+struct TextDecoder: Sendable {
+    let broker: Broker
+    let model: TextModel
+    let pool: ThreadPool
+    let limit: PixelLimit
+    /// How long rows are kept.
+    let timeToLive: Duration
+
+    /// What the matcher sees in candidates, (candidates, width).
+    ///
+    /// - Throws: ``PromptRefusal`` where the picture itself is not in the cluster; ``ClusterError`` where Redis does not
+    ///   answer.
+    func rows(
+        of candidates: [MaskCandidate], _ matcher: any TextMatcher, key: EmbeddingKey, in partition: Partition
+    ) async throws -> Tensor {
+        let parameters = "\(TextPrompts.parameters.json) \(matcher.fingerprint) \(candidates.count)"
+        let name = "\(key)/rows-\(Hexadecimal.text(of: SHA256.hash(Array(parameters.utf8)).bytes.prefix(12)))"
+        let count = candidates.count * matcher.width
+        if let kept = try await broker.kept(name, in: partition), kept.count == 4 * count {
+            return Tensor(shape: [candidates.count, matcher.width]) { memory in
+                kept.withUnsafeBytes { bytes in
+                    for index in 0..<count {
+                        memory[index] = Float(
+                            bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * index, as: UInt32.self)))
+                    }
+                }
+            }
+        }
+        guard let bytes = try await broker.image(key.image) else {
+            throw PromptRefusal(reason: "the picture itself is no longer in the cluster: send it again for a text")
+        }
+        let picture: Image
+        do {
+            picture = try SubmittedImage(digest: key.image, bytes: bytes).decoded(sharedFolder: nil, limit: limit).image
+        } catch let error as UnusableImage {
+            throw PromptRefusal(reason: error.reason)
+        }
+        let rows = matcher.rows(of: candidates.map(\.encoding), in: picture, pool: pool)
+        let stored = rows.withUnsafeBufferPointer { numbers in
+            numbers.flatMap { withUnsafeBytes(of: $0.bitPattern.littleEndian, Array.init) }
+        }
+        if !stored.isEmpty {
+            // To keep them saves time and no more.
+            try? await broker.keep(RedisBytes(stored), as: name, in: partition, timeToLive: timeToLive)
+        }
+        return rows
+    }
+}
