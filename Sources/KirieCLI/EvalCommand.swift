@@ -3,6 +3,7 @@ import Evaluation
 import SegmentAnything
 import Tensors
 import Terminals
+import TextMatching
 
 struct EvalCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -25,6 +26,15 @@ struct EvalCommand: ParsableCommand {
     @Option(name: .long, help: "Clicks for each object; noc90 takes 20.")
     var clicks = 20
 
+    @Flag(
+        name: .long,
+        help: ArgumentHelp(
+            "Measure texts instead: of each picture's categories, as the set's segments.json names them, the mask that the "
+                + "word picks."))
+    var text = false
+
+    @OptionGroup var textModel: TextModelOption
+
     @Flag(name: .long, help: "Print one JSON object on standard output and nothing else.")
     var json = false
 
@@ -34,6 +44,7 @@ struct EvalCommand: ParsableCommand {
 
     func run() throws {
         let sets = try DataSet.all(below: directory)
+        if text { return try runTexts(sets) }
         let (name, sam) = try model.open()
         let evaluation = Evaluation(
             encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
@@ -53,6 +64,45 @@ struct EvalCommand: ParsableCommand {
         } else {
             try StandardOutput.print(Array(Self.table(rows + [("mean over sets", mean)]).utf8))
         }
+    }
+
+    private func runTexts(_ sets: [DataSet]) throws {
+        let (name, sam) = try model.open()
+        let pool = model.makePool()
+        let matcher = try textModel.open(pool: pool)
+        let evaluation = TextEvaluation(
+            generator: AutomaticMaskGenerator(
+                encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
+                decoder: try sam.promptDecoder(precision: model.precision(for: sam)), parameters: TextPrompts.parameters,
+                defaults: sam.everythingDefaults), matcher: matcher, pictures: pictures.decoder, pool: pool)
+        var rows: [String: TextEvaluation.Row] = [:]
+        for set in sets {
+            guard let file = set.pictures.first?.image,
+                let categories = try SegmentCategories(
+                    ofSetIn: file.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(separator: "/"))
+            else { continue }
+            var bar = ProgressBar(set.name, total: set.pictures.count)
+            rows[set.name] = try evaluation.measure(set, categories: categories) { bar.show($0) }
+        }
+        guard !rows.isEmpty else {
+            throw ValidationError("\(directory): no set has a segments.json that names its categories.")
+        }
+        if json { return try StandardOutput.print(json: TextReport(model: name, text_model: matcher.name, sets: rows)) }
+        for (set, row) in rows.sorted(by: { $0.key < $1.key }) {
+            try StandardOutput.print(
+                Array(
+                    ("\(set): \(row.pairs) pairs, found \(Self.rounded(row.found)) of \(Self.rounded(row.reachable)) "
+                        + "that a candidate has; of the best candidate's IoU \(Self.rounded(row.ofBest)), "
+                        + "\(Self.rounded(row.ofBestWhereFound)) where found\n").utf8))
+        }
+    }
+
+    private static func rounded(_ value: Double) -> Double { (value * 1000).rounded() / 1000 }
+
+    private struct TextReport: Encodable {
+        let model: String
+        let text_model: String
+        let sets: [String: TextEvaluation.Row]
     }
 
     private struct Report: Encodable {

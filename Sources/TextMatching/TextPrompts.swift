@@ -14,10 +14,9 @@ public struct TextPrompts: Sendable {
     /// tells which of them count.
     public static let parameters: EverythingParameters = {
         var parameters = EverythingParameters()
-        parameters.pointsPerSide = 24
         parameters.predictedIoUThreshold = 0.4
-        parameters.stabilityScoreThreshold = 0.7
-        parameters.boxNMSThreshold = 0.8
+        parameters.stabilityScoreThreshold = 0.6
+        parameters.boxNMSThreshold = 0.85
         return parameters
     }()
 
@@ -37,7 +36,9 @@ public struct TextPrompts: Sendable {
         guard !candidates.isEmpty else { return [] }
         var scores = matcher.scores([query], of: rows)[0]
         for (index, candidate) in candidates.enumerated() where !prompt.admits(candidate.encoding) { scores[index] = 0 }
-        let choices = TextSelection(count: count).choices(
+        // Who asks for the one wants the likeliest, and its score says how likely that is; among many the unlikely ones are
+        // mistakes for the most part.
+        let choices = TextSelection(count: count, minimumScore: count == .best ? 0.1 : 0.3).choices(
             [scores], among: candidates.map(\.encoding), predictedIoU: candidates.map(\.predictedIoU))
         return choices.map { choice in
             var mask = candidates[choice.candidate]

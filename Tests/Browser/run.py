@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import checks_access
+import checks_find
 import checks_monitor
 import checks_objects
 import checks_page
@@ -48,6 +49,7 @@ def main():
         checks = [
             *checks_page.CHECKS,
             *checks_objects.CHECKS,
+            *checks_find.CHECKS,
             *checks_states.CHECKS,
             *checks_access.CHECKS,
             *checks_monitor.CHECKS,

@@ -1,3 +1,4 @@
+import Tensors
 import Checkpoints
 import Foundation
 import KirieTesting
