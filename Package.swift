@@ -180,8 +180,8 @@ let package = Package(
         .testTarget(
             name: "DocumentationTests",
             dependencies: [
-                "Workers", "Cluster", "SegmentAnything", "Checkpoints", "Imaging", "Segmentation", "Tensors", "Redis",
-                "RedisTesting", "Hashing", "JSON", "Platform", logging, lifecycle, unixSignals,
+                "Workers", "Cluster", "SegmentAnything", "TextMatching", "Checkpoints", "Imaging", "Segmentation",
+                "Tensors", "Redis", "RedisTesting", "Hashing", "JSON", "Platform", logging, lifecycle, unixSignals,
             ], swiftSettings: settings),
         // what is promised of the whole, held against real processes
         .testTarget(

@@ -1,5 +1,5 @@
-import Imaging
 import Glibc
+import Imaging
 package import JSON
 import NeuralNetworks
 import Segmentation
@@ -53,8 +53,10 @@ package struct TextTiming {
         let rows = RandomWeights(seed: 2).tensor("rows.value", shape: [candidates, matcher.width])
         // Texts of many lengths, each met anew: what a first call of its size sets up is part of what people wait for.
         let words = [
-            "dog", "red car", "person on a bicycle", "leftmost window of the house", "犬", "bottle", "green traffic light",
-            "small wooden chair in front of the table", "cat", "tree", "the shadow under the second bench", "street sign",
+            "dog", "red car", "person on a bicycle", "leftmost window of the house", "犬", "bottle",
+            "green traffic light",
+            "small wooden chair in front of the table", "cat", "tree", "the shadow under the second bench",
+            "street sign",
         ]
         func texts(_ pool: ThreadPool, runs: Int) throws -> JSONValue {
             let clock = ContinuousClock()

@@ -91,7 +91,8 @@ public struct JobLine: Sendable, Hashable {
     /// A line of its parts.
     public init(
         id: String? = nil, image: Source, prompts: [Prompt] = [], everything: EverythingParameters? = nil,
-        multimask: Bool = false, instances: Int? = nil, lane: Lane? = nil, output: Output = .runLengths, outlines: Outlines = Outlines(),
+        multimask: Bool = false, instances: Int? = nil, lane: Lane? = nil, output: Output = .runLengths,
+        outlines: Outlines = Outlines(),
         logits: Bool = false, timeToLive: Duration? = nil
     ) {
         self.id = id

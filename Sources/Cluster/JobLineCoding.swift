@@ -179,7 +179,8 @@ private struct DecodedOutlines: Decodable {
 
 private struct DecodedLine: Decodable {
     static let names: Set<String> = [
-        "id", "image", "prompts", "everything", "instances", "multimask", "lane", "output", "polygon", "logits", "ttl_ms", "meta",
+        "id", "image", "prompts", "everything", "instances", "multimask", "lane", "output", "polygon", "logits",
+        "ttl_ms", "meta",
     ]
     let line: JobLine
     let hasMeta: Bool

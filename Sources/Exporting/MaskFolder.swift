@@ -45,14 +45,16 @@ public enum MaskFolder {
 
     /// The picture with all masks drawn over it, each outlined in a colour of its own.
     public static func overlay(of masks: [MaskCandidate], on image: Image) -> Image {
-        MaskOverlay(masks: []).drawn(on: image, masks: masks.map { mask in
-            let bounds = mask.encoding.boundingBox
-            return MaskOverlay.Layer(x: bounds[0], y: bounds[1], area: mask.encoding.area) {
-                mask.encoding.cropped(
-                    to: PixelBox(x0: bounds[0], y0: bounds[1], x1: bounds[0] + bounds[2], y1: bounds[1] + bounds[3])
-                ).gray
-            }
-        })
+        MaskOverlay(masks: []).drawn(
+            on: image,
+            masks: masks.map { mask in
+                let bounds = mask.encoding.boundingBox
+                return MaskOverlay.Layer(x: bounds[0], y: bounds[1], area: mask.encoding.area) {
+                    mask.encoding.cropped(
+                        to: PixelBox(x0: bounds[0], y0: bounds[1], x1: bounds[0] + bounds[2], y1: bounds[1] + bounds[3])
+                    ).gray
+                }
+            })
     }
 }
 

@@ -12,6 +12,7 @@ public enum YOLOPolygons {
     ///   - masks: of the picture's size.
     ///   - classes: by mask, its class; nil for 0 everywhere.
     ///   - tolerance: how far a point that is left out may be from the outline, in pixels.
+    /// - Returns: a line for each mask.
     public static func text(_ masks: [RunLengthEncoding], classes: [Int]? = nil, tolerance: Double = 1) -> String {
         var text = ""
         for (index, mask) in masks.enumerated() {

@@ -1,8 +1,8 @@
-import Segmentation
 import ArgumentParser
 import Benchmarks
 import Imaging
 import SegmentAnything
+import Segmentation
 import Tensors
 import Terminals
 

@@ -73,13 +73,15 @@ struct EvalCommand: ParsableCommand {
         let evaluation = TextEvaluation(
             generator: AutomaticMaskGenerator(
                 encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
-                decoder: try sam.promptDecoder(precision: model.precision(for: sam)), parameters: TextPrompts.parameters,
+                decoder: try sam.promptDecoder(precision: model.precision(for: sam)),
+                parameters: TextPrompts.parameters,
                 defaults: sam.everythingDefaults), matcher: matcher, pictures: pictures.decoder, pool: pool)
         var rows: [String: TextEvaluation.Row] = [:]
         for set in sets {
             guard let file = set.pictures.first?.image,
                 let categories = try SegmentCategories(
-                    ofSetIn: file.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(separator: "/"))
+                    ofSetIn: file.split(separator: "/", omittingEmptySubsequences: false).dropLast(2).joined(
+                        separator: "/"))
             else { continue }
             var bar = ProgressBar(set.name, total: set.pictures.count)
             rows[set.name] = try evaluation.measure(set, categories: categories) { bar.show($0) }

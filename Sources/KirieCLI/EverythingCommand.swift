@@ -32,7 +32,8 @@ struct EverythingCommand: AsyncParsableCommand {
 
     @Option(
         name: .shortAndLong,
-        help: ArgumentHelp("A folder, or a COCO dataset's file. Without it only --json says what was found.",
+        help: ArgumentHelp(
+            "A folder, or a COCO dataset's file. Without it only --json says what was found.",
             valueName: "dir|file.json"))
     var output: String?
 
@@ -106,7 +107,9 @@ struct EverythingCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        if let device, device != "cpu" { Terminal.complain("kirie: --device \(device): the work is done on the processor") }
+        if let device, device != "cpu" {
+            Terminal.complain("kirie: --device \(device): the work is done on the processor")
+        }
         let parameters = try options.parameters()
         let paths = try await picturesGiven()
         var model = model

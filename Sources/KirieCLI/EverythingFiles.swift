@@ -1,10 +1,10 @@
+import Clients
 import Exporting
 import Glibc
 import Imaging
 import JSON
 import Platform
 import Segmentation
-import Clients
 
 /// The files of everything mode: of one picture they appear together, and a run that was stopped is gone on with.
 ///
@@ -41,7 +41,8 @@ final class EverythingFiles: @unchecked Sendable {
             if !resumes { try refuseWhatIsThere() }
         }
         let before = resumes ? read() : []
-        descriptor = Platform.open(journal, O_WRONLY | O_CREAT | O_CLOEXEC | (before.isEmpty ? O_TRUNC : O_APPEND), 0o666)
+        descriptor = Platform.open(
+            journal, O_WRONLY | O_CREAT | O_CLOEXEC | (before.isEmpty ? O_TRUNC : O_APPEND), 0o666)
         guard descriptor >= 0 else { throw FileFault(path: journal, reason: .system(errno), work: .writing) }
         if before.isEmpty { try append(head) }
     }
@@ -95,7 +96,9 @@ final class EverythingFiles: @unchecked Sendable {
     /// Writes a picture's files and notes that they are there.
     func write(_ picture: String, image: Image, sha256: String, masks: [MaskCandidate]) throws {
         if !isDataset { try writeFiles(picture, image: image, masks: masks) }
-        let file = names.prefix(of: picture).contains("/") ? picture : picture.split(separator: "/").last.map(String.init) ?? picture
+        let file =
+            names.prefix(of: picture).contains("/")
+            ? picture : picture.split(separator: "/").last.map(String.init) ?? picture
         let part = COCODataset.Part(
             file: file, sha256: sha256, width: image.width, height: image.height,
             masks: kinds.contains(.coco) ? masks : [])

@@ -13,12 +13,14 @@ struct EverythingOptions: ParsableArguments {
     var pointsPerBatch: Int?
 
     @Option(
-        name: .long, help: "Drop masks whose predicted IoU is not above this. Default: the model's, 0.88 for published ones.",
+        name: .long,
+        help: "Drop masks whose predicted IoU is not above this. Default: the model's, 0.88 for published ones.",
         transform: DecimalNumber.argument)
     var predIouThresh: Double?
 
     @Option(
-        name: .long, help: "Drop masks whose stability score is below this. Default: the model's, 0.95 for published ones.",
+        name: .long,
+        help: "Drop masks whose stability score is below this. Default: the model's, 0.95 for published ones.",
         transform: DecimalNumber.argument)
     var stabilityScoreThresh: Double?
 
@@ -36,7 +38,8 @@ struct EverythingOptions: ParsableArguments {
     var cropNLayers: Int?
 
     @Option(
-        name: .long, help: "The same between masks of different crops. Default: 0.7.", transform: DecimalNumber.argument)
+        name: .long, help: "The same between masks of different crops. Default: 0.7.", transform: DecimalNumber.argument
+    )
     var cropNmsThresh: Double?
 
     @Option(
@@ -47,7 +50,8 @@ struct EverythingOptions: ParsableArguments {
     @Option(name: .long, help: "Points along a side are divided by this in each layer of crops. Default: 1.")
     var cropNPointsDownscaleFactor: Int?
 
-    @Option(name: .long, help: "Fill holes and remove islands of fewer pixels. Default: the model's, 0 for published ones.")
+    @Option(
+        name: .long, help: "Fill holes and remove islands of fewer pixels. Default: the model's, 0 for published ones.")
     var minMaskRegionArea: Int?
 
     @Option(
@@ -113,9 +117,12 @@ struct EverythingOptions: ParsableArguments {
 
     /// Whether any of the flags was given.
     var isAny: Bool {
-        [pointsPerSide, pointsPerBatch, cropNLayers, cropNPointsDownscaleFactor, minMaskRegionArea].contains { $0 != nil }
+        [pointsPerSide, pointsPerBatch, cropNLayers, cropNPointsDownscaleFactor, minMaskRegionArea].contains {
+            $0 != nil
+        }
             || [
-                predIouThresh, stabilityScoreThresh, stabilityScoreOffset, boxNmsThresh, cropNmsThresh, cropOverlapRatio,
+                predIouThresh, stabilityScoreThresh, stabilityScoreOffset, boxNmsThresh, cropNmsThresh,
+                cropOverlapRatio,
             ].contains { $0 != nil } || pointGrids != nil || fast || tile != .off || !like.isEmpty || !unlike.isEmpty
             || likeThresh != nil
     }

@@ -1,4 +1,3 @@
-import TextMatching
 import ArgumentParser
 import Clients
 import Cluster
@@ -90,7 +89,8 @@ struct SegmentCommand: AsyncParsableCommand {
         let masks = try watch.time("candidates") {
             try AutomaticMaskGenerator(
                 encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
-                decoder: try sam.promptDecoder(precision: model.precision(for: sam)), parameters: TextPrompts.parameters,
+                decoder: try sam.promptDecoder(precision: model.precision(for: sam)),
+                parameters: TextPrompts.parameters,
                 defaults: sam.everythingDefaults
             ).generate(picture, pool: pool)
         }

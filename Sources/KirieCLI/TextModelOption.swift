@@ -24,7 +24,9 @@ struct TextModelOption: ParsableArguments {
 /// How many masks a text has.
 struct InstancesOption: ParsableArguments {
     @Option(
-        name: .long, help: ArgumentHelp("Of a text: all that it means, or so many at most. Default: the best one.", valueName: "n|all"),
+        name: .long,
+        help: ArgumentHelp(
+            "Of a text: all that it means, or so many at most. Default: the best one.", valueName: "n|all"),
         transform: { text in
             if text == "all" { return .all }
             guard let number = DecimalNumber.readWhole(text), (1...10_000).contains(number) else {

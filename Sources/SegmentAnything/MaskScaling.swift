@@ -179,7 +179,8 @@ package struct MaskScaling: Sendable {
         return Region(
             columns: across, words: down.lowerBound / 64..<(down.upperBound + 63) / 64,
             sampleColumns: sampleColumns.lowerBound / 16 * 16..<(sampleColumns.upperBound + 15) / 16 * 16,
-            sampleRows: rows.samples(of: down.lowerBound / 64 * 64..<min(height, (down.upperBound + 63) / 64 * 64), count: side))
+            sampleRows: rows.samples(
+                of: down.lowerBound / 64 * 64..<min(height, (down.upperBound + 63) / 64 * 64), count: side))
     }
 
     /// The full-size logits, (height, width), of logits (side, side).

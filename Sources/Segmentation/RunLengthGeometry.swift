@@ -142,6 +142,7 @@ package struct RunCollector {
     package var encoding: RunLengthEncoding {
         let rest = height * width - position
         return RunLengthEncoding(
-            height: height, width: width, canonicalCounts: rest > 0 || counts.isEmpty ? counts + [UInt32(rest)] : counts)
+            height: height, width: width, canonicalCounts: rest > 0 || counts.isEmpty ? counts + [UInt32(rest)] : counts
+        )
     }
 }

@@ -46,7 +46,8 @@ package struct ConnectedRegions {
             var first = before
             while current < segments.count, segments[current].column == column {
                 let segment = segments[current]
-                while first < segments.count, segments[first].column == column - 1, segments[first].bottom < segment.top {
+                while first < segments.count, segments[first].column == column - 1, segments[first].bottom < segment.top
+                {
                     first += 1
                 }
                 var other = first

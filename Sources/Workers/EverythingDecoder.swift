@@ -179,10 +179,13 @@ struct EverythingDecoder: Sendable {
     /// The line of a part.
     private static func line(_ part: Part) -> [UInt8] {
         JSONValue.object([
-            ("part", .object([
-                ("crop", .integer(part.crop)), ("width", .integer(part.width)), ("height", .integer(part.height)),
-                ("points", .array(part.points.map { .integer($0) })),
-            ])), ("everything", part.parameters.value),
+            (
+                "part",
+                .object([
+                    ("crop", .integer(part.crop)), ("width", .integer(part.width)), ("height", .integer(part.height)),
+                    ("points", .array(part.points.map { .integer($0) })),
+                ])
+            ), ("everything", part.parameters.value),
         ]).bytes
     }
 

@@ -23,7 +23,9 @@ struct PictureCrop: Sendable, Hashable {
         let fields = stored.string.dropFirst(Self.mark.count).split(separator: ":")
         guard fields.count == 2, let picture = ImageDigest(fields[0]) else { return nil }
         let edges = fields[1].split(separator: ",").compactMap { Int($0) }
-        guard edges.count == 4, edges[0] >= 0, edges[1] >= 0, edges[0] < edges[2], edges[1] < edges[3] else { return nil }
+        guard edges.count == 4, edges[0] >= 0, edges[1] >= 0, edges[0] < edges[2], edges[1] < edges[3] else {
+            return nil
+        }
         self.init(of: picture, PixelBox(x0: edges[0], y0: edges[1], x1: edges[2], y1: edges[3]))
     }
 

@@ -1,4 +1,3 @@
-import TextMatching
 public import Cluster
 import Dispatch
 import Embeddings
@@ -9,6 +8,7 @@ public import SegmentAnything
 public import Segmentation
 import Synchronization
 public import Tensors
+import TextMatching
 
 /// What a decoder worker does with a batch: finds the embedding in its memory or fetches it, decodes all prompts of all
 /// jobs in one go, and hands back one answer a job.
@@ -48,7 +48,8 @@ public struct PromptDecoder: Sendable {
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
     ///   - onTraced: for logs.
     public init(
-        _ broker: Broker, decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool, concurrency: Int,
+        _ broker: Broker, decoder: any PromptDecoding, modelName: String, store: EmbeddingStore, pool: ThreadPool,
+        concurrency: Int,
         byteLimit: Int, everythingDefaults: EverythingDefaults = .published,
         textModel: TextModel? = nil, limit: PixelLimit = .standard,
         onWait: @escaping @Sendable (any Error) -> Void = { _ in }, onTraced: @escaping OnTraced = { _, _, _ in }
@@ -120,7 +121,8 @@ public struct PromptDecoder: Sendable {
         if !others.isEmpty {
             guard
                 let found = self.answers(
-                    to: others.map { batch.leases[$0].line }, of: others.map { batch.leases[$0].reference.id }, on: image,
+                    to: others.map { batch.leases[$0].line }, of: others.map { batch.leases[$0].reference.id },
+                    on: image,
                     key: batch.key)
             else { return .abandoned }
             for (index, answer) in zip(others, found) { answers[index] = answer }

@@ -28,7 +28,8 @@ struct PromptedJob: Sendable {
             throw PromptRefusal(reason: "\(error)")
         }
         everything = job.everything
-        prompts = FittedPrompts(job.prompts, known: job.faults, width: width, height: height, maskSide: maskSide,
+        prompts = FittedPrompts(
+            job.prompts, known: job.faults, width: width, height: height, maskSide: maskSide,
             takesText: takesText)
         guard everything != nil || !prompts.isHopeless else { throw PromptRefusal(reason: prompts.summary) }
         multimask = job.multimask

@@ -55,7 +55,8 @@ struct TextDecoder: Sendable {
                 kept.withUnsafeBytes { bytes in
                     for index in 0..<count {
                         memory[index] = Float(
-                            bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * index, as: UInt32.self)))
+                            bitPattern: UInt32(
+                                littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * index, as: UInt32.self)))
                     }
                 }
             }

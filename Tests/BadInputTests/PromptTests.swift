@@ -37,7 +37,9 @@ extension BadInputTests {
                 ),
                 (["--box", "50,50,10,90"], ["empty or inverted"]), (["--box", "50,50,50,90"], ["empty or inverted"]),
                 (["--box", "400,0,900,90"], ["wholly outside the picture of 301 x 227"]),
-                (["--text", "a dog"], ["text"]),
+                (["--text", "xylotomy"], ["xylotomy", "vocabulary"]), (["--text", " "], ["empty"]),
+                (["--text", String(repeating: "dog ", count: 2000)], ["bytes"]),
+                (["--text", "\u{30EC}\u{30E2}\u{30F3}"], ["vocabulary"]),
                 (["--point", "5,5", "--mask", small], [small, "4 x 4", "301 x 227"]),
                 (["--point", "5,5", "--mask", directory.file("none.png")], [directory.file("none.png")]),
             ]

@@ -174,9 +174,22 @@ class RoboflowTests(unittest.TestCase):
             status, answer = self.gateway.post("/sam2/segment_image", body)
             self.assertEqual(status, 400, answer)
             self.assertIn(words, answer["message"])
-        with self.assertRaises(HTTPCallErrorError) as raised:
-            self.client.sam3_concept_segment(str(PHOTO), prompts=[{"type": "text", "text": "a dog"}])
-        self.assertEqual(raised.exception.status_code, 501)
+        for prompts in ([{"type": "text", "text": "xylotomy"}], [{"type": "visual", "boxes": []}], []):
+            with self.assertRaises(HTTPCallErrorError) as raised:
+                self.client.sam3_concept_segment(str(PHOTO), prompts=prompts)
+            self.assertEqual(raised.exception.status_code, 400)
+
+    def test_concepts_are_words(self):
+        prompts = [{"type": "text", "text": "lemon"}, {"type": "text", "text": "a zebra"}]
+        for form in ("polygon", "rle"):
+            answer = self.client.sam3_concept_segment(str(PHOTO), prompts=prompts, output_prob_thresh=0.3, format=form)
+            first, second = answer["prompt_results"]
+            self.assertEqual(first["echo"]["text"], "lemon")
+            self.assertEqual((first["prompt_index"], second["prompt_index"]), (0, 1))
+            self.assertEqual(second["predictions"], [])
+            for prediction in first["predictions"]:
+                self.assertEqual(prediction["format"], form)
+                self.assertGreaterEqual(prediction["confidence"], 0.3)
 
     # The raw routes.
 

@@ -155,7 +155,8 @@ public struct ClusterAudit: Sendable {
         let fields = try await broker.redis.fields("\(prefix)counters").compactMapValues(\.integer)
         let lanes = Lane.allCases.map(\.rawValue)
         let gauges = [
-            "parked", "queued", "delayed", "in_work", "divided", "bytes", "encode_queued", "encode_delayed", "encode_in_work",
+            "parked", "queued", "delayed", "in_work", "divided", "bytes", "encode_queued", "encode_delayed",
+            "encode_in_work",
         ]
         for name in gauges.flatMap({ gauge in lanes.map { "\(gauge):\($0)" } }) {
             if let held = fields[name], held != 0 { findings.append("\(prefix)counters: \(name) is \(held)") }

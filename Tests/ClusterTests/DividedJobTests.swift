@@ -31,12 +31,15 @@ import Testing
     /// Another image of the same partition.
     private func crop(_ cluster: TestCluster) throws -> ImageDigest {
         let place = cluster.broker.partition(of: image)
-        return try #require((100..<1000).lazy.map(TestCluster.image).first { cluster.broker.partition(of: $0) == place })
+        return try #require(
+            (100..<1000).lazy.map(TestCluster.image).first { cluster.broker.partition(of: $0) == place })
     }
 
     /// Takes and does parts until there is nothing left; returns their lines.
     @discardableResult
-    private func work(_ cluster: TestCluster, until isEnough: (String) -> Bool = { _ in false }) async throws -> [String] {
+    private func work(_ cluster: TestCluster, until isEnough: (String) -> Bool = { _ in false }) async throws
+        -> [String]
+    {
         var lines: [String] = []
         while let batch = try await cluster.takePrompts(image) {
             #expect(batch.leases.count == 1, "each part is taken alone")
@@ -153,9 +156,10 @@ import Testing
         try await cluster.accept([TestCluster.job("whole", image, line: "all")])
         try await cluster.encode(image)
         let batch = try #require(try await cluster.takePrompts(image))
-        let elsewhere = try #require((0..<100).lazy.map(TestCluster.image).first {
-            cluster.broker.partition(of: $0) != batch.partition
-        })
+        let elsewhere = try #require(
+            (0..<100).lazy.map(TestCluster.image).first {
+                cluster.broker.partition(of: $0) != batch.partition
+            })
         for parts in [[part("x", on: elsewhere, stored: "y")], [part("")], [part("x", on: try crop(cluster))]] {
             await #expect(throws: ClusterError.self) { try await cluster.broker.divide(batch.leases[0], into: parts) }
         }

@@ -14,8 +14,12 @@ import Testing
         }
         let shapes = [
             mask { x, y in (2..<38).contains(x) && (1..<29).contains(y) },
-            mask { x, y in (5..<20).contains(x) && (5..<20).contains(y) && !((9..<15).contains(x) && (9..<15).contains(y)) },
-            mask { x, y in (25..<28).contains(x) && (6..<10).contains(y) || (30..<35).contains(x) && (20..<24).contains(y) },
+            mask { x, y in
+                (5..<20).contains(x) && (5..<20).contains(y) && !((9..<15).contains(x) && (9..<15).contains(y))
+            },
+            mask { x, y in
+                (25..<28).contains(x) && (6..<10).contains(y) || (30..<35).contains(x) && (20..<24).contains(y)
+            },
         ]
         return shapes.enumerated().map { index, shape in
             MaskCandidate(

@@ -1,7 +1,7 @@
-import Tensors
 import Checkpoints
 import Foundation
 import KirieTesting
+import Tensors
 import Testing
 
 /// `embed` against what transformers makes of the same texts and pictures, by the command line alone.

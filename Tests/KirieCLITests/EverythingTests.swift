@@ -18,8 +18,10 @@ import Testing
         let directory = try TemporaryDirectory()
         // amg.py's own flags, word for word.
         let run = try KirieProcess(
-            ["everything", "--input", KirieProcess.landscape, "--output", directory.file("out"), "--device", "cpu",
-                "--model-type", "vit_b", "--checkpoint", KirieProcess.nano] + Self.settings)
+            [
+                "everything", "--input", KirieProcess.landscape, "--output", directory.file("out"), "--device", "cpu",
+                "--model-type", "vit_b", "--checkpoint", KirieProcess.nano,
+            ] + Self.settings)
         #expect(run.status == 0, "\(run.complaint)")
         #expect(try names(directory.file("out")) == ["landscape"])
         let table = try String(contentsOfFile: directory.file("out/landscape/metadata.csv"), encoding: .utf8)
@@ -32,15 +34,19 @@ import Testing
             #expect(mask.pixels.count { $0 == 255 } == Int(fields[1]))
         }
         // Nothing is written over.
-        let again = try KirieProcess(["everything", KirieProcess.landscape, "-o", directory.file("out")] + Self.settings)
-        #expect(again.status == 2 && again.complaint.contains("is there already") && again.complaint.contains("--resume"))
+        let again = try KirieProcess(
+            ["everything", KirieProcess.landscape, "-o", directory.file("out")] + Self.settings)
+        #expect(
+            again.status == 2 && again.complaint.contains("is there already") && again.complaint.contains("--resume"))
     }
 
     @Test func everyKindIsWritten() throws {
         let directory = try TemporaryDirectory()
         let run = try KirieProcess(
-            ["everything", KirieProcess.landscape, "-o", directory.file("out"), "--json", "--write",
-                "masks,rle,coco,labels,yolo,overlay"] + Self.settings)
+            [
+                "everything", KirieProcess.landscape, "-o", directory.file("out"), "--json", "--write",
+                "masks,rle,coco,labels,yolo,overlay",
+            ] + Self.settings)
         #expect(run.status == 0, "\(run.complaint)")
         #expect(
             try names(directory.file("out")) == [
@@ -48,7 +54,9 @@ import Testing
                 "landscape.txt",
             ])
         let answer = try JSONDecoder().decode(Answer.self, from: Data(run.output.utf8))
-        #expect(answer.masks.count > 1 && answer.masks.allSatisfy { $0.point_coords?.count == 1 && $0.crop_box?.count == 4 })
+        #expect(
+            answer.masks.count > 1 && answer.masks.allSatisfy { $0.point_coords?.count == 1 && $0.crop_box?.count == 4 }
+        )
         let labels = try LabelMap(file: directory.file("out/landscape-labels.png"))
         #expect(Int(labels.labels.max() ?? 0) <= answer.masks.count && labels.width == 301)
     }
@@ -63,11 +71,13 @@ import Testing
         try Data("no picture".utf8).write(to: URL(filePath: directory.file("in/broken.png")))
         let words = ["everything", directory.file("in"), "-o", directory.file("set.json")] + Self.settings
         let first = try KirieProcess(words)
-        #expect(first.status == 1 && first.complaint.contains("broken.png") && first.complaint.contains("3 pictures done"))
+        #expect(
+            first.status == 1 && first.complaint.contains("broken.png") && first.complaint.contains("3 pictures done"))
         let whole = try Data(contentsOf: URL(filePath: directory.file("set.json")))
 
         // The journal of a run that was killed after two pictures, in the middle of a line.
-        let folder = ["everything", directory.file("in"), "-o", directory.file("out"), "--write", "coco"] + Self.settings
+        let folder =
+            ["everything", directory.file("in"), "-o", directory.file("out"), "--write", "coco"] + Self.settings
         #expect(try KirieProcess(folder).status == 1)
         let journal = directory.file("out/.kirie-everything")
         let lines = try String(contentsOfFile: journal, encoding: .utf8).split(separator: "\n")
@@ -97,10 +107,14 @@ import Testing
         let directory = try TemporaryDirectory()
         try Data("[[[0.5,0.5],[0.25,1]]]".utf8).write(to: URL(filePath: directory.file("grid.json")))
         let run = try KirieProcess(
-            ["segment", KirieProcess.landscape, "--everything", "--json", "--point-grids", directory.file("grid.json"),
-                "--pred-iou-thresh", "0", "--stability-score-thresh", "0", "--overlay", directory.file("all.png")])
+            [
+                "segment", KirieProcess.landscape, "--everything", "--json", "--point-grids",
+                directory.file("grid.json"),
+                "--pred-iou-thresh", "0", "--stability-score-thresh", "0", "--overlay", directory.file("all.png"),
+            ])
         #expect(run.status == 0, "\(run.complaint)")
-        let points = Set(try JSONDecoder().decode(Answer.self, from: Data(run.output.utf8)).masks.compactMap(\.point_coords))
+        let points = Set(
+            try JSONDecoder().decode(Answer.self, from: Data(run.output.utf8)).masks.compactMap(\.point_coords))
         #expect(points.isSubset(of: [[[150.5, 113.5]], [[75.25, 227]]]) && !points.isEmpty)
         try Data("[[[0.5,1.5]]]".utf8).write(to: URL(filePath: directory.file("grid.json")))
         let bad = try KirieProcess(

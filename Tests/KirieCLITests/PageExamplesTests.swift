@@ -204,14 +204,14 @@ private struct ExamplePlace {
     func checkWhatTheReadmeMakes() throws {
         for file in [
             "mask.png", "overlay.png", "refined.png", "box.png", "both-1.png", "both-2.png", "masks.json", "photo.kemb",
-            "logits.safetensors", "answers.jsonl", "answer.json", "cutout.png", "box.json", "masks/photo-1.png",
-            "lemon.png",
+            "answers.jsonl", "answer.json", "cutout.png", "box.json", "masks/photo-1.png", "redis.png",
+            "everything/photo/metadata.csv", "dataset.json", "like-this.json", "lemon.png", "lemon-overlay.png",
         ] {
             #expect(FileManager.default.fileExists(atPath: directory.file(file)), "\(file) was not written")
         }
         // The script that speaks the protocol with redis-py and nothing else cuts out what the command does.
         let (theirs, ours) = (
-            try ImageDecoder().decode(file: directory.file("lemon.png")).luminance,
+            try ImageDecoder().decode(file: directory.file("redis.png")).luminance,
             try ImageDecoder().decode(file: directory.file("masks/photo-1.png")).luminance
         )
         #expect(theirs == ours)

@@ -109,8 +109,8 @@ import Testing
         let lines = [
             #"{"id":"mixed","image":"\#(photo)","prompts":[{"box":[400,0,500,9]},\#(good),{"points":[["x",1]]},{"box":[-3,2,60,227.4]}]}"#,
             #"{"id":"good","image":"\#(photo)","prompts":[\#(good),{"box":[0,2,60,227]}]}"#,
-            #"{"id":"text","image":"\#(photo)","prompts":[{"text":"a dog"},\#(good)]}"#,
-            #"{"id":"words","image":"\#(photo)","prompts":[{"text":"a dog"}]}"#,
+            #"{"id":"text","image":"\#(photo)","prompts":[{"text":"xylotomy"},\#(good)]}"#,
+            #"{"id":"words","image":"\#(photo)","prompts":[{"text":"xylotomy"}]}"#,
             #"{"id":"none","image":"\#(photo)","prompts":[{"box":[400,0,500,9]},{}]}"#,
         ]
         let file = try directory.write(Array(lines.joined(separator: "\n").utf8), to: "jobs.jsonl")

@@ -1,9 +1,9 @@
-import RedisTesting
 import Cluster
 import Foundation
 import Glibc
 import KirieTesting
 import Platform
+import RedisTesting
 import Segmentation
 import Testing
 

@@ -11,7 +11,9 @@ import Testing
 /// Fixtures/make_everything.py.
 @Suite struct EverythingModeTests {
     private static let published: JSONValue = {
-        guard let url = Bundle.module.url(forResource: "everything", withExtension: "json", subdirectory: "Fixtures/nano"),
+        guard
+            let url = Bundle.module.url(
+                forResource: "everything", withExtension: "json", subdirectory: "Fixtures/nano"),
             let text = try? Data(contentsOf: url), let value = try? JSONValue(parsing: Array(text))
         else { preconditionFailure("Fixtures/nano/everything.json is missing: run make_everything.py") }
         return value
@@ -132,7 +134,9 @@ import Testing
         #expect(calls == 2)
     }
 
-    @Test(arguments: [(1, 1), (1, 700), (700, 1), (2, 3)]) func picturesOfHardlyAnyPixels(width: Int, height: Int) throws {
+    @Test(arguments: [(1, 1), (1, 700), (700, 1), (2, 3)]) func picturesOfHardlyAnyPixels(width: Int, height: Int)
+        throws
+    {
         var parameters = EverythingParameters()
         parameters.pointsPerSide = 3
         parameters.cropLayers = 1

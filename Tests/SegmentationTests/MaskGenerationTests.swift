@@ -10,9 +10,14 @@ import Testing
         var pixels = [UInt8](repeating: 0, count: width * height)
         for _ in 0..<Int.random(in: 0...6, using: &random) {
             let (x, y) = (Int.random(in: 0..<width, using: &random), Int.random(in: 0..<height, using: &random))
-            let (w, h) = (Int.random(in: 1...max(1, width / 3), using: &random), Int.random(in: 1...max(1, height / 3), using: &random))
+            let (w, h) = (
+                Int.random(in: 1...max(1, width / 3), using: &random),
+                Int.random(in: 1...max(1, height / 3), using: &random)
+            )
             let value = UInt8.random(in: 0...2, using: &random) == 0 ? UInt8(0) : 1
-            for row in y..<min(height, y + h) { for column in x..<min(width, x + w) { pixels[row * width + column] = value } }
+            for row in y..<min(height, y + h) {
+                for column in x..<min(width, x + w) { pixels[row * width + column] = value }
+            }
         }
         for _ in 0..<width / 3 { pixels[Int.random(in: 0..<pixels.count, using: &random)] ^= 1 }
         return Mask(width: width, height: height, pixels: pixels)
@@ -35,7 +40,8 @@ import Testing
             #expect(runsA.intersectionArea(runsB) == shared)
             #expect(
                 runsA.union(runsB)
-                    == RunLengthEncoding(Mask(width: width, height: height, pixels: zip(a.pixels, b.pixels).map { max($0, $1) })))
+                    == RunLengthEncoding(
+                        Mask(width: width, height: height, pixels: zip(a.pixels, b.pixels).map { max($0, $1) })))
             let all = a.area + b.area - shared
             #expect(runsA.intersectionOverUnion(runsB) == (all == 0 ? 0 : Double(shared) / Double(all)))
             // In a larger picture and back.
@@ -45,7 +51,9 @@ import Testing
             #expect(placed.cropped(to: PixelBox(x0: x, y0: y, x1: x + width, y1: y + height)) == runsA)
             var pixels = [UInt8](repeating: 0, count: (width + 7) * (height + 71))
             for row in 0..<height {
-                for column in 0..<width { pixels[(row + y) * (width + 7) + column + x] = a.pixels[row * width + column] }
+                for column in 0..<width {
+                    pixels[(row + y) * (width + 7) + column + x] = a.pixels[row * width + column]
+                }
             }
             #expect(placed == RunLengthEncoding(Mask(width: width + 7, height: height + 71, pixels: pixels)))
             for _ in 0..<10 {
@@ -93,7 +101,8 @@ import Testing
             let mask = mask(&random, width: width, height: height)
             let runs = RunLengthEncoding(mask)
             let area = Int.random(in: 1...60, using: &random)
-            #expect(runs.fillingHoles(below: area) == cleaned(mask, below: area, holes: true).map { RunLengthEncoding($0) })
+            #expect(
+                runs.fillingHoles(below: area) == cleaned(mask, below: area, holes: true).map { RunLengthEncoding($0) })
             // Where several small islands are the largest, either stays.
             let islands = runs.removingIslands(below: area)
             let expected = cleaned(mask, below: area, holes: false)
@@ -107,7 +116,9 @@ import Testing
     }
 
     @Test func suppressionKeepsTheBetterOfTwo() {
-        let boxes: [SIMD4<Float>] = [[0, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 5], [5, 5, 5, 5], [5, 5, 5, 5]]
+        let boxes: [SIMD4<Float>] = [
+            [0, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 5], [5, 5, 5, 5], [5, 5, 5, 5],
+        ]
         let scores: [Float] = [0.5, 0.9, 0.1, 0.8, 0.3, 0.3]
         // 0 lies on 1 (IoU 0.9); 3 has 0.45 / 0.95 in common with it; empty boxes are on nothing, not on each other either.
         #expect(NonMaximumSuppression.kept(boxes: boxes, scores: scores, threshold: 0.7) == [1, 3, 4, 5, 2])

@@ -204,7 +204,9 @@ import Testing
                     var words = [UInt64](repeating: ~0, count: 3)
                     var (inner, outer) = (5, 7)
                     withRows(rows) { kernels.threshold_rows(192, $0, weights, offset, &words, &inner, &outer) }
-                    return (0..<192).map { Float(words[$0 / 64] >> UInt64($0 % 64) & 1) } + [Float(inner), Float(outer)]
+                    return (0..<192).map { Float(words[$0 / 64] >> UInt64($0 % 64) & 1) } + [
+                        Float(inner), Float(outer),
+                    ]
                 }, "thresholds at \(offset)")
         }
     }

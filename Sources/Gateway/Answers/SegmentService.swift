@@ -122,7 +122,9 @@ struct SegmentService: Sendable {
             if picture == nil { picture = uploads.sizes[digest] }
         }
         // Each point of everything mode is a prompt, of which most leave nothing.
-        let points = line.everything.map { $0.pointGrids?.first?.count ?? ($0.pointsPerSide ?? 1) * ($0.pointsPerSide ?? 1) }
+        let points = line.everything.map {
+            $0.pointGrids?.first?.count ?? ($0.pointsPerSide ?? 1) * ($0.pointsPerSide ?? 1)
+        }
         try await quotas.take(points ?? line.prompts.count * (line.multimask ? 3 : 1), context.caller)
         return try JobIntake(
             .init(model: model, lane: .interactive), files: files

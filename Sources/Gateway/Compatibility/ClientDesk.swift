@@ -201,13 +201,15 @@ struct ClientQuestion: Sendable {
         var box: [Double]?
         /// Logits of an earlier answer.
         var mask: LowResolutionLogits?
+        /// Words that name it.
+        var text: String?
 
         /// A box around any picture, which is clipped to the one that it is asked on: what stands for no prompt at all, of
         /// which Segment Anything's own server makes its decoder's guess.
         static let everything = Prompt(box: [0, 0, 16_777_216, 16_777_216])
 
         /// Whether nothing would be left of it: points labelled -1 are padding.
-        var isEmpty: Bool { box == nil && mask == nil && points.allSatisfy { $0.label == -1 } }
+        var isEmpty: Bool { box == nil && mask == nil && text == nil && points.allSatisfy { $0.label == -1 } }
     }
 
     let image: ImageDigest
@@ -215,6 +217,8 @@ struct ClientQuestion: Sendable {
     var picture: UploadedImage?
     var prompts: [Prompt]
     var wantsThree = false
+    /// Whether all that words mean is wanted, not the best alone.
+    var wantsAllInstances = false
     /// Whether the masks come with their logits, which later prompts may name.
     var wantsLogits = false
     /// The name of a model that is served; nil for the usual one.
@@ -235,6 +239,7 @@ struct ClientQuestion: Sendable {
             add("prompts") { $0.array(prompts) { prompt, writer in prompt.write(to: &writer) } }
             add("multimask") { $0.bool(wantsThree) }
             add("logits") { $0.bool(wantsLogits) }
+            if wantsAllInstances { add("instances") { $0.string("all") } }
         }
         var request = SegmentRequest(members: members, model: model)
         request.earlierMasks = earlierMasks
@@ -257,6 +262,7 @@ extension ClientQuestion.Prompt {
             if let box {
                 writer.member("box") { $0.array(box) { JSONValue.number($0).write(to: &$1) } }
             }
+            if let text { writer.member("text") { $0.string(text) } }
             if let mask {
                 writer.member("mask") { writer in
                     writer.object { writer in
@@ -270,15 +276,6 @@ extension ClientQuestion.Prompt {
 }
 
 extension JSONValue {
-    /// The number; nil for anything else.
-    var double: Double? {
-        switch self {
-        case .integer(let number): Double(number)
-        case .number(let number): number
-        default: nil
-        }
-    }
-
     /// The truth; nil for anything else.
     var truth: Bool? { if case .bool(let truth) = self { truth } else { nil } }
 

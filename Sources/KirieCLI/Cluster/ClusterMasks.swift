@@ -1,8 +1,8 @@
-import Redis
 import Clients
 import Cluster
 import FoundationEssentials
 import Imaging
+import Redis
 import Segmentation
 
 /// The masks that the workers of a cluster find.
@@ -23,7 +23,9 @@ struct ClusterMasks: MaskSource {
         let watching = Task {
             while !Task.isCancelled {
                 try await Task.sleep(for: .milliseconds(250))
-                if let parts = try await call.broker.status([reference]).first??.parts { progress(parts.done, parts.all) }
+                if let parts = try await call.broker.status([reference]).first??.parts {
+                    progress(parts.done, parts.all)
+                }
             }
         }
         defer { watching.cancel() }

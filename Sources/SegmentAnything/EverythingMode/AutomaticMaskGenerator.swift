@@ -35,7 +35,8 @@ public struct AutomaticMaskGenerator: Sendable {
     ///   - parameters: what is asked for.
     ///   - defaults: what the parameters leave to the model.
     public init(
-        encoder: any ImageEncoding, decoder: any PromptDecoding, parameters: EverythingParameters = EverythingParameters(),
+        encoder: any ImageEncoding, decoder: any PromptDecoding,
+        parameters: EverythingParameters = EverythingParameters(),
         defaults: EverythingDefaults = .published
     ) {
         self.encoder = encoder
@@ -64,7 +65,8 @@ public struct AutomaticMaskGenerator: Sendable {
         for crop in plan.crops.indices {
             let box = plan.crops[crop].box
             let isWhole = box.width == image.width && box.height == image.height
-            let features = (isWhole ? features : nil) ?? encoder.encode(isWhole ? image : image.cropped(to: box), pool: pool)
+            let features =
+                (isWhole ? features : nil) ?? encoder.encode(isWhole ? image : image.cropped(to: box), pool: pool)
             let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
             if crop == 0 { whole = prepared }
             var answers: [Int: [MaskCandidate]] = [:]

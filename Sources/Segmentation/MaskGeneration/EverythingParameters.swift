@@ -8,11 +8,13 @@ public struct EverythingParameters: Sendable, Hashable {
     public var pointsPerSide: Int? = 32
     /// Points that are decoded together: a batch, and in a cluster the piece of work that one worker takes.
     public var pointsPerBatch = 64
-    /// Masks whose predicted IoU is not above this are dropped; 0 keeps all. Nil for the model's own value: 0.88 for
-    /// published models.
+    /// Masks whose predicted IoU is not above this are dropped; 0 keeps all.
+    ///
+    /// Nil for the model's own value: 0.88 for published models.
     public var predictedIoUThreshold: Float?
-    /// Masks whose stability score is below this are dropped; 0 keeps all. Nil for the model's own value: 0.95 for
-    /// published models.
+    /// Masks whose stability score is below this are dropped; 0 keeps all.
+    ///
+    /// Nil for the model's own value: 0.95 for published models.
     public var stabilityScoreThreshold: Float?
     /// How far the threshold of the logits is moved both ways to find the stability score.
     public var stabilityScoreOffset: Float = 1
@@ -28,8 +30,9 @@ public struct EverythingParameters: Sendable, Hashable {
     public var cropPointsDownscaleFactor = 1
     /// Own grids, one for each layer, of points from 0 to 1 in both directions, in place of ``pointsPerSide``.
     public var pointGrids: [[SIMD2<Double>]]?
-    /// Holes and islands of fewer pixels are filled and removed; 0 leaves all. Nil for the model's own value: 0 for
-    /// published models.
+    /// Holes and islands of fewer pixels are filled and removed; 0 leaves all.
+    ///
+    /// Nil for the model's own value: 0 for published models.
     public var minimumRegionArea: Int?
     /// A coarse grid first, and the points of the full one only where no confident mask lies yet.
     ///
@@ -179,7 +182,8 @@ extension EverythingParameters {
         let layers = tiles == .off ? cropLayers + 1 : 2
         guard pointGrids.count >= layers else {
             return EverythingFault(
-                parameter: "point_grids", reason: "there are \(pointGrids.count) grids for \(layers) layers: give each its own")
+                parameter: "point_grids",
+                reason: "there are \(pointGrids.count) grids for \(layers) layers: give each its own")
         }
         var count = 0
         for (layer, grid) in pointGrids.enumerated() {
@@ -188,7 +192,8 @@ extension EverythingParameters {
                 return EverythingFault(parameter: "point_grids[\(layer)]", reason: "there is no point in it")
             }
             for (index, point) in grid.enumerated()
-            where !(0...1 as ClosedRange<Double>).contains(point.x) || !(0...1 as ClosedRange<Double>).contains(point.y) {
+            where !(0...1 as ClosedRange<Double>).contains(point.x) || !(0...1 as ClosedRange<Double>).contains(point.y)
+            {
                 return EverythingFault(
                     parameter: "point_grids[\(layer)][\(index)]",
                     reason: "(\(point.x), \(point.y)) is outside: points go from 0 to 1 in both directions")

@@ -8,7 +8,9 @@ extension EverythingParameters {
     public var value: JSONValue {
         var members: [JSONValue.Member] = []
         let defaults = EverythingParameters()
-        func add(_ name: String, _ value: JSONValue, where isGiven: Bool) { if isGiven { members.append((name, value)) } }
+        func add(_ name: String, _ value: JSONValue, where isGiven: Bool) {
+            if isGiven { members.append((name, value)) }
+        }
         func number(_ value: Float) -> JSONValue { .number(Double("\(value)") ?? Double(value)) }
         add(
             "points_per_side", pointsPerSide.map { .integer($0) } ?? .null,
@@ -32,7 +34,9 @@ extension EverythingParameters {
             where: pointGrids != nil)
         if let minimumRegionArea { add("min_mask_region_area", .integer(minimumRegionArea), where: true) }
         add("fast", .bool(isFast), where: isFast)
-        func list(_ exemplars: [Exemplar]) -> JSONValue { .array(exemplars.map { .array($0.numbers.map { .number($0) }) }) }
+        func list(_ exemplars: [Exemplar]) -> JSONValue {
+            .array(exemplars.map { .array($0.numbers.map { .number($0) }) })
+        }
         add("like", list(like), where: !like.isEmpty)
         add("unlike", list(unlike), where: !unlike.isEmpty)
         add("like_thresh", number(likeThreshold), where: likeThreshold != defaults.likeThreshold)
@@ -110,12 +114,16 @@ extension EverythingParameters {
             guard case .bool(let isFast) = value else { throw fault("true or false") }
             self.isFast = isFast
         case "tile":
-            guard let choice = value.string.flatMap({ TileChoice($0) }) ?? value.integer.flatMap({ TileChoice("\($0)") })
+            guard
+                let choice = value.string.flatMap({ TileChoice($0) }) ?? value.integer.flatMap({ TileChoice("\($0)") })
             else { throw fault("\"off\", \"auto\" or a number of pixels from 64") }
             tiles = choice
         default:
             throw EverythingFault(
-                parameter: name, reason: "there is no such parameter: those of SamAutomaticMaskGenerator, fast, tile, like, unlike and like_thresh are")
+                parameter: name,
+                reason:
+                    "there is no such parameter: those of SamAutomaticMaskGenerator, fast, tile, like, unlike and like_thresh are"
+            )
         }
     }
 }

@@ -10,8 +10,9 @@ public struct MaskCandidate: Sendable, Hashable {
     public var point: SIMD2<Double>
     /// The part of the picture that it was found in.
     public var crop: PixelBox
-    /// The first and the last column and row of the mask, `(x0, y0, x1, y1)`, as the published generator counts: the last
-    /// ones belong to the box. The crop's upper left corner four times for an empty mask.
+    /// The first and the last column and row of the mask, `(x0, y0, x1, y1)`; the last ones belong to the box.
+    ///
+    /// So the published generator counts. Of an empty mask they are the crop's upper left corner twice.
     public var box: SIMD4<Int32>
     /// How much it looks like what was asked for, from -2 to 1; nil where nothing was.
     public var similarity: Float?

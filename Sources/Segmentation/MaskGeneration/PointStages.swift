@@ -30,9 +30,10 @@ extension MaskGenerationPlan {
             for y in Self.lattice(side, distance) {
                 for x in Self.lattice(side, distance) where expected[y * side + x] == nil {
                     let index = y * side + x
-                    if level > 0, let known = between(
-                        x, y, Self.distances[level - 1], side, expected, at: places[index], in: crops[crop].box,
-                        isLast: level == Self.distances.count - 1)
+                    if level > 0,
+                        let known = between(
+                            x, y, Self.distances[level - 1], side, expected, at: places[index], in: crops[crop].box,
+                            isLast: level == Self.distances.count - 1)
                     {
                         expected[index] = known
                     } else {

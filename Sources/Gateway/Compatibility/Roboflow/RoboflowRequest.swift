@@ -100,6 +100,36 @@ struct RoboflowRequest: Sendable {
         return prompts
     }
 
+    /// The concepts of SAM 3: texts, each with what its masks' confidence must reach.
+    static func concepts(
+        _ body: JSONValue
+    ) throws(Problem) -> [(prompt: ClientQuestion.Prompt, threshold: Double)] {
+        func threshold(_ value: JSONValue, _ place: String) throws(Problem) -> Double? {
+            guard let given = value.given("output_prob_thresh") else { return nil }
+            guard let number = given.double, (0...1).contains(number) else {
+                throw fault("\(place)output_prob_thresh", "a number from 0 to 1 is expected")
+            }
+            return number
+        }
+        guard let list = body.given("prompts")?.elements, (1...16).contains(list.count) else {
+            throw fault("prompts", "a list of 1 to 16 prompts is expected")
+        }
+        let all = try threshold(body, "") ?? 0.5
+        var concepts: [(prompt: ClientQuestion.Prompt, threshold: Double)] = []
+        for (index, element) in list.enumerated() {
+            guard element.members != nil, let text = element.given("text")?.string, element.given("boxes") == nil else {
+                throw fault(
+                    "prompts[\(index)]",
+                    "{\"type\":\"text\",\"text\":…} is expected: what looks like a box is found by /v1/everything (like)"
+                )
+            }
+            var prompt = ClientQuestion.Prompt()
+            prompt.text = text
+            concepts.append((prompt, try threshold(element, "prompts[\(index)].") ?? all))
+        }
+        return concepts
+    }
+
     private static func prompt(_ value: JSONValue, _ place: String) throws(Problem) -> ClientQuestion.Prompt {
         guard value.members != nil else { throw fault(place, "an object of box and points is expected") }
         var prompt = ClientQuestion.Prompt()

@@ -40,11 +40,7 @@ struct RoboflowRoutes: Sendable {
         for path in ["/sam2/segment_image", "/sam3/visual_segment"] {
             on(path, routes) { try await segment($0, $1, $2) }
         }
-        on("/sam3/concept_segment", routes) { _, _, _ in
-            throw Problem(
-                .notImplemented, "no-words",
-                "no model here takes words: prompt with points and boxes (/sam3/visual_segment)")
-        }
+        on("/sam3/concept_segment", routes) { try await conceptSegment($0, $1, $2) }
         for path in ["/model/add", "/model/remove", "/model/clear"] {
             on(path, routes) { try await registry($0, $1, $2) }
         }
@@ -288,6 +284,60 @@ struct RoboflowRoutes: Sendable {
                             ])
                         })
                 ), ("time", time), ("model", .string(answer.model)),
+            ]).line
+        }
+        return Replies.json(text, headers: headers)
+    }
+
+    /// `/sam3/concept_segment`: for each text all that it means.
+    private func conceptSegment(
+        _ body: JSONValue, _ request: Request, _ context: GatewayContext
+    ) async throws -> Response {
+        let start = ContinuousClock.now
+        let asked = try RoboflowRequest(body)
+        let concepts = try RoboflowRequest.concepts(body)
+        let image = try await picture(asked, context)
+        var question = ClientQuestion(
+            image: image.digest, picture: image.uploaded, prompts: concepts.map(\.prompt),
+            model: try await desk.models.name(like: asked.models))
+        question.wantsAllInstances = true
+        let (_, answer) = try await masks(question, context)
+        let headers = Self.headers(answer.model, since: start)
+        let time = Self.seconds(since: start)
+        let isRuns = asked.format == .rle
+        let text = try await desk.computing {
+            let results = try concepts.enumerated().map { index, concept -> JSONValue in
+                let found = answer.masks.filter {
+                    $0.prompt == index && Double($0.similarity ?? 0) >= concept.threshold
+                }
+                return .object([
+                    ("prompt_index", .integer(index)),
+                    (
+                        "echo",
+                        .object([
+                            ("prompt_index", .integer(index)), ("type", "text"),
+                            ("text", .string(concept.prompt.text ?? "")), ("num_boxes", .integer(0)),
+                        ])
+                    ),
+                    (
+                        "predictions",
+                        .array(
+                            try found.map { cutout in
+                                .object([
+                                    (
+                                        "masks",
+                                        isRuns
+                                            ? try RoboflowAnswers.runLengths(cutout)
+                                            : RoboflowAnswers.outlines(try cutout.levels())
+                                    ), ("confidence", .number(Double(cutout.similarity ?? 0))),
+                                    ("format", isRuns ? "rle" : "polygon"),
+                                ])
+                            })
+                    ),
+                ])
+            }
+            return JSONValue.object([
+                ("prompt_results", .array(results)), ("time", time), ("model", .string(answer.model)),
             ]).line
         }
         return Replies.json(text, headers: headers)
