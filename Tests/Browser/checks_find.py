@@ -8,7 +8,7 @@ def everything_becomes_objects(browser):
         page = window.sample().page
         page.click("#everything")
         page.wait_for_function("() => document.querySelectorAll('#objects li').length > 5")
-        window.shot("everything")
+        window.picture("everything")
         before = page.locator("#objects li").count()
         page.keyboard.press("Control+z")
         page.wait_for_function("(before) => document.querySelectorAll('#objects li').length < before", arg=before)
@@ -23,7 +23,7 @@ def words_find_things(browser):
         page.wait_for_function("() => document.querySelectorAll('#objects li').length > 0")
         name = page.locator("#objects input[type=text]").nth(0).input_value()
         expect("lemon" in name, f"the object is called {name}")
-        window.shot("text")
+        window.picture("text")
 
 
 CHECKS = [everything_becomes_objects, words_find_things]

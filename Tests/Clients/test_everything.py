@@ -117,7 +117,7 @@ class Texts(unittest.TestCase):
         first, second = answer["masks"]
         self.assertEqual((first["prompt"], second["prompt"]), (0, 1))
         self.assertEqual(first["segmentation"], second["segmentation"])
-        self.assertGreater(first["similarity"], 0.5)
+        self.assertGreater(first["similarity"], 0.3)
         # In front of the others, to the right.
         self.assertGreater(first["bbox"][0], 500)
 

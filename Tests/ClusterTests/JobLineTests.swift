@@ -8,13 +8,17 @@ import Testing
     @Test func everythingHasParameters() throws {
         let text = """
             {"image":{"sha256":"\(TestCluster.image(1))"},
-             "everything":{"points_per_side":16,"pred_iou_thresh":0.5,"fast":true,"point_grids":null}}
+             "everything":{"points_per_side":16,"pred_iou_thresh":0.5,"fast":true,"point_grids":null,
+             "like":[[5,6],[1,2,30.5,40]],"unlike":[[7,8]],"like_thresh":-0.25}}
             """
         let line = try JobLine(parsing: Array(text.utf8))
         var parameters = EverythingParameters()
         parameters.pointsPerSide = 16
         parameters.predictedIoUThreshold = 0.5
         parameters.isFast = true
+        parameters.like = [.point(x: 5, y: 6), .box(BoundingBox(x0: 1, y0: 2, x1: 30.5, y1: 40))]
+        parameters.unlike = [.point(x: 7, y: 8)]
+        parameters.likeThreshold = -0.25
         #expect(line.everything == parameters && !line.asksForEmbeddingOnly)
         #expect(try JobLine(parsing: line.encoded(for: TestCluster.image(1))).everything == parameters)
         let plain = try JobLine(parsing: Array("{\"image\":\"a\",\"everything\":true}".utf8))
