@@ -102,11 +102,15 @@ struct EverythingDecoder: Sendable {
         return answers
     }
 
+    /// Points of a part: so few that all decoders have work to the end, and more than a take costs.
+    private static let pointsOfPart = 16
+
     private func parts(_ plan: MaskGenerationPlan, _ crop: Int, _ points: [Int], of picture: ImageDigest) -> [JobPart] {
         let box = plan.crops[crop].box
         let isWhole = crop == 0
         let cut = PictureCrop(of: picture, box)
-        return plan.batches(points).map { batch in
+        let size = min(plan.parameters.pointsPerBatch, Self.pointsOfPart)
+        return points.chunks(of: size).map { batch in
             JobPart(
                 image: isWhole ? picture : cut.digest(partitions: broker.partitionCount),
                 stored: isWhole ? nil : cut.stored,
@@ -114,7 +118,7 @@ struct EverythingDecoder: Sendable {
                     Self.line(
                         Part(
                             parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop,
-                            points: batch))))
+                            points: Array(batch)))))
         }
     }
 
