@@ -111,7 +111,7 @@ struct EverythingCommand: AsyncParsableCommand {
             Terminal.complain("kirie: --device \(device): the work is done on the processor")
         }
         let parameters = try options.parameters()
-        let paths = try await picturesGiven()
+        let paths = try await PictureSearch().pictures(named: images + (input.map { [$0] } ?? []))
         var model = model
         model.model = checkpoint ?? model.model
         let source: any MaskSource
@@ -175,25 +175,6 @@ struct EverythingCommand: AsyncParsableCommand {
         } else {
             Terminal.complain("\(path): \(found.masks.count) masks")
         }
-    }
-
-    private func picturesGiven() async throws -> [String] {
-        let search = PictureSearch()
-        var paths: [String] = []
-        for path in images + (input.map { [$0] } ?? []) {
-            guard await search.isFolder(path) else {
-                paths.append(path)
-                continue
-            }
-            let found = await search.pictures(of: path)
-            for note in found.notes + found.faults { Terminal.complain("kirie: \(note)") }
-            guard !found.paths.isEmpty else {
-                throw ValidationError(
-                    "\(path): there are no pictures: files that end in \(PictureFinder.kinds) were looked for")
-            }
-            paths += found.paths
-        }
-        return paths
     }
 
     /// What became of the pictures; touched by one task at a time.

@@ -61,7 +61,7 @@ struct EverythingOptions: ParsableArguments {
             valueName: "grids.json"))
     var pointGrids: String?
 
-    @Flag(name: .long, help: "A coarse grid first, and more points only where no confident mask lies yet.")
+    @Flag(name: .long, help: "A coarse grid first, and more points only between those whose masks differ.")
     var fast = false
 
     @Option(
@@ -105,7 +105,7 @@ struct EverythingOptions: ParsableArguments {
 
     func validate() throws {
         // A grid is read when it is needed; everything else is known now.
-        if let fault = parameters(grids: pointGrids == nil ? nil : [[SIMD2(0.5, 0.5)]], checksGrids: false).fault,
+        if let fault = parameters(grids: pointGrids == nil ? nil : [[SIMD2(0.5, 0.5)]]).fault,
             pointGrids == nil || fault.parameter != "point_grids"
         {
             throw ValidationError("\(Self.flag(fault.parameter)): \(fault.reason).")
@@ -131,12 +131,12 @@ struct EverythingOptions: ParsableArguments {
     ///
     /// - Throws: ``EverythingFault`` where the grids cannot be read, or something makes no sense.
     func parameters() throws -> EverythingParameters {
-        let parameters = parameters(grids: try pointGrids.map(Self.grids), checksGrids: true)
+        let parameters = parameters(grids: try pointGrids.map(Self.grids))
         if let fault = parameters.fault { throw fault }
         return parameters
     }
 
-    private func parameters(grids: [[SIMD2<Double>]]?, checksGrids: Bool) -> EverythingParameters {
+    private func parameters(grids: [[SIMD2<Double>]]?) -> EverythingParameters {
         var parameters = EverythingParameters()
         if let grids {
             parameters.pointGrids = grids
@@ -158,7 +158,6 @@ struct EverythingOptions: ParsableArguments {
         parameters.unlike = unlike
         if let likeThresh { parameters.likeThreshold = Float(likeThresh) }
         parameters.tiles = tile
-        if grids != nil, checksGrids, pointsPerSide == nil { parameters.pointsPerSide = nil }
         return parameters
     }
 

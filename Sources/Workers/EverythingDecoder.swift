@@ -60,18 +60,18 @@ struct EverythingDecoder: Sendable {
             return .masks(try image.ranked(masks.map(\.mask), by: asked, pool: pool))
         }
         var answers = try read(try await broker.partResults(of: job), plan)
-        var parts: [JobPart] = []
+        var open: [(crop: Int, points: [Int])] = []
         for crop in plan.crops.indices {
             // Stages whose points are all answered are over; the next one that is not is asked for.
             for stage in 0..<plan.stageCount(of: crop) {
                 let points = plan.points(ofStage: stage, of: crop, after: answers[crop])
-                let open = points.filter { answers[crop][$0] == nil }
-                if open.isEmpty { continue }
-                parts += self.parts(plan, crop, open, of: key.image)
+                    .filter { answers[crop][$0] == nil }
+                if points.isEmpty { continue }
+                open.append((crop, points))
                 break
             }
         }
-        if !parts.isEmpty { return .divided(merged(parts, plan)) }
+        if !open.isEmpty { return .divided(parts(open, plan, of: key.image)) }
         let byCrop = answers.indices.map { crop in
             plan.kept(ofCrop: answers[crop].sorted { $0.key < $1.key }.flatMap(\.value))
         }
@@ -105,47 +105,22 @@ struct EverythingDecoder: Sendable {
     /// Points of a part: so few that all decoders have work to the end, and more than a take costs.
     private static let pointsOfPart = 16
 
-    private func parts(_ plan: MaskGenerationPlan, _ crop: Int, _ points: [Int], of picture: ImageDigest) -> [JobPart] {
-        let box = plan.crops[crop].box
-        let isWhole = crop == 0
-        let cut = PictureCrop(of: picture, box)
+    /// The parts that answer points of crops; of very many points more in each, so that a job does not get too many parts.
+    private func parts(
+        _ open: [(crop: Int, points: [Int])], _ plan: MaskGenerationPlan, of picture: ImageDigest
+    ) -> [JobPart] {
         let size = min(plan.parameters.pointsPerBatch, Self.pointsOfPart)
-        return points.chunks(of: size).map { batch in
-            JobPart(
-                image: isWhole ? picture : cut.digest(partitions: broker.partitionCount),
-                stored: isWhole ? nil : cut.stored,
-                line: RedisBytes(
-                    Self.line(
-                        Part(
-                            parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop,
-                            points: Array(batch)))))
-        }
-    }
-
-    /// As many parts as a job may have, for plans of very many batches: several batches of one crop in one part.
-    private func merged(_ parts: [JobPart], _ plan: MaskGenerationPlan) -> [JobPart] {
         let most = Broker.mostParts / 4
-        guard parts.count > most else { return parts }
-        let together = (parts.count + most - 1) / most
-        var merged: [JobPart] = []
-        var current: (image: ImageDigest, stored: RedisBytes?, part: Part, batches: Int)?
-        func close() {
-            guard let open = current else { return }
-            merged.append(JobPart(image: open.image, stored: open.stored, line: RedisBytes(Self.line(open.part))))
-        }
-        for part in parts {
-            guard let read = Self.part(part.line.array) else { continue }
-            if var open = current, open.image == part.image, open.batches < together {
-                open.part.points += read.points
-                open.batches += 1
-                current = open
-            } else {
-                close()
-                current = (part.image, part.stored, read, 1)
+        let count = open.reduce(0) { $0 + ($1.points.count + size - 1) / size }
+        return open.flatMap { crop, points -> [JobPart] in
+            let cut = crop == 0 ? nil : PictureCrop(of: picture, plan.crops[crop].box)
+            let image = cut?.digest(partitions: broker.partitionCount) ?? picture
+            return points.chunks(of: size * max(1, (count + most - 1) / most)).map { points in
+                let part = Part(
+                    parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop, points: points)
+                return JobPart(image: image, stored: cut?.stored, line: RedisBytes(Self.line(part)))
             }
         }
-        close()
-        return merged
     }
 
     /// Answers a part's points.

@@ -49,13 +49,17 @@ struct ClusterCall: Sendable {
 
     var intake: JobIntake { JobIntake(JobIntake.Defaults(model: model, lane: .interactive), files: files) }
 
-    /// What became of a job, with its masks prompt by prompt.
-    func answer(of request: JobRequest) async throws -> (answer: Answer, masks: [[Mask]]) {
+    /// What became of a job.
+    func result(of request: JobRequest) async throws -> Answer {
         let result = try await JobCall(broker, files: files).result(of: request)
-        var answer: Answer
-        do { answer = try JSONDecoder().decode(Answer.self, from: Data(result.array)) } catch {
+        do { return try JSONDecoder().decode(Answer.self, from: Data(result.array)) } catch {
             throw JobFailure(state: .done, reason: "its result is no answer that this program reads")
         }
+    }
+
+    /// What became of a job, with its masks prompt by prompt.
+    func answer(of request: JobRequest) async throws -> (answer: Answer, masks: [[Mask]]) {
+        var answer = try await result(of: request)
         var masks: [[Mask]] = []
         var last: Int?
         for cutout in answer.masks {

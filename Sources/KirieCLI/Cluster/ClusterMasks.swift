@@ -1,8 +1,6 @@
 import Clients
 import Cluster
-import FoundationEssentials
 import Imaging
-import Redis
 import Segmentation
 
 /// The masks that the workers of a cluster find.
@@ -30,28 +28,14 @@ struct ClusterMasks: MaskSource {
         }
         defer { watching.cancel() }
         let answer = try await withTaskCancellationHandler {
-            try await call.everything(request)
+            try await call.result(of: request)
         } onCancel: {
             // The job is this command's own: nobody else waits for it.
             Task { try? await call.broker.cancel([reference]) }
         }
         return FoundMasks(
-            masks: try answer.masks.map { cutout in
-                var mask = try MaskCandidate(cutout, width: image.width, height: image.height)
-                mask.similarity = cutout.similarity
-                return mask
-            },
+            masks: try answer.masks.map { try MaskCandidate($0, width: image.width, height: image.height) },
             model: answer.model, precision: answer.precision, timings: answer.timings_ms)
-    }
-}
-
-extension ClusterCall {
-    /// What became of a job of everything mode.
-    func everything(_ request: JobRequest) async throws -> Answer {
-        let result = try await JobCall(broker, files: files).result(of: request)
-        do { return try JSONDecoder().decode(Answer.self, from: Data(result.array)) } catch {
-            throw JobFailure(state: .done, reason: "its result is no answer that this program reads")
-        }
     }
 }
 
@@ -67,5 +51,6 @@ extension MaskCandidate {
         self.init(
             try RunLengthEncoding(compressed: runs.counts, height: height, width: width), predictedIoU: cutout.score,
             stabilityScore: cutout.stability_score, point: SIMD2(point[0], point[1]), foundIn: box)
+        similarity = cutout.similarity
     }
 }

@@ -162,7 +162,7 @@ struct SubmitCommand: AsyncParsableCommand {
 
     func run() async throws {
         // What can be said against the input is said before anything is submitted.
-        let images = try await self.picturesGiven()
+        let images = try await PictureSearch().pictures(named: self.images)
         let source: JobSource =
             if let jobs {
                 .file(try JobLineReader(jobs), name: jobs == "-" ? "standard input" : jobs)
@@ -194,27 +194,6 @@ struct SubmitCommand: AsyncParsableCommand {
         report.summarize(source)
         let code = report.exitCode
         if code != 0 { throw ExitCode(code) }
-    }
-
-    /// The pictures that were named, and those below the folders that were; each once.
-    private func picturesGiven() async throws -> [String] {
-        let search = PictureSearch()
-        var pictures: [String] = []
-        for path in images {
-            guard await search.isFolder(path) else {
-                // Whatever is wrong with it is told in its place.
-                pictures.append(path)
-                continue
-            }
-            let found = await search.pictures(of: path)
-            for note in found.notes + found.faults { Terminal.complain("kirie: \(note)") }
-            guard !found.paths.isEmpty else {
-                throw ValidationError(
-                    "\(path): there are no pictures: files that end in \(PictureFinder.kinds) were looked for")
-            }
-            pictures += found.paths
-        }
-        return pictures
     }
 
     /// The job line of a picture that was named on the command line.

@@ -34,7 +34,7 @@ public struct EverythingParameters: Sendable, Hashable {
     ///
     /// Nil for the model's own value: 0 for published models.
     public var minimumRegionArea: Int?
-    /// A coarse grid first, and the points of the full one only where no confident mask lies yet.
+    /// A coarse grid first, and the points of the full one only between those whose masks differ.
     ///
     /// Shu et al., "TinySAM", 2023, section 3.3, <https://arxiv.org/abs/2312.13789>.
     public var isFast = false
