@@ -1,5 +1,6 @@
 public import JSON
 import Redis
+package import Segmentation
 
 /// Where a job came from, in its submitter's words: what an answer is told by, whoever waits for it.
 ///
@@ -99,5 +100,22 @@ extension Broker {
             }
             return JobOrigin(note: tail[(mark + 1)...])
         }
+    }
+
+    /// The traces of jobs that wait for an embedding, the oldest sixteen of them: for logs.
+    ///
+    /// - Parameter key: of the embedding.
+    /// - Returns: ids of jobs, each with its `traceparent`; jobs without one are left out.
+    /// - Throws: `ClusterError` where Redis is away.
+    package func traces(
+        waitingFor key: EmbeddingKey
+    ) async throws(ClusterError) -> [(job: String, trace: String)] {
+        let partition = partition(of: key.image)
+        let name = "\(keys.prefix(partition))waiting:\(key)"
+        let replies = try await callAll([RedisCommand("ZRANGE", .string(name), .integer(0), .integer(15))])
+        let jobs = (replies.first?.array ?? []).compactMap(\.string)
+        if jobs.isEmpty { return [] }
+        let origins = try await origins(jobs.map { JobReference(id: $0, partition: partition) })
+        return zip(jobs, origins).compactMap { job, origin in origin.trace.map { (job, $0) } }
     }
 }

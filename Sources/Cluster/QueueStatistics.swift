@@ -122,7 +122,7 @@ public struct QueueStatistics: Sendable, Hashable {
     private mutating func read(_ name: String, _ text: String) {
         let words = name.split(separator: ":").map(String.init)
         let number = Int(text) ?? 0
-        switch (words[0], words.count) {
+        switch (words.first ?? "", words.count) {
         case ("hist", 4):
             guard let lane = Lane(rawValue: words[2]), let bucket = Int(words[3]) else { return }
             switch words[1] {

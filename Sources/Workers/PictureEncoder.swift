@@ -20,6 +20,10 @@ public struct PictureEncoder: Sendable {
     private let limit: PixelLimit
     private let notes: @Sendable (ImageDigest, [ImageNote]) -> Void
     private let outage: Outage
+    private let onTraced: OnTraced
+
+    /// Told of each job that waits for an encode and came with a trace: its id, its `traceparent`, how long the encode took.
+    public typealias OnTraced = @Sendable (_ job: String, _ trace: String, _ time: Duration) -> Void
 
     /// An encoder of pictures.
     ///
@@ -35,12 +39,13 @@ public struct PictureEncoder: Sendable {
     ///   - limit: the largest picture that is decoded.
     ///   - notes: told what is to be said of a picture, by its digest.
     ///   - onWait: told of each fault of Redis that is waited out: for logs.
+    ///   - onTraced: for logs.
     public init(
         _ broker: Broker, encoder: any ImageEncoding, fingerprint: [UInt8], precision: EmbeddingPrecision,
         store: EmbeddingStore, pool: ThreadPool, concurrency: Int, sharedFolder: String? = nil,
         limit: PixelLimit = .standard,
         notes: @escaping @Sendable (ImageDigest, [ImageNote]) -> Void = { _, _ in },
-        onWait: @escaping @Sendable (any Error) -> Void = { _ in }
+        onWait: @escaping @Sendable (any Error) -> Void = { _ in }, onTraced: @escaping OnTraced = { _, _, _ in }
     ) {
         self.broker = broker
         self.encoder = encoder
@@ -51,6 +56,7 @@ public struct PictureEncoder: Sendable {
         self.sharedFolder = sharedFolder
         self.limit = limit
         self.notes = notes
+        self.onTraced = onTraced
         outage = Outage(onWait: onWait)
         threads = ComputeThreads(count: concurrency)
     }
@@ -94,6 +100,7 @@ public struct PictureEncoder: Sendable {
                     try await store.put(record)
                 }
                 WorkerMetrics.published(bytes: record.byteCount)
+                await tellTraces(lease, record.encodeTime)
                 return .embedding(published, expiry: store.timeToLive)
             case .failure(let error as UnusableImage): return .unusable(reason: error.reason)
             case .failure(let error as ImageError): return .unusable(reason: "\(error)")
@@ -104,6 +111,13 @@ public struct PictureEncoder: Sendable {
         } catch {
             return .faulty(reason: "\(error)")
         }
+    }
+
+    /// Tells of the jobs that wait for this encode, as long as they do: what releases them comes next.
+    private func tellTraces(_ lease: EncodeLease, _ time: Duration) async {
+        // For people; what cannot be read while Redis is away is not worth a wait.
+        guard let traces = try? await broker.traces(waitingFor: lease.key) else { return }
+        for (job, trace) in traces { onTraced(job, trace, time) }
     }
 
     /// Encodes a picture for a model as the job names it, with or without the arithmetic: so is the record's key.

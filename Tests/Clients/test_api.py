@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import io
 import json
+import pathlib
 import socket
 import subprocess
 import tempfile
@@ -350,6 +351,53 @@ class Manners(unittest.TestCase):
         self.assertEqual(process.process.wait(gateway.PATIENCE), 0)
 
 
+class Cache(unittest.TestCase):
+    def test_embeddings_are_counted_and_dropped(self):
+        first, second = (upload(gateway.picture(seed)) for seed in (61, 62))
+        for sha in (first, second):
+            self.assertEqual(kirie.exchange("/v1/segment", click(sha, 96, 120))[0], 200)
+        status, _, figures = kirie.exchange("/v1/cache")
+        self.assertEqual(status, 200)
+        self.assertGreaterEqual(figures["entries"], 2)
+        printed = subprocess.run(
+            [gateway.program(), "cache", "stats", "--json", "--redis", kirie.redis], check=True, capture_output=True)
+        self.assertEqual(figures.keys(), json.loads(printed.stdout).keys())
+
+        def drop(query):
+            status, _, answer = kirie.exchange(f"/v1/cache?{query}", method="DELETE")
+            return status, answer.get("removed", answer.get("field", answer.get("code")))
+
+        self.assertEqual(drop(f"image={first}"), (200, 1))
+        self.assertEqual(drop(f"image={first}&image={second}"), (200, 1))
+        # It is encoded again.
+        self.assertEqual(kirie.exchange("/v1/segment", click(second, 96, 120))[0], 200)
+        name = kirie.exchange("/v1/capabilities")[2]["models"][0]["name"]
+        status, removed = drop(f"model={name}")
+        self.assertEqual(status, 200)
+        self.assertGreaterEqual(removed, 1)
+        self.assertEqual(drop("all=true"), (200, 0))
+        # Nothing is emptied by a slip.
+        self.assertEqual(drop(""), (400, "bad-query"))
+        self.assertEqual(drop(f"all=true&image={first}"), (400, "bad-query"))
+        self.assertEqual(drop("all=yes"), (400, "all"))
+        self.assertEqual(drop("image=../x"), (400, "image"))
+        self.assertEqual(drop("model=nobody")[0], 404)
+
+
+class Traces(unittest.TestCase):
+    def test_a_trace_is_in_the_log_of_each_worker(self):
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        line = click(upload(gateway.picture(63)), 96, 120)
+        status, _, answer = kirie.exchange("/v1/segment", line, {"traceparent": trace})
+        self.assertEqual(status, 200)
+        logs = [path.read_text(errors="replace") for path in pathlib.Path(kirie.folder).rglob("*.log")]
+        lines = [line for log in logs for line in log.splitlines() if f"job={answer['id']}" in line]
+        for what in ("encoded", "decoded"):
+            told = [line for line in lines if f" {what}" in line]
+            self.assertEqual(len(told), 1, (what, lines))
+            self.assertIn(trace, told[0])
+
+
 class Keys(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -378,6 +426,8 @@ class Keys(unittest.TestCase):
         self.assertEqual(self.ask("reader", "/v1/segment", click("0" * 64, 1, 1))[0], 403)
         self.assertEqual(self.ask("reader", "/v1/dead/0/1-1", method="DELETE")[0], 403)
         self.assertEqual(self.ask("operator", "/v1/dead/0/1-1", method="DELETE")[0], 404)
+        self.assertEqual(self.ask("reader", "/v1/cache")[0], 200)
+        self.assertEqual(self.ask("reader", "/v1/cache?all=true", method="DELETE")[0], 403)
         self.assertEqual(self.ask("reader", "/v1/capabilities")[2]["authentication"]["scopes"], ["read"])
 
     def test_a_rate(self):

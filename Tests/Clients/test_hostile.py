@@ -70,6 +70,38 @@ class Hostile(unittest.TestCase):
         self.assertIsNone(process.process.poll())
         self.assertLess(memory() - self.before, MOST_MEMORY)
 
+    def test_what_stands_between_the_separators_of_headers_and_queries_may_be_nothing(self):
+        """Whatever a reader of lists takes apart: each is answered, and the gateway lives."""
+        seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+        print(f"seed {seed}", flush=True)
+        draw = random.Random(seed)
+        separators = [";", ",", "=", '"', "/", ":", " ", "-", "%", "[", "]", "*", "@", ".", "00", "q=", "W/"]
+        values = separators + [a + b for a in separators for b in separators]
+        values += ["".join(draw.choices(separators, k=draw.randrange(3, 9))) for _ in range(200)]
+        headers = ["Prefer", "Accept", "Authorization", "Content-Type", "If-None-Match", "Origin", "X-Forwarded-For",
+                   "traceparent", "X-Request-Id", "x-nuclio-function-name", "x-nuclio-function-namespace", "Host",
+                   "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Range", "Cookie"]
+        body = json.dumps(click).encode()
+        bare = f"POST /v1/segment HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+        sent = [f"{bare}Content-Length: {len(body)}\r\n{header}: {value}\r\nConnection: close\r\n\r\n".encode() + body
+                for header in headers for value in draw.sample(values, 60) + separators]
+        paths = ["/v1/images/{}", "/v1/jobs/{}", "/v1/jobs/{}/masks/{}", "/v1/dead/{}/{}", "/api/functions/{}", "/assets/{}",
+                 "/v1/events?job={}", "/v1/dead?limit={}", "/v1/cache?image={}", "/v1/queues?{}", "/{}"]
+        sent += [f"GET {path.replace('{}', urllib.parse.quote(value, safe=safe))} HTTP/1.1\r\nHost: {address.netloc}\r\n"
+                 "Connection: close\r\n\r\n".encode()
+                 for path in paths for value in draw.sample(values, 30) for safe in ("", "%;,=/:[]*@.-") if path[1:] + value]
+        for request in sent:
+            with connected() as connection:
+                connection.settimeout(gateway.PATIENCE)
+                connection.sendall(request)
+                try:
+                    head = connection.recv(4096)
+                except ConnectionResetError:
+                    head = b""
+            self.assertIsNone(process.process.poll(), request)
+            if b"Transfer-Encoding" not in request and b"Content-Length" not in request.split(b"\r\n", 3)[2]:
+                self.assertRegex(head[:12], rb"^HTTP/1\.1 [2345]\d\d", request)
+
     def test_heads_that_never_end(self):
         for head in [b"GET / HTTP/1.1\r\n" + b"X-A: " + b"a" * 200000, b"GET /" + b"a" * 200000,
                      b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(5000)) + b"\r\n"]:

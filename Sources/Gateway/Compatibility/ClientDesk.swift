@@ -56,7 +56,7 @@ struct ClientDesk: Sendable {
 
     private func body(of request: Request, by reader: BodyReader) async throws -> JSONValue {
         let bytes = try await reader.bytes(of: request, atMost: bodyLimit, what: "the body")
-        if bytes.allSatisfy({ $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }) { return .object([]) }
+        if bytes.isEmpty { return .object([]) }
         let value: JSONValue
         do throws(JSONValue.Fault) { value = try JSONValue(parsing: bytes) } catch {
             throw Problem(.badRequest, "bad-json", "the body is not JSON: \(error.reason) (byte \(error.offset))")
@@ -76,7 +76,8 @@ struct ClientDesk: Sendable {
     }
 
     private func key(of request: Request, body: JSONValue?) -> String? {
-        AccessMiddleware.key(of: request) ?? Self.password(of: request) ?? request.query("api_key")
+        AccessMiddleware.key(of: request) ?? Self.password(of: request) ?? request.uri.queryParameters["api_key"].map(
+            String.init)
             ?? request.headers[.nuclioNamespace].flatMap { $0.hasPrefix("kirie_") ? $0 : nil }
             ?? body?["api_key"]?.string
     }

@@ -24,7 +24,7 @@ struct BatchRoutes: Sendable {
                 .unsupportedMediaType, "bad-content-type", "a jobs file is application/x-ndjson: one job line a line")
         }
         let model = try await service.models.model(
-            request.query("model"), needsWorkers: !isAsynchronous && !service.acceptsWithoutWorkers)
+            try request.query("model"), needsWorkers: !isAsynchronous && !service.acceptsWithoutWorkers)
         let spool = try ImageSpool(folder: folder)
         try await service.uploads.reader.forEachChunk(of: request, atMost: limit, what: "the jobs file", holding: false)
         {

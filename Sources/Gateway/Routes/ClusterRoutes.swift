@@ -1,21 +1,27 @@
+import Clients
 import Cluster
+import Embeddings
 import HTTPTypes
 import Hummingbird
 import JSON
 import NIOCore
 import Platform
+import Segmentation
 
-/// `/v1/queues`, `/v1/workers`, `/v1/dead`, `/v1/events`: what operators look at.
+/// `/v1/queues`, `/v1/workers`, `/v1/cache`, `/v1/dead`, `/v1/events`: what operators look at.
 struct ClusterRoutes: Sendable {
     let broker: Broker
     let watch: ClusterWatch
     let events: EventStream
     let jobs: JobRoutes
+    let models: ModelNames
+    let cache: ClusterCache
 
     func add(to routes: RouteTable) {
         routes.on("/v1/queues", [.get: queues])
         routes.on("/v1/workers", [.get: workers])
         routes.on("/v1/events", [.get: stream])
+        routes.on("/v1/cache", [.get: cacheFigures, .delete: dropEmbeddings])
         routes.on("/v1/dead", [.get: deadLetters])
         routes.on("/v1/dead/{partition}/{entry}", [.delete: purge])
         routes.on("/v1/dead/{partition}/{entry}/retry", [.post: retry])
@@ -57,12 +63,49 @@ struct ClusterRoutes: Sendable {
         return try events.response(context) { try await jobs.follow(references, $0, context) }
     }
 
+    // MARK: Embeddings
+
+    private func cacheFigures(_ request: Request, _ context: GatewayContext) async throws -> Response {
+        try context.caller.require(.read)
+        return Replies.json(try await cache.figures().json)
+    }
+
+    /// Of `image` (several), `model` and `all=true` one is given, so that nothing is emptied by a slip.
+    private func dropEmbeddings(_ request: Request, _ context: GatewayContext) async throws -> Response {
+        try context.caller.require(.operate)
+        let query = request.uri.queryParameters
+        let images = query.getAll("image").map { String($0) }
+        let (name, all) = (try request.query("model"), try request.query("all"))
+        if let all, all != "true" {
+            throw Problem(.badRequest, "bad-query", "all: true is expected, or nothing", field: "all")
+        }
+        guard [!images.isEmpty, name != nil, all != nil].count(where: { $0 }) == 1 else {
+            throw Problem(
+                .badRequest, "bad-query",
+                "one of image (which may be given several times), model and all=true is expected")
+        }
+        // More would not go into a request line.
+        guard images.count <= 100 else {
+            throw Problem(.badRequest, "bad-query", "at most 100 pictures are named at a time", field: "image")
+        }
+        var choice = ClusterCache.Choice()
+        for image in images {
+            guard let digest = ImageDigest(image) else {
+                throw Problem(.badRequest, "bad-query", "image: a SHA-256 in hexadecimal is expected", field: "image")
+            }
+            choice.images.insert(digest)
+        }
+        if let name { choice.model = try await models.model(name, needsWorkers: false) }
+        choice.isAll = all != nil
+        return Replies.json(.object([("removed", .integer(try await cache.remove(choice)))]))
+    }
+
     // MARK: Dead letters
 
     private func deadLetters(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
         let limit: Int
-        if let text = request.query("limit") {
+        if let text = try request.query("limit") {
             guard let number = Int(text), (1...10_000).contains(number) else {
                 throw Problem(.badRequest, "bad-query", "limit: a number from 1 to 10000 is expected", field: "limit")
             }

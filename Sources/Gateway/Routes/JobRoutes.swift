@@ -76,7 +76,7 @@ struct JobRoutes: Sendable {
             throw Problem(.badRequest, "bad-query", "the number of a mask from 0 is expected", field: "index")
         }
         let view = try SegmentRoutes.view(request) ?? .mask
-        let isCropped = request.query("crop") == "1"
+        let isCropped = try SegmentRoutes.isCropped(request)
         let tag = Replies.tag(
             status.reference.id, "\(status.submitted)", "\(index)", view.rawValue, isCropped ? "crop" : "whole")
         if let response = Replies.notModified(request, tag: tag) { return response }

@@ -117,7 +117,7 @@ struct Preferences {
     init(_ request: Request) {
         for value in request.headers[values: .prefer] {
             for part in value.split(separator: ",") {
-                let words = part.split(separator: ";")[0].split(separator: "=").map {
+                let words = (part.split(separator: ";").first ?? "").split(separator: "=").map {
                     $0.filter { $0 != " " && $0 != "\"" }.lowercased()
                 }
                 switch (words.first, words.count) {
@@ -144,6 +144,12 @@ extension Request {
         return quality(type) > max(quality("application/json"), 0)
     }
 
-    /// A parameter of the query.
-    func query(_ name: String) -> String? { uri.queryParameters[Substring(name)].map(String.init) }
+    /// A parameter of the query, which may stand there once.
+    func query(_ name: String) throws(Problem) -> String? {
+        let values = uri.queryParameters.getAll(name)
+        guard values.count < 2 else {
+            throw Problem(.badRequest, "bad-query", "\(name): it is given \(values.count) times", field: name)
+        }
+        return values.first
+    }
 }

@@ -135,7 +135,7 @@ struct SegmentRoutes: Sendable {
         _ request: Request, _ context: GatewayContext, isEverything: Bool
     ) async throws -> Response {
         let preferences = Preferences(request)
-        let view = try Self.view(request)
+        let (view, index, isCropped) = (try Self.view(request), try Self.index(request), try Self.isCropped(request))
         var asked: SegmentRequest
         var image: UploadedImage?
         if request.headers[.contentType]?.lowercased().hasPrefix("multipart/") ?? false {
@@ -162,8 +162,7 @@ struct SegmentRoutes: Sendable {
         case .done(let reference, let result, let time):
             if let view {
                 let png = try await pictures.png(
-                    of: result, image: nil, view: view, index: try Self.index(request),
-                    isCropped: request.query("crop") == "1")
+                    of: result, image: nil, view: view, index: index, isCropped: isCropped)
                 return Replies.bytes(
                     png, type: "image/png",
                     headers: [.contentLocation: "/v1/jobs/\(Replies.escaped(reference.id))", .cacheControl: "no-store"])
@@ -177,7 +176,7 @@ struct SegmentRoutes: Sendable {
 
     /// What is to be drawn; nil where JSON is asked for.
     static func view(_ request: Request) throws -> AnswerPictures.View? {
-        if let name = request.query("view") {
+        if let name = try request.query("view") {
             guard let view = AnswerPictures.View(rawValue: name) else {
                 throw Problem(.badRequest, "bad-query", "view: mask, cutout or overlay is expected", field: "view")
             }
@@ -191,11 +190,20 @@ struct SegmentRoutes: Sendable {
 
     /// Which mask; nil where the best is meant.
     static func index(_ request: Request) throws -> Int? {
-        guard let text = request.query("index") else { return nil }
+        guard let text = try request.query("index") else { return nil }
         guard let index = Int(text), index >= 0 else {
             throw Problem(.badRequest, "bad-query", "index: a whole number from 0 is expected", field: "index")
         }
         return index
+    }
+
+    /// Whether of a cut-out only its box is wanted.
+    static func isCropped(_ request: Request) throws -> Bool {
+        switch try request.query("crop") {
+        case nil, "0": false
+        case "1": true
+        default: throw Problem(.badRequest, "bad-query", "crop: 0 or 1 is expected", field: "crop")
+        }
     }
 
     static func digest(_ context: GatewayContext) throws -> ImageDigest {

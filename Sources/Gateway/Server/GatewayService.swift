@@ -7,6 +7,7 @@ import Imaging
 package import Logging
 import NIOCore
 import Platform
+package import Redis
 import ServiceLifecycle
 package import Telemetry
 
@@ -53,6 +54,7 @@ package struct GatewaySettings: Sendable {
 package struct GatewayService: Service {
     private let settings: GatewaySettings
     private let broker: Broker
+    private let cacheRedis: RedisClient?
     private let registry: PrometheusRegistry
     private let logger: Logger
     private let onListening: @Sendable (Int) async -> Void
@@ -62,15 +64,18 @@ package struct GatewayService: Service {
     /// - Parameters:
     ///   - settings: where and for whom.
     ///   - broker: of the cluster.
+    ///   - cacheRedis: the Redis of the embeddings; nil where they are in that of the queues.
     ///   - registry: what `/metrics` writes.
     ///   - logger: gets a line for each request.
     ///   - onListening: told the port when it can be reached.
     package init(
-        _ settings: GatewaySettings, broker: Broker, registry: PrometheusRegistry, logger: Logger,
+        _ settings: GatewaySettings, broker: Broker, cacheRedis: RedisClient? = nil, registry: PrometheusRegistry,
+        logger: Logger,
         onListening: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
         self.settings = settings
         self.broker = broker
+        self.cacheRedis = cacheRedis
         self.registry = registry
         self.logger = logger
         self.onListening = onListening
@@ -142,7 +147,10 @@ package struct GatewayService: Service {
         BatchRoutes(service: service, decoder: decoder, limit: bodyLimit, folder: settings.temporaryFolder).add(
             to: routes)
         jobs.add(to: routes)
-        ClusterRoutes(broker: broker, watch: watch, events: events, jobs: jobs).add(to: routes)
+        ClusterRoutes(
+            broker: broker, watch: watch, events: events, jobs: jobs, models: models,
+            cache: ClusterCache(broker, other: cacheRedis)
+        ).add(to: routes)
         ServiceRoutes(
             models: models, broker: broker, pages: pages, registry: registry, cluster: ClusterMetrics(watch),
             connections: connections, streams: streams, hasKeys: settings.keys != nil, imageLimit: settings.imageLimit,

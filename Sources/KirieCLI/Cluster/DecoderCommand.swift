@@ -54,13 +54,7 @@ struct DecoderCommand: AsyncParsableCommand {
             concurrency: settings.concurrency, byteLimit: cacheBytes, everythingDefaults: sam.everythingDefaults,
             textModel: TextModel { [textModel] in try textModel.open(pool: pool) }, limit: PictureLimitOptions.usual,
             onWait: waiting
-        ) { job, trace, time in
-            logger.info(
-                "decoded",
-                metadata: [
-                    "job": "\(job)", "trace": "\(trace)", "ms": "\((time / .microseconds(1)).rounded() / 1000)",
-                ])
-        }
+        ) { job, trace, time in TracedJob.log("decoded", job, trace, time, to: logger) }
         var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
         settings.concurrency += 1

@@ -55,7 +55,8 @@ struct EncoderCommand: AsyncParsableCommand {
             broker, encoder: encoder, fingerprint: fingerprint.bytes, precision: precision, store: store, pool: pool,
             concurrency: worker.concurrency ?? 1, sharedFolder: sharedImages, limit: size.limit,
             notes: { image, notes in for note in notes { logger.warning("picture \(image): \(note)") } },
-            onWait: waiting)
+            onWait: waiting
+        ) { job, trace, time in TracedJob.log("encoded", job, trace, time, to: logger) }
         var heartbeat = worker.heartbeat(
             .encoder, model: pictures.model, modelName: name, threads: pool.threadCount)
         let source = EncodeSource(broker, worker: heartbeat.name, model: pictures.model, onWait: waiting) {

@@ -57,6 +57,8 @@ extension GatewayCommand {
 
         @OptionGroup var redis: RedisOptions
 
+        @OptionGroup var cache: CacheRedisOption
+
         @Option(name: .long, help: ArgumentHelp("Where to listen; port 0 takes a free one.", valueName: "host:port"))
         var listen = ListenAddress.fallback
 
@@ -179,7 +181,10 @@ extension GatewayCommand {
             Descriptors.raiseLimit()
             let broker = try await redis.submitter()
             let (host, addressFile) = (settings.host, addressFile)
-            let gateway = GatewayService(settings, broker: broker, registry: registry, logger: logger) { port in
+            let cacheRedis = try await cache.redis()
+            let gateway = GatewayService(
+                settings, broker: broker, cacheRedis: cacheRedis, registry: registry, logger: logger
+            ) { port in
                 let url = ListenAddress.url(host: host, port: port)
                 if let addressFile { try? AtomicFile.write(Array("\(url)\n".utf8), to: addressFile) }
                 try? StandardOutput.print(Array("KIRIE_GATEWAY=\(url)\n".utf8))

@@ -53,7 +53,7 @@ function properties(schema) {
   }));
 }
 
-function operation(path, method, item, operationItem) {
+function operation(path, method, item, operationItem, responses) {
   const inside = make('div', { class: 'inside' });
   if (operationItem.description) inside.append(make('p', {}, operationItem.description));
   const parameters = [...(item.parameters ?? []), ...(operationItem.parameters ?? [])];
@@ -66,7 +66,8 @@ function operation(path, method, item, operationItem) {
     inside.append(make('h3', {}, 'Body'), table(Object.entries(operationItem.requestBody.content).map(([type, content]) =>
       [make('code', {}, type), shape(content.schema)])));
   }
-  inside.append(make('h3', {}, 'Answers'), table(Object.entries(operationItem.responses).map(([status, response]) => {
+  inside.append(make('h3', {}, 'Answers'), table(Object.entries(operationItem.responses).map(([status, said]) => {
+    const response = said.$ref ? responses[said.$ref.split('/').pop()] : said;
     const types = Object.entries(response.content ?? {}).filter(([type]) => type !== 'application/problem+json');
     return [make('code', {}, status), response.description, ' ', ...types.flatMap(([type, content]) =>
       [make('code', {}, type), ' ', shape(content.schema), ' '])];
@@ -83,10 +84,11 @@ function draw(document_) {
   const links = [];
   for (const tag of document_.tags) {
     operations.append(make('h2', { id: `tag-${tag.name}` }, tag.name));
+    if (tag.description) operations.append(make('p', {}, tag.description));
     links.push(make('li', {}, make('a', { href: `#tag-${tag.name}` }, tag.name)));
     for (const [path, item] of Object.entries(document_.paths)) {
       for (const method of METHODS) {
-        if (item[method]?.tags.includes(tag.name)) operations.append(operation(path, method, item, item[method]));
+        if (item[method]?.tags.includes(tag.name)) operations.append(operation(path, method, item, item[method], document_.components.responses));
       }
     }
   }
