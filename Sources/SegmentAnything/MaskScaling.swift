@@ -52,6 +52,9 @@ package struct MaskScaling: Sendable {
     /// Rows of the original picture.
     package let height: Int
     private let side: Int
+    /// How the picture lay in the model's frame, and the frame's size.
+    private let frame: ImageFrame
+    private let imageSize: Int
     private let columns: Taps
     private let rows: Taps
 
@@ -61,6 +64,8 @@ package struct MaskScaling: Sendable {
     ///   - frame: how the picture was resized.
     package init(side: Int, imageSize: Int, frame: ImageFrame) {
         self.side = side
+        self.frame = frame
+        self.imageSize = imageSize
         width = frame.originalWidth
         height = frame.originalHeight
         columns = Self.taps(from: side, through: imageSize, cutTo: frame.inputWidth, to: width)
@@ -181,6 +186,68 @@ package struct MaskScaling: Sendable {
             sampleColumns: sampleColumns.lowerBound / 16 * 16..<(sampleColumns.upperBound + 15) / 16 * 16,
             sampleRows: rows.samples(
                 of: down.lowerBound / 64 * 64..<min(height, (down.upperBound + 63) / 64 * 64), count: side))
+    }
+
+    /// What the logits say of a mask before they are scaled.
+    package struct Draft: Sendable {
+        /// First and last column and row of the mask in pixels of the picture, `(x0, y0, x1, y1)`, to a fraction of a sample.
+        package let box: SIMD4<Int32>
+        /// Samples above the offset over those above its negative; 0 where there are none.
+        package let stabilityScore: Float
+        /// Whether no sample is above 0.
+        package let isEmpty: Bool
+    }
+
+    /// A mask's box and stability as its low-resolution logits, (side, side), have them: near what ``mask(_:offset:pool:)``
+    /// finds, at a small part of its cost.
+    package func draft(_ logits: UnsafePointer<Float>, offset: Float = 1) -> Draft {
+        let across = max(1, min(side, (side * frame.inputWidth + imageSize - 1) / imageSize))
+        let down = max(1, min(side, (side * frame.inputHeight + imageSize - 1) / imageSize))
+        var (inner, outer): (Int32, Int32) = (0, 0)
+        return Scratch.withFloats(across + down) { highest in
+            highest.update(repeating: -.infinity, count: across + down)
+            let rows = highest + across
+            for y in 0..<down {
+                let samples = logits + y * side
+                var most = -Float.infinity
+                for x in 0..<across {
+                    let sample = samples[x]
+                    inner &+= sample > offset ? 1 : 0
+                    outer &+= sample > -offset ? 1 : 0
+                    most = sample > most ? sample : most
+                    highest[x] = sample > highest[x] ? sample : highest[x]
+                }
+                rows[y] = most
+            }
+            let scale = SIMD2(
+                Float(width) * Float(imageSize) / (Float(frame.inputWidth) * Float(side)),
+                Float(height) * Float(imageSize) / (Float(frame.inputHeight) * Float(side)))
+            let stability = outer == 0 ? 0 : Float(inner) / Float(outer)
+            guard let x = Self.extent(highest, across), let y = Self.extent(rows, down) else {
+                return Draft(box: .zero, stabilityScore: stability, isEmpty: true)
+            }
+            func pixel(_ place: Float, _ count: Int) -> Int32 {
+                Int32(max(0, min(Float(count - 1), place.rounded(.down))))
+            }
+            return Draft(
+                box: SIMD4(
+                    pixel(x.first * scale.x, width), pixel(y.first * scale.y, height), pixel(x.last * scale.x, width),
+                    pixel(y.last * scale.y, height)), stabilityScore: stability, isEmpty: false)
+        }
+    }
+
+    /// Where numbers rise above 0 first and fall below it last, between samples that stand for `index + 0.5`; nil where none
+    /// is above 0.
+    private static func extent(_ samples: UnsafePointer<Float>, _ count: Int) -> (first: Float, last: Float)? {
+        guard let first = (0..<count).first(where: { samples[$0] > 0 }),
+            let last = (0..<count).last(where: { samples[$0] > 0 })
+        else { return nil }
+        /// How far beyond a sample the line to its neighbour crosses 0.
+        func beyond(_ inside: Int, _ outside: Int) -> Float {
+            guard outside >= 0, outside < count else { return 0.5 }
+            return samples[inside] / (samples[inside] - samples[outside])
+        }
+        return (Float(first) + 0.5 - beyond(first, first - 1), Float(last) + 0.5 + beyond(last, last + 1))
     }
 
     /// The full-size logits, (height, width), of logits (side, side).

@@ -147,13 +147,37 @@ public struct SamDecoder: PromptDecoding {
     package func candidates(
         at points: [SIMD2<Double>], on image: PreparedImage, filter: CandidateFilter, pool: ThreadPool
     ) throws(PromptError) -> [[ScoredMask]] {
+        try readings(at: points, on: image, filter: filter, pool: pool) { logits, predictedIoU in
+            let answer = image.scaling.mask(logits, offset: filter.stabilityScoreOffset, pool: .inline)
+            guard filter.takes(stability: answer.stabilityScore, isEmpty: answer.outer == 0) else { return nil }
+            return ScoredMask(
+                encoding: answer.encoding, predictedIoU: predictedIoU, stabilityScore: answer.stabilityScore)
+        }
+    }
+
+    /// The same as drafts: see ``PreparedImage/drafts(at:filter:pool:)``.
+    package func drafts(
+        at points: [SIMD2<Double>], on image: PreparedImage, filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[MaskDraft]] {
+        try readings(at: points, on: image, filter: filter, pool: pool) { logits, predictedIoU in
+            let draft = image.scaling.draft(logits, offset: filter.stabilityScoreOffset)
+            guard filter.mayTake(stability: draft.stabilityScore, isEmpty: draft.isEmpty) else { return nil }
+            return MaskDraft(box: draft.box, predictedIoU: predictedIoU, stabilityScore: draft.stabilityScore)
+        }
+    }
+
+    /// What becomes of the three readings of single points whose predicted IoU passes the filter.
+    private func readings<Reading: Sendable>(
+        at points: [SIMD2<Double>], on image: PreparedImage, filter: CandidateFilter, pool: ThreadPool,
+        _ read: @Sendable (UnsafePointer<Float>, Float) -> Reading?
+    ) throws(PromptError) -> [[Reading]] {
         let prompts = points.map { Prompt(points: [LabeledPoint(x: $0.x, y: $0.y)]) }
         try validate(prompts, on: image)
         let share = (prompts.count + pool.threadCount - 1) / pool.threadCount
         let size = max(1, min(Self.promptsAtOnce, share))
         let count = (prompts.count + size - 1) / size
-        let answers = ConcurrentSlots<[[ScoredMask]]>(count: count)
-        // Each thread takes a few prompts all the way to runs: nothing of a mask's full size is ever stored.
+        let answers = ConcurrentSlots<[[Reading]]>(count: count)
+        // Each thread takes a few prompts all the way: nothing of a mask's full size is ever stored.
         pool.parallel(count) { index in
             let group = Array(prompts[index * size..<min(prompts.count, (index + 1) * size)])
             answers[index] = decodeTogether(
@@ -161,16 +185,9 @@ public struct SamDecoder: PromptDecoding {
                 above: filter.predictedIoUThreshold > 0 ? filter.predictedIoUThreshold : nil, pool: .inline
             ).map { decoded in
                 zip(decoded.logits, decoded.predictedIoU).compactMap { logits, predictedIoU in
-                    let answer = logits.values.withUnsafeBufferPointer { values in
-                        values.baseAddress.map {
-                            image.scaling.mask($0, offset: filter.stabilityScoreOffset, pool: .inline)
-                        }
+                    logits.values.withUnsafeBufferPointer { values in
+                        values.baseAddress.flatMap { read($0, predictedIoU) }
                     }
-                    guard let answer, filter.takes(stability: answer.stabilityScore, isEmpty: answer.outer == 0) else {
-                        return nil
-                    }
-                    return ScoredMask(
-                        encoding: answer.encoding, predictedIoU: predictedIoU, stabilityScore: answer.stabilityScore)
                 }
             }
         }
@@ -301,6 +318,13 @@ extension SamDecoder.PreparedImage: PreparedImage {
         at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
     ) throws(PromptError) -> [[ScoredMask]] {
         try decoder.candidates(at: points, on: self, filter: filter, pool: pool)
+    }
+
+    /// The same as drafts.
+    public func drafts(
+        at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[MaskDraft]] {
+        try decoder.drafts(at: points, on: self, filter: filter, pool: pool)
     }
 }
 

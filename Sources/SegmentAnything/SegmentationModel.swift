@@ -169,6 +169,13 @@ public protocol PreparedImage: Sendable {
     func candidates(
         at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
     ) throws(PromptError) -> [[ScoredMask]]
+
+    /// The same masks as drafts, by scores and boxes alone: near those of ``candidates(at:filter:pool:)``, and cheaper.
+    ///
+    /// Whoever chooses among many asks for the masks of the chosen ones.
+    func drafts(
+        at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[MaskDraft]]
 }
 
 extension PreparedImage {
@@ -193,6 +200,15 @@ extension PreparedImage {
                     encoding: RunLengthEncoding(mask), predictedIoU: predictedIoU, stabilityScore: stability)
             }
         }
+    }
+}
+
+extension PreparedImage {
+    /// The masks themselves, of which only boxes and scores are told.
+    public func drafts(
+        at points: [SIMD2<Double>], filter: CandidateFilter, pool: ThreadPool
+    ) throws(PromptError) -> [[MaskDraft]] {
+        try candidates(at: points, filter: filter, pool: pool).map { $0.map(MaskDraft.init) }
     }
 }
 

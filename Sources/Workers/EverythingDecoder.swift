@@ -27,6 +27,8 @@ struct EverythingDecoder: Sendable {
         var height: Int
         var crop: Int
         var points: [Int]
+        /// Whether boxes and scores are enough.
+        var areDrafts = false
     }
 
     let broker: Broker
@@ -60,21 +62,12 @@ struct EverythingDecoder: Sendable {
             return .masks(try image.ranked(masks.map(\.mask), by: asked, pool: pool))
         }
         var answers = try read(try await broker.partResults(of: job), plan)
-        var open: [(crop: Int, points: [Int])] = []
+        var open: [(crop: Int, request: MaskGenerationPlan.PointRequest)] = []
         for crop in plan.crops.indices {
-            // Stages whose points are all answered are over; the next one that is not is asked for.
-            for stage in 0..<plan.stageCount(of: crop) {
-                let points = plan.points(ofStage: stage, of: crop, after: answers[crop])
-                    .filter { answers[crop][$0] == nil }
-                if points.isEmpty { continue }
-                open.append((crop, points))
-                break
-            }
+            if let request = plan.nextPoints(of: crop, after: answers[crop]) { open.append((crop, request)) }
         }
         if !open.isEmpty { return .divided(parts(open, plan, of: key.image)) }
-        let byCrop = answers.indices.map { crop in
-            plan.kept(ofCrop: answers[crop].sorted { $0.key < $1.key }.flatMap(\.value))
-        }
+        let byCrop = answers.map { plan.kept(ofCrop: $0) }
         answers = []
         let masks = plan.selected(byCrop)
         let text = CandidateText.write(masks.enumerated().map { (number: $0.offset, mask: $0.element) })
@@ -88,16 +81,16 @@ struct EverythingDecoder: Sendable {
     /// By crop and point, what parts found.
     private func read(
         _ results: [RedisBytes], _ plan: MaskGenerationPlan
-    ) throws(PromptRefusal) -> [[Int: [MaskCandidate]]] {
-        var answers: [[Int: [MaskCandidate]]] = Array(repeating: [:], count: plan.crops.count)
+    ) throws(PromptRefusal) -> [MaskGenerationPlan.CropAnswers] {
+        var answers = Array(repeating: MaskGenerationPlan.CropAnswers(), count: plan.crops.count)
         for result in results {
             let bytes = result.array
             guard let end = bytes.firstIndex(of: 0x0A), let part = Self.part(Array(bytes[..<end])),
                 part.crop < plan.crops.count,
                 let masks = CandidateText.read(Array(bytes[(end + 1)...]), width: plan.width, height: plan.height)
             else { throw PromptRefusal(reason: "the result of a part cannot be read") }
-            for point in part.points { answers[part.crop][point] = [] }
-            for (point, mask) in masks { answers[part.crop][point, default: []].append(mask) }
+            for point in part.points { answers[part.crop][part.areDrafts, point] = [] }
+            for (point, mask) in masks { answers[part.crop][part.areDrafts, point]?.append(mask) }
         }
         return answers
     }
@@ -107,17 +100,19 @@ struct EverythingDecoder: Sendable {
 
     /// The parts that answer points of crops; of very many points more in each, so that a job does not get too many parts.
     private func parts(
-        _ open: [(crop: Int, points: [Int])], _ plan: MaskGenerationPlan, of picture: ImageDigest
+        _ open: [(crop: Int, request: MaskGenerationPlan.PointRequest)], _ plan: MaskGenerationPlan,
+        of picture: ImageDigest
     ) -> [JobPart] {
         let size = min(plan.parameters.pointsPerBatch, Self.pointsOfPart)
         let most = Broker.mostParts / 4
-        let count = open.reduce(0) { $0 + ($1.points.count + size - 1) / size }
-        return open.flatMap { crop, points -> [JobPart] in
+        let count = open.reduce(0) { $0 + ($1.request.points.count + size - 1) / size }
+        return open.flatMap { crop, request -> [JobPart] in
             let cut = crop == 0 ? nil : PictureCrop(of: picture, plan.crops[crop].box)
             let image = cut?.digest(partitions: broker.partitionCount) ?? picture
-            return points.chunks(of: size * max(1, (count + most - 1) / most)).map { points in
+            return request.points.chunks(of: size * max(1, (count + most - 1) / most)).map { points in
                 let part = Part(
-                    parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop, points: points)
+                    parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop, points: points,
+                    areDrafts: request.wantsDrafts)
                 return JobPart(image: image, stored: cut?.stored, line: RedisBytes(Self.line(part)))
             }
         }
@@ -141,7 +136,8 @@ struct EverythingDecoder: Sendable {
         var text = line.array + [0x0A]
         for batch in plan.batches(part.points) {
             if Task.isCancelled { return nil }
-            let found = try plan.candidates(of: part.crop, points: batch, on: image, pool: pool)
+            let found = try plan.candidates(
+                of: part.crop, points: batch, areDrafts: part.areDrafts, on: image, pool: pool)
             text += CandidateText.write(zip(batch, found).flatMap { point, masks in masks.map { (point, $0) } })
         }
         return RedisBytes(text)
@@ -162,7 +158,7 @@ struct EverythingDecoder: Sendable {
                 "part",
                 .object([
                     ("crop", .integer(part.crop)), ("width", .integer(part.width)), ("height", .integer(part.height)),
-                    ("points", .array(part.points.map { .integer($0) })),
+                    ("points", .array(part.points.map { .integer($0) })), ("drafts", .bool(part.areDrafts)),
                 ])
             ), ("everything", part.parameters.value),
         ]).bytes
@@ -175,6 +171,9 @@ struct EverythingDecoder: Sendable {
             let points = part["points"]?.elements?.compactMap(\.integer), crop >= 0, width > 0, height > 0,
             let parameters = try? EverythingParameters(value["everything"] ?? .null)
         else { return nil }
-        return Part(parameters: parameters, width: width, height: height, crop: crop, points: points)
+        var areDrafts = false
+        if case .bool(let wanted) = part["drafts"] { areDrafts = wanted }
+        return Part(
+            parameters: parameters, width: width, height: height, crop: crop, points: points, areDrafts: areDrafts)
     }
 }

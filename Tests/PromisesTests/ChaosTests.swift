@@ -143,7 +143,13 @@ private final class Chaos: Sendable {
             try await eventually("\(reference.id) was submitted") {
                 try await cluster.status(reference) != nil
             }
-            _ = try await cluster.broker.cancel([reference])
+            // Who is told to come back later does so: Redis may be full, or read-only, just then.
+            try await eventually("\(reference.id) was to be cancelled") {
+                do {
+                    _ = try await cluster.broker.cancel([reference])
+                    return true
+                } catch  where ErrorReport(of: error).errorClass == .comeBackLater { return false }
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 import NeuralNetworks
+import Platform
 import SegmentAnything
 import Segmentation
 import Tensors
@@ -50,5 +51,35 @@ import Testing
             #expect(answer.inner == values.count { $0 > 1 })
             #expect(answer.outer == values.count { $0 > -1 })
         }
+    }
+
+    /// A draft's box is the mask's to less than a sample, and its stability is near.
+    @Test(arguments: [(1800, 1200), (533, 800), (256, 256), (700, 90)])
+    func draftsAreNearTheirMasks(width: Int, height: Int) {
+        let (side, size) = (64, 256)
+        let frame = ImagePreprocessing.segmentAnything(size: size).frame(width: width, height: height)
+        let scaling = MaskScaling(side: side, imageSize: size, frame: frame)
+        let (across, down) = (side * frame.inputWidth / size, side * frame.inputHeight / size)
+        var random = SplitMix64(seed: 11)
+        for _ in 0..<20 {
+            // An ellipse whose logits fall off like a distance.
+            let centre = SIMD2(
+                Float.random(in: 0...Float(across), using: &random), Float.random(in: 0...Float(down), using: &random))
+            let radius = SIMD2(Float.random(in: 3...20, using: &random), Float.random(in: 3...20, using: &random))
+            let logits = (0..<side * side).map { index -> Float in
+                let place = (SIMD2(Float(index % side) + 0.5, Float(index / side) + 0.5) - centre) / radius
+                return 8 * (1 - (place * place).sum().squareRoot())
+            }
+            let draft = scaling.draft(logits)
+            let mask = scaling.mask(logits, pool: .inline)
+            guard mask.encoding.area > 0, !draft.isEmpty else { continue }
+            let bounds = mask.encoding.boundingBox
+            let exact = [bounds[0], bounds[1], bounds[0] + bounds[2] - 1, bounds[1] + bounds[3] - 1]
+            let step = max(width, height) / side + 2
+            for index in 0..<4 { #expect(abs(Int(draft.box[index]) - exact[index]) <= step, "\(draft.box) \(exact)") }
+            #expect(abs(draft.stabilityScore - mask.stabilityScore) < 0.15)
+        }
+        let nothing = scaling.draft([Float](repeating: -3, count: side * side))
+        #expect(nothing.isEmpty && nothing.stabilityScore == 0)
     }
 }

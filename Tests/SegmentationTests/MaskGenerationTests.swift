@@ -160,6 +160,43 @@ import Testing
         #expect(masks.map(\.encoding) == [rectangle(object)])
     }
 
+    /// Every second point, then what is around the best, then the masks of the best; a point is never asked for twice.
+    @Test func theFastWayAsksWhereMasksAreFound() throws {
+        var parameters = EverythingParameters()
+        parameters.pointsPerSide = 8
+        parameters.isFast = true
+        let plan = try MaskGenerationPlan(width: 80, height: 80, parameters: parameters, modelSize: 64)
+        let object = PixelBox(x0: 22, y0: 22, x1: 58, y1: 58)
+        func draft(_ point: Int) -> [MaskCandidate] {
+            let place = plan.points(of: 0)[point]
+            guard object.x0 <= Int(place.x), Int(place.x) < object.x1, object.y0 <= Int(place.y),
+                Int(place.y) < object.y1
+            else { return [] }
+            return [
+                MaskCandidate(
+                    encoding: RunLengthEncoding(emptyHeight: 80, width: 80),
+                    predictedIoU: Float(1 - abs(place.x - 45) / 100 - abs(place.y - 45) / 100), stabilityScore: 1,
+                    point: place, crop: plan.crops[0].box, box: SIMD4(22, 22, 57, 57))
+            ]
+        }
+        var answers = MaskGenerationPlan.CropAnswers()
+        let first = try #require(plan.nextPoints(of: 0, after: answers))
+        #expect(first.wantsDrafts)
+        #expect(first.points == [9, 11, 13, 15, 25, 27, 29, 31, 41, 43, 45, 47, 57, 59, 61, 63])
+        var asked: [Int] = []
+        while let next = plan.nextPoints(of: 0, after: answers), next.wantsDrafts {
+            #expect(Set(asked).isDisjoint(with: next.points))
+            asked += next.points
+            for point in next.points { answers.drafts[point] = draft(point) }
+        }
+        // The best one is in the middle of the grid; corners are never asked for.
+        #expect(asked.contains(36) && !asked.contains(0) && !asked.contains(7))
+        let last = try #require(plan.nextPoints(of: 0, after: answers))
+        #expect(!last.wantsDrafts && last.points.contains(36) && last.points.count <= 2)
+        for point in last.points { answers.masks[point] = [] }
+        #expect(plan.nextPoints(of: 0, after: answers) == nil)
+    }
+
     @Test func parametersGoThroughJSON() throws {
         var parameters = EverythingParameters()
         #expect(parameters.json == "{}")

@@ -69,20 +69,22 @@ public struct AutomaticMaskGenerator: Sendable {
                 (isWhole ? features : nil) ?? encoder.encode(isWhole ? image : image.cropped(to: box), pool: pool)
             let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
             if crop == 0 { whole = prepared }
-            var answers: [Int: [MaskCandidate]] = [:]
+            var answers = MaskGenerationPlan.CropAnswers()
             let before = state
-            for stage in 0..<plan.stageCount(of: crop) {
-                for batch in plan.batches(plan.points(ofStage: stage, of: crop, after: answers)) {
-                    let found = try plan.candidates(of: crop, points: batch, on: prepared, pool: pool)
+            while let next = plan.nextPoints(of: crop, after: answers) {
+                for batch in plan.batches(next.points) {
+                    let found = try plan.candidates(
+                        of: crop, points: batch, areDrafts: next.wantsDrafts, on: prepared, pool: pool)
                     for (point, masks) in zip(batch, found) {
-                        answers[point] = masks
-                        state.masks += masks.count
+                        answers[next.wantsDrafts, point] = masks
+                        state.masks += next.wantsDrafts ? 0 : masks.count
                     }
-                    state.done += batch.count
+                    let most = plan.grids[plan.crops[crop].layer].count
+                    state.done = min(state.done + batch.count, before.done + most)
                     try progress(state)
                 }
             }
-            byCrop.append(plan.kept(ofCrop: answers.sorted { $0.key < $1.key }.flatMap(\.value)))
+            byCrop.append(plan.kept(ofCrop: answers))
             state.done = before.done + plan.grids[plan.crops[crop].layer].count
             state.masks = byCrop.reduce(0) { $0 + $1.count }
             try progress(state)
@@ -104,25 +106,48 @@ extension MaskGenerationPlan {
     /// - Parameters:
     ///   - crop: which.
     ///   - points: their indices in the crop's grid.
+    ///   - areDrafts: whether boxes and scores are enough: the candidates have no pixel then.
     ///   - image: that crop, prepared.
     ///   - pool: the threads that share the work.
     /// - Returns: by point, what passes the filters.
     /// - Throws: ``PromptError`` never for the plan's own points.
     package func candidates(
-        of crop: Int, points: [Int], on image: any PreparedImage, pool: ThreadPool
+        of crop: Int, points: [Int], areDrafts: Bool = false, on image: any PreparedImage, pool: ThreadPool
     ) throws(PromptError) -> [[MaskCandidate]] {
         let (all, box) = (self.points(of: crop), crops[crop].box)
         let places = points.map { all[$0] }
-        let answers = try image.candidates(at: places, filter: CandidateFilter(parameters), pool: pool)
+        let filter = CandidateFilter(parameters)
+        let answers: [[MaskCandidate]]
+        if areDrafts {
+            let empty = RunLengthEncoding(emptyHeight: height, width: width)
+            let corner = SIMD4(Int32(box.x0), Int32(box.y0), Int32(box.x0), Int32(box.y0))
+            answers = zip(places, try image.drafts(at: places, filter: filter, pool: pool)).map { place, drafts in
+                drafts.map { draft in
+                    MaskCandidate(
+                        encoding: empty, predictedIoU: draft.predictedIoU, stabilityScore: draft.stabilityScore,
+                        point: place + SIMD2(Double(box.x0), Double(box.y0)), crop: box, box: draft.box &+ corner)
+                }
+            }
+        } else {
+            answers = zip(places, try image.candidates(at: places, filter: filter, pool: pool)).map { place, masks in
+                masks.map { mask in
+                    MaskCandidate(
+                        mask.encoding, predictedIoU: mask.predictedIoU, stabilityScore: mask.stabilityScore,
+                        point: place, in: box, width: width, height: height)
+                }
+            }
+        }
         // Of a tile's masks those that are cut off are joined with their other parts, not dropped.
         let keepsParts = isTiled && crops[crop].layer > 0
-        return zip(places, answers).map { place, masks in
-            masks.map { mask in
-                MaskCandidate(
-                    mask.encoding, predictedIoU: mask.predictedIoU, stabilityScore: mask.stabilityScore, point: place,
-                    in: box, width: width, height: height)
-            }.filter { keepsParts || !$0.isCutOff(width: width, height: height) }
-        }
+        return answers.map { $0.filter { keepsParts || !$0.isCutOff(width: width, height: height) } }
+    }
+}
+
+extension MaskGenerationPlan.CropAnswers {
+    /// The candidates of a point, drafts or masks.
+    package subscript(areDrafts: Bool, point: Int) -> [MaskCandidate]? {
+        get { areDrafts ? drafts[point] : masks[point] }
+        set { if areDrafts { drafts[point] = newValue } else { masks[point] = newValue } }
     }
 }
 

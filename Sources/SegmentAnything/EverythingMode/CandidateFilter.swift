@@ -20,6 +20,14 @@ public struct CandidateFilter: Sendable, Hashable {
     /// Whether a mask of that predicted IoU is kept.
     func takes(predictedIoU: Float) -> Bool { predictedIoUThreshold <= 0 || predictedIoU > predictedIoUThreshold }
 
+    /// The stability of a draft may be so far from that of its mask.
+    private static let draftTolerance: Float = 0.01
+
+    /// Whether a mask whose draft has that stability may be kept.
+    func mayTake(stability: Float, isEmpty: Bool) -> Bool {
+        takes(stability: stability + Self.draftTolerance, isEmpty: isEmpty)
+    }
+
     /// Whether a mask of that stability is kept; the one of nothing at all is none, and no threshold lets it pass.
     func takes(stability: Float, isEmpty: Bool) -> Bool {
         stabilityScoreThreshold <= 0 || !isEmpty && stability >= stabilityScoreThreshold
@@ -34,4 +42,31 @@ public struct ScoredMask: Sendable, Hashable {
     public let predictedIoU: Float
     /// How little the mask changes with the threshold.
     public let stabilityScore: Float
+}
+
+/// What is known of a mask before it is made.
+public struct MaskDraft: Sendable, Hashable {
+    /// The first and the last column and row, `(x0, y0, x1, y1)`, in pixels of the picture.
+    public let box: SIMD4<Int32>
+    /// The model's own estimate of the intersection over union with the object.
+    public let predictedIoU: Float
+    /// How little the mask changes with the threshold, about.
+    public let stabilityScore: Float
+
+    /// A draft of its parts.
+    package init(box: SIMD4<Int32>, predictedIoU: Float, stabilityScore: Float) {
+        self.box = box
+        self.predictedIoU = predictedIoU
+        self.stabilityScore = stabilityScore
+    }
+
+    /// What is known of a mask that is there.
+    init(_ mask: ScoredMask) {
+        let bounds = mask.encoding.boundingBox
+        self.init(
+            box: SIMD4(
+                Int32(bounds[0]), Int32(bounds[1]), Int32(bounds[0] + max(1, bounds[2]) - 1),
+                Int32(bounds[1] + max(1, bounds[3]) - 1)),
+            predictedIoU: mask.predictedIoU, stabilityScore: mask.stabilityScore)
+    }
 }

@@ -34,9 +34,9 @@ public struct EverythingParameters: Sendable, Hashable {
     ///
     /// Nil for the model's own value: 0 for published models.
     public var minimumRegionArea: Int?
-    /// A coarse grid first, and the points of the full one only between those whose masks differ.
+    /// A coarse grid first, and the points of the full one only where they may find a better mask of what is found there.
     ///
-    /// Shu et al., "TinySAM", 2023, section 3.3, <https://arxiv.org/abs/2312.13789>.
+    /// After Shu et al., "TinySAM", 2023, section 3.3, <https://arxiv.org/abs/2312.13789>.
     public var isFast = false
     /// Only what looks like one of these is wanted, the most similar first; empty for everything.
     public var like: [Exemplar] = []

@@ -1,92 +1,84 @@
 /// Which points of a crop are asked for one after the other.
 ///
-/// The plain way has one stage: all points. The fast one begins with every fourth point along a side, and halves the
-/// distance twice; between points whose answers agree nothing new is expected, so those in between are left out. TinySAM
-/// (Shu et al., 2023, section 3.3, <https://arxiv.org/abs/2312.13789>) leaves out whatever lies under a confident mask; that
-/// loses the parts of a large object, and what lies on it.
+/// The plain way asks for all points at once. The fast one begins with every second point of every second row. What stays of
+/// a crop's masks is, of those that lie on each other, the one with the highest predicted IoU; so the other points are only
+/// asked for where they may find a higher one: around the best few of each group of masks, again and again until nothing
+/// new is there to ask for. For all that drafts are enough, which tell boxes and scores; only the best of each group become
+/// masks. TinySAM (Shu et al., 2023, section 3.3, <https://arxiv.org/abs/2312.13789>) leaves out whatever
+/// lies under a confident mask; that loses the parts of a large object, and what lies on it.
 extension MaskGenerationPlan {
-    /// The distances of the stages' points, in points of the grid.
-    private static let distances = [4, 2, 1]
-    /// Masks of two points are the same where their IoU is at least this.
-    private static let sameness = 0.9
+    /// The distance of the points that are asked for first, in points of the grid.
+    private static let distance = 2
+    /// Of a group of masks on each other, around so many is searched.
+    private static let searchedOfGroup = 5
+    /// And so many are made.
+    private static let madeOfGroup = 2
 
-    /// How many stages a crop has.
-    public func stageCount(of crop: Int) -> Int { fastSide(of: crop) == nil ? 1 : Self.distances.count }
+    /// What the points of a crop were answered with, by their indices.
+    public struct CropAnswers: Sendable {
+        /// The masks of points.
+        public var masks: [Int: [MaskCandidate]] = [:]
+        /// Of points that were only looked at: candidates without a pixel, whose boxes and scores tell what was found.
+        public var drafts: [Int: [MaskCandidate]] = [:]
 
-    /// The points of a stage, in the order of the grid.
+        /// None yet.
+        public init() {}
+    }
+
+    /// What is asked for next.
+    public struct PointRequest: Sendable, Hashable {
+        /// Indices of the crop's points, in the order of the grid.
+        public var points: [Int]
+        /// Whether boxes and scores are enough.
+        public var wantsDrafts: Bool
+    }
+
+    /// The points that are asked for next.
     ///
     /// - Parameters:
-    ///   - stage: counted from 0.
     ///   - crop: which.
-    ///   - answers: what the points of the stages before were answered with, by their indices.
-    /// - Returns: indices of the crop's points.
-    public func points(ofStage stage: Int, of crop: Int, after answers: [Int: [MaskCandidate]]) -> [Int] {
-        let count = grids[crops[crop].layer].count
-        guard let side = fastSide(of: crop) else { return stage == 0 ? Array(0..<count) : [] }
-        var expected = answers
-        let places = points(of: crop)
-        for (level, distance) in Self.distances.prefix(stage + 1).enumerated() {
-            var asked: [Int] = []
-            for y in Self.lattice(side, distance) {
-                for x in Self.lattice(side, distance) where expected[y * side + x] == nil {
-                    let index = y * side + x
-                    if level > 0,
-                        let known = between(
-                            x, y, Self.distances[level - 1], side, expected, at: places[index], in: crops[crop].box,
-                            isLast: level == Self.distances.count - 1)
-                    {
-                        expected[index] = known
-                    } else {
-                        asked.append(index)
-                    }
+    ///   - answers: what all points that were asked for were answered with.
+    /// - Returns: the points; nil where nothing is left to ask for.
+    public func nextPoints(of crop: Int, after answers: CropAnswers) -> PointRequest? {
+        guard let side = fastSide(of: crop) else {
+            let open = grids[crops[crop].layer].indices.filter { answers.masks[$0] == nil }
+            return open.isEmpty ? nil : PointRequest(points: open, wantsDrafts: false)
+        }
+        func places(_ start: Int) -> StrideTo<Int> { stride(from: start, to: side, by: Self.distance) }
+        let first = Self.distance / 2
+        let lattice = places(first).flatMap { y in places(first).map { y * side + $0 } }
+            .filter { answers.drafts[$0] == nil }
+        if !lattice.isEmpty { return PointRequest(points: lattice, wantsDrafts: true) }
+        let groups = groups(of: answers.drafts)
+        var next: Set<Int> = []
+        for point in Set(groups.flatMap { $0.prefix(Self.searchedOfGroup) }) {
+            let (x, y) = (point % side, point / side)
+            for row in max(0, y - 1)...min(side - 1, y + 1) {
+                for column in max(0, x - 1)...min(side - 1, x + 1) where answers.drafts[row * side + column] == nil {
+                    next.insert(row * side + column)
                 }
             }
-            if level == stage { return asked }
         }
-        return []
+        if !next.isEmpty { return PointRequest(points: next.sorted(), wantsDrafts: true) }
+        let finalists = Set(groups.flatMap { $0.prefix(Self.madeOfGroup) }).filter { answers.masks[$0] == nil }
+        return finalists.isEmpty ? nil : PointRequest(points: finalists.sorted(), wantsDrafts: false)
     }
 
-    /// Rows and columns of points at a distance, those of the larger distances among them.
-    private static func lattice(_ side: Int, _ distance: Int) -> [Int] {
-        let start = distances[0] / 2
-        return (0..<side).filter { ($0 - start) % distance == 0 }
+    /// The masks of a crop that stay.
+    ///
+    /// - Parameter answers: of all points that there were to ask for.
+    /// - Returns: those that stay, the highest predicted IoU first.
+    public func kept(ofCrop answers: CropAnswers) -> [MaskCandidate] {
+        kept(ofCrop: answers.masks.sorted { $0.key < $1.key }.flatMap(\.value))
     }
 
-    /// What a point must be answered with, as the points around it were; nil where they do not tell.
-    private func between(
-        _ x: Int, _ y: Int, _ distance: Int, _ side: Int, _ answers: [Int: [MaskCandidate]], at place: SIMD2<Double>,
-        in box: PixelBox, isLast: Bool
-    ) -> [MaskCandidate]? {
-        func around(_ value: Int) -> [Int] {
-            let start = Self.distances[0] / 2
-            let rest = ((value - start) % distance + distance) % distance
-            return rest == 0 ? [value] : [value - rest, value - rest + distance].filter { $0 >= 0 && $0 < side }
-        }
-        let neighbours = around(y).flatMap { y in around(x).compactMap { x in answers[y * side + x] } }
-        guard neighbours.count > 1 else { return nil }
-        let most = neighbours.max { $0.count < $1.count } ?? []
-        // Where nothing confident lies at four places, nothing large does.
-        if most.isEmpty { return isLast ? [] : nil }
-        let position = min(box.x1 - 1, box.x0 + Int(place.x)) * height + min(box.y1 - 1, box.y0 + Int(place.y))
-        for masks in neighbours {
-            guard !masks.isEmpty else { return nil }
-            for mask in masks {
-                guard mask.encoding.contains(position), most.contains(where: { isSame($0, mask) }) else { return nil }
-            }
-        }
-        return most
-    }
-
-    private func isSame(_ first: MaskCandidate, _ second: MaskCandidate) -> Bool {
-        let (a, b) = (first.box, second.box)
-        let width = Int(min(a[2], b[2]) - max(a[0], b[0])) + 1
-        let height = Int(min(a[3], b[3]) - max(a[1], b[1])) + 1
-        guard width > 0, height > 0 else { return false }
-        func area(_ box: SIMD4<Int32>) -> Int { Int(box[2] - box[0] + 1) * Int(box[3] - box[1] + 1) }
-        // Boxes are compared first: they cost nothing.
-        let shared = width * height
-        guard Double(shared) >= 0.8 * Double(area(a) + area(b) - shared) else { return false }
-        return first.encoding.intersectionOverUnion(second.encoding) >= Self.sameness
+    /// The points of drafts by groups of those that lie on each other, the highest predicted IoU first.
+    private func groups(of drafts: [Int: [MaskCandidate]]) -> [[Int]] {
+        let all = drafts.sorted { $0.key < $1.key }.flatMap { point, drafts in drafts.map { (point, $0) } }
+        return NonMaximumSuppression.groups(
+            boxes: all.map { SIMD4<Float>($0.1.box) }, scores: all.map(\.1.predictedIoU),
+            threshold: parameters.boxNMSThreshold
+        ).map { $0.map { all[$0].0 } }
     }
 
     /// Points along a side of the crop's grid in fast mode; nil where the plain way is taken.
@@ -94,6 +86,6 @@ extension MaskGenerationPlan {
         guard parameters.isFast, parameters.pointGrids == nil else { return nil }
         let count = grids[crops[crop].layer].count
         let side = Int(Double(count).squareRoot().rounded())
-        return side * side == count && side > Self.distances[0] ? side : nil
+        return side * side == count && side >= 2 * Self.distance ? side : nil
     }
 }
