@@ -48,7 +48,9 @@ public enum ClusterError: TransientError, Sendable {
         case "MISCONF":
             self = .backpressure(reason: "Redis cannot write to its disk (\(reason))", retryAfter: .seconds(10))
         case "READONLY", "MASTERDOWN":
-            self = .backpressure(reason: "Redis is a replica and takes no writes", retryAfter: .seconds(5))
+            self = .backpressure(
+                reason: "Redis is a replica and takes no writes: name its primary (INFO replication tells it)",
+                retryAfter: .seconds(5))
         case "LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS":
             self = .backpressure(reason: "Redis cannot serve now (\(refusal.message))", retryAfter: .seconds(2))
         case "CONFLICT": self = .conflict(reason: reason)

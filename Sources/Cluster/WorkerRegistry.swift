@@ -80,6 +80,7 @@ public struct WorkerRegistry: Sendable {
 
     private let redis: RedisClient
     private let keys: ClusterKeys
+    private let partitionCount: Int
     private let now: @Sendable () async throws(RedisError) -> Int
     private let sweep = Sweep()
 
@@ -93,6 +94,7 @@ public struct WorkerRegistry: Sendable {
     public init(_ broker: Broker, now: @escaping @Sendable () async throws(RedisError) -> Int) {
         redis = broker.redis
         keys = broker.keys
+        partitionCount = broker.partitionCount
         self.now = now
     }
 
@@ -115,6 +117,9 @@ public struct WorkerRegistry: Sendable {
             let isFirstWord = heartbeat.role == .encoder && model != family && !heartbeat.draining
             replies = try await redis.pipeline(
                 (isFirstWord ? [arithmetic] : []) + [
+                    // A Redis that started empty: whoever joins or sets up there must find the partitions that workers have.
+                    RedisCommand(
+                        "HSETNX", .string(keys.cluster), "partitions", .integer(partitionCount), repetition: .safe),
                     RedisCommand("HSETNX", .string(keys.models), "default", .string(family.text), repetition: .safe),
                     RedisCommand(
                         "HSET", .string(keys.workers), .string(heartbeat.name), .array(Array(json)), repetition: .safe),

@@ -91,7 +91,9 @@ extension RedisError: ReportableError {
                 errorClass, "not-redis", "\(server) does not speak the Redis protocol: \(reason)",
                 remedy: "is another service listening there?")
         case .server(let error, let command):
-            return ErrorReport(errorClass, "redis-refused", "Redis refused \(command): \(error.message)")
+            return ErrorReport(
+                errorClass, "redis-refused", "Redis refused \(command): \(error.message)",
+                remedy: Self.remedy(of: error, command))
         case .unexpectedReply(let command, let expected, let found):
             return ErrorReport(
                 errorClass, "redis-reply", "Redis answered \(command) with \(found) where \(expected) was expected")
@@ -103,6 +105,18 @@ extension RedisError: ReportableError {
             return ErrorReport(errorClass, "redis-cluster", "the Redis Cluster cannot serve the command: \(reason)")
         case .closed: return ErrorReport(errorClass, "redis-closed", "the Redis client was closed")
         case .cancelled: return ErrorReport(errorClass, "cancelled", "cancelled while waiting for Redis")
+        }
+    }
+
+    /// What to do about an answer of the server that names something in its settings.
+    private static func remedy(of error: RedisServerError, _ command: String) -> String? {
+        switch error.code {
+        case "NOPERM":
+            "the user lacks a right: give it those of its role (deploy/README.md, Users) with ACL SETUSER, or in users.acl "
+                + "and ACL LOAD"
+        case "ERR" where command.hasPrefix("FCALL") && error.message.contains("unknown command"):
+            "Kirie needs Redis 7.0 or later; a Sentinel is none"
+        default: nil
         }
     }
 

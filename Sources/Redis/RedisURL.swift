@@ -54,7 +54,12 @@ public struct RedisURL: Sendable, Hashable {
     }
 
     /// Reads the text form.
-    public init(_ text: String) throws(RedisURLError) {
+    ///
+    /// - Parameters:
+    ///   - text: the address.
+    ///   - secret: the password where the address has none: a user may be named there alone.
+    /// - Throws: what is wrong with the address, without showing its password.
+    public init(_ text: String, password secret: RedisPassword? = nil) throws(RedisURLError) {
         guard let mark = text.firstRange(of: "://") else { throw .noScheme }
         let scheme = text[..<mark.lowerBound].lowercased()
         let isUnix: Bool
@@ -72,15 +77,15 @@ public struct RedisURL: Sendable, Hashable {
 
         var place = authority
         var user: String?
-        var password: RedisPassword?
+        var password = secret
         if let at = authority.lastIndex(of: "@") {
             let credentials = authority[..<at]
             place = authority[authority.index(after: at)...]
-            guard let colon = credentials.firstIndex(of: ":") else { throw .userWithoutPassword }
+            let colon = credentials.firstIndex(of: ":") ?? credentials.endIndex
             let name = try Self.decode(credentials[..<colon], part: "user")
             user = name.isEmpty ? nil : name
-            let secret = try Self.decode(credentials[credentials.index(after: colon)...], part: "password")
-            password = secret.isEmpty ? nil : RedisPassword(secret)
+            let own = try Self.decode(credentials[colon...].dropFirst(), part: "password")
+            if !own.isEmpty { password = RedisPassword(own) }
             if user != nil, password == nil { throw .userWithoutPassword }
         }
 
@@ -244,7 +249,8 @@ public enum RedisURLError: ReportableError, Sendable, Hashable {
             case .missingHost: "there is no host after \"redis://\""
             case .invalidPort: "the port is no number from 1 to 65535\(escape)"
             case .invalidDatabase: "the database is no number from 0 to 65535\(escape)"
-            case .userWithoutPassword: "there is a user but no password; write user:password@"
+            case .userWithoutPassword:
+                "there is a user but no password; write user:password@, or set KIRIE_REDIS_PASSWORD"
             case .hostOfUnixSocket: "a Unix socket has no host; write unix:///path with three slashes"
             case .missingPath: "there is no path after \"unix://\""
             case .pathTooLong: "the path of a Unix socket has at most 107 bytes, none of them 0"

@@ -51,6 +51,9 @@ public struct WorkerService<Source: WorkSource>: Service {
     /// Whether the worker's heart beats, and whether it takes work.
     public var health: (isDraining: Bool, sinceHeartbeat: Duration?) { pulse.health }
 
+    /// Whether the loop of heartbeats goes round, Redis or no Redis: each call to Redis ends within its patience.
+    public var isAlive: Bool { pulse.sinceTurn < .seconds(180) }
+
     /// Works until graceful shutdown; returns when everything that was held is done or handed back.
     public func run() async throws {
         WorkerMetrics.begin(heartbeat.role)
@@ -76,6 +79,7 @@ public struct WorkerService<Source: WorkSource>: Service {
     /// Every two seconds, and at once when a drain begins, so that others take over its partitions.
     private func beat() async {
         while !Task.isCancelled {
+            pulse.turned()
             var heartbeat = heartbeat
             heartbeat.load = loop.load
             heartbeat.completed = loop.completed
@@ -120,10 +124,11 @@ public final class WaitLog: Sendable {
     }
 }
 
-/// When the last heartbeat was confirmed, and whether the worker drains.
+/// When the loop of heartbeats last went round and was confirmed, and whether the worker drains.
 private final class Pulse: Sendable {
     private struct State: Sendable {
         var isDraining = false
+        var turned = ContinuousClock.now
         var confirmed: ContinuousClock.Instant?
         var complaint = ""
         var complained: ContinuousClock.Instant?
@@ -138,6 +143,10 @@ private final class Pulse: Sendable {
     var health: (isDraining: Bool, sinceHeartbeat: Duration?) {
         state.withLock { ($0.isDraining, $0.confirmed.map { ContinuousClock.now - $0 }) }
     }
+
+    var sinceTurn: Duration { state.withLock { ContinuousClock.now - $0.turned } }
+
+    func turned() { state.withLock { $0.turned = ContinuousClock.now } }
 
     func confirmed() { state.withLock { $0.confirmed = ContinuousClock.now } }
 

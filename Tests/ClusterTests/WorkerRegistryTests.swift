@@ -43,6 +43,18 @@ import Testing
         #expect(try await registry.workers().map(\.heartbeat.name) == ["host:2"])
     }
 
+    /// Whoever looks at a Redis that started empty, or sets up there, finds the partitions that the workers go on with.
+    @Test func anEmptyRedisIsToldOfThePartitions() async throws {
+        let cluster = try await TestCluster.start()
+        let broker = cluster.broker
+        let field = RedisCommand("HGET", .string(broker.keys.cluster), "partitions")
+        let count = try await broker.redis.send(field).string
+        #expect(count == "\(broker.partitionCount)")
+        _ = try await broker.redis.send(RedisCommand("FLUSHALL"))
+        try await WorkerRegistry(broker).beat(Self.heartbeat("host:1"))
+        #expect(try await broker.redis.send(field).string == count)
+    }
+
     @Test func newWeightsAreMeantWhenNobodyServesTheOldOnes() async throws {
         let cluster = try await TestCluster.start()
         let clock = HandClock()

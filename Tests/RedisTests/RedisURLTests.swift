@@ -44,6 +44,18 @@ import Testing
         #expect(throws: expected) { try RedisURL(text) }
     }
 
+    /// An address in a file or in `ps` names the user alone; the password comes another way.
+    @Test func aPasswordFromElsewhereStandsInForOneThatIsMissing() throws {
+        let other = RedisPassword("other")
+        for text in ["redis://worker@h", "redis://worker:@h"] {
+            let url = try RedisURL(text, password: other)
+            #expect(url == RedisURL(.tcp(host: "h", port: 6379), user: "worker", password: other))
+        }
+        #expect(try RedisURL("redis://h", password: other).password == other)
+        #expect(try RedisURL("redis://worker:own@h", password: other).password == RedisPassword("own"))
+        #expect(throws: RedisURLError.userWithoutPassword) { try RedisURL("redis://worker@h") }
+    }
+
     @Test func neverShowsThePassword() throws {
         let url = try RedisURL("redis://worker:tops3cret@h:7000/2")
         var dumped = ""

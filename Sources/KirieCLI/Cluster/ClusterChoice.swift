@@ -22,7 +22,7 @@ struct ClusterChoice: ParsableArguments {
     /// Refuses what only workers can be told when they are started.
     func check(_ model: ModelOptions) throws {
         guard let redis else { return }
-        _ = try RedisOptions.url(redis)
+        _ = try RedisOptions.url(redis, password: RedisOptions.secret)
         if model.precision != .auto || model.threads != nil || model.pin {
             throw ValidationError("With --redis the workers' own --precision, --threads and --pin hold.")
         }

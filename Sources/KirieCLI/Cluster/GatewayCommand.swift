@@ -6,6 +6,7 @@ import Glibc
 import Logging
 import Platform
 import ServiceLifecycle
+import Synchronization
 import Telemetry
 import Terminals
 import UnixSignals
@@ -181,6 +182,7 @@ extension GatewayCommand {
             Descriptors.raiseLimit()
             let broker = try await redis.submitter()
             let (host, addressFile) = (settings.host, addressFile)
+            let address = Mutex<String?>(nil)
             let cacheRedis = try await cache.redis()
             let gateway = GatewayService(
                 settings, broker: broker, cacheRedis: cacheRedis, registry: registry, logger: logger
@@ -188,9 +190,17 @@ extension GatewayCommand {
                 let url = ListenAddress.url(host: host, port: port)
                 if let addressFile { try? AtomicFile.write(Array("\(url)\n".utf8), to: addressFile) }
                 try? StandardOutput.print(Array("KIRIE_GATEWAY=\(url)\n".utf8))
+                address.withLock { $0 = url }
             }
+            // That it is told at all proves the threads alive on which requests are answered.
+            let managed = ManagedService(
+                manager: ServiceManager(), status: { address.withLock { $0 }.map { "serving \($0)" } },
+                isAlive: { true })
             var configuration = ServiceGroupConfiguration(
-                services: [.init(service: gateway, successTerminationBehavior: .gracefullyShutdownGroup)],
+                services: [
+                    .init(service: gateway, successTerminationBehavior: .gracefullyShutdownGroup),
+                    .init(service: managed, successTerminationBehavior: .ignore),
+                ],
                 gracefulShutdownSignals: [.sigterm, .sigint],
                 logger: Logger(label: "kirie") { _ in SwiftLogNoOpLogHandler() })
             configuration.maximumGracefulShutdownDuration = .milliseconds(Int(drainLimit * 1000))

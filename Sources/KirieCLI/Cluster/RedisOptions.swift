@@ -20,7 +20,7 @@ struct RedisOptions: ParsableArguments {
     var namespace = "kirie"
 
     func validate() throws {
-        if let redis { _ = try Self.url(redis) }
+        if let redis { _ = try Self.url(redis, password: Self.secret) }
         guard !namespace.isEmpty, namespace.utf8.allSatisfy(Self.isAllowed) else {
             throw ValidationError("--namespace takes letters, digits and . _ / -")
         }
@@ -30,18 +30,12 @@ struct RedisOptions: ParsableArguments {
 
     /// The address that was given, or that of the environment, or that of a `kirie up`.
     func url() throws -> RedisURL {
-        var url: RedisURL
         if let text = redis ?? Environment["KIRIE_REDIS"].flatMap({ $0.isEmpty ? nil : $0 }) {
-            url = try Self.url(text)
-        } else {
-            let socket = ClusterFolder.standard.socket
-            guard access(socket, R_OK | W_OK) == 0 else { throw MissingRedis(socket: socket) }
-            url = RedisURL(.unixSocket(path: socket))
+            return try Self.url(text, password: Self.secret)
         }
-        if url.password == nil, let secret = Environment["KIRIE_REDIS_PASSWORD"], !secret.isEmpty {
-            url.password = RedisPassword(secret)
-        }
-        return url
+        let socket = ClusterFolder.standard.socket
+        guard access(socket, R_OK | W_OK) == 0 else { throw MissingRedis(socket: socket) }
+        return RedisURL(.unixSocket(path: socket), password: Self.secret)
     }
 
     /// Connects under a name that CLIENT LIST shows.
@@ -53,9 +47,14 @@ struct RedisOptions: ParsableArguments {
         return try await RedisClient.connect(try url(), configuration: configuration)
     }
 
-    static func url(_ text: String) throws -> RedisURL {
+    /// The password of the environment, if any.
+    static var secret: RedisPassword? {
+        Environment["KIRIE_REDIS_PASSWORD"].flatMap { $0.isEmpty ? nil : RedisPassword($0) }
+    }
+
+    static func url(_ text: String, password: RedisPassword? = nil) throws -> RedisURL {
         do {
-            return try RedisURL(text)
+            return try RedisURL(text, password: password)
         } catch {
             throw ValidationError("the Redis address is \(error)")
         }

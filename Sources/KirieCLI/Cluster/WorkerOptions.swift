@@ -2,6 +2,7 @@ import ArgumentParser
 import Cluster
 import Glibc
 import Logging
+import Platform
 import Redis
 import Segmentation
 import ServiceLifecycle
@@ -167,6 +168,11 @@ struct WorkerOptions: ParsableArguments {
             // Health is told to the end of the drain: the server stops when the worker has.
             services.insert(.init(service: server), at: 0)
         }
+        let managed = ManagedService(
+            manager: ServiceManager(),
+            status: { worker.health.sinceHeartbeat == nil ? nil : worker.serviceHealth.detail },
+            isAlive: { worker.isAlive })
+        services.append(.init(service: managed, successTerminationBehavior: .ignore))
         var configuration = ServiceGroupConfiguration(
             services: services, gracefulShutdownSignals: [.sigterm, .sigint],
             logger: Logger(label: "kirie") { _ in SwiftLogNoOpLogHandler() })
@@ -188,15 +194,21 @@ struct WorkerOptions: ParsableArguments {
 }
 
 extension WorkerService {
-    /// Alive as long as the process runs its loop: a Redis that is away is not mended by a restart.
+    /// Alive as long as the process runs its loop, which a Redis that is away does not end: no restart would mend it.
     var serviceHealth: ServiceHealth {
         let (isDraining, age) = health
         let isHeard = age.map { $0 < WorkerRegistry.patience } ?? false
         let detail =
-            isDraining
-            ? "draining"
-            : isHeard ? "ok" : "no heartbeat was confirmed \(age.map { "for \($0)" } ?? "yet"): Redis does not answer"
-        return ServiceHealth(isAlive: true, isReady: isHeard && !isDraining, detail: detail)
+            if isDraining {
+                "draining"
+            } else if !isAlive {
+                "the loop of heartbeats does not go round: start this process again"
+            } else if isHeard {
+                "ok"
+            } else {
+                "no heartbeat was confirmed \(age.map { "for \($0)" } ?? "yet"): Redis does not answer"
+            }
+        return ServiceHealth(isAlive: isAlive, isReady: isHeard && !isDraining, detail: detail)
     }
 }
 
