@@ -53,7 +53,8 @@ public struct SamDecoder: PromptDecoding {
     /// number.
     package init(
         _ weights: some WeightSource, preprocessing: ImagePreprocessing, maskChannels: Int,
-        configuration: MaskDecoder.Configuration, precision: Precision
+        configuration: MaskDecoder.Configuration, conventions: PromptConventions = PromptConventions(),
+        precision: Precision
     ) throws {
         let isEven =
             configuration.channels % 8 == 0 && configuration.crossAttentionDim / DecoderHeads.count % 2 == 0
@@ -64,7 +65,8 @@ public struct SamDecoder: PromptDecoding {
         channels = configuration.channels
         featureShapes = configuration.featureShapes
         promptEncoder = try PromptEncoder(
-            weights, channels: channels, imageSize: preprocessing.size, grid: grid, maskChannels: maskChannels)
+            weights, channels: channels, imageSize: preprocessing.size, grid: grid, maskChannels: maskChannels,
+            conventions: conventions)
         maskDecoder = try MaskDecoder(
             weights, configuration, positions: ImageTiles(promptEncoder.densePositions, channels: channels),
             mask: ImageProjections.MaskPrompt(
@@ -88,7 +90,8 @@ public struct SamDecoder: PromptDecoding {
         return PreparedImage(
             decoder: self, state: maskDecoder.prepare(tiles, skips: skips, pool: pool),
             tiles: ImageTiles(embedding, channels: channels),
-            scaling: MaskScaling(side: maskSide, imageSize: preprocessing.size, frame: features.frame),
+            scaling: MaskScaling(
+                side: maskSide, imageSize: preprocessing.size, frame: features.frame, resize: preprocessing.resize),
             frame: features.frame)
     }
 

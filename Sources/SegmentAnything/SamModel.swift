@@ -21,6 +21,7 @@ public struct SamModel: SegmentationModel {
     /// What tells the image size.
     public let imageSizeSource: ImageSizeSource
     private let weights: CheckpointWeights
+    private static let everythingKey = "kirie.everything"
 
     /// Opens a checkpoint and reads its geometry; no weights are read yet.
     ///
@@ -73,7 +74,11 @@ public struct SamModel: SegmentationModel {
 
     /// What a file of these weights should say of them in its metadata, so that nobody has to be asked.
     public var metadata: [String: String] {
-        checkpoint.metadata.merging(geometry.metadata) { _, geometry in geometry }
+        var metadata = checkpoint.metadata.merging(geometry.metadata) { _, geometry in geometry }
+        if let everything = geometry.everything, metadata[Self.everythingKey] == nil {
+            metadata[Self.everythingKey] = everything
+        }
+        return metadata
     }
 
     /// Loads the image encoder, packing its weights.
@@ -120,6 +125,7 @@ public struct SamModel: SegmentationModel {
             case .tinyViT(let configuration): try TinyViT(weights, configuration, precision: precision)
             case .efficientNetLite(let configuration):
                 try EfficientNetLite(weights, configuration, precision: precision)
+            case .hiera(let configuration): try Hiera(weights, configuration, precision: precision)
             }
         return SamEncoder(preprocessing: geometry.preprocessing, precision: precision, imageEncoder: imageEncoder)
     }
@@ -129,6 +135,6 @@ public struct SamModel: SegmentationModel {
     ) throws -> SamDecoder {
         try SamDecoder(
             weights, preprocessing: geometry.preprocessing, maskChannels: geometry.maskChannels,
-            configuration: geometry.decoder, precision: precision)
+            configuration: geometry.decoder, conventions: geometry.prompts, precision: precision)
     }
 }
