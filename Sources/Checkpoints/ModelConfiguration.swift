@@ -1,5 +1,5 @@
-package import JSON
 import Glibc
+package import JSON
 
 /// The `config.json` that Hugging Face's libraries save beside a model's weights: what tensors do not tell.
 package struct ModelConfiguration: Sendable {

@@ -121,7 +121,7 @@ struct HuggingFaceNames {
                 .replacing(".layer_norm", with: ".norm")
             return "mask_decoder.transformer.\(renamed)"
         }
-        return perceptron(name) ?? name
+        return (perceptron(name) ?? name).replacing("mask_decoder.hq_mask_mlp.", with: "mask_decoder.hf_mlp.")
     }
 
     private static let translations = [
@@ -140,6 +140,16 @@ struct HuggingFaceNames {
         ("mask_decoder.upscale_conv1.", "mask_decoder.output_upscaling.0."),
         ("mask_decoder.upscale_layer_norm.", "mask_decoder.output_upscaling.1."),
         ("mask_decoder.upscale_conv2.", "mask_decoder.output_upscaling.3."),
+        ("mask_decoder.hq_token.", "mask_decoder.hf_token."),
+        ("mask_decoder.compress_vit_conv1.", "mask_decoder.compress_vit_feat.0."),
+        ("mask_decoder.compress_vit_norm.", "mask_decoder.compress_vit_feat.1."),
+        ("mask_decoder.compress_vit_conv2.", "mask_decoder.compress_vit_feat.3."),
+        ("mask_decoder.encoder_conv1.", "mask_decoder.embedding_encoder.0."),
+        ("mask_decoder.encoder_norm.", "mask_decoder.embedding_encoder.1."),
+        ("mask_decoder.encoder_conv2.", "mask_decoder.embedding_encoder.3."),
+        ("mask_decoder.mask_conv1.", "mask_decoder.embedding_maskfeature.0."),
+        ("mask_decoder.mask_norm.", "mask_decoder.embedding_maskfeature.1."),
+        ("mask_decoder.mask_conv2.", "mask_decoder.embedding_maskfeature.3."),
     ]
 
     private static func rest(of name: String, after prefix: String) -> Substring? {

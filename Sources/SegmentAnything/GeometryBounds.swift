@@ -92,6 +92,8 @@ extension SamGeometry {
             + decoder.channels + depth + depth * (depth + 1) / 2
         // Skips of C / 4 channels at four positions a token, and of C / 8 at sixteen.
         let skips = decoder.takesSkips ? 3 * decoder.channels : 0
-        return (decoder.grid * decoder.grid + 63) / 64 * 64 * (rows + skips)
+        // Of SAM-HQ C / 8 channels at sixteen positions a token.
+        let fused = decoder.isHighQuality ? 2 * decoder.channels : 0
+        return (decoder.grid * decoder.grid + 63) / 64 * 64 * (rows + skips + fused)
     }
 }

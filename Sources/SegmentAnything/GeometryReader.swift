@@ -76,6 +76,7 @@ struct GeometryReader {
         var decoder = try decoder(grid: grid)
         if case .efficientNetLite = encoder { decoder.takesSkips = true }
         if case .hiera = encoder { decoder.isSegmentAnything2 = true }
+        decoder.isHighQuality = try isHighQuality(encoder)
         guard decoder.channels == channels else {
             throw contradiction(
                 Names.weight(Names.MaskDecoder.iouToken),
@@ -90,6 +91,19 @@ struct GeometryReader {
         if case .hiera = encoder { geometry.prompts.padsBoxes = true }
         try checkMemory(of: geometry)
         return geometry
+    }
+
+    /// Whether the tensors have SAM-HQ's token; its early features are those of a ViT's first global block, or of a TinyViT's
+    /// third stage, whose grid is the embedding's.
+    private func isHighQuality(_ encoder: SamGeometry.Encoder) throws(CheckpointError) -> Bool {
+        let token = Names.weight(Names.HighQuality.token)
+        guard checkpoint.contains(token) else { return false }
+        switch encoder {
+        case .vit(let vit) where !vit.globalBlocks.isEmpty: return true
+        case .tinyViT(let tiny) where tiny.grids.count > 2 && tiny.grids[2] == tiny.grids.last: return true
+        default:
+            throw contradiction(token, "stands beside an image encoder that has no early features for it")
+        }
     }
 
     /// Sizes that are each within their bounds may still ask for too much together.
@@ -241,6 +255,9 @@ struct GeometryReader {
         }
         guard let text = checkpoint.metadata["kirie.image_size"] else {
             if try PublishedMobileSAM.isFile(of: checkpoint) { return (PublishedMobileSAM.imageSize, .published) }
+            if checkpoint.contains(Names.weight(Names.HighQuality.token)) {
+                return (PublishedMobileSAM.imageSize, .publishedHighQuality)
+            }
             throw imageSizeError(
                 "does not say on pictures of what size it works: its tensors are those of \(encoder) and fit every "
                     + "multiple of \(step), and no metadata says more",

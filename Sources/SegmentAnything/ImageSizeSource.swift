@@ -9,6 +9,8 @@ public enum ImageSizeSource: String, Sendable, Hashable {
     case metadata = "from the file's metadata"
     /// The file is one that was published, with that size.
     case published = "as MobileSAM was published"
+    /// The model is a SAM-HQ with a TinyViT, of which there is one size.
+    case publishedHighQuality = "as SAM-HQ was published"
     /// The `config.json` beside the file.
     case configuration = "from the config.json beside the file"
     /// The model is of one of the sizes in which SAM 2 was published.

@@ -16,8 +16,7 @@ struct RelatedModel {
         RelatedModel(name: "EdgeTAM", marks: ["spatial_perceiver."]),
         RelatedModel(name: "EdgeTAM", marks: ["image_encoder.trunk.body."]),
         RelatedModel(name: "EdgeTAM, in Hugging Face's layout", marks: ["vision_encoder.backbone.timm_model."]),
-        RelatedModel(name: "SAM-HQ", marks: ["mask_decoder.hf_token."]),
-        RelatedModel(name: "SAM-HQ, in Hugging Face's layout", marks: ["mask_decoder.hq_token."]),
+        RelatedModel(name: "HQ-SAM 2", marks: ["image_encoder.trunk.", "sam_mask_decoder.hf_token."]),
         RelatedModel(name: "EfficientSAM", marks: ["mask_decoder.final_output_upscaling_layers."]),
         RelatedModel(name: "EfficientViT-SAM", marks: ["image_encoder.backbone."]),
         RelatedModel(name: "RepViT-SAM or EdgeSAM", marks: ["image_encoder.features."]),
@@ -42,8 +41,8 @@ struct RelatedModel {
             throw CheckpointError(
                 .unsupportedModel, file: file,
                 "is \(model.name), as its tensor \(CheckpointError.quoted(sign)) tells, and cannot be read yet",
-                remedy: "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H), SAM 2 and 2.1, Hugging Face's layouts of them too, and "
-                    + "MobileSAM: kirie model list names the published ones")
+                remedy: "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H), SAM-HQ, SAM 2 and 2.1, Hugging Face's "
+                    + "layouts of them too, and MobileSAM: kirie model list names the published ones")
         }
     }
 }

@@ -68,6 +68,7 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
             + "image embedding: \(channels) × \(grid) × \(grid)\n"
             + "mask decoder: \(decoder.depth) layers, MLP \(decoder.mlpDim), cross-attention "
             + "\(decoder.crossAttentionDim), \(decoder.maskTokenCount) mask tokens"
+            + (decoder.isHighQuality ? ", a token for masks of high quality" : "")
     }
 
     private var encoderDescription: String {
@@ -105,6 +106,9 @@ extension SamGeometry {
         case "vit_b": self.init(embedDim: 768, depth: 12, headCount: 12, globalBlocks: [2, 5, 8, 11])
         case "vit_l": self.init(embedDim: 1024, depth: 24, headCount: 16, globalBlocks: [5, 11, 17, 23])
         case "vit_h": self.init(embedDim: 1280, depth: 32, headCount: 16, globalBlocks: [7, 15, 23, 31])
+        case "hq_vit_b", "hq_vit_l", "hq_vit_h":
+            self.init(published: String(name.dropFirst("hq_".count)))
+            decoder.isHighQuality = true
         case "mobile":
             let tiny = TinyViT.Configuration(
                 imageSize: 1024, embedDims: [64, 128, 160, 320], depths: [2, 2, 6, 2], headCounts: [0, 4, 5, 10],

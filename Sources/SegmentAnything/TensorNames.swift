@@ -88,6 +88,17 @@ enum TensorNames {
         static func lateral(_ index: Int) -> String { "\(part(index, of: "\(neck).convs")).conv" }
     }
 
+    enum HighQuality {
+        /// (1, C).
+        static let token = "mask_decoder.hf_token"
+        static let perceptron = "mask_decoder.hf_mlp"
+        /// Two transposed convolutions each, of early tokens, (width, C, 2, 2) and (C, C / 8, 2, 2), and of the embedding.
+        static let early = "mask_decoder.compress_vit_feat"
+        static let last = "mask_decoder.embedding_encoder"
+        /// Two convolutions of what masks are made of.
+        static let mask = "mask_decoder.embedding_maskfeature"
+    }
+
     enum PromptEncoder {
         /// (1, C) each, for the labels background, foreground, upper left corner, lower right corner.
         static let pointEmbeddings = "prompt_encoder.point_embeddings"

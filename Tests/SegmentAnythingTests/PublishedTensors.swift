@@ -15,6 +15,12 @@ struct PublishedTensors {
         }
         addPromptEncoder(geometry)
         add(geometry.decoder)
+        guard geometry.decoder.isHighQuality else { return }
+        switch geometry.encoder {
+        case .vit(let vit): addHighQuality(geometry.channels, early: vit.embedDim)
+        case .tinyViT(let tiny): addHighQuality(geometry.channels, early: tiny.embedDims[2])
+        default: break
+        }
     }
 
     private mutating func add(_ name: String, _ shape: Int...) { shapes.append((name, shape)) }
@@ -154,6 +160,20 @@ struct PublishedTensors {
         add("no_mem_embed", 1, 1, channels)
         addConvolution("mask_decoder.conv_s0", [channels / 8, channels, 1, 1], outputs: channels / 8)
         addConvolution("mask_decoder.conv_s1", [channels / 4, channels, 1, 1], outputs: channels / 4)
+    }
+
+    private mutating func addHighQuality(_ channels: Int, early: Int) {
+        let (middle, fine) = (channels / 4, channels / 8)
+        add("mask_decoder.hf_token.weight", 1, channels)
+        addPerceptron("mask_decoder.hf_mlp", [channels, channels, channels, fine])
+        func addPair(_ name: String, _ first: [Int], _ second: [Int], outputs: (Int, Int)) {
+            addConvolution("mask_decoder.\(name).0", first, outputs: outputs.0)
+            addNorm("mask_decoder.\(name).1", outputs.0)
+            addConvolution("mask_decoder.\(name).3", second, outputs: outputs.1)
+        }
+        addPair("compress_vit_feat", [early, channels, 2, 2], [channels, fine, 2, 2], outputs: (channels, fine))
+        addPair("embedding_encoder", [channels, middle, 2, 2], [middle, fine, 2, 2], outputs: (middle, fine))
+        addPair("embedding_maskfeature", [middle, fine, 3, 3], [fine, middle, 3, 3], outputs: (middle, fine))
     }
 
     private mutating func addPromptEncoder(_ geometry: SamGeometry) {

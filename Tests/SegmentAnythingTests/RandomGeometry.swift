@@ -67,6 +67,7 @@ struct RandomGeometry {
             decoder.stability = nil
             (prompts.padsBoxes, prompts.hasPointTable) = (true, happens(oneIn: 2))
         }
+        if case .vit(let vit) = kind, !vit.globalBlocks.isEmpty { decoder.isHighQuality = happens(oneIn: 3) }
         return SamGeometry(encoder: kind, decoder: decoder, maskChannels: number(4...21), prompts: prompts)
     }
 

@@ -70,8 +70,7 @@ import Testing
         }
     }
 
-    /// In no precision and with no number of threads does a batch differ from its prompts alone; that is in ``GoldenTests``.
-    /// Here: bf16 keeps the masks of maps that it made itself close to those of fp32.
+    /// That bits depend neither on threads nor on the batch is in ``GoldenTests``.
     @Test(.enabled(if: Precision.bfloat16.isSupported), arguments: GoldenCase.sam2)
     func narrowEncodingIsClose(_ golden: GoldenCase) throws {
         let model = try golden.model()
@@ -88,7 +87,8 @@ import Testing
     func publishedSizesAreKnown(_ name: String) throws {
         let geometry = try #require(SamGeometry(published: name))
         #expect(geometry.imageSize == 1024 && geometry.grid == 64 && geometry.channels == 256)
-        #expect(geometry.decoder.featureShapes.map(\.shape) == [[1, 256, 64, 64], [1, 64, 128, 128], [1, 32, 256, 256]])
+        let shapes = geometry.decoder.featureShapes.map(\.shape)
+        #expect(shapes == [[1, 256, 64, 64], [1, 64, 128, 128], [1, 32, 256, 256]])
     }
 
     @Test func whatTensorsDoNotTellIsSaid() throws {

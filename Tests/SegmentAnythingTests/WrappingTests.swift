@@ -102,8 +102,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("SAM-HQ", ["image_encoder.pos_embed", "mask_decoder.hf_token.weight", "mask_decoder.iou_token.weight"]),
-        ("SAM-HQ", ["vision_encoder.pos_embed", "mask_decoder.hq_token.weight"]),
+        ("HQ-SAM 2", ["image_encoder.trunk.pos_embed", "sam_mask_decoder.hf_token.weight"]),
         ("EdgeTAM", ["image_encoder.trunk.body.stem.0.weight", "spatial_perceiver.latents"]),
         ("EdgeTAM", ["vision_encoder.backbone.timm_model.stem_0.conv.weight", "mask_decoder.iou_token.weight"]),
         ("SAM 3", ["detector.backbone.vision_backbone.trunk.pos_embed", "tracker.sam_mask_decoder.x.weight"]),

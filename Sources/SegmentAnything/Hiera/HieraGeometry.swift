@@ -78,11 +78,12 @@ extension GeometryReader {
         } else {
             throw CheckpointError(
                 .unknownLayout, file: checkpoint.path,
-                "is a SAM 2 of no published size: widths \(dims), blocks \(depths). Its tensors do not tell its windows, its "
-                    + "heads, which blocks look at everything, and on pictures of what size it works",
-                remedy: "Put the config.json that it was saved with beside it, or write \(UnspokenSizes.Key.imageSize), "
-                    + "\(UnspokenSizes.Key.windows), \(UnspokenSizes.Key.globalBlocks) and \(UnspokenSizes.Key.heads) into "
-                    + "its safetensors metadata")
+                "is a SAM 2 of no published size: widths \(dims), blocks \(depths). Its tensors do not tell its windows, "
+                    + "its heads, which blocks look at everything, and on pictures of what size it works",
+                remedy: "Put the config.json that it was saved with beside it, or write "
+                    + "\(UnspokenSizes.Key.imageSize), "
+                    + "\(UnspokenSizes.Key.windows), \(UnspokenSizes.Key.globalBlocks) and \(UnspokenSizes.Key.heads) "
+                    + "into its safetensors metadata")
         }
         if let text = checkpoint.metadata[UnspokenSizes.Key.imageSize], source != .metadata {
             guard let size = Int(text), GeometryBounds.imageSize.contains(size) else {
@@ -122,16 +123,19 @@ extension GeometryReader {
         if let text = checkpoint.metadata[Key.stability] {
             let numbers = (try? JSONValue(parsing: Array(text.utf8)))?.elements?.compactMap(\.double)
             guard let numbers, numbers.isEmpty || numbers.count == 2 else {
-                throw metadataError(Key.stability, "\(CheckpointError.quoted(text)) is neither [] nor [delta, threshold]")
+                throw metadataError(
+                    Key.stability, "\(CheckpointError.quoted(text)) is neither [] nor [delta, threshold]")
             }
-            sizes.stability = numbers.isEmpty
+            sizes.stability =
+                numbers.isEmpty
                 ? nil : .init(delta: Float(numbers[0]), threshold: Float(numbers[1]))
         }
         return sizes
     }
 
-    /// What `config.json` beside the file says, as Hugging Face's `Sam2Config` and `Sam2VideoConfig` are saved; nil where there
-    /// is none or it is another model's. What it leaves out is as in their own defaults.
+    /// What `config.json` beside the file says; nil where there is none or it is another model's.
+    ///
+    /// As Hugging Face's `Sam2Config` and `Sam2VideoConfig` are saved; what it leaves out is as in their own defaults.
     private func configurationSizes(depths: [Int]) throws(CheckpointError) -> UnspokenSizes? {
         guard let file = try checkpoint.configuration(), let kind = file.value["model_type"]?.string,
             ["sam2", "sam2_video"].contains(kind)
@@ -197,7 +201,8 @@ extension GeometryReader {
         let count = HieraConfiguration.stageCount
         guard GeometryBounds.imageSize.contains(sizes.imageSize) else {
             throw metadataError(
-                Key.imageSize, "\(sizes.imageSize) is no number from \(GeometryBounds.imageSize.lowerBound) to "
+                Key.imageSize,
+                "\(sizes.imageSize) is no number from \(GeometryBounds.imageSize.lowerBound) to "
                     + "\(GeometryBounds.imageSize.upperBound)")
         }
         guard sizes.windows.count == count, sizes.windows.allSatisfy(GeometryBounds.window.contains),

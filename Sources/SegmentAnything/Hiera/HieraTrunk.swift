@@ -19,7 +19,8 @@ struct HieraTrunk: Sendable {
     /// It gets the stage, how many tokens there are, the tokens (rows, dim) in fp32, and a function that copies as many rows
     /// to their places in a map of the stage's grid.
     typealias Output = (
-        _ stage: Int, _ rows: Int, _ tokens: Features, _ write: (_ rows: Features, _ map: Features, _ width: Int) -> Void
+        _ stage: Int, _ rows: Int, _ tokens: Features,
+        _ write: (_ rows: Features, _ map: Features, _ width: Int) -> Void
     ) -> Void
 
     /// Blocks that go together.

@@ -60,6 +60,7 @@ package struct MaskDecoder: Sendable {
     private let hypernetworks: [[TokenLinear]]
     private let iouHead: [TokenLinear]
     private let objectScoreHead: [TokenLinear]?
+    private let highQuality: HighQualityMask?
 
     /// When the one mask for a clear prompt is given up for the best of the three: where its area depends on where it is cut
     /// (Ravi et al., "SAM 2", 2024; the published code's `dynamic_multimask_via_stability`).
@@ -102,6 +103,8 @@ package struct MaskDecoder: Sendable {
         package var hasObjectScore = false
         /// Whether the predicted IoU is brought between 0 and 1 by a sigmoid, as in SAM 2.
         package var usesSigmoid = false
+        /// Whether it is SAM-HQ's, whose masks a token of their own corrects.
+        package var isHighQuality = false
         /// When the one mask is given up for the best of three; nil for never.
         package var stability: DynamicMultimask?
 
@@ -115,9 +118,12 @@ package struct MaskDecoder: Sendable {
         }
 
         /// `image_embedding`, (1, C, g, g); where it takes skips, those of stride 8, (1, C / 4, 2g, 2g), and of stride 4,
-        /// (1, C / 8, 4g, 4g).
+        /// (1, C / 8, 4g, 4g); in SAM-HQ what masks are fused with, of stride 4 too.
         package var featureShapes: [FeatureShape] {
             let embedding = FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])
+            if isHighQuality {
+                return [embedding, FeatureShape(FeatureMap.highQuality, [1, channels / 8, 4 * grid, 4 * grid])]
+            }
             guard takesSkips else { return [embedding] }
             return [
                 embedding, FeatureShape(FeatureMap.skips[0], [1, channels / 4, 2 * grid, 2 * grid]),
@@ -165,6 +171,10 @@ package struct MaskDecoder: Sendable {
         iouToken = configuration.hasObjectScore ? 1 : 0
         usesSigmoid = configuration.usesSigmoid
         stability = configuration.stability
+        highQuality =
+            configuration.isHighQuality
+            ? try HighQualityMask(
+                weights, channels: channels, grid: configuration.grid, type: arithmetic.type) : nil
         let objectScore =
             configuration.hasObjectScore
             ? try weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.objectScoreToken), shape: [1, channels])
@@ -174,6 +184,7 @@ package struct MaskDecoder: Sendable {
             + weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.iouToken), shape: [1, channels]).elements
             + weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.maskTokens), shape: [maskTokenCount, channels])
             .elements
+            + (highQuality?.token ?? [])
         func perceptron(_ name: String, widths: [Int]) throws -> [TokenLinear] {
             try (0..<widths.count - 1).map { index in
                 try TokenLinear(
@@ -197,9 +208,9 @@ package struct MaskDecoder: Sendable {
     }
 
     /// Prepares an image with its dense prompt for any number of prompts.
-    func prepare(_ image: ImageTiles, skips: UpscalingSkips?, pool: ThreadPool) -> ImageState {
+    func prepare(_ image: ImageTiles, skips: UpscalingSkips?, highQuality: Tensor?, pool: ThreadPool) -> ImageState {
         var state = transformer.prepare(image, pool: pool)
-        state.skips = skips
+        (state.skips, state.highQuality) = (skips, highQuality)
         return state
     }
 
@@ -209,7 +220,7 @@ package struct MaskDecoder: Sendable {
     ) -> ImageState {
         var state = transformer.plan.projections.state(
             base, embedding: embedding, adding: dense, bias: bias, pool: pool)
-        state.skips = base.skips
+        (state.skips, state.highQuality) = (base.skips, base.highQuality)
         return state
     }
 
@@ -226,7 +237,7 @@ package struct MaskDecoder: Sendable {
         _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, above leastIoU: Float? = nil,
         pool: ThreadPool, trace: DecoderTrace? = nil
     ) -> [DecodedMasks] {
-        let outputCount = iouToken + 1 + maskTokenCount
+        let outputCount = outputTokens.count / channels
         let counts = prompts.map { outputCount + $0.tokens.count / channels }
         let count = counts.reduce(0, +)
         func passes(_ parts: inout MemoryParts) -> [PromptPass] {
@@ -271,6 +282,7 @@ package struct MaskDecoder: Sendable {
         }
         let selected = Array(selection.indices)
         let selectedWeights = weights(selected)
+        let corrections = highQuality.map { rows(iouToken + 1 + maskTokenCount, through: $0.layers) }
         return passes.enumerated().map { index, pass in
             // Places in the selection.
             let places = selected.indices.filter { place in leastIoU.map { iou[index][selected[place]] > $0 } ?? true }
@@ -282,14 +294,15 @@ package struct MaskDecoder: Sendable {
             let numbers = places.flatMap { selectedWeights[$0][index] }
             trace?.record(.hypernetworks, numbers, prompt: index)
             var masks = logits(
-                of: pass, weights: numbers, count: places.count, pool: pool, trace: trace.map { ($0, index) })
+                of: pass, weights: numbers, count: places.count, correction: corrections?[index], pool: pool,
+                trace: trace.map { ($0, index) })
             var predictedIoU = places.map { iou[index][selected[$0]] }
             if selection == .single, let stability, let mask = masks.first, !stability.isStable(mask) {
                 let best = MaskSelection.multiple.indices.reduce(1) { iou[index][$1] > iou[index][$0] ? $1 : $0 }
                 let row = tokens + (pass.firstToken + iouToken + 1 + best) * channels
                 masks = logits(
-                    of: pass, weights: apply(hypernetworks[best], to: [row], pool: pool)[0], count: 1, pool: pool,
-                    trace: nil)
+                    of: pass, weights: apply(hypernetworks[best], to: [row], pool: pool)[0], count: 1,
+                    correction: corrections?[index], pool: pool, trace: nil)
                 predictedIoU = [iou[index][best]]
             }
             trace?.record(.predictedIoU, predictedIoU, prompt: index)
@@ -299,15 +312,28 @@ package struct MaskDecoder: Sendable {
         }
     }
 
-    /// The logits of `count` masks, by their weights (count, C / 8).
+    /// The logits of `count` masks, by their weights (count, C / 8), and in SAM-HQ by those of their correction, (C / 8).
     private func logits(
-        of pass: PromptPass, weights: [Float], count: Int, pool: ThreadPool,
+        of pass: PromptPass, weights: [Float], count: Int, correction: [Float]?, pool: ThreadPool,
         trace: (recorder: DecoderTrace, prompt: Int)?
     ) -> [LowResolutionLogits] {
         let side = 4 * grid
         return Scratch.withFloats(count * side * side) { logits in
-            pool.parallel(pass.tileCount) { tile in
-                upscaling(pass, tile: tile, weights: weights, masks: count, logits: logits, trace: trace)
+            func make(_ features: Features?) {
+                pool.parallel(pass.tileCount) { tile in
+                    upscaling(
+                        pass, tile: tile, weights: weights, masks: count, logits: logits, features: features,
+                        trace: trace)
+                }
+            }
+            if let highQuality, let correction, let map = pass.state.highQuality {
+                highQuality.withFeatures { features in
+                    make(features)
+                    highQuality.add(
+                        to: count, logits, features: features, map: map, weights: correction, pool: pool)
+                }
+            } else {
+                make(nil)
             }
             return (0..<count).map { index in
                 LowResolutionLogits(
