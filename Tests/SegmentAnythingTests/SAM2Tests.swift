@@ -100,4 +100,49 @@ import Testing
         #expect(second.layoutName == "SAM 2")
         #expect(second.everythingDefaults.predictedIoUThreshold == 0.8)
     }
+
+    /// What Sam2VideoModel and Meta's checkpoints have for videos alone is left alone; what nobody knows is not.
+    @Test func whatAVideoNeedsIsLeftOut() throws {
+        let golden = GoldenCase.sam2[0]
+        let plain = try Checkpoint(path: try golden.file(golden.weights))
+        let ofVideos = [
+            "memory_attention.layers.0.linear1.weight", "memory_encoder.projection.bias",
+            "object_pointer_proj.proj_in.bias",
+            "mask_downsample.weight", "temporal_positional_encoding_projection_layer.bias", "no_object_pointer",
+            "memory_temporal_positional_encoding", "no_memory_positional_encoding",
+            "occlusion_spatial_embedding_parameter", "maskmem_tpos_enc", "no_obj_embed_spatial",
+            "obj_ptr_proj.x.weight",
+        ]
+        func opened(with names: [String]) throws -> SamModel {
+            let folder = NSTemporaryDirectory() + "kirie-video-\(UUID().uuidString)"
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            defer { try? FileManager.default.removeItem(atPath: folder) }
+            let configuration = try String(contentsOfFile: try golden.file("config.json"), encoding: .utf8)
+            try Data(configuration.replacingOccurrences(of: #""sam2""#, with: #""sam2_video""#).utf8)
+                .write(to: URL(fileURLWithPath: "\(folder)/config.json"))
+            let entries = try plain.names.map { SafetensorsWriter.Entry($0, try plain.stored($0).tensor()) }
+            try SafetensorsWriter.write(
+                entries + names.map { SafetensorsWriter.Entry($0, Tensor(shape: [1], [0])) },
+                to: "\(folder)/model.safetensors")
+            return try SamModel(path: folder)
+        }
+        #expect(try opened(with: ofVideos).summary == golden.model().summary)
+        let error = #expect(throws: CheckpointError.self) { try opened(with: ["mask_decoder.adapter.weight"]) }
+        #expect(error?.code == .extraTensor, "\(error as Any)")
+    }
+
+    /// Without its config.json and with no metadata a SAM 2 of no published size is not guessed at.
+    @Test func whatNothingTellsIsAskedFor() throws {
+        let golden = GoldenCase.sam2[0]
+        let path = NSTemporaryDirectory() + "kirie-silent-\(UUID().uuidString).safetensors"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        let plain = try Checkpoint(path: try golden.file(golden.weights))
+        try SafetensorsWriter.write(
+            try plain.names.map { SafetensorsWriter.Entry($0, try plain.stored($0).tensor()) }, to: path)
+        let error = #expect(throws: CheckpointError.self) { try SamModel(path: path) }
+        #expect(error?.code == .unknownLayout)
+        for text in ["no published size", "config.json", "kirie.windows", "kirie.heads"] {
+            #expect(error?.description.contains(text) == true, "\(error as Any)")
+        }
+    }
 }

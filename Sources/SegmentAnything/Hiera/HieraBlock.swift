@@ -24,7 +24,11 @@ struct HieraBlock: Sendable {
         case whole(WindowAttention)
     }
 
-    /// Whether it looks at everything, and is given the whole grid: see ``callAsFunction(whole:pool:)``.
+    /// From which stage on a block is given the whole grid: there are few tokens there, and so many weights that they are read
+    /// for as many rows together as go into a product at once, however large windows are.
+    private static let wholeStage = 2
+
+    /// Whether it is given the whole grid: see ``callAsFunction(whole:pool:)``.
     var isWhole: Bool { if case .whole = attention { true } else { false } }
 
     /// Reads `name.*`.
@@ -55,10 +59,10 @@ struct HieraBlock: Sendable {
         // Windows are filled up after norm1 with zeros, whose projection is the bias.
         let padding = try weights.tensor("\(TensorNames.Hiera.projection(name)).bias", shape: [3 * outputs])
         attention =
-            sizes.window == sizes.grid && !sizes.pools
+            !sizes.pools && (sizes.window == sizes.grid || sizes.stage >= Self.wholeStage)
             ? .whole(
                 WindowAttention(
-                    grid: sizes.grid, window: sizes.grid, headSize: outputs / headCount,
+                    grid: sizes.grid, window: sizes.window, headSize: outputs / headCount,
                     offsets: .joint(headCount: headCount, dim: outputs), paddingRow: padding, positionBias: .none))
             : .units(
                 UnitAttention(
@@ -78,7 +82,7 @@ struct HieraBlock: Sendable {
     /// - Returns: which of the two holds the answer, (tokens or a quarter of them, outputs).
     func callAsFunction(_ units: [MaskUnit], x: Features, spare: Features) -> Features {
         guard case .units(let attention) = attention else {
-            preconditionFailure("block \(sizes.index) looks at everything")
+            preconditionFailure("block \(sizes.index) takes the whole grid")
         }
         let tokens = units.reduce(0) { $0 + $1.count }
         let answers = sizes.pools ? tokens / 4 : tokens
@@ -126,7 +130,7 @@ struct HieraBlock: Sendable {
     /// - Precondition: ``isWhole``.
     func callAsFunction(whole x: Features, pool: ThreadPool) {
         guard case .whole(let attention) = attention else {
-            preconditionFailure("block \(sizes.index) looks at windows")
+            preconditionFailure("block \(sizes.index) takes units")
         }
         let tokens = sizes.grid * sizes.grid
         Scratch.withFeatures(rows: tokens, columns: 3 * sizes.outputs, type: type) { projected in

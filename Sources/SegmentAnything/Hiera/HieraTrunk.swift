@@ -4,14 +4,16 @@ import Tensors
 /// A Hiera's blocks, run a few windows at a time.
 ///
 /// The blocks are cut into runs. Those of one run have windows over the same part of the picture, so that a group of units goes
-/// through all of them before the next group does, from the picture's pixels on in the first run; a block that looks at
-/// everything is a run of its own. Between runs there is one map in fp32.
+/// through all of them before the next group does, from the picture's pixels on in the first run. A run pools at most once, so
+/// that enough tokens are left for the weights that are read for them. From the third stage on each block is a run of its own,
+/// over the whole grid. Between runs there is one map in fp32.
 ///
 /// ```text
-/// SAM 2.1 base+:  patches, stages 1 and 2, pooling to stage 3     1024 units of 8 × 8 tokens, then 4 × 4, then 2 × 2
-///                 blocks 6 … 11 of stage 3                        25 units of up to 14 × 14
-///                 block 12, 13 … 15, 16, 17 … 19, 20              everything, units, everything, …
-///                 pooling to stage 4 and the rest                 25 units of up to 14 × 14, then 7 × 7
+/// SAM 2.1 base+:  patches, stages 1 and 2      1024 units of 8 × 8 tokens, then 4 × 4
+///                 pooling to stage 3           1024 units of 4 × 4
+///                 the rest of stage 3          the whole grid, block by block
+///                 pooling to stage 4           25 units of up to 14 × 14
+///                 the rest of stage 4          the whole grid
 /// ```
 struct HieraTrunk: Sendable {
     /// What is made of the tokens that a stage gives.
@@ -32,8 +34,8 @@ struct HieraTrunk: Sendable {
         let units: [MaskUnit]
     }
 
-    /// Tokens that go through a run together, as far as units are not larger: what they take stays in a core's cache.
-    private static let tokensAtOnce = 512
+    /// Tokens that go through a run together, as far as units are not larger; a quarter of them is a product's block of rows.
+    private static let tokensAtOnce = 4 * LinearProduct.blockRows
 
     private let configuration: HieraConfiguration
     private let type: ElementType
@@ -71,7 +73,10 @@ struct HieraTrunk: Sendable {
         // Rows of the picture, in the finest tokens, that a window of the last block covers.
         func extent(_ block: HieraBlock) -> Int { block.sizes.window * (blocks[0].sizes.grid / block.sizes.grid) }
         for block in blocks {
-            if let last = groups.last?.last, !last.isWhole, !block.isWhole, extent(last) == extent(block) {
+            let hasPooled = groups.last?.contains { $0.sizes.pools } ?? false
+            if let last = groups.last?.last, !last.isWhole, !block.isWhole, extent(last) == extent(block),
+                !(hasPooled && block.sizes.pools)
+            {
                 groups[groups.count - 1].append(block)
             } else {
                 groups.append([block])
@@ -88,7 +93,7 @@ struct HieraTrunk: Sendable {
     /// Takes a picture (3, S, S) through all blocks.
     func callAsFunction(_ image: Tensor, pool: ThreadPool, _ output: Output) {
         let sizes = runs.map { $0.nextGrid * $0.nextGrid * ($0.blocks.last?.sizes.outputs ?? 0) }
-        // The first run may be a block that looks at everything; then its tokens are there before it.
+        // The first run may be a block that takes the whole grid; then its tokens are there before it.
         let first = configuration.grids[0] * configuration.grids[0] * configuration.dims[0]
         let largest = max(sizes.max() ?? 0, runs[0].blocks[0].isWhole ? first : 0)
         Scratch.withFloats(2 * largest) { memory in
@@ -166,7 +171,7 @@ struct HieraTrunk: Sendable {
         }
     }
 
-    /// What is made of a stage whose last block looks at everything.
+    /// What is made of a stage whose last block takes the whole grid.
     private func output(of block: HieraBlock, _ tokens: Features, pool: ThreadPool, _ output: Output) {
         let grid = block.sizes.grid
         pool.parallelRows(grid * grid) { range in
