@@ -7,7 +7,7 @@ then how far bf16 and int8 are from fp32, and how cost grows.
     deploy/compare --work models --data DIR   keeps the exported models for the next run; DIR has labelled pictures
 
 The first run makes a virtual environment and installs the published packages from PyPI. The peers run the published
-code of ViT-B and MobileSAM with drawn weights, exported to ONNX; Kirie reads the same weights. Exit status 0 if every
+code of ViT-B, MobileSAM and SAM 2.1 with drawn weights, exported to ONNX; Kirie reads the same weights. Exit status 0 if every
 figure is within its bound, 1 if not, 2 where something is missing; a row that this machine cannot have is said and not
 held. Ratios are held where the processor has AVX512_BF16 and KIRIE_MAX_ISA sets no limit.
 """
@@ -18,6 +18,7 @@ from typing import Callable, TypeVar
 from published import environment
 
 PARTS = ("table", "quality", "growth")
+SECOND = {"sam2.1_tiny": "SAM 2.1 tiny", "sam2.1_base_plus": "SAM 2.1 base+"}
 Figure = TypeVar("Figure")
 
 
@@ -29,7 +30,7 @@ def main() -> int:
         "--peers", metavar="PATH", type=pathlib.Path, default=environment.REQUIREMENTS.with_name("runtimes.py"),
         help="another program that exports and times, with the arguments and files of deploy/published/runtimes.py")
     parser.add_argument(
-        "--work", metavar="DIR", type=pathlib.Path, help="keeps the models, 1.3 GB; default: kept nowhere")
+        "--work", metavar="DIR", type=pathlib.Path, help="keeps the models, 2.2 GB; default: kept nowhere")
     parser.add_argument(
         "--data", metavar="DIR", type=pathlib.Path, help="labelled pictures, as `kirie eval` takes them")
     parser.add_argument(
@@ -44,7 +45,7 @@ def main() -> int:
         parser.error(f"--peers: {options.peers} is not there")
     if options.data and not options.data.is_dir():
         parser.error(f"--data: {options.data} is no folder")
-    kirie = environment.enter(options, options.work or pathlib.Path(tempfile.gettempdir()), disk=2, memory=5)
+    kirie = environment.enter(options, options.work or pathlib.Path(tempfile.gettempdir()), disk=3, memory=6)
     print(environment.versions())
     with tempfile.TemporaryDirectory(prefix="kirie-compare-") as temporary:
         bench = Bench(options, kirie, options.work or pathlib.Path(temporary))
@@ -53,7 +54,7 @@ def main() -> int:
         if not bench.holds_ratios:
             print("ratios are said and not held: their bounds are for all that a processor with AVX512_BF16 has")
         if "table" in options.parts or "quality" in options.parts:
-            for model in ("vit_b", "mobile"):
+            for model in ("vit_b", "mobile", *SECOND):
                 bench.make(model)
         if "table" in options.parts:
             table(bench)
@@ -269,6 +270,23 @@ def table(bench: Bench) -> None:
         for row in (*one.values(), *(many.values() if count == threads else ())):
             row.print(bench)
 
+    second = {}
+    for model, name in SECOND.items():
+        rows = {p: Row(f"{name} encode {p}, OpenVINO", 1.3, 1.8) for p in ("fp32", "bf16")}
+        click = Row(f"{name} one click fp32, ONNX Runtime", 3, 6)
+        for _ in range(bench.rounds):
+            theirs = bench.peer(model, "encoder", "openvino")
+            for precision, row in rows.items():
+                row.add(
+                    theirs, f"encoder openvino {precision}",
+                    lambda: bench.kirie("encode", "--precision", precision, model=model))
+            second[model] = bench.memory.get(("encode", "fp32"))
+            click.add(
+                bench.peer(model, "decoder", "ort", threads), "decoder_low onnxruntime fp32",
+                lambda: bench.kirie("decode", "--all", "--precision", "fp32", model=model, runs=4 * runs))
+        for row in (*rows.values(), click):
+            row.print(bench)
+
     for model, name in (("vit_b", "ViT-B"), ("mobile", "MobileSAM")):
         label = f"{name} encode int8 (experimental, no peer)"
         mine = said(label, lambda: bench.kirie("encode", "--precision", "int8", model=model))
@@ -276,6 +294,10 @@ def table(bench: Bench) -> None:
             print(f"{label}: {mine:.1f} ms")
     mine = bench.kirie("decode", "--picture", "1800x1200", model="vit_b", runs=4 * runs)
     print(f"a mask of 1800 x 1200, scaled, cut and run-length encoded: {mine:.2f} ms (aim 1)")
+    peak = second["sam2.1_base_plus"]
+    if peak is not None:
+        name = "peak memory of a SAM 2.1 base+ encode in fp32"
+        print(f"{name}: {peak:.0f} MB (at most 900, aim 600) {bench.hold(name, peak <= 900)}", flush=True)
     for precision, most, bounds in (("fp32", 1300, "at most 1300"), ("bf16", 700, "at most 700, aim 450")):
         peak = memory[precision]
         if peak is not None:

@@ -25,7 +25,11 @@ struct BenchCommand: ParsableCommand {
     struct Options: ParsableArguments {
         @OptionGroup var model: ModelOptions
 
-        @Option(name: .long, help: "A published geometry with drawn weights: vit_b, vit_l, vit_h or mobile.")
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "A published geometry with drawn weights: \(Geometry.allValueStrings.joined(separator: ", ")).",
+                valueName: "geometry"))
         var random: Geometry?
 
         @Option(name: .long, help: "Runs that count, after two that do not.")
@@ -65,7 +69,11 @@ struct BenchCommand: ParsableCommand {
     }
 
     enum Geometry: String, ExpressibleByArgument, CaseIterable {
-        case vit_b, vit_l, vit_h, mobile
+        case vit_b, vit_l, vit_h, mobile, hq_vit_b
+        case sam2_tiny = "sam2.1_tiny"
+        case sam2_small = "sam2.1_small"
+        case sam2_base_plus = "sam2.1_base_plus"
+        case sam2_large = "sam2.1_large"
 
         var published: SamGeometry? { SamGeometry(published: rawValue) }
     }

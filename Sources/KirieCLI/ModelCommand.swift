@@ -18,10 +18,12 @@ struct ModelCommand: ParsableCommand {
         func run() throws {
             let catalog = try Self.catalog()
             let directory = ModelCatalog.directory(environment: Environment.all)
+            let width = catalog.models.map(\.name.count).max() ?? 0
             for model in catalog.models {
+                let size = model.parts.contains { $0.bytes == nil } ? "not told" : ByteText.of(model.bytes)
                 let here = (try? ModelLocation.path(of: model.name)) != nil
                 let line =
-                    "\(model.name.padding(10)) \(ByteText.of(model.bytes).padding(8)) "
+                    "\(model.name.padding(width)) \(size.padding(8)) "
                     + "\(here ? "here      " : "to fetch  ") \(model.licence.padding(11)) \(model.description)\n"
                 try StandardOutput.print(Array(line.utf8))
             }

@@ -15,6 +15,10 @@ struct ModelOptions: ParsableArguments {
     @OptionGroup var imageSize: ImageSizeOption
 
     @Option(
+        name: .customLong("hq"), help: "Whether a SAM-HQ corrects its masks: on, or off for plain Segment Anything.")
+    var highQuality = HighQualityChoice.on
+
+    @Option(
         name: .long,
         help:
             """
@@ -45,10 +49,13 @@ struct ModelOptions: ParsableArguments {
 
     /// Opens the model.
     func open() throws -> (name: String, model: any SegmentationModel) {
-        (
-            ModelLocation.displayName(name),
-            try ModelFamilies.open(path: try ModelLocation.path(of: name), imageSize: imageSize.pixels)
-        )
+        let model = try ModelFamilies.open(path: try ModelLocation.path(of: name), imageSize: imageSize.pixels)
+        guard highQuality == .off else { return (ModelLocation.displayName(name), model) }
+        guard let plain = (model as? SamModel)?.withoutHighQuality else {
+            throw ValidationError(
+                "--hq off is for a SAM-HQ, and \(ModelLocation.displayName(name)) is none: leave it out.")
+        }
+        return (ModelLocation.displayName(name), plain)
     }
 
     /// How a worker of this process's own is told which model to serve.
@@ -56,6 +63,7 @@ struct ModelOptions: ParsableArguments {
         var words: [String] = []
         if let name = model ?? Environment["KIRIE_MODEL"] { words += ["--model", name] }
         if let pixels = imageSize.pixels { words += ["--image-size", "\(pixels)"] }
+        if highQuality == .off { words += ["--hq", "off"] }
         return words + ["--precision", precision.rawValue]
     }
 
@@ -132,4 +140,9 @@ struct MissingModel: ReportableError {
 
     /// The report in one line.
     var description: String { report.text }
+}
+
+/// Whether a SAM-HQ's masks are corrected.
+enum HighQualityChoice: String, ExpressibleByArgument, CaseIterable {
+    case on, off
 }

@@ -14,6 +14,8 @@ package struct WindowAttention: Sendable {
         case relative(height: Tensor, width: Tensor)
         /// (heads, window², window²), added to the scores.
         case table(Tensor)
+        /// It does not.
+        case none
     }
 
     /// Queries that one task of a large window takes: a multiple of every group of queries the kernels work on.
@@ -42,6 +44,7 @@ package struct WindowAttention: Sendable {
         switch positionBias {
         case .relative(let height, let width): (rows, positions) = (window, .relative(height: height, width: width))
         case .table(let table): (rows, positions) = (1, .table(table))
+        case .none: (rows, positions) = (window < 32 ? 1 : window, .none)
         }
         heads = AttentionHeads(
             rows: rows, columns: window * window / rows, headSize: headSize, offsets: offsets, paddingRow: paddingRow,

@@ -8,6 +8,12 @@ public enum CheckpointLayout: String, Sendable, Hashable {
     /// The names of Hugging Face's SamModel: `vision_encoder.…`, `shared_image_embedding.…`
     /// (<https://github.com/huggingface/transformers>, models/sam/modeling_sam.py).
     case huggingFace = "Hugging Face"
+    /// The names of SAM 2 and SAM 2.1 as published: `image_encoder.trunk.…`, `sam_prompt_encoder.…`, `sam_mask_decoder.…`
+    /// (<https://github.com/facebookresearch/sam2>).
+    case segmentAnything2 = "SAM 2"
+    /// The names of Hugging Face's Sam2Model and Sam2VideoModel: `vision_encoder.backbone.…`
+    /// (<https://github.com/huggingface/transformers>, models/sam2/modeling_sam2.py).
+    case huggingFaceSAM2 = "Hugging Face, SAM 2"
 
     /// Tells the layout by the names of the tensors, without what a training framework put before them.
     ///
@@ -19,7 +25,11 @@ public enum CheckpointLayout: String, Sendable, Hashable {
         // Another model's parts may have what is taken for a Segment Anything among them.
         try RelatedModel.refuse(checkpoint.names.map(CheckpointWrapping.withoutWrappers), file: checkpoint.path)
         let roots = Set(names.map { String($0.prefix { $0 != "." }) })
-        if roots.contains("image_encoder") {
+        if names.contains(where: { $0.hasPrefix("image_encoder.trunk.") }) {
+            self = .segmentAnything2
+        } else if names.contains(where: { $0.hasPrefix("vision_encoder.backbone.") }) {
+            self = .huggingFaceSAM2
+        } else if roots.contains("image_encoder") {
             self = .published
         } else if roots.contains("vision_encoder") {
             self = .huggingFace
@@ -41,7 +51,8 @@ public enum CheckpointLayout: String, Sendable, Hashable {
         try self.init(checkpoint, in: try CheckpointWrapping(checkpoint))
     }
 
-    /// The checkpoint with its tensors under the published names.
+    /// The checkpoint with its tensors under Segment Anything's published names, SAM 2's parts under those that are theirs
+    /// alone.
     func published(_ checkpoint: Checkpoint, in wrapping: CheckpointWrapping) throws(CheckpointError) -> Checkpoint {
         switch self {
         case .published:
@@ -49,6 +60,15 @@ public enum CheckpointLayout: String, Sendable, Hashable {
         case .huggingFace:
             let names = HuggingFaceNames(checkpoint.names.compactMap(wrapping.inner))
             return try checkpoint.renamed { wrapping.inner($0).flatMap { names.published($0) } }
+        case .segmentAnything2:
+            return try checkpoint.renamed { wrapping.inner($0).flatMap(SegmentAnything2Names.canonical) }
+        case .huggingFaceSAM2:
+            let names = HuggingFaceNames(checkpoint.names.compactMap(wrapping.inner))
+            return try checkpoint.renamed { name in
+                wrapping.inner(name).flatMap { inner in
+                    SegmentAnything2Names.fromHuggingFace(inner).flatMap { names.published($0) }
+                }
+            }
         }
     }
 
@@ -101,7 +121,7 @@ struct HuggingFaceNames {
                 .replacing(".layer_norm", with: ".norm")
             return "mask_decoder.transformer.\(renamed)"
         }
-        return perceptron(name) ?? name
+        return (perceptron(name) ?? name).replacing("mask_decoder.hq_mask_mlp.", with: "mask_decoder.hf_mlp.")
     }
 
     private static let translations = [
@@ -120,6 +140,16 @@ struct HuggingFaceNames {
         ("mask_decoder.upscale_conv1.", "mask_decoder.output_upscaling.0."),
         ("mask_decoder.upscale_layer_norm.", "mask_decoder.output_upscaling.1."),
         ("mask_decoder.upscale_conv2.", "mask_decoder.output_upscaling.3."),
+        ("mask_decoder.hq_token.", "mask_decoder.hf_token."),
+        ("mask_decoder.compress_vit_conv1.", "mask_decoder.compress_vit_feat.0."),
+        ("mask_decoder.compress_vit_norm.", "mask_decoder.compress_vit_feat.1."),
+        ("mask_decoder.compress_vit_conv2.", "mask_decoder.compress_vit_feat.3."),
+        ("mask_decoder.encoder_conv1.", "mask_decoder.embedding_encoder.0."),
+        ("mask_decoder.encoder_norm.", "mask_decoder.embedding_encoder.1."),
+        ("mask_decoder.encoder_conv2.", "mask_decoder.embedding_encoder.3."),
+        ("mask_decoder.mask_conv1.", "mask_decoder.embedding_maskfeature.0."),
+        ("mask_decoder.mask_norm.", "mask_decoder.embedding_maskfeature.1."),
+        ("mask_decoder.mask_conv2.", "mask_decoder.embedding_maskfeature.3."),
     ]
 
     private static func rest(of name: String, after prefix: String) -> Substring? {

@@ -12,7 +12,9 @@ struct CheckpointWrapping {
         "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module",
     ]
     private static let encoders: Set<Substring> = ["image_encoder", "vision_encoder"]
-    private static let roots: Set<Substring> = ["image_encoder", "vision_encoder", "prompt_encoder", "mask_decoder"]
+    /// SAM 2 gives the two light parts names of their own.
+    private static let decoders: Set<Substring> = ["mask_decoder", "sam_mask_decoder"]
+    private static let roots = encoders.union(decoders).union(["prompt_encoder", "sam_prompt_encoder"])
     /// Modules around a model.
     private static let depthLimit = 8
 
@@ -31,7 +33,7 @@ struct CheckpointWrapping {
         }
         // A detector may have an image encoder of its own; a Segment Anything has a mask decoder beside it.
         let withEncoder = found.filter { !$0.value.isDisjoint(with: Self.encoders) }
-        let complete = withEncoder.filter { $0.value.contains("mask_decoder") }
+        let complete = withEncoder.filter { !$0.value.isDisjoint(with: Self.decoders) }
         let models = (complete.isEmpty ? withEncoder : complete).keys.sorted { $0.lexicographicallyPrecedes($1) }
         guard models.count <= 1 else {
             let names = models.prefix(4)

@@ -27,6 +27,8 @@ enum GeometryBounds {
     static let window = 1...64
     /// Numbers in one block's table of attention biases, heads · window⁴: 256 MiB.
     static let attentionBiases = 1 << 26
+    /// Rows and columns of a position embedding that is scaled to the grid.
+    static let positionGrid = 1...256
     /// Rows and columns of the finest map that the mask decoder takes: as many as a record of an embedding holds.
     static let skipGrid = 1...1024
     /// Numbers in the largest of an encoder's feature maps: 4 GiB.
@@ -73,6 +75,11 @@ extension SamGeometry {
                 largest = max(largest, grid * grid * block.outputs)
             }
             return largest
+        case .hiera(let hiera):
+            // A block that looks at everything projects all tokens to queries, keys and values at once.
+            return hiera.blocks.reduce(hiera.imageSize * hiera.imageSize * 3) {
+                max($0, $1.grid * $1.grid * 3 * max($1.inputs, $1.outputs))
+            }
         }
     }
 
@@ -85,6 +92,8 @@ extension SamGeometry {
             + decoder.channels + depth + depth * (depth + 1) / 2
         // Skips of C / 4 channels at four positions a token, and of C / 8 at sixteen.
         let skips = decoder.takesSkips ? 3 * decoder.channels : 0
-        return (decoder.grid * decoder.grid + 63) / 64 * 64 * (rows + skips)
+        // Of SAM-HQ C / 8 channels at sixteen positions a token.
+        let fused = decoder.isHighQuality ? 2 * decoder.channels : 0
+        return (decoder.grid * decoder.grid + 63) / 64 * 64 * (rows + skips + fused)
     }
 }

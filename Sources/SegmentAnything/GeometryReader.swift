@@ -11,6 +11,15 @@ import JSON
 ///                     else 1 into the widths 320, 448 and 576, and 2 into others, as in the published code
 /// ```
 ///
+/// about a Hiera, where no `config.json` lies beside the file and the model is of none of the published sizes:
+///
+/// ```text
+/// kirie.image_size     as above
+/// kirie.windows        the side of each stage's windows, a JSON list such as [8, 4, 14, 7]
+/// kirie.global_blocks  the blocks that look at everything, counted from 0 through all stages, such as [12, 16, 20]
+/// kirie.heads          each stage's heads, such as [2, 4, 8, 16]
+/// ```
+///
 /// and about an EfficientNet-Lite:
 ///
 /// ```text
@@ -36,6 +45,13 @@ struct GeometryReader {
     static let efficientNetLite = "efficientnet-lite"
 
     func geometry() throws(CheckpointError) -> (SamGeometry, ImageSizeSource) {
+        if checkpoint.contains(Names.weight(Names.Hiera.patches)) {
+            let (hiera, stability, source) = try hiera()
+            var geometry = try geometry(.hiera(hiera), grid: hiera.grids[2], channels: hiera.outChannels)
+            geometry.decoder.stability = stability
+            geometry.prompts.hasPointTable = checkpoint.contains(Names.weight(Names.PromptEncoder.pointEmbeddings))
+            return (geometry, source)
+        }
         if checkpoint.contains(Names.weight(Names.EfficientNetLite.stem)) {
             let (lite, grid, source) = try efficientNetLiteSizes()
             return (try geometry(.efficientNetLite(lite), grid: grid, channels: lite.outChannels), source)
@@ -59,6 +75,8 @@ struct GeometryReader {
     ) throws(CheckpointError) -> SamGeometry {
         var decoder = try decoder(grid: grid)
         if case .efficientNetLite = encoder { decoder.takesSkips = true }
+        if case .hiera = encoder { decoder.isSegmentAnything2 = true }
+        decoder.isHighQuality = try isHighQuality(encoder)
         guard decoder.channels == channels else {
             throw contradiction(
                 Names.weight(Names.MaskDecoder.iouToken),
@@ -66,12 +84,26 @@ struct GeometryReader {
         }
         let mask = Names.weight(
             Names.part(Names.PromptEncoder.secondConvolution, of: Names.PromptEncoder.maskDownscaling))
-        let geometry = SamGeometry(
+        var geometry = SamGeometry(
             encoder: encoder, decoder: decoder,
             maskChannels: try bounded(
                 try shape(mask, rank: 4)[0], GeometryBounds.maskChannels, "channels for mask prompts", mask))
+        if case .hiera = encoder { geometry.prompts.padsBoxes = true }
         try checkMemory(of: geometry)
         return geometry
+    }
+
+    /// Whether the tensors have SAM-HQ's token; its early features are those of a ViT's first global block, or of a TinyViT's
+    /// third stage, whose grid is the embedding's.
+    private func isHighQuality(_ encoder: SamGeometry.Encoder) throws(CheckpointError) -> Bool {
+        let token = Names.weight(Names.HighQuality.token)
+        guard checkpoint.contains(token) else { return false }
+        switch encoder {
+        case .vit(let vit) where !vit.globalBlocks.isEmpty: return true
+        case .tinyViT(let tiny) where tiny.grids.count > 2 && tiny.grids[2] == tiny.grids.last: return true
+        default:
+            throw contradiction(token, "stands beside an image encoder that has no early features for it")
+        }
     }
 
     /// Sizes that are each within their bounds may still ask for too much together.
@@ -223,6 +255,9 @@ struct GeometryReader {
         }
         guard let text = checkpoint.metadata["kirie.image_size"] else {
             if try PublishedMobileSAM.isFile(of: checkpoint) { return (PublishedMobileSAM.imageSize, .published) }
+            if checkpoint.contains(Names.weight(Names.HighQuality.token)) {
+                return (PublishedMobileSAM.imageSize, .publishedHighQuality)
+            }
             throw imageSizeError(
                 "does not say on pictures of what size it works: its tensors are those of \(encoder) and fit every "
                     + "multiple of \(step), and no metadata says more",
@@ -250,13 +285,17 @@ struct GeometryReader {
 
     /// A list of `count` strides from the metadata.
     func strides(_ text: String, count: Int, key: String) throws(CheckpointError) -> [Int] {
-        let bytes = Array(text.utf8)
-        let list = bytes.withUnsafeBytes { try? JSONValue($0) }?.elements ?? []
-        let strides = list.compactMap(\.integer)
-        guard strides.count == list.count, strides.count == count, strides.allSatisfy((1...2).contains) else {
+        guard let strides = Self.integers(text), strides.count == count, strides.allSatisfy((1...2).contains) else {
             throw metadataError(key, "\(CheckpointError.quoted(text)) is no list of \(count) strides of 1 or 2")
         }
         return strides
+    }
+
+    /// A JSON list of whole numbers; nil for anything else.
+    static func integers(_ text: String) -> [Int]? {
+        guard let list = (try? JSONValue(parsing: Array(text.utf8)))?.elements else { return nil }
+        let integers = list.compactMap(\.integer)
+        return integers.count == list.count ? integers : nil
     }
 
     // MARK: - Decoder
@@ -348,11 +387,11 @@ struct GeometryReader {
             remedy: "The checkpoint is not of a Segment Anything model, or damaged: fetch or save it again")
     }
 
-    private func imageSizeError(_ reason: String, remedy: String) -> CheckpointError {
+    func imageSizeError(_ reason: String, remedy: String) -> CheckpointError {
         CheckpointError(.imageSize, file: checkpoint.path, reason, remedy: remedy)
     }
 
-    private func overLimit(_ name: String, _ reason: String) -> CheckpointError {
+    func overLimit(_ name: String, _ reason: String) -> CheckpointError {
         CheckpointError(
             .overLimit, file: checkpoint.path,
             at: "tensor \(CheckpointError.quoted(checkpoint[name]?.name ?? name))", reason,

@@ -45,9 +45,13 @@ package struct ImageEncoderViT: ImageEncoder {
     private let positionEmbedding: Tensor
     private let blocks: [Block]
     private let neck: Neck
+    /// SAM-HQ's, of the tokens after the first global block.
+    private let highQuality: HighQualityFeatures?
 
-    /// Reads `image_encoder.*`.
-    package init(_ weights: some WeightSource, _ configuration: Configuration, precision: Precision) throws {
+    /// Reads `image_encoder.*`, and for SAM-HQ what else of it depends on the picture alone.
+    package init(
+        _ weights: some WeightSource, _ configuration: Configuration, isHighQuality: Bool = false, precision: Precision
+    ) throws {
         self.configuration = configuration
         self.precision = precision
         let (dim, patch) = (configuration.embedDim, configuration.patchSize)
@@ -69,9 +73,28 @@ package struct ImageEncoderViT: ImageEncoder {
         }
         neck = try Neck(
             weights, inputs: dim, outputs: configuration.outChannels, grid: grid, type: precision.elementType)
+        highQuality =
+            isHighQuality
+            ? try HighQualityFeatures(
+                weights, inputs: dim, channels: configuration.outChannels, grid: grid, type: precision.elementType)
+            : nil
     }
 
-    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor {
+    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor { encode(image, pool: pool) { _ in } }
+
+    package func maps(_ image: Tensor, pool: ThreadPool) -> [FeatureMap] {
+        guard let highQuality else { return [FeatureMap(FeatureMap.imageEmbedding, encode(image, pool: pool))] }
+        return Scratch.withFloats(highQuality.count) { map in
+            let embedding = encode(image, pool: pool) { highQuality.write(early: $0, to: map, pool: pool) }
+            return [
+                FeatureMap(FeatureMap.imageEmbedding, embedding),
+                FeatureMap(FeatureMap.highQuality, highQuality.adding(embedding, to: map, pool: pool)),
+            ]
+        }
+    }
+
+    /// Encodes one picture; `early` is given the tokens after the first global block, (g², embed dim).
+    private func encode(_ image: Tensor, pool: ThreadPool, early: (Features) -> Void) -> Tensor {
         let (dim, tokens) = (configuration.embedDim, grid * grid)
         let type = precision.elementType
         // The residual stream, the joint projection of queries, keys and values, and what the heads read.
@@ -91,6 +114,7 @@ package struct ImageEncoderViT: ImageEncoder {
                                 blocks[index + 1].project(rows, x: x, projected: projected)
                             }
                         }
+                        if index == configuration.globalBlocks.min() { early(x) }
                     }
                 }
             }

@@ -9,6 +9,12 @@ public enum ImageSizeSource: String, Sendable, Hashable {
     case metadata = "from the file's metadata"
     /// The file is one that was published, with that size.
     case published = "as MobileSAM was published"
+    /// The model is a SAM-HQ with a TinyViT, of which there is one size.
+    case publishedHighQuality = "as SAM-HQ was published"
+    /// The `config.json` beside the file.
+    case configuration = "from the config.json beside the file"
+    /// The model is of one of the sizes in which SAM 2 was published.
+    case publishedSizes = "as SAM 2 was published"
     /// The caller.
     case asked = "as asked for"
 }
@@ -48,7 +54,15 @@ extension SamGeometry {
                 "kirie.encoder": GeometryReader.efficientNetLite, "kirie.image_size": "\(lite.imageSize)",
                 "kirie.block_strides": "\(lite.blocks.map(\.stride))",
             ]
+        case .hiera(let hiera): hiera.metadata(decoder.stability)
         }
+    }
+
+    /// What everything mode asks of masks, where that was published with the model and is not Segment Anything's.
+    var everything: String? {
+        // SAM 2's SAM2AutomaticMaskGenerator.
+        if case .hiera = encoder { return #"{"pred_iou_thresh": 0.8}"# }
+        return nil
     }
 
     /// What no tensor tells of this model, unless it is as MobileSAM was published; nil where tensors tell all.
@@ -56,6 +70,7 @@ extension SamGeometry {
         if case .efficientNetLite(let lite) = encoder {
             return "image size \(lite.imageSize), strides \(lite.blocks.map(\.stride))"
         }
+        if case .hiera(let hiera) = encoder { return hiera.unspoken(decoder.stability) }
         guard case .tinyViT(let tiny) = encoder else { return nil }
         let isPublished =
             tiny.imageSize == PublishedMobileSAM.imageSize

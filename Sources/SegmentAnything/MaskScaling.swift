@@ -62,12 +62,19 @@ package struct MaskScaling: Sendable {
     ///   - side: rows and columns of the logits, 4g.
     ///   - imageSize: the model's size S.
     ///   - frame: how the picture was resized.
-    package init(side: Int, imageSize: Int, frame: ImageFrame) {
+    ///   - resize: where both sides were brought to S, there is no padding to cut off, and the logits go to the picture in one
+    ///     step, as SAM 2 takes them.
+    package init(side: Int, imageSize: Int, frame: ImageFrame, resize: ImagePreprocessing.Resize = .longestSide) {
         self.side = side
         self.frame = frame
         self.imageSize = imageSize
         width = frame.originalWidth
         height = frame.originalHeight
+        if resize == .square {
+            columns = Self.taps(from: side, through: side, cutTo: side, to: width)
+            rows = Self.taps(from: side, through: side, cutTo: side, to: height)
+            return
+        }
         columns = Self.taps(from: side, through: imageSize, cutTo: frame.inputWidth, to: width)
         rows = Self.taps(from: side, through: imageSize, cutTo: frame.inputHeight, to: height)
     }

@@ -25,13 +25,26 @@ package struct PromptEncoder: Sendable {
     let noMask: Tensor
     private let maskDownscaling: MaskDownscaling
 
-    init(_ weights: some WeightSource, channels: Int, imageSize: Int, grid: Int, maskChannels: Int) throws {
+    /// Whether a padding point stands beside a box, too, as in SAM 2.
+    private let padsBoxes: Bool
+
+    init(
+        _ weights: some WeightSource, channels: Int, imageSize: Int, grid: Int, maskChannels: Int,
+        conventions: PromptConventions
+    ) throws {
         self.channels = channels
         self.imageSize = imageSize
         self.grid = grid
         positions = try PositionEmbeddingRandom(weights, channels: channels)
-        pointEmbeddings = try (0..<4).map {
-            try weights.tensor("prompt_encoder.point_embeddings.\($0).weight", shape: [1, channels]).elements
+        padsBoxes = conventions.padsBoxes
+        let kinds = TensorNames.PromptEncoder.pointEmbeddings
+        if conventions.hasPointTable {
+            let table = try weights.tensor(TensorNames.weight(kinds), shape: [4, channels]).elements
+            pointEmbeddings = (0..<4).map { Array(table[$0 * channels..<($0 + 1) * channels]) }
+        } else {
+            pointEmbeddings = try (0..<4).map {
+                try weights.tensor(TensorNames.weight(TensorNames.part($0, of: kinds)), shape: [1, channels]).elements
+            }
         }
         notAPoint = try weights.tensor("prompt_encoder.not_a_point_embed.weight", shape: [1, channels]).elements
         noMask = try weights.tensor("prompt_encoder.no_mask_embed.weight", shape: [1, channels])
@@ -42,8 +55,8 @@ package struct PromptEncoder: Sendable {
     /// The positions of the embedding's cells, (C, g, g).
     var densePositions: Tensor { positions.grid(grid) }
 
-    /// The tokens of points and box, N rows of C: the points in order, a padding point where there are points but no
-    /// box (as the published predictor adds it), and the two corners.
+    /// The tokens of points and box, N rows of C: the points in order, the two corners, and a padding point where there are
+    /// points but no box, or in SAM 2 where there is either (as the published predictors add it).
     package func tokens(_ prompt: Input) -> [Float] {
         var rows: [Float] = []
         for point in prompt.points {
@@ -52,9 +65,8 @@ package struct PromptEncoder: Sendable {
         if let box = prompt.box {
             rows += token(x: box.x0, y: box.y0, kind: pointEmbeddings[2])
             rows += token(x: box.x1, y: box.y1, kind: pointEmbeddings[3])
-        } else if !prompt.points.isEmpty {
-            rows += notAPoint
         }
+        if prompt.box == nil ? !prompt.points.isEmpty : padsBoxes { rows += notAPoint }
         return rows
     }
 
@@ -91,6 +103,17 @@ package struct PromptEncoder: Sendable {
         for index in row.indices { row[index] += kind[index] }
         return row
     }
+}
+
+/// In what a prompt encoder differs from that of Segment Anything.
+package struct PromptConventions: Sendable, Hashable {
+    /// Whether a padding point stands beside a box, too, as in SAM 2.
+    package var padsBoxes = false
+    /// Whether the kinds of points are one tensor (4, C), as Hugging Face keeps those of SAM 2, and not four.
+    package var hasPointTable = false
+
+    /// Segment Anything's own.
+    package init() {}
 }
 
 /// Two convolutions of 2 × 2 with stride 2, each with LayerNorm2d and GELU: logits of 4g × 4g to features of g × g

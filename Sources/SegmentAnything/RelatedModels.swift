@@ -15,14 +15,8 @@ struct RelatedModel {
         RelatedModel(name: "SAM 3", marks: ["detector.backbone.vision_backbone."]),
         RelatedModel(name: "EdgeTAM", marks: ["spatial_perceiver."]),
         RelatedModel(name: "EdgeTAM", marks: ["image_encoder.trunk.body."]),
-        RelatedModel(name: "SAM 2.1", marks: ["image_encoder.trunk.", "no_obj_embed_spatial"]),
-        RelatedModel(name: "SAM 2.1", marks: ["image_encoder.trunk.", "obj_ptr_tpos_proj."]),
-        RelatedModel(name: "SAM 2.1", marks: ["vision_encoder.backbone.", "occlusion_spatial_embedding_parameter"]),
-        RelatedModel(name: "SAM 2", marks: ["image_encoder.trunk."]),
-        RelatedModel(name: "SAM 2", marks: ["sam_mask_decoder."]),
-        RelatedModel(name: "SAM 2 or 2.1, in Hugging Face's layout", marks: ["vision_encoder.backbone.blocks."]),
-        RelatedModel(name: "SAM-HQ", marks: ["mask_decoder.hf_token."]),
-        RelatedModel(name: "SAM-HQ, in Hugging Face's layout", marks: ["mask_decoder.hq_token."]),
+        RelatedModel(name: "EdgeTAM, in Hugging Face's layout", marks: ["vision_encoder.backbone.timm_model."]),
+        RelatedModel(name: "HQ-SAM 2", marks: ["image_encoder.trunk.", "sam_mask_decoder.hf_token."]),
         RelatedModel(name: "EfficientSAM", marks: ["mask_decoder.final_output_upscaling_layers."]),
         RelatedModel(name: "EfficientViT-SAM", marks: ["image_encoder.backbone."]),
         RelatedModel(name: "RepViT-SAM or EdgeSAM", marks: ["image_encoder.features."]),
@@ -47,8 +41,8 @@ struct RelatedModel {
             throw CheckpointError(
                 .unsupportedModel, file: file,
                 "is \(model.name), as its tensor \(CheckpointError.quoted(sign)) tells, and cannot be read yet",
-                remedy: "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H; Hugging Face's layout too) and MobileSAM: "
-                    + "kirie model list names the published ones")
+                remedy: "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H), SAM-HQ, SAM 2 and 2.1, Hugging Face's "
+                    + "layouts of them too, and MobileSAM: kirie model list names the published ones")
         }
     }
 }

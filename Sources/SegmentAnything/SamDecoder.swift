@@ -53,7 +53,8 @@ public struct SamDecoder: PromptDecoding {
     /// number.
     package init(
         _ weights: some WeightSource, preprocessing: ImagePreprocessing, maskChannels: Int,
-        configuration: MaskDecoder.Configuration, precision: Precision
+        configuration: MaskDecoder.Configuration, conventions: PromptConventions = PromptConventions(),
+        precision: Precision
     ) throws {
         let isEven =
             configuration.channels % 8 == 0 && configuration.crossAttentionDim / DecoderHeads.count % 2 == 0
@@ -64,7 +65,8 @@ public struct SamDecoder: PromptDecoding {
         channels = configuration.channels
         featureShapes = configuration.featureShapes
         promptEncoder = try PromptEncoder(
-            weights, channels: channels, imageSize: preprocessing.size, grid: grid, maskChannels: maskChannels)
+            weights, channels: channels, imageSize: preprocessing.size, grid: grid, maskChannels: maskChannels,
+            conventions: conventions)
         maskDecoder = try MaskDecoder(
             weights, configuration, positions: ImageTiles(promptEncoder.densePositions, channels: channels),
             mask: ImageProjections.MaskPrompt(
@@ -80,15 +82,21 @@ public struct SamDecoder: PromptDecoding {
         guard features.preprocessing == preprocessing else {
             throw .preprocessing(found: features.preprocessing, expected: preprocessing)
         }
-        var maps: [Tensor] = []
-        for shape in featureShapes { maps.append(try features.tensor(shape)) }
-        let embedding = maps[0]
+        var maps: [String: Tensor] = [:]
+        for shape in featureShapes { maps[shape.name] = try features.tensor(shape) }
+        let embedding = try features.tensor(featureShapes[0])
         let tiles = ImageTiles(embedding, channels: channels, adding: promptEncoder.noMask)
-        let skips = maps.count == 3 ? UpscalingSkips(coarse: maps[1], fine: maps[2], grid: grid, pool: pool) : nil
+        var skips: UpscalingSkips?
+        if let coarse = maps[FeatureMap.skips[0]], let fine = maps[FeatureMap.skips[1]] {
+            skips = UpscalingSkips(coarse: coarse, fine: fine, grid: grid, pool: pool)
+        }
         return PreparedImage(
-            decoder: self, state: maskDecoder.prepare(tiles, skips: skips, pool: pool),
+            decoder: self,
+            state: maskDecoder.prepare(
+                tiles, skips: skips, highQuality: maps[FeatureMap.highQuality], pool: pool),
             tiles: ImageTiles(embedding, channels: channels),
-            scaling: MaskScaling(side: maskSide, imageSize: preprocessing.size, frame: features.frame),
+            scaling: MaskScaling(
+                side: maskSide, imageSize: preprocessing.size, frame: features.frame, resize: preprocessing.resize),
             frame: features.frame)
     }
 

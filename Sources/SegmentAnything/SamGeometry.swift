@@ -11,17 +11,24 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
         case vit(ImageEncoderViT.Configuration)
         case tinyViT(TinyViT.Configuration)
         case efficientNetLite(EfficientNetLite.Configuration)
+        case hiera(HieraConfiguration)
     }
 
     package var encoder: Encoder
     package var decoder: MaskDecoder.Configuration
     /// Channels between the convolutions that take in a mask prompt.
     package var maskChannels: Int
+    /// What is particular about its prompt encoder.
+    package var prompts: PromptConventions
 
-    package init(encoder: Encoder, decoder: MaskDecoder.Configuration, maskChannels: Int) {
+    package init(
+        encoder: Encoder, decoder: MaskDecoder.Configuration, maskChannels: Int,
+        prompts: PromptConventions = PromptConventions()
+    ) {
         self.encoder = encoder
         self.decoder = decoder
         self.maskChannels = maskChannels
+        self.prompts = prompts
     }
 
     /// S: rows and columns of the picture that the image encoder sees.
@@ -30,11 +37,15 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
         case .vit(let vit): vit.imageSize
         case .tinyViT(let tiny): tiny.imageSize
         case .efficientNetLite(let lite): lite.imageSize
+        case .hiera(let hiera): hiera.imageSize
         }
     }
 
     /// How pictures are brought to the image encoder: as published.
-    public var preprocessing: ImagePreprocessing { .segmentAnything(size: imageSize) }
+    public var preprocessing: ImagePreprocessing {
+        if case .hiera = encoder { return .segmentAnything2(size: imageSize) }
+        return .segmentAnything(size: imageSize)
+    }
 
     /// g: rows and columns of the image embedding.
     public var grid: Int { decoder.grid }
@@ -57,6 +68,7 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
             + "image embedding: \(channels) × \(grid) × \(grid)\n"
             + "mask decoder: \(decoder.depth) layers, MLP \(decoder.mlpDim), cross-attention "
             + "\(decoder.crossAttentionDim), \(decoder.maskTokenCount) mask tokens"
+            + (decoder.isHighQuality ? ", a token for masks of high quality" : "")
     }
 
     private var encoderDescription: String {
@@ -75,6 +87,11 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
             return "image encoder: EfficientNet-Lite, image \(lite.imageSize), \(lite.blocks.count) blocks, "
                 + "widths \(list(used.map(lite.channels(atStride:)))) at strides \(list(used)), "
                 + "neck \(lite.neckWidth), skips of \(lite.outChannels / 4) and \(lite.outChannels / 8) channels"
+        case .hiera(let hiera):
+            return "image encoder: Hiera, image \(hiera.imageSize), widths \(list(hiera.dims)), "
+                + "depths \(list(hiera.depths)), heads \(list(hiera.headCounts)), windows \(list(hiera.windowSizes)), "
+                + "global blocks \(list(hiera.globalBlocks.sorted())), skips of \(hiera.outChannels / 4) and "
+                + "\(hiera.outChannels / 8) channels"
         }
     }
 }
@@ -82,19 +99,25 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
 // MARK: - The published sizes
 
 extension SamGeometry {
-    /// The published sizes of that name, `vit_b`, `vit_l`, `vit_h` or `mobile`; nil for another name.
+    /// The published sizes of that name, `vit_b`, `vit_l`, `vit_h`, `mobile`, or one of ``HieraConfiguration``'s such as
+    /// `sam2.1_tiny`; nil for another name.
     public init?(published name: String) {
         switch name {
         case "vit_b": self.init(embedDim: 768, depth: 12, headCount: 12, globalBlocks: [2, 5, 8, 11])
         case "vit_l": self.init(embedDim: 1024, depth: 24, headCount: 16, globalBlocks: [5, 11, 17, 23])
         case "vit_h": self.init(embedDim: 1280, depth: 32, headCount: 16, globalBlocks: [7, 15, 23, 31])
+        case "hq_vit_b", "hq_vit_l", "hq_vit_h":
+            self.init(published: String(name.dropFirst("hq_".count)))
+            decoder.isHighQuality = true
         case "mobile":
             let tiny = TinyViT.Configuration(
                 imageSize: 1024, embedDims: [64, 128, 160, 320], depths: [2, 2, 6, 2], headCounts: [0, 4, 5, 10],
                 windowSizes: [0, 7, 14, 7], strides: [2, 2, 1], hiddenDims: [256, 512, 640, 1280],
                 outChannels: 256)
             self.init(encoder: .tinyViT(tiny), decoder: Self.publishedDecoder, maskChannels: 16)
-        default: return nil
+        default:
+            guard let hiera = HieraConfiguration(published: name) else { return nil }
+            self.init(hiera: hiera)
         }
     }
 
@@ -103,6 +126,10 @@ extension SamGeometry {
         guard imageSize >= 64, imageSize % 16 == 0 else { return nil }
         var geometry = self
         switch encoder {
+        case .hiera(var hiera):
+            hiera.imageSize = imageSize
+            guard hiera.fitsImageSize else { return nil }
+            geometry.encoder = .hiera(hiera)
         case .efficientNetLite(var lite):
             guard imageSize % 32 == 0 else { return nil }
             lite.imageSize = imageSize
@@ -126,7 +153,7 @@ extension SamGeometry {
         self.init(encoder: .vit(vit), decoder: Self.publishedDecoder, maskChannels: 16)
     }
 
-    private static var publishedDecoder: MaskDecoder.Configuration {
+    static var publishedDecoder: MaskDecoder.Configuration {
         MaskDecoder.Configuration(
             channels: 256, grid: 64, crossAttentionDim: 128, mlpDim: 2048, depth: 2, maskTokenCount: 4,
             iouHeadDepth: 3, iouHeadHidden: 256)

@@ -20,7 +20,11 @@ public struct SamModel: SegmentationModel {
     public let geometry: SamGeometry
     /// What tells the image size.
     public let imageSizeSource: ImageSizeSource
+    /// Whether a SAM-HQ's masks are corrected by its own token, or those of the Segment Anything that it was made of; features
+    /// are the same.
+    package private(set) var usesHighQuality = true
     private let weights: CheckpointWeights
+    private static let everythingKey = "kirie.everything"
 
     /// Opens a checkpoint and reads its geometry; no weights are read yet.
     ///
@@ -73,7 +77,11 @@ public struct SamModel: SegmentationModel {
 
     /// What a file of these weights should say of them in its metadata, so that nobody has to be asked.
     public var metadata: [String: String] {
-        checkpoint.metadata.merging(geometry.metadata) { _, geometry in geometry }
+        var metadata = checkpoint.metadata.merging(geometry.metadata) { _, geometry in geometry }
+        if let everything = geometry.everything, metadata[Self.everythingKey] == nil {
+            metadata[Self.everythingKey] = everything
+        }
+        return metadata
     }
 
     /// Loads the image encoder, packing its weights.
@@ -98,7 +106,17 @@ public struct SamModel: SegmentationModel {
     /// - Returns: a decoder for any number of threads.
     /// - Throws: ``CheckpointError`` where a tensor cannot be read.
     public func decoder(precision: Precision? = nil) throws -> SamDecoder {
-        try Self.decoder(weights, geometry, precision ?? geometry.automaticPrecision)
+        var geometry = geometry
+        if !usesHighQuality { geometry.decoder.isHighQuality = false }
+        return try Self.decoder(weights, geometry, precision ?? geometry.automaticPrecision)
+    }
+
+    /// The same model without SAM-HQ's correction of its masks; nil for one that has none.
+    public var withoutHighQuality: SamModel? {
+        guard geometry.decoder.isHighQuality else { return nil }
+        var plain = self
+        plain.usesHighQuality = false
+        return plain
     }
 
     /// An encoder with drawn weights, to measure a geometry without its checkpoint.
@@ -116,10 +134,15 @@ public struct SamModel: SegmentationModel {
     ) throws -> SamEncoder {
         let imageEncoder: any ImageEncoder =
             switch geometry.encoder {
-            case .vit(let configuration): try ImageEncoderViT(weights, configuration, precision: precision)
-            case .tinyViT(let configuration): try TinyViT(weights, configuration, precision: precision)
+            case .vit(let configuration):
+                try ImageEncoderViT(
+                    weights, configuration, isHighQuality: geometry.decoder.isHighQuality, precision: precision)
+            case .tinyViT(let configuration):
+                try TinyViT(
+                    weights, configuration, isHighQuality: geometry.decoder.isHighQuality, precision: precision)
             case .efficientNetLite(let configuration):
                 try EfficientNetLite(weights, configuration, precision: precision)
+            case .hiera(let configuration): try Hiera(weights, configuration, precision: precision)
             }
         return SamEncoder(preprocessing: geometry.preprocessing, precision: precision, imageEncoder: imageEncoder)
     }
@@ -129,6 +152,6 @@ public struct SamModel: SegmentationModel {
     ) throws -> SamDecoder {
         try SamDecoder(
             weights, preprocessing: geometry.preprocessing, maskChannels: geometry.maskChannels,
-            configuration: geometry.decoder, precision: precision)
+            configuration: geometry.decoder, conventions: geometry.prompts, precision: precision)
     }
 }

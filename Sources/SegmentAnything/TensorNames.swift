@@ -67,7 +67,41 @@ enum TensorNames {
         static func projection(_ block: String) -> String { EfficientNetTrunk.Names.projection(block) }
     }
 
+    enum Hiera {
+        /// (width, 3, 7, 7).
+        static let patches = "image_encoder.trunk.patch_embed.proj"
+        /// (1, width, rows, columns), of a map that is scaled to the grid.
+        static let positions = "image_encoder.trunk.pos_embed"
+        /// (1, width, window, window).
+        static let windowPositions = "image_encoder.trunk.pos_embed_window"
+        static let blocks = "image_encoder.trunk.blocks"
+        /// (1, 1, C).
+        static let noMemory = "no_mem_embed"
+
+        /// (3 · outputs, inputs).
+        static func projection(_ block: String) -> String { "\(block).attn.qkv" }
+        /// (outputs, inputs), of a stage's first block.
+        static func shortcut(_ block: String) -> String { "\(block).proj" }
+        /// (hidden, outputs).
+        static func expansion(_ block: String) -> String { "\(block).mlp.layers.0" }
+        /// (C, width, 1, 1), the coarsest map's first.
+        static func lateral(_ index: Int) -> String { "\(part(index, of: "\(neck).convs")).conv" }
+    }
+
+    enum HighQuality {
+        /// (1, C).
+        static let token = "mask_decoder.hf_token"
+        static let perceptron = "mask_decoder.hf_mlp"
+        /// Two transposed convolutions each, of early tokens, (width, C, 2, 2) and (C, C / 8, 2, 2), and of the embedding.
+        static let early = "mask_decoder.compress_vit_feat"
+        static let last = "mask_decoder.embedding_encoder"
+        /// Two convolutions of what masks are made of.
+        static let mask = "mask_decoder.embedding_maskfeature"
+    }
+
     enum PromptEncoder {
+        /// (1, C) each, for the labels background, foreground, upper left corner, lower right corner.
+        static let pointEmbeddings = "prompt_encoder.point_embeddings"
         static let maskDownscaling = "prompt_encoder.mask_downscaling"
         /// The index of the convolution whose outputs are the mask's channels: (channels, channels / 4, 2, 2).
         static let secondConvolution = 3
@@ -80,6 +114,12 @@ enum TensorNames {
         static let maskTokens = "mask_decoder.mask_tokens"
         static let iouHead = "mask_decoder.iou_prediction_head"
         static let transformer = "mask_decoder.transformer"
+        /// (1, C).
+        static let objectScoreToken = "mask_decoder.obj_score_token"
+        static let objectScoreHead = "mask_decoder.pred_obj_score_head"
+        /// What brings the maps of strides 4 and 8 to what is added while a mask is scaled up: (C / 8, C, 1, 1) and
+        /// (C / 4, C, 1, 1).
+        static let skips = ["mask_decoder.conv_s0", "mask_decoder.conv_s1"]
 
         /// The layers of a perceptron or of the transformer.
         static func layers(_ name: String) -> String { "\(name).layers" }

@@ -61,9 +61,14 @@ package struct TinyViT: ImageEncoder {
     private let secondConvolution: Convolution3x3
     private let steps: [Step]
     private let neck: Neck
+    /// SAM-HQ's, of the tokens that come into the stage of that number.
+    private let highQuality: HighQualityFeatures?
+    private static let earlyStage = 2
 
-    /// Reads `image_encoder.*`.
-    package init(_ weights: some WeightSource, _ configuration: Configuration, precision: Precision) throws {
+    /// Reads `image_encoder.*`, and for SAM-HQ what else of it depends on the picture alone.
+    package init(
+        _ weights: some WeightSource, _ configuration: Configuration, isHighQuality: Bool = false, precision: Precision
+    ) throws {
         self.configuration = configuration
         let type = precision.elementType
         self.type = type
@@ -115,9 +120,29 @@ package struct TinyViT: ImageEncoder {
         neck = try Neck(
             weights, inputs: dims[dims.count - 1], outputs: configuration.outChannels, grid: grids[grids.count - 1],
             type: type)
+        highQuality =
+            isHighQuality
+            ? try HighQualityFeatures(
+                weights, inputs: dims[Self.earlyStage], channels: configuration.outChannels,
+                grid: grids[grids.count - 1], type: type)
+            : nil
     }
 
-    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor {
+    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor { encode(image, pool: pool) { _ in } }
+
+    package func maps(_ image: Tensor, pool: ThreadPool) -> [FeatureMap] {
+        guard let highQuality else { return [FeatureMap(FeatureMap.imageEmbedding, encode(image, pool: pool))] }
+        return Scratch.withFloats(highQuality.count) { map in
+            let embedding = encode(image, pool: pool) { highQuality.write(early: $0, to: map, pool: pool) }
+            return [
+                FeatureMap(FeatureMap.imageEmbedding, embedding),
+                FeatureMap(FeatureMap.highQuality, highQuality.adding(embedding, to: map, pool: pool)),
+            ]
+        }
+    }
+
+    /// Encodes one picture; `early` is given the tokens that come into the stage which SAM-HQ takes them from.
+    private func encode(_ image: Tensor, pool: ThreadPool, early: (Features) -> Void) -> Tensor {
         let (grids, dims) = (configuration.grids, configuration.embedDims)
         let sizes = zip(grids, dims).map { $0 * $0 * $1 }
         let largest = (sizes + zip(grids.dropFirst(), dims).map { $0 * $0 * $1 }).max() ?? 0
@@ -135,6 +160,7 @@ package struct TinyViT: ImageEncoder {
                 case .convolution(let bottleneck):
                     let next = bottleneck.isResidual ? stage : stage + 1
                     bottleneck(features(x, stage: stage), y: features(y, stage: next), pool: pool)
+                    if next == Self.earlyStage, next != stage { early(features(y, stage: next)) }
                     stage = next
                 case .transformer(let block):
                     block(features(x, stage: stage), y: features(y, stage: stage), pool: pool)

@@ -54,6 +54,13 @@ public struct ImagePreprocessing: Sendable, Hashable, CustomStringConvertible {
             resize: .longestSide, size: size, mean: [123.675, 116.28, 103.53], deviation: [58.395, 57.12, 57.375])
     }
 
+    /// SAM 2's own: both sides, and the mean and deviation of ImageNet's colours
+    /// (<https://github.com/facebookresearch/sam2>, `sam2/utils/transforms.py`).
+    public static func segmentAnything2(size: Int) -> ImagePreprocessing {
+        ImagePreprocessing(
+            resize: .square, size: size, mean: [123.675, 116.28, 103.53], deviation: [58.395, 57.12, 57.375])
+    }
+
     /// What becomes of a picture's sizes.
     public func frame(width: Int, height: Int) -> ImageFrame { resize.frame(width: width, height: height, size: size) }
 

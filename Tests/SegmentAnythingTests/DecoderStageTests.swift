@@ -42,12 +42,12 @@ import Testing
             let selection: MaskSelection = [.all, .single, .multiple][index % 3]
             let reference = ReferenceMaskDecoder(
                 weights, imageSize: geometry.imageSize, maskChannels: geometry.maskChannels,
-                configuration: geometry.decoder)
+                configuration: geometry.decoder, conventions: geometry.prompts)
             let expected = try prompts.map { try reference.stages($0, on: embedding, selection: selection) }
             for precision in [Precision.float32, .bfloat16] where precision.isSupported {
                 let decoder = try SamDecoder(
                     weights, preprocessing: geometry.preprocessing, maskChannels: geometry.maskChannels,
-                    configuration: geometry.decoder, precision: precision)
+                    configuration: geometry.decoder, conventions: geometry.prompts, precision: precision)
                 let prepared = try decoder.prepare(embedding, pool: .inline)
                 let found = try decoder.stages(prompts, on: prepared, embedding: embedding, selection: selection)
                 // What is recorded is what is answered.

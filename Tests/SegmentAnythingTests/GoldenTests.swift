@@ -8,7 +8,8 @@ import Tensors
 import Testing
 
 /// Every stage against the published PyTorch code, and Kirie's own against its training program, on small models with random
-/// weights; see Fixtures/make_golden.py and Fixtures/make_lite.py.
+/// weights, and transformers' SAM 2; see Fixtures/make_golden.py, make_lite.py,
+/// make_sam2.py and make_hq.py.
 @Suite struct GoldenTests {
     @Test(arguments: GoldenCase.withLevels) func inputIsExact(_ golden: GoldenCase) throws {
         let side = try golden.model().geometry.imageSize
@@ -123,7 +124,10 @@ struct GoldenCase: Sendable, CustomTestStringConvertible {
     static let withLevels = [
         GoldenCase(name: "nano", weights: "sam.pth"), GoldenCase(name: "wide", weights: "sam.safetensors"),
     ]
-    static let all = withLevels + [GoldenCase(name: "lite", weights: "sam.safetensors")]
+    /// SAM 2, in Hugging Face's layout and in the published one.
+    static let sam2 = ["hiera", "hiera_wide"].map { GoldenCase(name: $0, weights: "sam.safetensors") }
+    static let highQuality = GoldenCase(name: "hq", weights: "sam.safetensors")
+    static let all = withLevels + [GoldenCase(name: "lite", weights: "sam.safetensors"), highQuality] + sam2
 
     let name: String
     let weights: String
@@ -135,6 +139,7 @@ struct GoldenCase: Sendable, CustomTestStringConvertible {
             var labels: [Int]?
             var box: [Double]?
             var mask_from: Int?
+            var chosen: Int?
         }
         var image: String
         var width: Int
@@ -160,16 +165,22 @@ struct GoldenCase: Sendable, CustomTestStringConvertible {
         try Checkpoint(path: try file("case.safetensors")).stored(name).tensor()
     }
 
+    /// The reference's own features, as a decoder takes them.
+    func features(_ decoder: SamDecoder) throws -> ImageFeatures {
+        let description = try description()
+        return ImageFeatures(
+            try decoder.featureShapes.map { FeatureMap($0.name, try tensor($0.name)) },
+            preprocessing: decoder.preprocessing,
+            frame: decoder.preprocessing.frame(width: description.width, height: description.height))
+    }
+
     /// The reference's own embedding, prepared.
     func preparedImage(_ decoder: SamDecoder) throws -> SamDecoder.PreparedImage {
-        let description = try description()
-        return try decoder.prepare(
-            ImageFeatures(
-                try decoder.featureShapes.map { FeatureMap($0.name, try tensor($0.name)) },
-                preprocessing: decoder.preprocessing,
-                frame: decoder.preprocessing.frame(width: description.width, height: description.height)),
-            pool: .inline)
+        try decoder.prepare(try features(decoder), pool: .inline)
     }
+
+    /// Of each prompt, which of the four masks a caller gets who asks for one.
+    func chosen() throws -> [Int] { try description().prompts.map { try #require($0.chosen) } }
 
     func prompts() throws -> [Prompt] {
         try description().prompts.enumerated().map { index, prompt in

@@ -12,7 +12,10 @@ import Testing
     }
 
     /// The time is printed and decides nothing.
-    @Test(arguments: ["vit_b", "vit_l", "vit_h", "mobile"]) func publishedModels(_ name: String) throws {
+    @Test(arguments: [
+        "vit_b", "vit_l", "vit_h", "mobile", "hq_vit_b", "sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus",
+        "sam2.1_large",
+    ]) func publishedModels(_ name: String) throws {
         let geometry = try #require(SamGeometry(published: name))
         let start = ContinuousClock.now
         let count = SamTensors(geometry).shapes.count

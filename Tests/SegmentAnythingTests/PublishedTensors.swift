@@ -11,9 +11,16 @@ struct PublishedTensors {
         case .vit(let vit): add(vit)
         case .tinyViT(let tiny): add(tiny)
         case .efficientNetLite(let lite): add(lite)
+        case .hiera(let hiera): add(hiera)
         }
         addPromptEncoder(geometry)
         add(geometry.decoder)
+        guard geometry.decoder.isHighQuality else { return }
+        switch geometry.encoder {
+        case .vit(let vit): addHighQuality(geometry.channels, early: vit.embedDim)
+        case .tinyViT(let tiny): addHighQuality(geometry.channels, early: tiny.embedDims[2])
+        default: break
+        }
     }
 
     private mutating func add(_ name: String, _ shape: Int...) { shapes.append((name, shape)) }
@@ -128,10 +135,55 @@ struct PublishedTensors {
         }
     }
 
+    private mutating func add(_ hiera: HieraConfiguration) {
+        let (trunk, channels) = ("image_encoder.trunk", hiera.outChannels)
+        addConvolution("\(trunk).patch_embed.proj", [hiera.dims[0], 3, 7, 7], outputs: hiera.dims[0])
+        add("\(trunk).pos_embed", 1, hiera.dims[0], hiera.positionGrid[0], hiera.positionGrid[1])
+        add("\(trunk).pos_embed_window", 1, hiera.dims[0], hiera.windowSizes[0], hiera.windowSizes[0])
+        var (block, inputs) = (0, hiera.dims[0])
+        for (stage, dim) in hiera.dims.enumerated() {
+            for _ in 0..<hiera.depths[stage] {
+                let name = "\(trunk).blocks.\(block)"
+                addNorm("\(name).norm1", inputs)
+                addLinear("\(name).attn.qkv", inputs, 3 * dim)
+                addLinear("\(name).attn.proj", dim, dim)
+                addNorm("\(name).norm2", dim)
+                addLinear("\(name).mlp.layers.0", dim, hiera.hiddenDims[stage])
+                addLinear("\(name).mlp.layers.1", hiera.hiddenDims[stage], dim)
+                if inputs != dim { addLinear("\(name).proj", inputs, dim) }
+                (block, inputs) = (block + 1, dim)
+            }
+        }
+        for (index, dim) in hiera.dims.reversed().enumerated() {
+            addConvolution("image_encoder.neck.convs.\(index).conv", [channels, dim, 1, 1], outputs: channels)
+        }
+        add("no_mem_embed", 1, 1, channels)
+        addConvolution("mask_decoder.conv_s0", [channels / 8, channels, 1, 1], outputs: channels / 8)
+        addConvolution("mask_decoder.conv_s1", [channels / 4, channels, 1, 1], outputs: channels / 4)
+    }
+
+    private mutating func addHighQuality(_ channels: Int, early: Int) {
+        let (middle, fine) = (channels / 4, channels / 8)
+        add("mask_decoder.hf_token.weight", 1, channels)
+        addPerceptron("mask_decoder.hf_mlp", [channels, channels, channels, fine])
+        func addPair(_ name: String, _ first: [Int], _ second: [Int], outputs: (Int, Int)) {
+            addConvolution("mask_decoder.\(name).0", first, outputs: outputs.0)
+            addNorm("mask_decoder.\(name).1", outputs.0)
+            addConvolution("mask_decoder.\(name).3", second, outputs: outputs.1)
+        }
+        addPair("compress_vit_feat", [early, channels, 2, 2], [channels, fine, 2, 2], outputs: (channels, fine))
+        addPair("embedding_encoder", [channels, middle, 2, 2], [middle, fine, 2, 2], outputs: (middle, fine))
+        addPair("embedding_maskfeature", [middle, fine, 3, 3], [fine, middle, 3, 3], outputs: (middle, fine))
+    }
+
     private mutating func addPromptEncoder(_ geometry: SamGeometry) {
         let (channels, hidden) = (geometry.channels, geometry.maskChannels)
         add("prompt_encoder.pe_layer.positional_encoding_gaussian_matrix", 2, channels / 2)
-        for index in 0..<4 { add("prompt_encoder.point_embeddings.\(index).weight", 1, channels) }
+        if geometry.prompts.hasPointTable {
+            add("prompt_encoder.point_embeddings.weight", 4, channels)
+        } else {
+            for index in 0..<4 { add("prompt_encoder.point_embeddings.\(index).weight", 1, channels) }
+        }
         add("prompt_encoder.not_a_point_embed.weight", 1, channels)
         add("prompt_encoder.no_mask_embed.weight", 1, channels)
         let name = "prompt_encoder.mask_downscaling"
@@ -145,6 +197,10 @@ struct PublishedTensors {
     private mutating func add(_ decoder: MaskDecoder.Configuration) {
         let channels = decoder.channels
         add("mask_decoder.iou_token.weight", 1, channels)
+        if decoder.hasObjectScore {
+            add("mask_decoder.obj_score_token.weight", 1, channels)
+            addPerceptron("mask_decoder.pred_obj_score_head", [channels, channels, channels, 1])
+        }
         add("mask_decoder.mask_tokens.weight", decoder.maskTokenCount, channels)
         for layer in 0..<decoder.depth {
             let name = "mask_decoder.transformer.layers.\(layer)"

@@ -44,13 +44,14 @@ struct RandomGeometry {
         headSize > 100 ? 1 : max(number(1...5), (8 + headSize - 1) / headSize)
     }
 
-    /// A ViT, a TinyViT or an EfficientNet-Lite with its decoder.
+    /// A ViT, a TinyViT, an EfficientNet-Lite or a Hiera with its decoder.
     mutating func next() -> SamGeometry {
         let channels = happens(oneIn: 6) ? 256 : 32 * number(1...4)
         let encoder =
-            switch number(0...2) {
+            switch number(0...3) {
             case 0: vit(channels)
             case 1: tinyViT(channels)
+            case 2: hiera(channels)
             default: efficientNetLite(channels)
             }
         let (kind, grid) = encoder
@@ -59,7 +60,40 @@ struct RandomGeometry {
             depth: one(of: [1, 1, 2, 2, 2, 3, 4]), maskTokenCount: 4, iouHeadDepth: number(1...4),
             iouHeadHidden: number(1...70))
         if case .efficientNetLite = kind { decoder.takesSkips = true }
-        return SamGeometry(encoder: kind, decoder: decoder, maskChannels: number(4...21))
+        var prompts = PromptConventions()
+        if case .hiera = kind {
+            decoder.isSegmentAnything2 = true
+            // Random masks are near the bound, where a last bit decides.
+            decoder.stability = nil
+            (prompts.padsBoxes, prompts.hasPointTable) = (true, happens(oneIn: 2))
+        }
+        if case .vit(let vit) = kind, !vit.globalBlocks.isEmpty { decoder.isHighQuality = happens(oneIn: 3) }
+        return SamGeometry(encoder: kind, decoder: decoder, maskChannels: number(4...21), prompts: prompts)
+    }
+
+    private mutating func hiera(_ channels: Int) -> (SamGeometry.Encoder, grid: Int) {
+        let size = 32 * number(1...4)
+        let windows = [one(of: [2, 4, 8, size / 4]), 2 * number(1...6), 2 * number(1...8), number(1...9)]
+        var (dims, heads, depths): ([Int], [Int], [Int]) = ([], [], [])
+        for _ in 0..<4 {
+            let headSize = headSize()
+            var headCount = headCount(of: headSize)
+            // A stage begins where tokens become wider or narrower.
+            if headSize * headCount == dims.last { headCount += 1 }
+            dims.append(headSize * headCount)
+            heads.append(headCount)
+            depths.append(number(1...3))
+        }
+        let blocks = depths.reduce(0, +)
+        return (
+            .hiera(
+                HieraConfiguration(
+                    imageSize: size, dims: dims, depths: depths, headCounts: heads,
+                    hiddenDims: (0..<4).map { _ in number(1...130) }, windowSizes: windows,
+                    globalBlocks: Set((0..<blocks).filter { _ in happens(oneIn: 3) }),
+                    positionGrid: [number(1...9), number(1...9)], isFused: !happens(oneIn: 4), outChannels: channels)),
+            size / 16
+        )
     }
 
     private mutating func vit(_ channels: Int) -> (SamGeometry.Encoder, grid: Int) {
@@ -161,6 +195,15 @@ struct RandomGeometry {
                 default: lite.imageSize = 4128
                 }
                 geometry.encoder = .efficientNetLite(lite)
+            case .hiera(var hiera):
+                switch number(0...4) {
+                case 0: hiera.imageSize += one(of: [1, 16])
+                case 1: hiera.headCounts[number(0...3)] = one(of: [0, -1, 4096])
+                case 2: hiera.windowSizes[number(1...2)] = one(of: [0, 3, 66])
+                case 3: hiera.globalBlocks = [one(of: [-1, hiera.depths.reduce(0, +)])]
+                default: hiera.imageSize = 16_384
+                }
+                geometry.encoder = .hiera(hiera)
             }
         }
         return geometry
@@ -197,6 +240,12 @@ enum RandomCheckpoint {
             [
                 "kirie.encoder": "efficientnet-lite", "kirie.image_size": "\(lite.imageSize)",
                 "kirie.block_strides": "\(lite.blocks.map(\.stride))",
+            ]
+        case .hiera(let hiera):
+            [
+                "kirie.image_size": "\(hiera.imageSize)", "kirie.windows": "\(hiera.windowSizes)",
+                "kirie.global_blocks": "\(hiera.globalBlocks.sorted())", "kirie.heads": "\(hiera.headCounts)",
+                "kirie.fpn_top_down_levels": hiera.isFused ? "[2, 3]" : "[3]", "kirie.dynamic_multimask": "[]",
             ]
         }
     }

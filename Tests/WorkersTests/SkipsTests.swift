@@ -11,24 +11,27 @@ import Tensors
 import Testing
 import Workers
 
-/// A model whose mask decoder takes skips: they travel in the embedding's record, and the cluster's masks are those of one
+/// Models whose mask decoders take skips, Kirie's own and SAM 2: they travel in the embedding's record, and the cluster's masks are those of one
 /// process, to the bit.
 @Suite struct SkipsTests {
-    private static let checkpoint = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-        .deletingLastPathComponent().appendingPathComponent("SegmentAnythingTests/Fixtures/lite/sam.safetensors").path
+    private static func opened(_ name: String) throws -> any SegmentationModel {
+        try ModelFamilies.open(
+            path: URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+                .appendingPathComponent("SegmentAnythingTests/Fixtures/\(name)/sam.safetensors").path)
+    }
 
-    @Test(arguments: EmbeddingPrecision.allCases)
-    func theClustersMasksAreThoseOfOneProcess(precision: EmbeddingPrecision) async throws {
+    @Test(arguments: ["lite", "hiera", "hiera_wide"], EmbeddingPrecision.allCases)
+    func theClustersMasksAreThoseOfOneProcess(name: String, precision: EmbeddingPrecision) async throws {
         let server = try await RedisServerProcess.start()
         let broker = try await Broker.open(try await RedisClient.connect(server.url))
         let store = EmbeddingStore(broker)
-        let model = try ModelFamilies.open(path: Self.checkpoint)
+        let model = try Self.opened(name)
         let fingerprint = try model.fingerprint(cache: nil, threads: 1).bytes
         let pictures = PictureEncoder(
             broker, encoder: try model.imageEncoder(), fingerprint: fingerprint, precision: precision, store: store,
             pool: .inline, concurrency: 1)
         let prompts = PromptDecoder(
-            broker, decoder: try model.promptDecoder(), modelName: "lite", store: store, pool: .inline, concurrency: 1,
+            broker, decoder: try model.promptDecoder(), modelName: name, store: store, pool: .inline, concurrency: 1,
             byteLimit: 1 << 26)
 
         let picture = Image(
@@ -71,15 +74,28 @@ import Workers
         #expect(other[0].map(\.lowResolutionLogits) != masks[0].map(\.lowResolutionLogits))
     }
 
-    @Test func featuresWithoutSkipsAreRefused() throws {
-        let model = try ModelFamilies.open(path: Self.checkpoint)
+    @Test(arguments: ["lite", "hiera"]) func featuresWithoutSkipsAreRefused(name: String) throws {
+        let model = try Self.opened(name)
         let shape = model.featureShapes[0]
+        let count = shape.shape.reduce(1, *)
         let features = ImageFeatures(
-            [FeatureMap(shape.name, Tensor(shape: shape.shape, [Float](repeating: 0, count: 3200)))],
+            [FeatureMap(shape.name, Tensor(shape: shape.shape, [Float](repeating: 0, count: count)))],
             preprocessing: model.preprocessing, frame: model.preprocessing.frame(width: 4, height: 4))
         #expect(throws: FeatureMismatch.missing(map: "skips.0", found: ["image_embedding"])) {
             _ = try model.promptDecoder().masks(of: [], on: features)
         }
+    }
+
+    /// Models of one seam and different weights: each has keys of its own, and refuses what another made.
+    @Test func featuresOfAnotherModelAreRefused() throws {
+        let (first, second) = (try Self.opened("hiera"), try Self.opened("lite"))
+        let picture = Image(width: 9, height: 7, pixels: (0..<9 * 7 * 3).map { UInt8(truncatingIfNeeded: $0 * 37) })
+        let features = try first.imageEncoder().encode(picture, pool: .inline)
+        #expect(throws: FeatureMismatch.preprocessing(found: first.preprocessing, expected: second.preprocessing)) {
+            _ = try second.promptDecoder().masks(of: [], on: features)
+        }
+        #expect(
+            try first.fingerprint(cache: nil, threads: 1) != second.fingerprint(cache: nil, threads: 1))
     }
 
     private static func text(_ masks: [Answer.Cutout]) throws -> String {

@@ -15,7 +15,7 @@ PACKAGES = {
     "torch": "torch", "torchvision": "torchvision", "segment_anything": "segment-anything",
     "mobile_sam": "mobilesam-mirror", "timm": "timm", "onnx": "onnx", "onnxruntime": "onnxruntime",
     "openvino": "openvino", "numpy": "numpy", "PIL": "pillow", "safetensors": "safetensors",
-    "pycocotools": "pycocotools",
+    "pycocotools": "pycocotools", "transformers": "transformers",
 }
 # In GB, what is downloaded and what it is unpacked, with PyTorch's CPU build and with the CUDA build. PyPI itself has
 # only the latter for Linux on x86-64; pip finds the former where its configuration names a place that has it.

@@ -3,7 +3,8 @@
 
     reference.py --geometry vit_b --seed 7 --image photo.jpg --out DIR
 
-ViTs come from the package segment-anything, MobileSAM's TinyViT from mobile_sam. DIR gets
+ViTs come from the package segment-anything, MobileSAM's TinyViT from mobile_sam, SAM 2.1 from transformers
+(segment_anything_2.py beside this file says what DIR gets then). DIR gets
 
     sam.pth, sam.safetensors   the same weights, under the published names
     geometry.json              what build() made the model of
@@ -27,6 +28,8 @@ GEOMETRIES: dict[str, dict] = {
     "wide": dict(image_size=512, width=96, depth=3, heads=3, window=14, global_blocks=[2], channels=64, mlp=128),
     "mobile": dict(package="mobile_sam", name="vit_t"),
     "vit_b": dict(package="segment_anything", name="vit_b"),
+    "sam2.1_tiny": dict(package="transformers", name="tiny"),
+    "sam2.1_base_plus": dict(package="transformers", name="base_plus"),
 }
 PATCH = 16
 
@@ -162,14 +165,22 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     geometry = GEOMETRIES[options.geometry]
-    model = draw(geometry, options.seed)
     picture = np.array(Image.open(options.image).convert("RGB"))
     asked = prompts(picture.shape[1], picture.shape[0], options.seed)
-    with torch.no_grad():
-        tensors = case(model, package(geometry), picture, asked)
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    torch.save(weights, options.out / "sam.pth")
-    save_file(weights, options.out / "sam.safetensors")
+    if geometry.get("package") == "transformers":
+        import segment_anything_2
+
+        model = segment_anything_2.draw(geometry["name"], options.seed)
+        with torch.no_grad():
+            tensors = segment_anything_2.case(model, picture, asked)
+        segment_anything_2.save(model, options.out)
+    else:
+        model = draw(geometry, options.seed)
+        with torch.no_grad():
+            tensors = case(model, package(geometry), picture, asked)
+        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        torch.save(weights, options.out / "sam.pth")
+        save_file(weights, options.out / "sam.safetensors")
     save_file(tensors, options.out / "case.safetensors")
     (options.out / "geometry.json").write_text(json.dumps(geometry))
     (options.out / "case.json").write_text(json.dumps({"image": options.image.name, "prompts": asked}))

@@ -21,6 +21,8 @@ Tensors = dict[str, np.ndarray]
 def export(directory: pathlib.Path) -> None:
     import reference, torch
 
+    if json.loads((directory / "geometry.json").read_text()).get("package") == "transformers":
+        return export_segment_anything_2(directory)
     model, code = reference.load(directory)
     size, grid = model.image_encoder.img_size, model.prompt_encoder.image_embedding_size
     numbers = np.random.default_rng(1)
@@ -40,6 +42,29 @@ def export(directory: pathlib.Path) -> None:
         write(
             directory, "decoder", decoder, click, ["masks", "iou_predictions", "low_res_masks"],
             {"point_coords": {1: "points"}, "point_labels": {1: "points"}})
+
+
+def export_segment_anything_2(directory: pathlib.Path) -> None:
+    import segment_anything_2, torch
+
+    model = segment_anything_2.load(directory)
+    size, numbers = segment_anything_2.SIZE, np.random.default_rng(1)
+    image = {"image": numbers.standard_normal((1, 3, size, size), np.float32)}
+    click = {
+        "image_embeddings": numbers.standard_normal((1, 256, size // 16, size // 16), np.float32),
+        "middle": numbers.standard_normal((1, 64, size // 8, size // 8), np.float32),
+        "fine": numbers.standard_normal((1, 32, size // 4, size // 4), np.float32),
+        "point_coords": np.array([[[0.5 * size, 0.4 * size], [0, 0]]], np.float32),
+        "point_labels": np.array([[1, -1]], np.float32),
+    }
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing tells of each shape that it takes as given
+        write(
+            directory, "encoder", segment_anything_2.Encoder(model).eval(), image,
+            ["image_embeddings", "middle", "fine"], {})
+        write(
+            directory, "decoder", segment_anything_2.Decoder(model).eval(), click,
+            ["low_res_masks", "iou_predictions"], {"point_coords": {1: "points"}, "point_labels": {1: "points"}})
 
 
 def write(

@@ -12,14 +12,21 @@ package struct Projection: Sendable {
         _ weights: some WeightSource, _ name: String, inputs: Int, outputs: Int, hasBias: Bool = true,
         activation: Activation = .none, input: ElementType, output: ElementType = .float32
     ) throws {
-        self.inputs = inputs
-        self.outputs = outputs
-        self.input = input
         let weight = try weights.tensor("\(name).weight", shape: [outputs, inputs, 1, 1])
-        linear = Linear(
+        self.init(
             weight: weight.reshaped(to: [outputs, inputs]),
             bias: hasBias ? try weights.tensor("\(name).bias", shape: [outputs]) : nil, activation: activation,
             input: input, output: output)
+    }
+
+    /// Packs a weight (outputs, inputs) that was computed, and a bias (outputs).
+    package init(
+        weight: Tensor, bias: Tensor?, activation: Activation = .none, input: ElementType,
+        output: ElementType = .float32
+    ) {
+        (outputs, inputs) = (weight.shape[0], weight.shape[1])
+        self.input = input
+        linear = Linear(weight: weight, bias: bias, activation: activation, input: input, output: output)
     }
 
     /// y (+)= the convolution of `rows` rows of x, of either type.

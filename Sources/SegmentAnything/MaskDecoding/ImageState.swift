@@ -10,9 +10,13 @@ struct ImageState: Sendable {
     private let scalars: Tensor
     /// What is added while a mask is scaled up, whatever the prompt.
     var skips: UpscalingSkips?
+    /// What SAM-HQ's masks are fused with, (1, C / 8, 4g, 4g).
+    var highQuality: Tensor?
 
     var tileCount: Int { ImageTiles.tileCount(tokens) }
-    var byteCount: Int { numbers.byteCount + 4 * scalars.count + (skips?.byteCount ?? 0) }
+    var byteCount: Int {
+        numbers.byteCount + 4 * scalars.count + (skips?.byteCount ?? 0) + 4 * (highQuality?.count ?? 0)
+    }
 
     /// How many tokens of that tile count.
     func valid(_ tile: Int) -> Int { min(ImageTiles.width, tokens - tile * ImageTiles.width) }

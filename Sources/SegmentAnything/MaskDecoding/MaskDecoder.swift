@@ -1,3 +1,4 @@
+import Glibc
 import NeuralNetworks
 public import Segmentation
 import Tensors
@@ -29,11 +30,14 @@ public struct DecodedMasks: Sendable {
     public let logits: [LowResolutionLogits]
     /// One per mask: the model's own estimate of its intersection over union with the object.
     public let predictedIoU: [Float]
+    /// The logit of there being an object at all; nil from a model that does not ask itself.
+    public let objectScore: Float?
 
-    package init(side: Int, logits: [LowResolutionLogits], predictedIoU: [Float]) {
+    package init(side: Int, logits: [LowResolutionLogits], predictedIoU: [Float], objectScore: Float? = nil) {
         self.side = side
         self.logits = logits
         self.predictedIoU = predictedIoU
+        self.objectScore = objectScore
     }
 }
 
@@ -44,13 +48,43 @@ package struct MaskDecoder: Sendable {
     private let channels: Int
     private let grid: Int
     private let transformer: TwoWayTransformer
-    /// (1 + masks, C): the IoU token, then the mask tokens.
+    /// (1 + masks, C): the IoU token, then the mask tokens; where there is one, the token of the object's score before them.
     private let outputTokens: [Float]
     private let maskTokenCount: Int
+    /// Where the IoU token stands.
+    private let iouToken: Int
+    private let usesSigmoid: Bool
+    private let stability: DynamicMultimask?
     private let upscaling: MaskUpscaling
     /// One multi-layer perceptron per mask token.
     private let hypernetworks: [[TokenLinear]]
     private let iouHead: [TokenLinear]
+    private let objectScoreHead: [TokenLinear]?
+    private let highQuality: HighQualityMask?
+
+    /// When the one mask for a clear prompt is given up for the best of the three: where its area depends on where it is cut
+    /// (Ravi et al., "SAM 2", 2024; the published code's `dynamic_multimask_via_stability`).
+    package struct DynamicMultimask: Sendable, Hashable {
+        /// The logits at which the areas are taken, above and below 0.
+        package var delta: Float
+        /// The quotient of the areas below which a mask is given up.
+        package var threshold: Float
+
+        package init(delta: Float, threshold: Float) {
+            self.delta = delta
+            self.threshold = threshold
+        }
+
+        /// As published.
+        package static let published = DynamicMultimask(delta: 0.05, threshold: 0.98)
+
+        /// Whether a mask's area hardly depends on where it is cut; one of no area is as it is.
+        func isStable(_ logits: LowResolutionLogits) -> Bool {
+            let inner = logits.values.count { $0 > delta }
+            let outer = logits.values.count { $0 > -delta }
+            return outer == 0 || Float(inner) / Float(outer) >= threshold
+        }
+    }
 
     /// Sizes that are read off the checkpoint's tensors.
     package struct Configuration: Sendable {
@@ -65,11 +99,31 @@ package struct MaskDecoder: Sendable {
         package var iouHeadHidden: Int
         /// Whether the image encoder's skips are added while a mask is scaled up, as in SAM 2.
         package var takesSkips = false
+        /// Whether a token and a perceptron say if there is an object, as in SAM 2.
+        package var hasObjectScore = false
+        /// Whether the predicted IoU is brought between 0 and 1 by a sigmoid, as in SAM 2.
+        package var usesSigmoid = false
+        /// Whether it is SAM-HQ's, whose masks a token of their own corrects.
+        package var isHighQuality = false
+        /// When the one mask is given up for the best of three; nil for never.
+        package var stability: DynamicMultimask?
+
+        /// Whether it is SAM 2's, in all of these.
+        package var isSegmentAnything2: Bool {
+            get { takesSkips && hasObjectScore && usesSigmoid }
+            set {
+                (takesSkips, hasObjectScore, usesSigmoid) = (newValue, newValue, newValue)
+                stability = newValue ? .published : nil
+            }
+        }
 
         /// `image_embedding`, (1, C, g, g); where it takes skips, those of stride 8, (1, C / 4, 2g, 2g), and of stride 4,
-        /// (1, C / 8, 4g, 4g).
+        /// (1, C / 8, 4g, 4g); in SAM-HQ what masks are fused with, of stride 4 too.
         package var featureShapes: [FeatureShape] {
             let embedding = FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])
+            if isHighQuality {
+                return [embedding, FeatureShape(FeatureMap.highQuality, [1, channels / 8, 4 * grid, 4 * grid])]
+            }
             guard takesSkips else { return [embedding] }
             return [
                 embedding, FeatureShape(FeatureMap.skips[0], [1, channels / 4, 2 * grid, 2 * grid]),
@@ -114,10 +168,23 @@ package struct MaskDecoder: Sendable {
             weights, channels: channels, inner: configuration.crossAttentionDim, mlpDim: configuration.mlpDim,
             depth: configuration.depth, positions: positions, upscaling: upscaling, mask: mask,
             arithmetic: arithmetic)
+        iouToken = configuration.hasObjectScore ? 1 : 0
+        usesSigmoid = configuration.usesSigmoid
+        stability = configuration.stability
+        highQuality =
+            configuration.isHighQuality
+            ? try HighQualityMask(
+                weights, channels: channels, grid: configuration.grid, type: arithmetic.type) : nil
+        let objectScore =
+            configuration.hasObjectScore
+            ? try weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.objectScoreToken), shape: [1, channels])
+                .elements : []
         outputTokens =
-            try weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.iouToken), shape: [1, channels]).elements
+            try objectScore
+            + weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.iouToken), shape: [1, channels]).elements
             + weights.tensor(TensorNames.weight(TensorNames.MaskDecoder.maskTokens), shape: [maskTokenCount, channels])
             .elements
+            + (highQuality?.token ?? [])
         func perceptron(_ name: String, widths: [Int]) throws -> [TokenLinear] {
             try (0..<widths.count - 1).map { index in
                 try TokenLinear(
@@ -134,12 +201,16 @@ package struct MaskDecoder: Sendable {
             TensorNames.MaskDecoder.iouHead,
             widths: [channels] + [Int](repeating: configuration.iouHeadHidden, count: configuration.iouHeadDepth - 1)
                 + [maskTokenCount])
+        objectScoreHead =
+            configuration.hasObjectScore
+            ? try perceptron(
+                TensorNames.MaskDecoder.objectScoreHead, widths: [channels, channels, channels, 1]) : nil
     }
 
     /// Prepares an image with its dense prompt for any number of prompts.
-    func prepare(_ image: ImageTiles, skips: UpscalingSkips?, pool: ThreadPool) -> ImageState {
+    func prepare(_ image: ImageTiles, skips: UpscalingSkips?, highQuality: Tensor?, pool: ThreadPool) -> ImageState {
         var state = transformer.prepare(image, pool: pool)
-        state.skips = skips
+        (state.skips, state.highQuality) = (skips, highQuality)
         return state
     }
 
@@ -149,7 +220,7 @@ package struct MaskDecoder: Sendable {
     ) -> ImageState {
         var state = transformer.plan.projections.state(
             base, embedding: embedding, adding: dense, bias: bias, pool: pool)
-        state.skips = base.skips
+        (state.skips, state.highQuality) = (base.skips, base.highQuality)
         return state
     }
 
@@ -166,7 +237,7 @@ package struct MaskDecoder: Sendable {
         _ prompts: [(state: ImageState, tokens: [Float])], selection: MaskSelection, above leastIoU: Float? = nil,
         pool: ThreadPool, trace: DecoderTrace? = nil
     ) -> [DecodedMasks] {
-        let outputCount = 1 + maskTokenCount
+        let outputCount = outputTokens.count / channels
         let counts = prompts.map { outputCount + $0.tokens.count / channels }
         let count = counts.reduce(0, +)
         func passes(_ parts: inout MemoryParts) -> [PromptPass] {
@@ -200,38 +271,75 @@ package struct MaskDecoder: Sendable {
         tokens: UnsafePointer<Float>, passes: [PromptPass], selection: MaskSelection, above leastIoU: Float?,
         pool: ThreadPool, trace: DecoderTrace?
     ) -> [DecodedMasks] {
-        let side = 4 * grid
-        let indices = selection.indices
         func rows(_ token: Int, through layers: [TokenLinear]) -> [[Float]] {
             apply(layers, to: passes.map { tokens + ($0.firstToken + token) * channels }, pool: pool)
         }
-        let iou = rows(0, through: iouHead)
-        let weights = indices.map { rows(1 + $0, through: hypernetworks[$0]) }
+        var iou = rows(iouToken, through: iouHead)
+        if usesSigmoid { iou = iou.map { $0.map { 1 / (1 + expf(-$0)) } } }
+        let objectScores = objectScoreHead.map { rows(0, through: $0).map { $0[0] } }
+        func weights(_ indices: [Int]) -> [[[Float]]] {
+            indices.map { rows(iouToken + 1 + $0, through: hypernetworks[$0]) }
+        }
+        let selected = Array(selection.indices)
+        let selectedWeights = weights(selected)
+        let corrections = highQuality.map { rows(iouToken + 1 + maskTokenCount, through: $0.layers) }
         return passes.enumerated().map { index, pass in
-            // Which masks are made, counted from the first of the selection.
-            let wanted = indices.indices.map { $0 - indices.lowerBound }.filter { mask in
-                leastIoU.map { iou[index][indices.lowerBound + mask] > $0 } ?? true
+            // Places in the selection.
+            let places = selected.indices.filter { place in leastIoU.map { iou[index][selected[place]] > $0 } ?? true }
+            if places.isEmpty {
+                return DecodedMasks(
+                    side: 4 * grid, logits: [], predictedIoU: [], objectScore: objectScores?[index])
             }
-            if wanted.isEmpty { return DecodedMasks(side: side, logits: [], predictedIoU: []) }
             pass.prepareUpscaling(pool: pool)
-            let weights = wanted.flatMap { weights[$0][index] }
-            trace?.record(.hypernetworks, weights, prompt: index)
-            let masks = Scratch.withFloats(wanted.count * side * side) { logits in
-                pool.parallel(pass.tileCount) { tile in
-                    upscaling(
-                        pass, tile: tile, weights: weights, masks: wanted.count, logits: logits,
-                        trace: trace.map { ($0, index) })
-                }
-                return wanted.indices.map { index in
-                    let start = logits + index * side * side
-                    return LowResolutionLogits(
-                        side: side, values: Array(UnsafeBufferPointer(start: start, count: side * side)))
-                }
+            let numbers = places.flatMap { selectedWeights[$0][index] }
+            trace?.record(.hypernetworks, numbers, prompt: index)
+            var masks = logits(
+                of: pass, weights: numbers, count: places.count, correction: corrections?[index], pool: pool,
+                trace: trace.map { ($0, index) })
+            var predictedIoU = places.map { iou[index][selected[$0]] }
+            if selection == .single, let stability, let mask = masks.first, !stability.isStable(mask) {
+                let best = MaskSelection.multiple.indices.reduce(1) { iou[index][$1] > iou[index][$0] ? $1 : $0 }
+                let row = tokens + (pass.firstToken + iouToken + 1 + best) * channels
+                masks = logits(
+                    of: pass, weights: apply(hypernetworks[best], to: [row], pool: pool)[0], count: 1,
+                    correction: corrections?[index], pool: pool, trace: nil)
+                predictedIoU = [iou[index][best]]
             }
-            let predictedIoU = wanted.map { iou[index][indices.lowerBound + $0] }
             trace?.record(.predictedIoU, predictedIoU, prompt: index)
             trace?.record(.logits, masks.flatMap(\.values), prompt: index)
-            return DecodedMasks(side: side, logits: masks, predictedIoU: predictedIoU)
+            return DecodedMasks(
+                side: 4 * grid, logits: masks, predictedIoU: predictedIoU, objectScore: objectScores?[index])
+        }
+    }
+
+    /// The logits of `count` masks, by their weights (count, C / 8), and in SAM-HQ by those of their correction, (C / 8).
+    private func logits(
+        of pass: PromptPass, weights: [Float], count: Int, correction: [Float]?, pool: ThreadPool,
+        trace: (recorder: DecoderTrace, prompt: Int)?
+    ) -> [LowResolutionLogits] {
+        let side = 4 * grid
+        return Scratch.withFloats(count * side * side) { logits in
+            func make(_ features: Features?) {
+                pool.parallel(pass.tileCount) { tile in
+                    upscaling(
+                        pass, tile: tile, weights: weights, masks: count, logits: logits, features: features,
+                        trace: trace)
+                }
+            }
+            if let highQuality, let correction, let map = pass.state.highQuality {
+                highQuality.withFeatures { features in
+                    make(features)
+                    highQuality.add(
+                        to: count, logits, features: features, map: map, weights: correction, pool: pool)
+                }
+            } else {
+                make(nil)
+            }
+            return (0..<count).map { index in
+                LowResolutionLogits(
+                    side: side,
+                    values: Array(UnsafeBufferPointer(start: logits + index * side * side, count: side * side)))
+            }
         }
     }
 

@@ -43,9 +43,9 @@ struct MaskUpscaling: Sendable {
     }
 
     /// (inputs, outputs, 2, 2) to (4 · outputs, inputs).
-    private static func bySubpixel(_ weight: Tensor) -> Tensor {
+    static func bySubpixel(_ weight: Tensor) -> Tensor {
         let (inputs, outputs) = (weight.shape[0], weight.shape[1])
-        return Tensor(shape: [4 * outputs, inputs]) { memory in
+        return Tensor(shape: [4 * outputs, inputs], packing: weight) { memory in
             weight.withUnsafeBufferPointer { weight in
                 for input in 0..<inputs {
                     for output in 0..<outputs {
@@ -66,10 +66,13 @@ struct MaskUpscaling: Sendable {
     ///   - weights: (masks, C / 8), from the hypernetworks.
     ///   - masks: how many are made.
     ///   - logits: (masks, 4g, 4g).
+    ///   - features: where the features that masks are made of are kept, a row of C / 8 for each of (4g)² positions; nil for
+    ///     nowhere.
     ///   - trace: records the steps of that prompt, if any does.
     func callAsFunction(
         _ pass: PromptPass, tile: Int, weights: UnsafePointer<Float>, masks: Int,
-        logits: UnsafeMutablePointer<Float>, trace: (recorder: DecoderTrace, prompt: Int)?
+        logits: UnsafeMutablePointer<Float>, features: Features? = nil,
+        trace: (recorder: DecoderTrace, prompt: Int)?
     ) {
         let arithmetic = pass.plan.arithmetic
         let updateRows = pass.plan.depth * pass.rows
@@ -103,6 +106,7 @@ struct MaskUpscaling: Sendable {
                         ) { fineProducts[(t * fine + $0) * 64 + $1] + bias[$0] }
                         let (x, target) = (fineProducts + t * fine * 64, pixels + (s * 4 + t) * 64)
                         guard let bias = bias.baseAddress else { continue }
+                        if let features { keep(x, bias: bias, tile: tile, corners: (s, t), in: features) }
                         arithmetic.addGELUProducts(
                             channels: fine, count: masks, x, bias: bias, weights: weights, to: target,
                             sumStride: 16 * 64)
@@ -110,6 +114,28 @@ struct MaskUpscaling: Sendable {
                 }
             }
             scatter(tile: tile, pixels: pixels, masks: masks, logits: logits)
+        }
+    }
+
+    /// GELU of one sub-pixel's channels (C / 8, 64), with their bias, to the rows of their positions.
+    private func keep(
+        _ x: UnsafePointer<Float>, bias: UnsafePointer<Float>, tile: Int, corners: (Int, Int), in features: Features
+    ) {
+        let end = min(64, grid * grid - tile * 64)
+        Scratch.withFloats(2 * fine * 64) { active in
+            for channel in 0..<fine {
+                for lane in 0..<64 { active[channel * 64 + lane] = x[channel * 64 + lane] + bias[channel] }
+            }
+            applyGELU(fine * 64, active)
+            let turned = active + fine * 64
+            TileSteps.transpose(rows: fine, columns: 64, active, stride: 64, to: turned, stride: fine)
+            for lane in 0..<end {
+                let token = tile * 64 + lane
+                let row = 4 * (token / grid) + 2 * (corners.0 / 2) + corners.1 / 2
+                let column = 4 * (token % grid) + 2 * (corners.0 % 2) + corners.1 % 2
+                Features(turned + lane * fine, stride: fine).write(
+                    rows: 1, columns: fine, to: features.from(row: row * 4 * grid + column))
+            }
         }
     }
 

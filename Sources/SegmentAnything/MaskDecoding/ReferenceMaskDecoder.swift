@@ -15,14 +15,17 @@ package struct ReferenceMaskDecoder {
     let configuration: MaskDecoder.Configuration
     let imageSize: Int
     let maskChannels: Int
+    let conventions: PromptConventions
 
     var channels: Int { configuration.channels }
     var grid: Int { configuration.grid }
     private var heads: Int { DecoderHeads.count }
 
     package init(
-        _ weights: any WeightSource, imageSize: Int, maskChannels: Int, configuration: MaskDecoder.Configuration
+        _ weights: any WeightSource, imageSize: Int, maskChannels: Int, configuration: MaskDecoder.Configuration,
+        conventions: PromptConventions = PromptConventions()
     ) {
+        self.conventions = conventions
         self.weights = weights
         self.configuration = configuration
         self.imageSize = imageSize
@@ -45,6 +48,7 @@ package struct ReferenceMaskDecoder {
 
         // PromptEncoder.forward, and what MaskDecoder.predict_masks does before the transformer.
         var queries = try outputTokens().appending(promptTokens(prompt, embedding.frame))
+        let iouToken = configuration.hasObjectScore ? 1 : 0
         var keys = Rows(
             channelMajor: try embedding.tensor(FeatureShape(FeatureMap.imageEmbedding, [1, channels, grid, grid])),
             channels: channels
@@ -98,12 +102,15 @@ package struct ReferenceMaskDecoder {
         record(.tokenToImage(layer: configuration.depth + 1), queries)
 
         // MaskDecoder.predict_masks after the transformer.
-        let hyper = try selection.indices.reduce(Rows(width: channels / 8)) { rows, index in
-            rows.appending(
-                try perceptron(
-                    "mask_decoder.output_hypernetworks_mlps.\(index)", queries.row(1 + index),
-                    [channels, channels, channels / 8]))
+        func hypernetworks(_ indices: [Int]) throws -> Rows {
+            try indices.reduce(Rows(width: channels / 8)) { rows, index in
+                rows.appending(
+                    try perceptron(
+                        "mask_decoder.output_hypernetworks_mlps.\(index)", queries.row(iouToken + 1 + index),
+                        [channels, channels, channels / 8]))
+            }
         }
+        let hyper = try hypernetworks(Array(selection.indices))
         record(.hypernetworks, hyper)
         var fine = try transposedConvolution("mask_decoder.output_upscaling.0", keys, side: grid, channels / 4)
         let skips = try configuration.featureShapes.dropFirst().map {
@@ -118,18 +125,31 @@ package struct ReferenceMaskDecoder {
         record(.upscaling(step: 2), fine)
         fine.apply(gelu)
         let widths = [Int](repeating: configuration.iouHeadHidden, count: configuration.iouHeadDepth - 1)
-        let quality = try perceptron(
-            "mask_decoder.iou_prediction_head", queries.row(0), widths + [configuration.maskTokenCount])
-        stages.append(DecoderStage(.predictedIoU, selection.indices.map { Float(quality.values[$0]) }))
-        record(.logits, hyper.times(transposed: fine))
+        var quality = try perceptron(
+            "mask_decoder.iou_prediction_head", queries.row(iouToken), widths + [configuration.maskTokenCount])
+        if configuration.usesSigmoid { quality.apply { 1 / (1 + exp(-$0)) } }
+        var (masks, indices) = (hyper.times(transposed: fine), Array(selection.indices))
+        if selection == .single, let stability = configuration.stability {
+            // MaskDecoder._dynamic_multimask_via_stability.
+            let inner = masks.values.count { $0 > Double(stability.delta) }
+            let outer = masks.values.count { $0 > -Double(stability.delta) }
+            if outer > 0, Double(inner) / Double(outer) < Double(stability.threshold) {
+                indices = [MaskSelection.multiple.indices.max { quality.values[$0] < quality.values[$1] } ?? 1]
+                masks = try hypernetworks(indices).times(transposed: fine)
+            }
+        }
+        stages.append(DecoderStage(.predictedIoU, indices.map { Float(quality.values[$0]) }))
+        record(.logits, masks)
         return stages
     }
 
     // MARK: the prompt encoder
 
     private func outputTokens() throws -> Rows {
-        try Rows(weights, "mask_decoder.iou_token.weight", [1, channels]).appending(
+        let tokens = try Rows(weights, "mask_decoder.iou_token.weight", [1, channels]).appending(
             Rows(weights, "mask_decoder.mask_tokens.weight", [configuration.maskTokenCount, channels]))
+        guard configuration.hasObjectScore else { return tokens }
+        return try Rows(weights, "mask_decoder.obj_score_token.weight", [1, channels]).appending(tokens)
     }
 
     /// `PositionEmbeddingRandom`: x and y from 0 to 1.
@@ -158,14 +178,19 @@ package struct ReferenceMaskDecoder {
         func append(_ x: Double, _ y: Double, kind: Int) throws {
             let ((x, y), size) = (frame.apply(x: x, y: y), Double(imageSize))
             let position = try position((Double(x) + 0.5) / size, (Double(y) + 0.5) / size)
-            let kind = try Rows(weights, "prompt_encoder.point_embeddings.\(kind).weight", [1, channels])
+            let kinds = "prompt_encoder.point_embeddings"
+            let kind =
+                conventions.hasPointTable
+                ? try Rows(weights, "\(kinds).weight", [4, channels]).row(kind)
+                : try Rows(weights, "\(kinds).\(kind).weight", [1, channels])
             rows.values += zip(position, kind.values).map { $0 + $1 }
         }
         for point in prompt.points { try append(point.x, point.y, kind: point.label.rawValue) }
         if let box = prompt.box {
             try append(box.x0, box.y0, kind: 2)
             try append(box.x1, box.y1, kind: 3)
-        } else if !prompt.points.isEmpty {
+        }
+        if prompt.box == nil ? !prompt.points.isEmpty : conventions.padsBoxes {
             rows = rows.appending(try Rows(weights, "prompt_encoder.not_a_point_embed.weight", [1, channels]))
         }
         return rows
