@@ -5,7 +5,7 @@ transformers in safetensors, so that both layouts are read.
 """
 from __future__ import annotations
 
-import json, pathlib, re
+import json, pathlib, re, runpy
 import numpy as np
 import torch
 import torch.nn.functional as functional
@@ -24,6 +24,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def build(name: str) -> torch.nn.Module:
     """The model of a published size, as its code initialises it."""
+    # transformers imports torchvision, too.
+    runpy.run_path(str(pathlib.Path(__file__).with_name("reference.py")))["name_torchvision"]()
     from transformers import Sam2Config, Sam2Model
 
     width, blocks, heads, whole, positions, windows = SIZES[name]
