@@ -6,7 +6,7 @@ package import Tensors
 ///
 /// Kirillov et al., "Segment Anything", 2023, section 3 and appendix A; Li et al., "Exploring Plain Vision Transformer
 /// Backbones for Object Detection", 2022, <https://arxiv.org/abs/2203.16527>.
-package struct ImageEncoderViT: ImageEncoder {
+package struct ImageEncoderViT: EarlyFeatureEncoder {
     /// What a ViT is made of.
     package struct Configuration: Sendable {
         package var imageSize: Int
@@ -46,7 +46,7 @@ package struct ImageEncoderViT: ImageEncoder {
     private let blocks: [Block]
     private let neck: Neck
     /// SAM-HQ's, of the tokens after the first global block.
-    private let highQuality: HighQualityFeatures?
+    let highQuality: HighQualityFeatures?
 
     /// Reads `image_encoder.*`, and for SAM-HQ what else of it depends on the picture alone.
     package init(
@@ -80,21 +80,8 @@ package struct ImageEncoderViT: ImageEncoder {
             : nil
     }
 
-    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor { encode(image, pool: pool) { _ in } }
-
-    package func maps(_ image: Tensor, pool: ThreadPool) -> [FeatureMap] {
-        guard let highQuality else { return [FeatureMap(FeatureMap.imageEmbedding, encode(image, pool: pool))] }
-        return Scratch.withFloats(highQuality.count) { map in
-            let embedding = encode(image, pool: pool) { highQuality.write(early: $0, to: map, pool: pool) }
-            return [
-                FeatureMap(FeatureMap.imageEmbedding, embedding),
-                FeatureMap(FeatureMap.highQuality, highQuality.adding(embedding, to: map, pool: pool)),
-            ]
-        }
-    }
-
     /// Encodes one picture; `early` is given the tokens after the first global block, (g², embed dim).
-    private func encode(_ image: Tensor, pool: ThreadPool, early: (Features) -> Void) -> Tensor {
+    func encode(_ image: Tensor, pool: ThreadPool, early: (Features) -> Void) -> Tensor {
         let (dim, tokens) = (configuration.embedDim, grid * grid)
         let type = precision.elementType
         // The residual stream, the joint projection of queries, keys and values, and what the heads read.

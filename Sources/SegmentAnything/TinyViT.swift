@@ -5,7 +5,7 @@ package import Tensors
 ///
 /// Wu et al., "TinyViT", 2022, <https://arxiv.org/abs/2207.10666>; Zhang et al., "Faster Segment Anything", 2023,
 /// <https://arxiv.org/abs/2306.14289>. Features are (row, column, channel) throughout.
-package struct TinyViT: ImageEncoder {
+package struct TinyViT: EarlyFeatureEncoder {
     /// What a TinyViT is made of; every list has one entry per stage.
     package struct Configuration: Sendable {
         package var imageSize: Int
@@ -62,7 +62,7 @@ package struct TinyViT: ImageEncoder {
     private let steps: [Step]
     private let neck: Neck
     /// SAM-HQ's, of the tokens that come into the stage of that number.
-    private let highQuality: HighQualityFeatures?
+    let highQuality: HighQualityFeatures?
     private static let earlyStage = 2
 
     /// Reads `image_encoder.*`, and for SAM-HQ what else of it depends on the picture alone.
@@ -128,21 +128,8 @@ package struct TinyViT: ImageEncoder {
             : nil
     }
 
-    package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor { encode(image, pool: pool) { _ in } }
-
-    package func maps(_ image: Tensor, pool: ThreadPool) -> [FeatureMap] {
-        guard let highQuality else { return [FeatureMap(FeatureMap.imageEmbedding, encode(image, pool: pool))] }
-        return Scratch.withFloats(highQuality.count) { map in
-            let embedding = encode(image, pool: pool) { highQuality.write(early: $0, to: map, pool: pool) }
-            return [
-                FeatureMap(FeatureMap.imageEmbedding, embedding),
-                FeatureMap(FeatureMap.highQuality, highQuality.adding(embedding, to: map, pool: pool)),
-            ]
-        }
-    }
-
     /// Encodes one picture; `early` is given the tokens that come into the stage which SAM-HQ takes them from.
-    private func encode(_ image: Tensor, pool: ThreadPool, early: (Features) -> Void) -> Tensor {
+    func encode(_ image: Tensor, pool: ThreadPool, early: (Features) -> Void) -> Tensor {
         let (grids, dims) = (configuration.grids, configuration.embedDims)
         let sizes = zip(grids, dims).map { $0 * $0 * $1 }
         let largest = (sizes + zip(grids.dropFirst(), dims).map { $0 * $0 * $1 }).max() ?? 0

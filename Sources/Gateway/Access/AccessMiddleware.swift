@@ -30,8 +30,11 @@ struct AccessMiddleware: RouterMiddleware {
             }
             return nil
         }
-        return request.uri.queryParameters["api_key"].map(String.init)
+        return queryKey(of: request)
     }
+
+    /// The key of the query.
+    static func queryKey(of request: Request) -> String? { request.uri.queryParameters["api_key"].map(String.init) }
 }
 
 /// What a gateway asks of those who come.

@@ -76,8 +76,7 @@ struct ClientDesk: Sendable {
     }
 
     private func key(of request: Request, body: JSONValue?) -> String? {
-        AccessMiddleware.key(of: request) ?? Self.password(of: request) ?? request.uri.queryParameters["api_key"].map(
-            String.init)
+        AccessMiddleware.key(of: request) ?? Self.password(of: request) ?? AccessMiddleware.queryKey(of: request)
             ?? request.headers[.nuclioNamespace].flatMap { $0.hasPrefix("kirie_") ? $0 : nil }
             ?? body?["api_key"]?.string
     }

@@ -68,6 +68,7 @@ extension CacheCommand {
             let other = try await options.otherRedis()
             let figures = try await ClusterCache(broker, other: other).figures()
             let cache = figures.cache
+            let lookups = figures.decoderHits + figures.decoderMisses
             let output = StandardOutput()
             if json {
                 try await output.write(figures.json)
@@ -88,8 +89,8 @@ extension CacheCommand {
                 ("corrupt", Figures.count(cache.corrupt)),
                 (
                     "decoders",
-                    "\(Figures.count(figures.decoderHits)) of \(Figures.count(figures.decoderHits + figures.decoderMisses)) prompts found the embedding in a "
-                        + "decoder's own memory"
+                    "\(Figures.count(figures.decoderHits)) of \(Figures.count(lookups)) prompts found the "
+                        + "embedding in a decoder's own memory"
                 ),
             ]
             try await output.write(

@@ -143,14 +143,6 @@ extension MaskGenerationPlan {
     }
 }
 
-extension MaskGenerationPlan.CropAnswers {
-    /// The candidates of a point, drafts or masks.
-    package subscript(areDrafts: Bool, point: Int) -> [MaskCandidate]? {
-        get { areDrafts ? drafts[point] : masks[point] }
-        set { if areDrafts { drafts[point] = newValue } else { masks[point] = newValue } }
-    }
-}
-
 extension Image {
     /// A part of the picture.
     package func cropped(to box: PixelBox) -> Image {
