@@ -107,7 +107,9 @@ struct JobRoutes: Sendable {
                 let id = ending.reference.id
                 let isLast = references.count == 1
                 if ending.state == .done, let result = ending.result {
-                    let data = try Replies.answer(ending.reference, result, keepingLogits: false)
+                    let data = try await Elsewhere.run(for: result.count) {
+                        try Replies.answer(ending.reference, result, keepingLogits: false)
+                    }
                     events.yield(.init(name: "done", data: data.dropLast(), isLast: isLast))
                 } else {
                     let problem = Problem(

@@ -167,8 +167,11 @@ struct SegmentRoutes: Sendable {
                     png, type: "image/png",
                     headers: [.contentLocation: "/v1/jobs/\(Replies.escaped(reference.id))", .cacheControl: "no-store"])
             }
+            let keepsLogits = !asked.refines
             return Replies.json(
-                try Replies.answer(reference, result, keepingLogits: !asked.refines),
+                try await Elsewhere.run(for: result.count) {
+                    try Replies.answer(reference, result, keepingLogits: keepsLogits)
+                },
                 // https://www.w3.org/TR/server-timing/: what of the time was the cluster's.
                 headers: [.serverTiming: "cluster;dur=\((time / .microseconds(1)).rounded() / 1000)"])
         }

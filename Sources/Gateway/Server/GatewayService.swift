@@ -94,13 +94,15 @@ package struct GatewayService: Service {
         quiet.logLevel = .error
         let onListening = onListening
         let idle = TimeAmount.seconds(75)
+        let channels = HTTP1Channel.Configuration(
+            additionalChannelHandlers: [connections.makeHandler()], idleTimeout: idle,
+            httpDecoderConfiguration: .init(
+                maxHeaderFieldSize: 16_384, maxHeaderListSize: 32_768, maxHeaderFieldCount: 100))
         let application = Application(
             router: router,
-            server: .http1(
-                configuration: .init(
-                    additionalChannelHandlers: [connections.makeHandler()], idleTimeout: idle,
-                    httpDecoderConfiguration: .init(
-                        maxHeaderFieldSize: 16_384, maxHeaderListSize: 32_768, maxHeaderFieldCount: 100))),
+            server: HTTPServerBuilder { responder in
+                ConnectionTasks(HTTP1Channel(responder: responder, configuration: channels))
+            },
             configuration: ApplicationConfiguration(
                 address: .hostname(settings.host, port: settings.port), serverName: "kirie", backlog: 1024,
                 availableConnectionsDelegate: MaximumAvailableConnections(settings.connectionLimit)),
@@ -134,6 +136,7 @@ package struct GatewayService: Service {
         let pictures = AnswerPictures(broker: broker, decoder: decoder)
         let events = EventStream(streams: streams, connections: connections)
         let jobs = JobRoutes(service: service, pictures: pictures, events: events)
+        router.add(middleware: LargeBodiesMiddleware())
         router.add(middleware: ObservingMiddleware(proxies: settings.proxies, logger: logger))
         router.add(
             middleware: OriginMiddleware(
