@@ -140,7 +140,9 @@ struct ColumnBits {
             }
         }
         counts.append(UInt32(truncatingIfNeeded: height * width - runStart))
-        return counts
+        // Masks are kept by the thousand: room for runs that do not come would double what they take.
+        let isRoomy = counts.capacity > counts.count + counts.count / 4 + 64
+        return isRoomy ? counts.withUnsafeBufferPointer(Array.init) : counts
     }
 
     /// The mask by rows, a byte for each pixel.

@@ -122,6 +122,28 @@ import Testing
         #expect(Set(fast).isSubset(of: Set(plain)) && !fast.isEmpty)
     }
 
+    /// Runs that were let go come back where their masks stay after all.
+    @Test(arguments: [(0, false), (20_000, false), (0, true)]) func masksThatAreNotAllHeldAreTheSame(
+        limit: Int, isFast: Bool
+    ) throws {
+        var parameters = EverythingParameters()
+        parameters.pointsPerSide = 12
+        parameters.cropLayers = 1
+        parameters.predictedIoUThreshold = 0
+        parameters.stabilityScoreThreshold = 0
+        parameters.boxNMSThreshold = 0.3
+        parameters.isFast = isFast
+        let (picture, model) = (try Self.nano.picture(), try Self.nano.model())
+        func masks(_ limit: Int) throws -> [MaskCandidate] {
+            try AutomaticMaskGenerator(
+                encoder: try model.encoder(precision: .float32), decoder: try model.decoder(precision: .float32),
+                parameters: parameters, runLimit: limit
+            ).generate(picture, pool: ThreadPool(threadCount: 2))
+        }
+        let (some, all) = (try masks(limit), try masks(.max))
+        #expect(some == all && !all.isEmpty && all.allSatisfy { $0.encoding.area > 0 })
+    }
+
     @Test func progressCanEndTheWork() throws {
         struct Stop: Error {}
         var calls = 0

@@ -26,6 +26,8 @@ public struct AutomaticMaskGenerator: Sendable {
     private let decoder: any PromptDecoding
     /// What is asked for.
     public let parameters: EverythingParameters
+    /// Bytes of runs from which those of masks that lie on better ones are let go.
+    private let runLimit: Int
 
     /// A generator of a model's two halves.
     ///
@@ -39,8 +41,18 @@ public struct AutomaticMaskGenerator: Sendable {
         parameters: EverythingParameters = EverythingParameters(),
         defaults: EverythingDefaults = .published
     ) {
+        self.init(
+            encoder: encoder, decoder: decoder, parameters: parameters, defaults: defaults, runLimit: 96 << 20)
+    }
+
+    /// The same with a limit of its own for the bytes of runs.
+    package init(
+        encoder: any ImageEncoding, decoder: any PromptDecoding, parameters: EverythingParameters,
+        defaults: EverythingDefaults = .published, runLimit: Int
+    ) {
         self.encoder = encoder
         self.decoder = decoder
+        self.runLimit = runLimit
         self.parameters = parameters.resolved(by: defaults)
     }
 
@@ -69,28 +81,87 @@ public struct AutomaticMaskGenerator: Sendable {
                 (isWhole ? features : nil) ?? encoder.encode(isWhole ? image : image.cropped(to: box), pool: pool)
             let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
             if crop == 0 { whole = prepared }
-            var answers = MaskGenerationPlan.CropAnswers()
             let before = state
-            while let next = plan.nextPoints(of: crop, after: answers) {
-                for batch in plan.batches(next.points) {
-                    let found = try plan.candidates(
-                        of: crop, points: batch, areDrafts: next.wantsDrafts, on: prepared, pool: pool)
-                    for (point, masks) in zip(batch, found) {
-                        answers[next.wantsDrafts, point] = masks
-                        state.masks += next.wantsDrafts ? 0 : masks.count
-                    }
-                    let most = plan.grids[plan.crops[crop].layer].count
-                    state.done = min(state.done + batch.count, before.done + most)
+            let most = plan.grids[plan.crops[crop].layer].count
+            byCrop.append(
+                try kept(plan, crop, on: prepared, pool: pool) { points, masks in
+                    state.masks += masks
+                    state.done = min(state.done + points, before.done + most)
                     try progress(state)
-                }
-            }
-            byCrop.append(plan.kept(ofCrop: answers))
+                })
             state.done = before.done + plan.grids[plan.crops[crop].layer].count
             state.masks = byCrop.reduce(0) { $0 + $1.count }
             try progress(state)
         }
         return try whole?.ranked(plan.selected(byCrop), by: parameters, pool: pool) ?? []
     }
+
+    /// The masks of a crop that stay, the highest predicted IoU first; `progress` is told of points and of the masks that
+    /// they gave.
+    private func kept(
+        _ plan: MaskGenerationPlan, _ crop: Int, on image: any PreparedImage, pool: ThreadPool,
+        progress: (_ points: Int, _ masks: Int) throws -> Void
+    ) throws -> [MaskCandidate] {
+        var answers = MaskGenerationPlan.CropAnswers()
+        while let next = plan.nextPoints(of: crop, after: answers) {
+            var batches = PointBatches(next.points, most: parameters.pointsPerBatch, memory: runLimit / 2)
+            while let batch = batches.next() {
+                let found = try plan.candidates(
+                    of: crop, points: batch, areDrafts: next.wantsDrafts, on: image, pool: pool)
+                for (point, masks) in zip(batch, found) { answers[next.wantsDrafts, point] = masks }
+                let bytes = next.wantsDrafts ? 0 : found.joined().reduce(0) { $0 + $1.encoding.byteCount }
+                batches.took(bytes)
+                answers.runBytes += bytes
+                if answers.runBytes > runLimit { answers.thin(by: plan) }
+                try progress(batch.count, next.wantsDrafts ? 0 : found.joined().count)
+            }
+        }
+        let places = answers.places(keptBy: plan)
+        var batches = PointBatches(answers.bare(of: places), most: parameters.pointsPerBatch, memory: runLimit / 2)
+        let staying = Set(places)
+        while let batch = batches.next() {
+            let found = try plan.candidates(of: crop, points: batch, on: image, pool: pool)
+            batches.took(found.joined().reduce(0) { $0 + $1.encoding.byteCount })
+            for (point, masks) in zip(batch, found) {
+                for (index, mask) in masks.enumerated() where staying.contains(.init(point: point, index: index)) {
+                    answers.masks[point]?[index] = mask
+                }
+            }
+        }
+        return places.compactMap { answers.masks[$0.point]?[$0.index] }
+    }
+}
+
+/// Points in pieces that are decoded together: fewer at a time where their masks turn out to be of many runs.
+private struct PointBatches {
+    private var points: ArraySlice<Int>
+    private let most: Int
+    private let memory: Int
+    /// Nothing is known of the first, so it is small.
+    private var size = 16
+    private var taken = 0
+
+    /// - Parameters:
+    ///   - points: all of them.
+    ///   - most: in one piece.
+    ///   - memory: bytes of runs that a piece may bring, about.
+    init(_ points: [Int], most: Int, memory: Int) {
+        self.points = points[...]
+        self.most = most
+        self.memory = memory
+    }
+
+    /// The next piece; nil where there is none.
+    mutating func next() -> [Int]? {
+        guard !points.isEmpty else { return nil }
+        let piece = Array(points.prefix(max(1, min(size, most))))
+        points = points.dropFirst(piece.count)
+        taken = piece.count
+        return piece
+    }
+
+    /// The masks of the last piece have runs of so many bytes.
+    mutating func took(_ bytes: Int) { size = bytes == 0 ? most : max(1, min(most, memory / (bytes / taken + 1))) }
 }
 
 extension MaskGenerationPlan {

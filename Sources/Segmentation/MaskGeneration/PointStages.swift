@@ -20,6 +20,10 @@ extension MaskGenerationPlan {
         public var masks: [Int: [MaskCandidate]] = [:]
         /// Of points that were only looked at: candidates without a pixel, whose boxes and scores tell what was found.
         public var drafts: [Int: [MaskCandidate]] = [:]
+        /// Bytes of the runs that were added since they were counted last, and of those that were there then.
+        package var runBytes = 0
+        /// Masks whose runs were let go.
+        var bare: Set<Place> = []
 
         /// None yet.
         public init() {}
