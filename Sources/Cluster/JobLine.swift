@@ -11,6 +11,8 @@ public import Segmentation
 ///   -1 padding, as SAM has them), `box` (XYXY), `text`, and `mask` (`{"side":256,"logits":<base64 of side × side
 ///   little-endian 32-bit floats, rows first>}`), in pixels of the picture. No prompts and no `everything` asks for the
 ///   embedding alone. A prompt that is wrong is answered with an error in its place, and the others with masks.
+/// - `tile`: `"auto"` for pictures much larger than what the model sees: each prompt of points and a box on the part of the
+///   picture around it, at full resolution (`crop_box` in the answer).
 /// - `everything`: true, or the parameters of everything mode by segment-anything's names, such as
 ///   `{"points_per_side":32}`; then there are no prompts.
 /// - `instances`: of a text, `"all"` that it means, or a number of masks at most; one where it is left out.
@@ -61,6 +63,12 @@ public struct JobLine: Sendable, Hashable {
         }
     }
 
+    /// Which part of the picture the model sees.
+    public enum Tile: String, Sendable, Hashable, CaseIterable {
+        /// For each prompt the part around it, at full resolution (``PromptTile``).
+        case auto
+    }
+
     /// The job's id; nil lets the submitter make one.
     public var id: String?
     /// The picture.
@@ -75,6 +83,8 @@ public struct JobLine: Sendable, Hashable {
     public var instances: Int?
     /// Whether three masks are wanted a prompt.
     public var multimask: Bool
+    /// Which part of the picture the model sees for points and boxes; nil for the whole.
+    public var tile: Tile?
     /// Whose line; nil for the submitter's choice.
     public var lane: Lane?
     /// How masks are written.

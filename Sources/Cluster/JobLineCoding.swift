@@ -2,7 +2,7 @@ import FoundationEssentials
 import JSON
 public import Segmentation
 
-/// Reading and writing job lines as JSON.
+/// Reading job lines.
 extension JobLine {
     /// Reads a line.
     ///
@@ -68,19 +68,6 @@ extension JobLine {
                     + "answer: keep the rest yourself, under a name that stands here")
         }
         return meta
-    }
-
-    /// The line as it travels: the picture by its digest alone, and behind it where the job comes from.
-    ///
-    /// Where only the embedding is wanted the line itself is empty.
-    public func encoded(for image: ImageDigest) -> [UInt8] {
-        let note = origin.isEmpty ? [] : [JobOrigin.separator] + origin.encoded
-        if asksForEmbeddingOnly { return note }
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        // Nothing in it can fail to be encoded: its numbers were read from JSON or checked to be finite.
-        guard let data = try? encoder.encode(EncodedLine(self, image)) else { return [] }
-        return Array(data) + note
     }
 }
 
@@ -180,7 +167,7 @@ private struct DecodedOutlines: Decodable {
 private struct DecodedLine: Decodable {
     static let names: Set<String> = [
         "id", "image", "prompts", "everything", "instances", "multimask", "lane", "output", "polygon", "logits",
-        "ttl_ms", "meta",
+        "ttl_ms", "meta", "tile",
     ]
     let line: JobLine
     let hasMeta: Bool
@@ -221,6 +208,15 @@ private struct DecodedLine: Decodable {
         line.output = try members.word(JobLine.Output.self, "output") ?? .runLengths
         line.outlines = try members.optional(DecodedOutlines.self, "polygon")?.outlines ?? JobLine.Outlines()
         line.logits = try members.optional(Bool.self, "logits") ?? false
+        line.tile = try members.word(JobLine.Tile.self, "tile")
+        if line.tile != nil {
+            guard line.everything == nil, line.prompts.allSatisfy({ $0.mask == nil && $0.text == nil }) else {
+                throw members.fault("tile", "goes with prompts of points and boxes alone")
+            }
+            guard !line.logits else {
+                throw members.fault("tile", "goes without logits, which are of the whole picture")
+            }
+        }
         if let milliseconds = try members.optional(Int.self, "ttl_ms") {
             guard (1...1_000_000_000_000).contains(milliseconds) else {
                 throw members.fault("ttl_ms", "a number of milliseconds from 1 to 10^12 is expected")
@@ -311,34 +307,6 @@ private struct DecodedSettings: Decodable {
     }
 }
 
-/// The same as they are written.
-private struct EncodedSettings: Encodable {
-    let value: JSONValue
-
-    func encode(to encoder: any Encoder) throws {
-        switch value {
-        case .object(let members):
-            var container = encoder.container(keyedBy: MemberName.self)
-            for member in members {
-                try container.encode(
-                    EncodedSettings(value: member.value), forKey: MemberName(stringValue: member.name))
-            }
-        case .array(let elements):
-            var container = encoder.unkeyedContainer()
-            for element in elements { try container.encode(EncodedSettings(value: element)) }
-        default:
-            var container = encoder.singleValueContainer()
-            switch value {
-            case .bool(let isTrue): try container.encode(isTrue)
-            case .integer(let number): try container.encode(number)
-            case .number(let number): try container.encode(number)
-            case .string(let text): try container.encode(text)
-            default: try container.encodeNil()
-            }
-        }
-    }
-}
-
 /// A prompt, or what is wrong with it, which is no fault of the line's other prompts.
 private struct AttemptedPrompt: Decodable {
     var prompt = Prompt()
@@ -408,7 +376,8 @@ private struct DecodedPrompt: Decodable {
 }
 
 private struct DecodedMask: Decodable {
-    static let names: Set<String> = ["side", "logits"]
+    /// An answer's `logits` may be handed back as they are: which token gave them is no matter then.
+    static let names: Set<String> = ["side", "logits", "token"]
     let logits: LowResolutionLogits
 
     init(from decoder: any Decoder) throws {
@@ -430,71 +399,5 @@ private struct DecodedMask: Decodable {
         }
         guard values.allSatisfy(\.isFinite) else { throw members.fault("logits", "holds what is no number") }
         logits = LowResolutionLogits(side: side, values: values)
-    }
-}
-
-extension LowResolutionLogits {
-    /// Base64 of the logits as little-endian 32-bit floats, rows first: what a prompt's `mask` and an answer's `logits` hold.
-    package var base64: String {
-        var data = Data(capacity: values.count * 4)
-        for value in values {
-            withUnsafeBytes(of: value.bitPattern.littleEndian) { data.append(contentsOf: $0) }
-        }
-        return data.base64EncodedString()
-    }
-}
-
-/// The line as it travels.
-private struct EncodedLine: Encodable {
-    struct Source: Encodable { let sha256: String }
-    struct Mask: Encodable {
-        let side: Int
-        let logits: String
-    }
-    struct Outlines: Encodable {
-        let tolerance: Double
-        let max_points: Int?
-    }
-    struct Cut: Encodable {
-        var points: [[Double]]?
-        var labels: [Int]?
-        var box: [Double]?
-        var mask: Mask?
-        var text: String?
-        var error: String?
-    }
-
-    let id: String?
-    let image: Source
-    let prompts: [Cut]
-    let everything: EncodedSettings?
-    let instances: EncodedSettings?
-    let multimask: Bool?
-    let output: String
-    let polygon: Outlines?
-    let logits: Bool?
-
-    init(_ line: JobLine, _ image: ImageDigest) {
-        id = line.id
-        self.image = Source(sha256: image.hexadecimal)
-        prompts = line.prompts.enumerated().map { index, prompt in
-            if let fault = line.faults[index] { return Cut(error: fault) }
-            var cut = Cut(text: prompt.text)
-            if !prompt.points.isEmpty {
-                cut.points = prompt.points.map { [$0.x, $0.y] }
-                cut.labels = prompt.points.map(\.label.rawValue)
-            }
-            cut.box = prompt.box.map { [$0.x0, $0.y0, $0.x1, $0.y1] }
-            cut.mask = prompt.mask.map { Mask(side: $0.side, logits: $0.base64) }
-            return cut
-        }
-        everything = line.everything.map { EncodedSettings(value: $0.value) }
-        instances = line.instances.map { EncodedSettings(value: $0 == .max ? "all" : .integer($0)) }
-        multimask = line.multimask ? true : nil
-        output = line.output.rawValue
-        polygon =
-            line.outlines == JobLine.Outlines()
-            ? nil : Outlines(tolerance: line.outlines.tolerance, max_points: line.outlines.mostPoints)
-        logits = line.logits ? true : nil
     }
 }

@@ -45,8 +45,8 @@ struct DecodeCommand: AsyncParsableCommand {
             throw ValidationError("--logits takes a name that ends in .safetensors.")
         }
         try cluster.check(model)
-        if cluster.redis != nil, logits != nil {
-            throw ValidationError("A cluster answers with masks: --logits goes without --redis.")
+        if logits != nil, prompt.text != nil {
+            throw ValidationError("What a text finds is picked among masks: --logits goes with the other prompts.")
         }
         if cluster.redis == nil, otherCache.cacheRedis != nil {
             throw ValidationError("--cache-redis goes with --redis.")
@@ -63,6 +63,7 @@ struct DecodeCommand: AsyncParsableCommand {
     /// The same by the decoders of a cluster, into whose cache the embedding goes.
     private func run(by call: ClusterCall) async throws {
         try output.check(masks: prompt.maskCount)
+        if let logits { try StagedFiles.check(logits) }
         let record = try EmbeddingFile.readRecord(embedding)
         guard record.model.family == call.model.family else {
             throw EmbeddingFileError(
@@ -76,12 +77,24 @@ struct DecodeCommand: AsyncParsableCommand {
                 of: embedding, width: record.frame.originalWidth, height: record.frame.originalHeight,
                 maskSide: PromptOptions.publishedMaskSide, limit: size.limit), multimask: prompt.multimask)
         line.lane = .interactive
+        line.logits = logits != nil
         let fitted = FittedPrompts(
             line.prompts, width: record.frame.originalWidth, height: record.frame.originalHeight, maskSide: nil,
             takesText: true)
         let own = ClusterCall(broker: call.broker, model: record.model, files: call.files)
-        let (answer, masks) = try await own.answer(of: try await own.intake.request(.request, line))
-        try output.write(answer, masks: masks, prompts: fitted, image: nil)
+        var (answer, masks) = try await own.answer(of: try await own.intake.request(.request, line))
+        let files = StagedFiles()
+        if let logits {
+            let tensors = try LogitsTensors(answer, prompts: line.prompts.count, multimask: prompt.multimask)
+            for index in answer.masks.indices { answer.masks[index].logits = nil }
+            try files.stage(logits) { path in
+                try tensors.write(
+                    to: path,
+                    fullSize: fullSize
+                        ? tensors.fullSize(record.frame, record.preprocessing, pool: model.makePool()) : nil)
+            }
+        }
+        try output.write(answer, masks: masks, prompts: fitted, image: nil, files: files)
         try output.end(fitted)
     }
 
@@ -103,7 +116,15 @@ struct DecodeCommand: AsyncParsableCommand {
         }
         let files = StagedFiles()
         if let logits {
-            try files.stage(logits) { try write(decoded, of: prompts, side: decoder.maskSide, image: prepared, to: $0) }
+            let tensors = LogitsTensors(
+                decoded, of: prompts, side: decoder.maskSide, multimask: prompt.multimask)
+            try files.stage(logits) {
+                try tensors.write(
+                    to: $0,
+                    fullSize: fullSize
+                        ? tensors.fullSize(width: prepared.width, height: prepared.height, prepared.fullSizeLogits)
+                        : nil)
+            }
         }
         let masks = watch.time("scale") { prepared.masks(decoded, isRanked: true, pool: pool) }
         let answer = Answer(
@@ -113,33 +134,5 @@ struct DecodeCommand: AsyncParsableCommand {
             remarks: prompts)
         try output.write(answer, masks: masks.map { $0.map(\.mask) }, prompts: prompts, image: nil, files: files)
         try output.end(prompts)
-    }
-
-    /// Prompts keep their places: one that could not be answered has numbers that are none (NaN).
-    private func write(
-        _ answered: [DecodedMasks], of prompts: FittedPrompts, side: Int, image: any PreparedImage, to path: String
-    ) throws {
-        var decoded = [DecodedMasks?](repeating: nil, count: prompts.usable.count + prompts.faults.count)
-        for (place, masks) in zip(prompts.usable, answered) { decoded[place.index] = masks }
-        let count = prompt.multimask ? 3 : 1
-        func numbers(_ size: Int, _ read: (DecodedMasks) -> [Float]) -> [Float] {
-            decoded.flatMap { $0.map(read) ?? [Float](repeating: .nan, count: size) }
-        }
-        var entries: [SafetensorsWriter.Entry] = [
-            .init(
-                "low_res_logits",
-                Tensor(
-                    shape: [decoded.count, count, side, side],
-                    numbers(count * side * side) { $0.logits.flatMap(\.values) })),
-            .init("iou", Tensor(shape: [decoded.count, count], numbers(count) { $0.predictedIoU })),
-        ]
-        if fullSize {
-            let all = numbers(count * image.height * image.width) {
-                $0.logits.flatMap { image.fullSizeLogits($0) }
-            }
-            entries.append(
-                .init("logits", Tensor(shape: [decoded.count, count, image.height, image.width], all)))
-        }
-        try SafetensorsWriter.write(entries, to: path)
     }
 }

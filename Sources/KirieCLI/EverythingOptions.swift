@@ -1,4 +1,5 @@
 import ArgumentParser
+import Cluster
 import Imaging
 import JSON
 import Platform
@@ -67,7 +68,8 @@ struct EverythingOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "Look at tiles of a large picture at full resolution and join masks across their seams.",
+            "Look at tiles of a large picture at full resolution and join masks across their seams; for prompts of points and "
+                + "boxes, auto looks at the part of the picture around each.",
             valueName: "off|auto|pixels"),
         transform: { text in
             guard let choice = EverythingParameters.TileChoice(text) else {
@@ -123,8 +125,21 @@ struct EverythingOptions: ParsableArguments {
             || [
                 predIouThresh, stabilityScoreThresh, stabilityScoreOffset, boxNmsThresh, cropNmsThresh,
                 cropOverlapRatio,
-            ].contains { $0 != nil } || pointGrids != nil || fast || tile != .off || !like.isEmpty || !unlike.isEmpty
+            ].contains { $0 != nil } || pointGrids != nil || fast || !like.isEmpty || !unlike.isEmpty
             || likeThresh != nil
+    }
+
+    /// Which part of the picture the model sees for prompts, which have `--tile` in common with everything mode.
+    func tile(for prompt: PromptOptions) throws -> JobLine.Tile? {
+        switch tile {
+        case .off: return nil
+        case .automatic:
+            guard prompt.mask == nil, prompt.text == nil else {
+                throw ValidationError("--tile goes with --point and --box alone, or with --everything.")
+            }
+            return .auto
+        default: throw ValidationError("For prompts --tile is off or auto; a number of pixels goes with --everything.")
+        }
     }
 
     /// The parameters that were asked for.

@@ -19,6 +19,7 @@ struct SegmentCommand: AsyncParsableCommand {
             kirie segment photo.jpg --point 840,520 --point 900,610,0 -o mask.png
             kirie segment photo.jpg --box 100,80,640,420 --overlay overlay.png --json
             kirie segment photo.jpg --point 840,520 --redis $KIRIE_REDIS
+            kirie segment large.tif --point 9000,4200 --tile auto        looks at the part of it around the click
             """)
 
     @Argument(help: "A PNG, JPEG, WebP or TIFF file.")
@@ -48,6 +49,7 @@ struct SegmentCommand: AsyncParsableCommand {
             try prompt.requireAny()
             if everythingOptions.isAny { throw ValidationError("Those flags go with --everything.") }
         }
+        if !everything { _ = try everythingOptions.tile(for: prompt) }
         if prompt.text == nil, instances.instances != nil || textModel.model != nil {
             throw ValidationError("--instances and --text-model go with --text.")
         }
@@ -122,11 +124,13 @@ struct SegmentCommand: AsyncParsableCommand {
         // A mask prompt is sent as the published models take it; words are the cluster's business.
         let side = PromptOptions.publishedMaskSide
         let request = try await call.intake.request(path: image) { path, width, height in
-            JobLine(
+            var line = JobLine(
                 image: .path(path),
                 prompts: try prompt.given(
                     of: path, width: width, height: height, maskSide: side, limit: pictures.size.limit),
                 multimask: prompt.multimask, instances: instances.number)
+            line.tile = try everythingOptions.tile(for: prompt)
+            return line
         }
         let (answer, masks) = try await call.answer(of: request)
         let fitted = FittedPrompts(
@@ -173,20 +177,37 @@ struct SegmentCommand: AsyncParsableCommand {
         let pool = model.makePool()
         let encoder = try watch.time("load") { try sam.imageEncoder(precision: model.precision(for: sam)) }
         let decoder = try watch.time("load") { try sam.promptDecoder(precision: model.precision(for: sam)) }
+        func write(_ masks: [[Mask]], _ cutouts: [Answer.Cutout]) throws {
+            let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal
+            let answer = Answer(
+                image: .init(
+                    width: picture.width, height: picture.height, sha256: digest,
+                    notes: read.notes.map(\.description)),
+                model: name, precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
+                masks: cutouts, remarks: prompts)
+            try output.write(answer, masks: masks, prompts: prompts, image: picture)
+            try output.end(prompts)
+        }
+        if try everythingOptions.tile(for: prompt) != nil {
+            let tiled = TiledPrediction(encoder: encoder, decoder: decoder)
+            let masks = try watch.time("tiles") {
+                try prompts.usable.map {
+                    try tiled.masks(of: $0.prompt, in: picture, multimask: prompt.multimask, pool: pool)
+                }
+            }
+            return try write(
+                masks.map { $0.map(\.encoding.mask) },
+                zip(prompts.usable, masks).flatMap { place, masks in
+                    masks.map { .init(prompt: place.index, tiled: $0) }
+                })
+        }
         let features = watch.time("encode") { encoder.encode(picture, pool: pool) }
         let masks = try watch.time("decode") {
             let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
             return try prepared.predict(prompts.usable.map(\.prompt), multimask: prompt.multimask, pool: pool)
         }
-        let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal
-        let answer = Answer(
-            image: .init(
-                width: picture.width, height: picture.height, sha256: digest, notes: read.notes.map(\.description)),
-            model: name,
-            precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
-            masks: zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
-            remarks: prompts)
-        try output.write(answer, masks: masks.map { $0.map(\.mask) }, prompts: prompts, image: picture)
-        try output.end(prompts)
+        try write(
+            masks.map { $0.map(\.mask) },
+            zip(prompts.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } })
     }
 }

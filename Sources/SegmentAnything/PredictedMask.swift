@@ -12,14 +12,17 @@ public struct PredictedMask: Sendable {
     public let stabilityScore: Float
     /// What the mask was made of; can be handed back as a mask prompt.
     public let lowResolutionLogits: LowResolutionLogits
+    /// Which of the output tokens that were asked for gave it, counted from 0.
+    public let token: Int
 
     package init(
         encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float,
-        lowResolutionLogits: LowResolutionLogits
+        lowResolutionLogits: LowResolutionLogits, token: Int = 0
     ) {
         self.encoding = encoding
         self.predictedIoU = predictedIoU
         self.stabilityScore = stabilityScore
         self.lowResolutionLogits = lowResolutionLogits
+        self.token = token
     }
 }

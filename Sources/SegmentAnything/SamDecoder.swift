@@ -259,7 +259,8 @@ public struct SamDecoder: PromptDecoding {
         let answers = ConcurrentSlots<PredictedMask>(count: decoded.logits.count)
         func make(_ index: Int, _ pool: ThreadPool) {
             answers[index] = mask(
-                decoded.logits[index], predictedIoU: decoded.predictedIoU[index], scaling: image.scaling, pool: pool)
+                decoded.logits[index], predictedIoU: decoded.predictedIoU[index], token: index,
+                scaling: image.scaling, pool: pool)
         }
         if decoded.logits.count == 1 {
             make(0, pool)
@@ -278,7 +279,7 @@ public struct SamDecoder: PromptDecoding {
     }
 
     private func mask(
-        _ logits: LowResolutionLogits, predictedIoU: Float, scaling: MaskScaling, pool: ThreadPool
+        _ logits: LowResolutionLogits, predictedIoU: Float, token: Int, scaling: MaskScaling, pool: ThreadPool
     ) -> PredictedMask {
         let answer = logits.values.withUnsafeBufferPointer { values in
             guard let values = values.baseAddress else { preconditionFailure("logits are never empty") }
@@ -287,7 +288,7 @@ public struct SamDecoder: PromptDecoding {
         return PredictedMask(
             encoding: answer.encoding, predictedIoU: predictedIoU,
             stabilityScore: answer.stabilityScore,
-            lowResolutionLogits: logits)
+            lowResolutionLogits: logits, token: token)
     }
 
     private func input(_ prompt: Prompt, _ frame: ImageFrame) -> PromptEncoder.Input {

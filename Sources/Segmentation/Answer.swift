@@ -46,11 +46,14 @@ public struct Answer: Sendable, Codable {
         public var side: Int
         /// Base64 of side × side little-endian 32-bit floats, rows first.
         public var logits: String
+        /// Which of the output tokens that were asked for gave them, counted from 0; nil where an older worker answered.
+        public var token: Int?
 
         /// Logits of that side.
-        public init(side: Int, logits: String) {
+        public init(side: Int, logits: String, token: Int? = nil) {
             self.side = side
             self.logits = logits
+            self.token = token
         }
     }
 
@@ -95,7 +98,7 @@ public struct Answer: Sendable, Codable {
         public var logits: Logits?
         /// In everything mode: the point that was answered so, in a list of its own.
         public var point_coords: [[Double]]?
-        /// In everything mode: the part of the picture that it was found in, x, y, width, height.
+        /// In everything mode and on tiles: the part of the picture that it was found in, x, y, width, height.
         public var crop_box: [Int]?
         /// How much it looks like the examples, or how well the text fits, that it was asked for by.
         public var similarity: Float?
@@ -219,6 +222,7 @@ extension Answer.Cutout {
                 $0.object {
                     $0.member("logits") { $0.string(logits.logits) }
                     $0.member("side") { $0.integer(logits.side) }
+                    if let token = logits.token { $0.member("token") { $0.integer(token) } }
                 }
             }
         }
@@ -271,6 +275,12 @@ extension Answer.Cutout {
     public init(prompt: Int, text mask: MaskCandidate) {
         self.init(prompt: prompt, score: mask.predictedIoU, stability: mask.stabilityScore, mask.encoding)
         similarity = mask.similarity
+    }
+
+    /// A mask that was found on a tile, as run lengths.
+    public init(prompt: Int, tiled mask: MaskCandidate) {
+        self.init(prompt: prompt, score: mask.predictedIoU, stability: mask.stabilityScore, mask.encoding)
+        crop_box = [mask.crop.x0, mask.crop.y0, mask.crop.width, mask.crop.height]
     }
 
     /// A mask as run lengths.

@@ -22,6 +22,7 @@ public struct PromptDecoder: Sendable {
     private let lookups = Lookups()
     private let onTraced: OnTraced
     private let everything: EverythingDecoder
+    private let tiles: TileDecoder
     private let texts: TextDecoder?
     private let outage: Outage
 
@@ -63,6 +64,7 @@ public struct PromptDecoder: Sendable {
         self.outage = outage
         everything = EverythingDecoder(
             broker: broker, decoder: decoder, pool: pool, defaults: everythingDefaults, timeToLive: store.timeToLive)
+        tiles = TileDecoder(broker: broker, modelSize: decoder.preprocessing.size, pool: pool)
         texts = textModel.map {
             TextDecoder(broker: broker, model: $0, pool: pool, limit: limit, timeToLive: store.timeToLive)
         }
@@ -137,7 +139,7 @@ public struct PromptDecoder: Sendable {
         _ lease: PromptLease, on image: any PreparedImage, key: EmbeddingKey
     ) async -> PromptAnswer? {
         let isSpecial = lease.line.withUnsafeBytes { line in
-            [#""everything""#, #""text""#].contains { line.contains(Array($0.utf8)) }
+            [#""everything""#, #""text""#, #""tile""#].contains { line.contains(Array($0.utf8)) }
         }
         guard isSpecial else { return nil }
         do {
@@ -149,9 +151,20 @@ public struct PromptDecoder: Sendable {
                 WorkerMetrics.decoded(jobs: 1, prompts: part.points.count, in: ContinuousClock.now - start)
                 return result.map { .result($0) } ?? .faulty(reason: "the worker left it")
             }
+            if let part = TileDecoder.part(lease.line.array) {
+                lanes.wait()
+                defer { lanes.signal() }
+                let start = ContinuousClock.now
+                let result = try tiles.result(lease.line, part, on: image)
+                WorkerMetrics.decoded(jobs: 1, prompts: 1, in: ContinuousClock.now - start)
+                return .result(result)
+            }
             let job = try PromptedJob(
                 lease.line, width: image.width, height: image.height, maskSide: decoder.maskSide,
                 takesText: texts != nil)
+            if job.tile != nil {
+                return try await outage.waitOut { try await tiledAnswer(job, lease.reference, on: image, key: key) }
+            }
             if job.everything == nil, job.prompts.usable.contains(where: { $0.prompt.text != nil }), let texts {
                 return try await outage.waitOut {
                     try await textAnswer(job, lease.reference, by: texts, on: image, key: key)
@@ -178,6 +191,24 @@ public struct PromptDecoder: Sendable {
             return .unusable(reason: "\(error)")
         } catch {
             return .faulty(reason: "\(error)")
+        }
+    }
+
+    /// The answer to a job whose prompts are each seen on a tile.
+    private func tiledAnswer(
+        _ job: PromptedJob, _ reference: JobReference, on image: any PreparedImage, key: EmbeddingKey
+    ) async throws -> PromptAnswer {
+        switch try await tiles.answer(job, reference, on: image, of: key.image) {
+        case .divided(let parts): return .divided(parts)
+        case .masks(let masks):
+            let answer = Answer(
+                image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
+                model: modelName, precision: decoder.precision.rawValue, timings_ms: [:],
+                masks: zip(job.prompts.usable, masks).flatMap { place, masks in
+                    Cutouts.written(tiled: masks, place: place.index, form: job.form, pool: pool)
+                },
+                remarks: job.prompts)
+            return .result(RedisBytes(try answer.encoded(first: job.origin.members)))
         }
     }
 

@@ -15,6 +15,8 @@ struct PromptedJob: Sendable {
     /// How many masks a text has at most; nil for the best one.
     let instances: Int?
     let form: MaskForm
+    /// Which part of the picture the model sees.
+    let tile: JobLine.Tile?
     let origin: JobOrigin
 
     /// Reads a line, for a picture of that size and a model whose mask prompts have `maskSide` rows and columns.
@@ -35,6 +37,7 @@ struct PromptedJob: Sendable {
         multimask = job.multimask
         instances = job.instances
         form = MaskForm(output: job.output, outlines: job.outlines, logits: job.logits)
+        tile = job.tile
         origin = job.origin
     }
 }
@@ -79,7 +82,8 @@ enum Cutouts {
         var cutout = Answer.Cutout(prompt: place, predicted)
         if form.logits {
             let logits = predicted.lowResolutionLogits
-            cutout.logits = Answer.Logits(side: logits.side, logits: logits.base64)
+            cutout.logits = Answer.Logits(
+                side: logits.side, logits: logits.base64, token: predicted.token)
         }
         return shaped(cutout, predicted.encoding, form)
     }
@@ -89,6 +93,11 @@ enum Cutouts {
         text masks: [MaskCandidate], place: Int, form: MaskForm, pool: ThreadPool
     ) -> [Answer.Cutout] {
         pool.map(masks.count) { shaped(Answer.Cutout(prompt: place, text: masks[$0]), masks[$0].encoding, form) }
+    }
+
+    /// Masks of a prompt on its tile, written small on the threads of the pool.
+    static func written(tiled masks: [MaskCandidate], place: Int, form: MaskForm, pool: ThreadPool) -> [Answer.Cutout] {
+        pool.map(masks.count) { shaped(Answer.Cutout(prompt: place, tiled: masks[$0]), masks[$0].encoding, form) }
     }
 
     /// Masks of everything mode, written small on the threads of the pool.

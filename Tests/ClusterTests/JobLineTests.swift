@@ -98,6 +98,27 @@ import Testing
     }
 
     /// What is wrong with one prompt is its own affair, on its way to the decoder too.
+    @Test func aTileIsForPointsAndBoxes() throws {
+        let line = try parse(#"{"image":"a","prompts":[{"box":[1,2,3,4]}],"tile":"auto"}"#)
+        #expect(line.tile == .auto)
+        #expect(try parse(String(decoding: line.encoded(for: TestCluster.image(1)), as: UTF8.self)).tile == .auto)
+        for (rest, word) in [
+            (#""prompts":[{"text":"dog"}],"tile":"auto""#, "points and boxes"),
+            (#""everything":true,"tile":"auto""#, "points and boxes"),
+            (#""prompts":[{"box":[1,2,3,4]}],"tile":"auto","logits":true"#, "logits"),
+            (#""prompts":[{"box":[1,2,3,4]}],"tile":"all""#, "auto"),
+        ] {
+            let error = #expect(throws: JobLineError.self) { try parse("{\"image\":\"a\",\(rest)}") }
+            #expect(error?.field == "tile" && error?.reason.contains(word) == true, "\(rest): \(error as Any)")
+        }
+    }
+
+    /// What came with an answer may be handed back as it is.
+    @Test func anAnswersLogitsAreAMaskPrompt() throws {
+        let line = try parse(#"{"image":"a","prompts":[{"mask":{"logits":"AACAPw==","side":1,"token":2}}]}"#)
+        #expect(line.prompts[0].mask == LowResolutionLogits(side: 1, values: [1]))
+    }
+
     @Test func oneWrongPromptLeavesTheOthers() throws {
         let line = try parse(
             """

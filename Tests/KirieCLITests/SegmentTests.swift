@@ -21,6 +21,7 @@ import Testing
             var area: Int
             var bbox: [Int]
             var segmentation: RunLengthEncoding
+            var crop_box: [Int]?
         }
         var image: Picture
         var model: String
@@ -53,6 +54,42 @@ import Testing
         #expect(mask.pixels == cutout.segmentation.mask.pixels.map { $0 * 255 })
         let overlay = try ImageDecoder().decode(file: directory.file("overlay.png"))
         #expect(overlay.width == 301 && overlay.height == 227)
+    }
+
+    /// A disc of 28 pixels in a picture of 3,000: the model sees four of them, or ten on a tile.
+    @Test func aTileShowsWhatIsSmall() throws {
+        let directory = try TemporaryDirectory()
+        let (width, height, x0, y0, radius) = (3000, 2000, 2200, 1400, 14)
+        var pixels = [UInt8](repeating: 0, count: width * height * 3)
+        var disc = [UInt8](repeating: 0, count: width * height)
+        for y in 0..<height {
+            for x in 0..<width {
+                let isDisc = (x - x0) * (x - x0) + (y - y0) * (y - y0) <= radius * radius
+                disc[y * width + x] = isDisc ? 1 : 0
+                let color: [Int] = isDisc ? [220, 60, 40] : [80 + x / 40, 110 + y / 50, 100 + (x + y) / 80]
+                for channel in 0..<3 {
+                    pixels[(y * width + x) * 3 + channel] = UInt8(color[channel] + (x * 7 + y * 13) % 5)
+                }
+            }
+        }
+        let picture = directory.file("large.png")
+        try Data(PNGWriter.encode(Image(width: width, height: height, pixels: pixels)))
+            .write(to: URL(fileURLWithPath: picture))
+        func overlap(_ more: [String]) throws -> (Double, [Int]?) {
+            let run = try KirieProcess(
+                ["segment", picture, "--point", "\(x0),\(y0)", "--json"] + more,
+                environment: ["KIRIE_MODEL": "kirie-tiny"])
+            let cutout = try answer(run).masks[0]
+            let mask = cutout.segmentation.mask.pixels
+            let (both, either) = zip(mask, disc).reduce(into: (0, 0)) {
+                $0.0 += Int($1.0 & $1.1)
+                $0.1 += Int($1.0 | $1.1)
+            }
+            return (Double(both) / Double(either), cutout.crop_box)
+        }
+        let (whole, tile) = (try overlap([]), try overlap(["--tile", "auto"]))
+        #expect(whole.1 == nil && tile.1 == [x0 - 512, 1400 - 512, 1024, 1024], "\(tile)")
+        #expect(tile.0 >= 0.85 && tile.0 > whole.0 + 0.2, "\(whole.0), on a tile \(tile.0)")
     }
 
     /// What an older processor computes, and what this one does: the same mask but for single pixels on its edge.

@@ -61,6 +61,31 @@ import Testing
             let byDecoder = try await answer("decode", mine, ["--redis", redis])
             expectSame(decoded.0, byDecoder.0)
             #expect(decoded.1 == byDecoder.1)
+
+            // Logits too: the tokens in order, at both sizes, and nothing where a box is none.
+            var tensors: [Data] = []
+            for more in [[], ["--redis", redis]] {
+                let file = "\(cluster.folder)/\(UUID()).safetensors"
+                let words = [
+                    "decode", mine, "--box", "2,3,15,14", "--box", "90,90,99,99", "--multimask", "--logits", file,
+                    "--full-size", "--json",
+                ]
+                let run = try await cluster.kirie(words + more)
+                // One of the two boxes lies beside the picture.
+                #expect(run.exit == .status(1), "\(run.complaint)")
+                #expect(!run.json.contains("logits"))
+                tensors.append(try Data(contentsOf: URL(filePath: file)))
+            }
+            #expect(tensors[0] == tensors[1] && tensors[0].count > 2 * 3 * 16 * 15 * 4)
+            // A large picture, each prompt on the part around it.
+            let large = try TestPicture(5, width: 2300, height: 1500, in: cluster.folder)
+            let tiled = try await answer("segment", large.path, ["--tile", "auto"])
+            let tiledThere = try await answer("segment", large.path, ["--tile", "auto", "--redis", redis])
+            expectSame(tiled.0, tiledThere.0)
+            #expect(tiled.1 == tiledThere.1)
+            #expect(tiled.0.masks.map(\.crop_box) == tiledThere.0.masks.map(\.crop_box))
+            // These weights' masks are cut off by every tile, so that tiles are asked for until there is none.
+            #expect(tiled.0.masks.allSatisfy { $0.crop_box == [0, 0, 2300, 1500] })
             try await cluster.expectNothingLeft()
         }
     }

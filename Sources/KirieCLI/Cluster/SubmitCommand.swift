@@ -157,6 +157,10 @@ struct SubmitCommand: AsyncParsableCommand {
                 try prompt.requireAny()
             }
         }
+        if jobs == nil, !everything { _ = try everythingOptions.tile(for: prompt) }
+        if jobs != nil, everythingOptions.tile != .off {
+            throw ValidationError("With --jobs, tile stands in the job lines.")
+        }
         if !everything, everythingOptions.isAny { throw ValidationError("Those flags go with --everything.") }
     }
 
@@ -209,6 +213,7 @@ struct SubmitCommand: AsyncParsableCommand {
             instances: instances.number, output: output.output,
             outlines: JobLine.Outlines(tolerance: tolerance ?? 0, mostPoints: mostPoints))
         line.origin.path = path
+        line.tile = everything ? nil : try everythingOptions.tile(for: prompt)
         return line
     }
 }

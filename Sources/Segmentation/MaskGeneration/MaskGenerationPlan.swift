@@ -39,7 +39,7 @@ public struct MaskGenerationPlan: Sendable, Hashable {
             switch parameters.tiles {
             case .off: nil
             case .pixels(let pixels): max(width, height) > pixels ? pixels : nil
-            case .automatic: max(width, height) * 2 > 3 * max(modelSize, 1024) ? max(modelSize, 1024) : nil
+            case .automatic: max(width, height) * 2 > 3 * PromptTile.side(modelSize) ? PromptTile.side(modelSize) : nil
             }
         if let tile {
             crops = [whole] + Self.tiles(width, height, side: tile)
