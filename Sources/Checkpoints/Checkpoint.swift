@@ -16,7 +16,7 @@ public struct Checkpoint: Sendable {
     public enum Format: String, Sendable, Hashable {
         /// `.safetensors`.
         case safetensors
-        /// The zip archive with a pickle that torch.save writes.
+        /// The zip archive with a pickle that torch.save writes, or what it wrote before version 1.6.
         case torch = "PyTorch"
     }
 
@@ -64,6 +64,8 @@ public struct Checkpoint: Sendable {
     private init(_ file: CheckpointFile, limits: PickleLimits = PickleLimits()) throws(CheckpointError) {
         if TorchArchive.isZip(file.bytes) {
             self.init(.torch, try TorchArchive.read(file, limits: limits), [:], file)
+        } else if LegacyTorchFile.isOne(file.bytes) {
+            self.init(.torch, try LegacyTorchFile.read(file, limits: limits), [:], file)
         } else if SafetensorsHeader.isPlausible(file.bytes) {
             let (tensors, metadata) = try SafetensorsHeader.read(file)
             self.init(.safetensors, tensors, metadata, file)
@@ -163,7 +165,7 @@ public struct Checkpoint: Sendable {
         if bytes.isEmpty { return error("is empty", "Fetch or copy the checkpoint again") }
         if TorchArchive.isBarePickle(bytes) {
             return error(
-                "is a bare pickle, as PyTorch wrote before version 1.6 or with _use_new_zipfile_serialization=False",
+                "is a bare pickle, not what torch.save writes",
                 "If you trust the file, load it in PyTorch and save torch.save(model.state_dict(), path)")
         }
         let start = String(decoding: bytes.prefix(64), as: UTF8.self).lowercased()

@@ -23,6 +23,18 @@ enum ElementConversion {
         }
     }
 
+    /// Rounds `output.count` elements of binary64; returns false where a finite number is beyond what `Float` can hold.
+    static func round(doubles input: UnsafeRawPointer, to output: UnsafeMutableBufferPointer<Float>) -> Bool {
+        var fits = true
+        for index in output.indices {
+            let wide = Double(
+                bitPattern: UInt64(littleEndian: input.loadUnaligned(fromByteOffset: index &* 8, as: UInt64.self)))
+            output[index] = Float(wide)
+            fits = fits && (output[index].isFinite || !wide.isFinite)
+        }
+        return fits
+    }
+
     /// Narrows the elements to `type`; returns false where a finite number is beyond what the type can hold.
     static func narrow(
         _ input: UnsafeBufferPointer<Float>, to type: ElementType, at output: UnsafeMutableRawPointer

@@ -8,6 +8,8 @@ struct PickleMachine {
     private let file: String
     private let limits: PickleLimits
     private let isProgram: Bool
+    /// What the pickle is called in messages.
+    private let record: String
     private var cursor: ByteCursor
     private var stack: [PickleValue] = []
     /// Heights of the stack at the open MARKs.
@@ -26,7 +28,8 @@ struct PickleMachine {
     static func run(
         _ bytes: UnsafeRawBufferPointer, file: String, limits: PickleLimits = PickleLimits(), isProgram: Bool = false
     ) throws(CheckpointError) -> (root: PickleValue, heap: PickleHeap) {
-        var machine = PickleMachine(file: file, limits: limits, isProgram: isProgram, cursor: ByteCursor(bytes))
+        var machine = PickleMachine(
+            file: file, limits: limits, isProgram: isProgram, record: "data.pkl", cursor: ByteCursor(bytes))
         guard bytes.count <= limits.bytes else {
             throw machine.overLimit("has \(bytes.count) bytes, the limit is \(limits.bytes)")
         }
@@ -34,10 +37,32 @@ struct PickleMachine {
         return (root, machine.heap)
     }
 
-    private init(file: String, limits: PickleLimits, isProgram: Bool, cursor: ByteCursor) {
+    /// Runs the pickle that begins at `offset` of a file that holds several, and moves `offset` to its end.
+    ///
+    /// - Parameters:
+    ///   - offset: where the pickle begins.
+    ///   - bytes: the whole file.
+    ///   - record: what it is called in messages.
+    ///   - file: the file that errors are to name.
+    ///   - limits: its length counts from its first byte.
+    /// - Returns: the value that the pickle describes and the objects that it refers to.
+    /// - Throws: as ``run(_:file:limits:isProgram:)``.
+    static func run(
+        next offset: inout Int, of bytes: UnsafeRawBufferPointer, record: String, file: String, limits: PickleLimits
+    ) throws(CheckpointError) -> (root: PickleValue, heap: PickleHeap) {
+        let window = UnsafeRawBufferPointer(rebasing: bytes[..<min(bytes.count, offset + limits.bytes)])
+        var machine = PickleMachine(
+            file: file, limits: limits, isProgram: false, record: record, cursor: ByteCursor(window, at: offset))
+        let root = try machine.run()
+        offset = machine.cursor.offset
+        return (root, machine.heap)
+    }
+
+    private init(file: String, limits: PickleLimits, isProgram: Bool, record: String, cursor: ByteCursor) {
         self.file = file
         self.limits = limits
         self.isProgram = isProgram
+        self.record = record
         self.cursor = cursor
     }
 
@@ -316,8 +341,11 @@ extension PickleMachine {
     }
 
     /// `('storage', class, key, location, elements)`: the record of the archive that holds a storage.
+    ///
+    /// Before PyTorch 1.6 there was a sixth, a part of another storage that it is, which torch.save no longer wrote: None.
     private mutating func storage(_ identifier: PickleValue) throws(CheckpointError) -> PickleValue {
-        guard case .tuple(let index) = identifier, heap.sequences[index].count == 5,
+        guard case .tuple(let index) = identifier, (5...6).contains(heap.sequences[index].count),
+            heap.sequences[index].dropFirst(5).allSatisfy({ if case .none = $0 { true } else { false } }),
             case .string("storage") = heap.sequences[index][0],
             case .global(.storage(let type)) = heap.sequences[index][1],
             case .string(let key) = heap.sequences[index][2],
@@ -356,7 +384,7 @@ extension PickleMachine {
 // MARK: - Errors
 
 extension PickleMachine {
-    private var place: String { "data.pkl, byte \(position)" }
+    private var place: String { "\(record), byte \(position)" }
 
     private func corrupt(_ reason: String) -> CheckpointError {
         CheckpointError(

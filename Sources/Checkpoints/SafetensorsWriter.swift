@@ -111,7 +111,7 @@ public enum SafetensorsWriter {
     private static func write(
         _ stored: StoredTensor, of entry: Entry, to output: inout OutputFile, path: String
     ) throws(CheckpointError) {
-        guard let from = stored.elementType, let to = entry.type.elementType, from != to else {
+        guard stored.storedType != entry.type, let to = entry.type.elementType else {
             try stored.withPieces(ofBytes: step * 4) { (piece) throws(CheckpointError) in try output.write(piece) }
             return
         }
@@ -121,11 +121,12 @@ public enum SafetensorsWriter {
             floats.deallocate()
             narrowed.deallocate()
         }
-        try stored.withPieces(ofBytes: step * from.byteCount) { (piece) throws(CheckpointError) in
-            let run = UnsafeMutableBufferPointer(rebasing: floats[..<(piece.count / from.byteCount)])
-            guard let source = piece.baseAddress, let target = narrowed.baseAddress else { return }
-            ElementConversion.widen(source, of: from, to: run)
-            guard ElementConversion.narrow(UnsafeBufferPointer(run), to: to, at: target) else {
+        let width = stored.storedType.byteCount
+        try stored.withPieces(ofBytes: step * width) { (piece) throws(CheckpointError) in
+            let run = UnsafeMutableBufferPointer(rebasing: floats[..<(piece.count / width)])
+            guard let target = narrowed.baseAddress else { return }
+            guard stored.read(piece, to: run), ElementConversion.narrow(UnsafeBufferPointer(run), to: to, at: target)
+            else {
                 throw overflow(entry, path: path)
             }
             try output.write(UnsafeRawBufferPointer(rebasing: narrowed[..<(run.count * to.byteCount)]))

@@ -49,10 +49,12 @@ public enum StoredElementType: String, Sendable, Hashable, CaseIterable {
         }
     }
 
-    /// The type that arithmetic knows, or nil for numbers that are carried but never computed with.
+    /// The type that arithmetic reads them as, or nil for numbers that are carried but never computed with.
+    ///
+    /// Numbers of binary64 are rounded to binary32, as `tensor.float()` does.
     public var elementType: ElementType? {
         switch self {
-        case .float32: .float32
+        case .float32, .float64: .float32
         case .float16: .float16
         case .bfloat16: .bfloat16
         default: nil

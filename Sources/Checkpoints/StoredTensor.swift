@@ -20,7 +20,7 @@ public struct StoredTensor: Sendable {
     /// The file.
     package let file: CheckpointFile
 
-    /// The type that arithmetic knows, or nil for a buffer of integers and the like.
+    /// The type that arithmetic reads it as, or nil for a buffer of integers and the like.
     public var elementType: ElementType? { storedType.elementType }
 
     /// Bytes that the elements take when they are written one after the other.
@@ -168,8 +168,10 @@ extension StoredTensor {
 
     /// The tensor's numbers as `Float`, row-major.
     ///
-    /// Mapped memory is borrowed, not copied, where it holds contiguous binary32 numbers at a multiple of 4 bytes.
-    /// - Throws: `.elementType` where the tensor holds integers or the like.
+    /// Mapped memory is borrowed, not copied, where it holds contiguous binary32 numbers at a multiple of 4 bytes; binary64
+    /// is rounded.
+    ///
+    /// - Throws: `.elementType` where the tensor holds integers or the like, or a number beyond binary32.
     public func tensor() throws(CheckpointError) -> Tensor {
         guard let elementType else {
             throw CheckpointError(
@@ -177,22 +179,38 @@ extension StoredTensor {
                 "holds \(storedType.rawValue) where weights are expected",
                 remedy: "Save the weights as F32, F16 or BF16")
         }
-        if elementType == .float32, isContiguous, count > 0, let address = file.bytes.baseAddress {
+        if storedType == .float32, isContiguous, count > 0, let address = file.bytes.baseAddress {
             let start = address + range.lowerBound
             if UInt(bitPattern: start) % 4 == 0 {
                 let floats = UnsafeBufferPointer(start: start.assumingMemoryBound(to: Float.self), count: count)
                 return Tensor(shape: shape, borrowing: floats, from: file)
             }
         }
-        return Tensor(shape: shape) { output in
+        var fits = true
+        let tensor = Tensor(shape: shape) { output in
             var done = 0
             withPieces(ofBytes: 1 << 20) { piece in
-                guard let source = piece.baseAddress else { return }
-                let elements = piece.count / elementType.byteCount
-                ElementConversion.widen(
-                    source, of: elementType, to: UnsafeMutableBufferPointer(rebasing: output[done..<done + elements]))
+                let elements = piece.count / storedType.byteCount
+                fits = read(piece, to: UnsafeMutableBufferPointer(rebasing: output[done..<done + elements])) && fits
                 done += elements
             }
         }
+        guard fits else {
+            throw CheckpointError(
+                .elementType, file: file.path, at: "tensor \(CheckpointError.quoted(name))",
+                "holds a number of \(storedType.rawValue) that is too large for F32",
+                remedy: "Save weights that F32 can hold")
+        }
+        return tensor
+    }
+
+    /// Reads one piece of whole elements as `Float`; returns false where a finite number is beyond what that can hold.
+    ///
+    /// - Precondition: ``elementType`` is not nil.
+    func read(_ piece: UnsafeRawBufferPointer, to output: UnsafeMutableBufferPointer<Float>) -> Bool {
+        guard let source = piece.baseAddress, let elementType else { return true }
+        if storedType == .float64 { return ElementConversion.round(doubles: source, to: output) }
+        ElementConversion.widen(source, of: elementType, to: output)
+        return true
     }
 }

@@ -17,7 +17,7 @@ enum TorchArchive {
         bytes.starts(with: [0x50, 0x4b, 0x03, 0x04]) || bytes.starts(with: [0x50, 0x4b, 0x05, 0x06])
     }
 
-    /// Whether the file is a bare pickle, as PyTorch wrote before 1.6 and other programs still do.
+    /// Whether the file is a bare pickle, as programs other than torch.save write.
     static func isBarePickle(_ bytes: UnsafeRawBufferPointer) -> Bool {
         bytes.count > 2 && bytes[0] == 0x80 && (1...5).contains(bytes[1])
     }
@@ -46,12 +46,22 @@ enum TorchArchive {
             ? try ProgramModules.tensors(below: value, heap: heap, file: file.path)
             : try StateDictionary.find(in: value, heap: heap, file: file.path)
 
+        return try tensors(of: state, heap: heap, file: file) { storage throws(CheckpointError) in
+            try region(of: storage, key: "\(root)data/\(storage.key)", in: archive, file: file)
+        }
+    }
+
+    /// The tensors of a state_dict; `region` finds the bytes of a storage.
+    static func tensors(
+        of state: [(name: String, tensor: Int)], heap: PickleHeap, file: CheckpointFile,
+        region: (PickledStorage) throws(CheckpointError) -> Range<Int>
+    ) throws(CheckpointError) -> [StoredTensor] {
         var tensors: [StoredTensor] = []
         tensors.reserveCapacity(state.count)
         for (name, index) in state {
             let pickled = heap.tensors[index]
             let storage = heap.storages[pickled.storage]
-            let region = try region(of: storage, key: "\(root)data/\(storage.key)", in: archive, file: file)
+            let region = try region(storage)
             tensors.append(
                 try StoredTensor(
                     name: name, shape: pickled.shape, strides: pickled.strides, elementOffset: pickled.offset,

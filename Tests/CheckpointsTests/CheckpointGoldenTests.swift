@@ -8,6 +8,7 @@ import Testing
 @Suite struct CheckpointGoldenTests {
     static let goldens = [
         "module.pth", "protocol4.pth", "nested.pth", "zip64.pth", "module.safetensors", "views.pth", "parameters.pth",
+        "legacy.pth", "legacy_protocol4.pth", "training.pth", "legacy_training.pth", "lightning.ckpt",
     ]
 
     struct Golden {
@@ -34,7 +35,7 @@ import Testing
         let checkpoint = try Checkpoint(path: Fixtures.path(file))
         let expected = try Self.expected(file)
         #expect(Set(checkpoint.tensors.map(\.name)) == Set(expected.tensors.keys))
-        #expect(checkpoint.format == (file.hasSuffix(".pth") ? .torch : .safetensors))
+        #expect(checkpoint.format == (file.hasSuffix(".safetensors") ? .safetensors : .torch))
         for (name, golden) in expected.tensors {
             let stored = try #require(checkpoint[name])
             #expect(stored.storedType.rawValue == golden.dtype)
@@ -108,6 +109,36 @@ import Testing
         #expect(error?.code == .misshapenTensor)
         #expect(error?.reason.contains("[2, 3]") == true)
         #expect(error?.reason.contains("[3, 2]") == true)
+    }
+
+    @Test func binary64IsRoundedWhereItFitsAndWrittenAsBinary32() throws {
+        func checkpoint(_ numbers: [Double]) throws -> Checkpoint {
+            let header = Array(
+                #"{"w":{"dtype":"F64","shape":[\#(numbers.count)],"data_offsets":[0,\#(8 * numbers.count)]}}"#.utf8)
+            let data = numbers.flatMap { ZipBuilder.number($0.bitPattern) }
+            return try Checkpoint(bytes: ZipBuilder.number(UInt64(header.count)) + header + data, named: "double")
+        }
+        let numbers = [0, -0.0, 1 / 3, 1e-50, 3.4e38, .infinity, -.infinity, .nan]
+        let expected = numbers.map { Float($0) }
+        func expect(_ found: [Float]) {
+            #expect(zip(found, expected).allSatisfy { $0.bitPattern == $1.bitPattern || $0.isNaN && $1.isNaN })
+        }
+        let good = try checkpoint(numbers)
+        expect(try good.tensor(named: "w", shape: [8]).elements)
+        let directory = try TemporaryDirectory()
+        try SafetensorsWriter.write([.init(try good.stored("w"), as: .float32)], to: directory.file("a"))
+        let written = try Checkpoint(path: directory.file("a"))
+        #expect(written["w"]?.storedType == .float32)
+        expect(try written.tensor(named: "w", shape: [8]).elements)
+
+        let large = try checkpoint([1, 1e39])
+        for body in [
+            { _ = try large.tensor(named: "w", shape: [2]) },
+            { try SafetensorsWriter.write([.init(try large.stored("w"), as: .float32)], to: directory.file("b")) },
+        ] {
+            let error = #expect(throws: CheckpointError.self, performing: body)
+            #expect(error?.code == .elementType && error?.reason.contains("too large for F") == true)
+        }
     }
 
     @Test func integersAreKeptButAreNoWeights() throws {

@@ -5,7 +5,7 @@ import Testing
 /// Truncated, contradictory and over-claiming files: each gets an error with its place, and takes no memory.
 @Suite struct DamageTests {
     private func failure(
-        _ bytes: [UInt8], _ code: CheckpointError.Code, _ text: String,
+        _ bytes: some Collection<UInt8>, _ code: CheckpointError.Code, _ text: String,
         sourceLocation: SourceLocation = #_sourceLocation
     ) {
         let error = #expect(throws: CheckpointError.self, sourceLocation: sourceLocation) {
@@ -33,7 +33,7 @@ import Testing
     }
 
     @Test func everyTruncationOfEveryFixtureIsAnError() throws {
-        for file in ["module.pth", "module.safetensors", "zip64.pth"] {
+        for file in ["module.pth", "module.safetensors", "zip64.pth", "legacy.pth", "legacy_training.pth"] {
             let bytes = try Fixtures.bytes(file)
             for count in stride(from: 0, to: bytes.count, by: 7) {
                 #expect(throws: CheckpointError.self) {
@@ -171,6 +171,48 @@ import Testing
         overlapping.add("a/data/0", data)
         failure(overlapping.finished(), .corrupt, "overlap")
         failure(Array("PK\u{3}\u{4}".utf8), .truncated, "no end record")
+    }
+
+    // MARK: - Before zip archives
+
+    /// The pickles of the file, one after the other, and what follows them.
+    private func legacy(
+        version: [UInt8] = Pickle.program([0x4d], ZipBuilder.number(UInt16(1001))),
+        system: [UInt8] = Pickle.program(Pickle.emptyDictionary, Pickle.text("little_endian"), [0x88], Pickle.setItem),
+        saved: [UInt8] = Pickle.stateDictionary(Pickle.tensor()),
+        keys: [UInt8] = Pickle.program([0x5d], Pickle.text("0"), [0x61]), count: UInt64 = 4, data: Int = 16
+    ) -> [UInt8] {
+        let magic: [UInt8] = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e]
+        return magic + version + system + saved + keys + ZipBuilder.number(count) + [UInt8](repeating: 0, count: data)
+    }
+
+    @Test func legacyFilesThatContradictThemselves() throws {
+        #expect(try Checkpoint(bytes: legacy(), named: "good").tensor(named: "w", shape: [4]).elements == [0, 0, 0, 0])
+        let none = Pickle.program([0x4e])
+        failure(legacy(version: Pickle.program([0x4b, 7])), .unsupportedFormat, "another version than 1001")
+        failure(legacy(system: none), .unsupportedFormat, "little-endian")
+        failure(
+            legacy(
+                system: Pickle.program(Pickle.emptyDictionary, Pickle.text("little_endian"), [0x89], Pickle.setItem)),
+            .unsupportedFormat, "little-endian")
+        failure(legacy(saved: none), .unsupportedFormat, "None, not a state_dict")
+        failure(legacy(keys: none), .unsupportedFormat, "no list of storages")
+        failure(legacy(keys: Pickle.program([0x5d])), .corrupt, "storage ‘0’: is named by the pickle and not in")
+        failure(
+            legacy(keys: Pickle.program([0x5d], Pickle.text("1"), [0x61])), .corrupt, "‘1’: is in the file and not")
+        let twice = Pickle.program([0x5d], Pickle.text("0"), [0x61], Pickle.text("0"), [0x61])
+        failure(legacy(keys: twice, data: 64), .corrupt, "is there twice")
+        failure(legacy(count: 5, data: 64), .corrupt, "has 5 elements, and the pickle claims 4")
+        failure(legacy(saved: Pickle.stateDictionary(Pickle.tensor(count: .max))), .corrupt, "claims 92233720368547758")
+        failure(
+            legacy(saved: Pickle.stateDictionary(Pickle.tensor(count: .max)), count: UInt64(Int.max)), .truncated,
+            "beyond the end")
+        failure(legacy(data: 15), .truncated, "storage ‘0’ goes beyond the end of the file")
+        failure(legacy(data: 0).dropLast(), .truncated, "goes beyond")
+        let shell = Pickle.program(Pickle.global("os", "system"))
+        for bytes in [legacy(version: shell), legacy(system: shell), legacy(saved: shell), legacy(keys: shell)] {
+            failure(bytes, .refused, "‘os.system’, which reading weights does not need; nothing was run")
+        }
     }
 
     // MARK: - Safetensors

@@ -122,6 +122,45 @@ import Testing
         summarise(tally, of: count)
     }
 
+    /// What torch.save wrote before zip archives, what training programs save, and indices of shards.
+    ///
+    /// `KIRIE_FUZZ_WRAPPINGS` says how many; deploy/sanitize takes 50,000.
+    @Test(.timeLimit(.minutes(30))) func mutatedWrappings() throws {
+        var (generator, _) = Self.generator("wrappings")
+        var tally = Tally()
+        // Where each begins to be interesting: an archive's pickle, all of a bare one but the numbers at its end.
+        let seeds = try [
+            "legacy.pth", "legacy_protocol4.pth", "legacy_training.pth", "training.pth", "lightning.ckpt", "nested.pth",
+        ].map { name in
+            let bytes = try Fixtures.bytes(name)
+            return (bytes, name.hasPrefix("legacy") ? 0..<bytes.count : 0..<min(bytes.count, 2200))
+        }
+        let directory = try TemporaryDirectory()
+        _ = try directory.write(try Fixtures.bytes("module.safetensors"), to: "a.safetensors")
+        let names = try Checkpoint(path: directory.file("a.safetensors")).names
+        let map = names.map { #""\#($0)":"a.safetensors""# }.joined(separator: ",")
+        let index = Array(#"{"metadata":{"total_size":152},"weight_map":{\#(map)}}"#.utf8)
+        let count = ProcessInfo.processInfo.environment["KIRIE_FUZZ_WRAPPINGS"].flatMap(Int.init) ?? 7_000
+        for round in 0..<count {
+            guard round % 7 < seeds.count else {
+                var bytes = index
+                Self.mutate(&bytes, in: nil, with: &generator)
+                let path = try directory.write(bytes, to: "model.safetensors.index.json")
+                do throws(CheckpointError) {
+                    #expect(try Checkpoint(path: path).files.count <= 1)
+                    tally.good += 1
+                } catch {
+                    tally.errors[error.code, default: 0] += 1
+                }
+                continue
+            }
+            var (bytes, range) = seeds[round % 7]
+            Self.mutate(&bytes, in: range, with: &generator)
+            try open(bytes, &tally)
+        }
+        summarise(tally, of: count)
+    }
+
     @Test(.timeLimit(.minutes(30))) func mutatedSafetensorsHeaders() throws {
         var (generator, _) = Self.generator("safetensors")
         var tally = Tally()

@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test(arguments: [
-        ("legacy.pth", "1.6"), ("bare.pkl", "1.6"), ("ambiguous.pth", "‘model’, ‘ema’"),
+        ("bare.pkl", "bare pickle"), ("ambiguous.pth", "‘model’, ‘ema’"),
         ("no_tensors.pth", "without tensors"), ("list.pth", "a list"),
     ])
     func whatIsNoStateDictionaryIsToldApart(file: String, reason: String) throws {

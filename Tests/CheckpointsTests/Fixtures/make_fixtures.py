@@ -7,7 +7,7 @@
 expected.json: for each file, each tensor's dtype, shape and, for floats, the bits of its numbers as float32; and the
 fingerprint, computed here from the definition in Fingerprint.swift.
 """
-import collections, hashlib, json, os, pathlib, pickle, struct, zipfile
+import argparse, collections, hashlib, json, os, pathlib, pickle, struct, zipfile
 import torch
 from safetensors.torch import save_file
 
@@ -35,7 +35,7 @@ def describe(file, tensors):
     for name, t in tensors.items():
         t = t.detach()
         entry[name] = {"dtype": NAMES[t.dtype], "shape": list(t.shape)}
-        if t.dtype in (torch.float32, torch.float16, torch.bfloat16):
+        if t.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
             bits = t.float().contiguous().view(torch.int32).reshape(-1) if t.dim() else t.float().reshape(1).view(torch.int32)
             entry[name]["bits"] = [int(b) & 0xFFFFFFFF for b in bits.tolist()]
     expected[file] = {"tensors": entry, "fingerprint": fingerprint(tensors)}
@@ -116,11 +116,30 @@ save("views.pth", views, views)
 parameters = {"weight": torch.nn.Parameter(torch.randn(2, 2)), "tied": None}
 parameters["tied"] = parameters["weight"]
 save("parameters.pth", parameters, parameters)
+save("legacy.pth", state, state, _use_new_zipfile_serialization=False)
+save("legacy_protocol4.pth", state, state, _use_new_zipfile_serialization=False, pickle_protocol=4)
+
+# What training leaves behind: a step of an optimizer whose moments have the weights' shapes, and counters.
+double = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)).double()
+optimizer = torch.optim.AdamW(double.parameters())
+double(torch.ones(1, 3, dtype=torch.float64)).sum().backward()
+optimizer.step()
+trained = {"module." + k: v for k, v in double.state_dict().items()}
+trained["module.tied"] = trained["module.0.weight"]
+save("training.pth", {"model_state": trained, "optimizer": optimizer.state_dict(), "epoch": 3,
+                      "args": argparse.Namespace(lr=1e-3), "rng": torch.get_rng_state()}, trained)
+save("legacy_training.pth", {"model": trained, "optimizer": optimizer.state_dict()}, trained,
+     _use_new_zipfile_serialization=False)
+save("lightning.ckpt", {
+    "epoch": 1, "global_step": 9, "pytorch-lightning_version": "2.4.0", "state_dict": trained,
+    "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {"ready": 1}}}},
+    "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.tensor(0.5), "dirpath": "/runs"}},
+    "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [{"last_epoch": 1, "_last_lr": [1e-3]}],
+    "hparams_name": "kwargs", "hyper_parameters": collections.OrderedDict(lr=1e-3)}, trained)
 
 torch.save({"model": state, "ema": {k: v * 2 for k, v in state.items()}}, HERE / "ambiguous.pth")
 torch.save({"epoch": 3}, HERE / "no_tensors.pth")
 torch.save([torch.ones(1)], HERE / "list.pth")
-torch.save(state, HERE / "legacy.pth", _use_new_zipfile_serialization=False)
 torch.save(module, HERE / "whole_module.pth")
 torch.save({"weight": torch.ones(1), "extra": Command()}, HERE / "os_system.pth")
 torch.save({"weight": torch.ones(1), "extra": Expression()}, HERE / "eval.pth")
