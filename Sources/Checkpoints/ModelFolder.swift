@@ -7,6 +7,7 @@ enum ModelFolder {
     /// What `save_pretrained` calls a model's weights, the better first.
     private static let wellKnown = [
         "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+        "adapter_model.safetensors", "adapter_model.bin",
     ]
     private static let extensions = [".safetensors", ".pth", ".pt", ".ckpt", ".bin"]
     /// Entries that are looked at.

@@ -104,7 +104,10 @@ struct ModelCommand: ParsableCommand {
     struct Convert: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Write a checkpoint as safetensors, under the published names.",
-            discussion: "kirie model convert sam_vit_b_01ec64.pth -o sam_vit_b.safetensors --type fp16")
+            discussion: """
+                kirie model convert sam_vit_b_01ec64.pth -o sam_vit_b.safetensors --type fp16
+                kirie model convert vit_b --lora cells/ -o cells.safetensors
+                """)
 
         enum StoredType: String, ExpressibleByArgument, CaseIterable {
             case fp32
@@ -124,6 +127,15 @@ struct ModelCommand: ParsableCommand {
         @Option(name: .long, help: "How numbers are stored: fp32 or fp16.")
         var type: StoredType = .fp32
 
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                """
+                What a fine-tuning with PEFT's LoRA saved, folded into the weights: its folder, or \
+                adapter_model.safetensors with adapter_config.json beside it.
+                """, valueName: "adapter"))
+        var lora: String?
+
         func validate() throws {
             guard output.hasSuffix(".safetensors") else {
                 throw ValidationError("-o takes a name that ends in .safetensors.")
@@ -134,12 +146,24 @@ struct ModelCommand: ParsableCommand {
             let sam = try ModelFamilies.open(path: try ModelLocation.path(of: file), imageSize: imageSize.pixels)
             try StagedFiles.check(output)
             let checkpoint = sam.checkpoint
+            let folding = try folding(into: sam)
             var entries: [SafetensorsWriter.Entry] = []
             for name in checkpoint.names {
-                entries.append(.init(try checkpoint.stored(name), named: name, as: type.elementType))
+                entries.append(
+                    try folding?.entry(name, as: type.elementType)
+                        ?? .init(try checkpoint.stored(name), named: name, as: type.elementType))
             }
             try SafetensorsWriter.write(entries, metadata: sam.metadata, to: output)
+            if let folding, let lora { Terminal.complain("folded \(lora) into \(folding.count) tensors") }
             Terminal.complain("wrote \(output)")
+        }
+
+        private func folding(into model: any SegmentationModel) throws -> AdapterFolding? {
+            guard let lora else { return nil }
+            guard let model = model as? SamModel else {
+                throw ValidationError("--lora goes into models of Segment Anything's family.")
+            }
+            return try AdapterFolding(try LowRankAdapter(path: lora), into: model)
         }
     }
 }
