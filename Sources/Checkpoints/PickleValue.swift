@@ -153,7 +153,9 @@ extension PickleGlobal {
                     "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H) and MobileSAM; kirie model list names them"
                 )
             }
-            if module.hasPrefix("segment_anything.") || module.hasPrefix("mobile_sam.") {
+            if module.hasPrefix("segment_anything.") || module.hasPrefix("segment_anything_kd.")
+                || module.hasPrefix("mobile_sam.")
+            {
                 return (
                     "is a whole model, saved as a program",
                     "If you trust the file, load it in PyTorch and save torch.save(model.state_dict(), path)"

@@ -21,9 +21,10 @@ public struct Linear: Sendable {
     /// Packs weights that were computed, such as a convolution with its batch normalisation folded in.
     public init(
         weight: Tensor, bias: Tensor?, activation: Activation = .none, input: ElementType = .float32,
-        output: ElementType = .float32
+        output: ElementType = .float32, quantizes: Bool = false
     ) {
-        product = LinearProduct(weight: weight, bias: bias, activation: activation, input: input, output: output)
+        product = LinearProduct(
+            weight: weight, bias: bias, activation: activation, input: input, output: output, quantizes: quantizes)
     }
 }
 

@@ -60,7 +60,7 @@ extension SamGeometry {
         switch encoder {
         case .vit(let vit):
             let grid = vit.imageSize / vit.patchSize
-            return grid * grid * 3 * vit.embedDim
+            return grid * grid * 3 * max(vit.embedDim, vit.attentionWidth)
         case .tinyViT(let tiny):
             let half = (tiny.imageSize + 1) / 2
             let first = half * half * max(3, tiny.embedDims[0] / 2)

@@ -162,19 +162,35 @@ struct GeometryReader {
                 rows(other.block),
                 "stands for windows of \(other.size), where block \(windows[0].block) has \(window)")
         }
-        let headSize = try shape(rows(0), rank: 2)[1]
-        _ = try bounded(
-            headSize, GeometryBounds.headSize, "numbers per head", rows(0))
-        guard dim.isMultiple(of: headSize) else {
-            throw contradiction(
-                rows(0), "has heads of \(headSize), of which \(dim) is no multiple")
-        }
-        let configuration = ImageEncoderViT.Configuration(
-            imageSize: size, patchSize: patch, embedDim: dim, depth: depth, headCount: dim / headSize,
-            mlpDim: try hidden(
-                Names.weight(Names.ViT.expansion(Names.part(0, of: Names.ViT.blocks))), rank: 2), windowSize: window,
-            globalBlocks: globalBlocks, outChannels: try shape(Names.weight(Names.neckProjection), rank: 4)[0])
+        var blocks: [ImageEncoderViT.Configuration.Block] = []
+        for block in 0..<depth { blocks.append(try vitBlock(Names.part(block, of: Names.ViT.blocks))) }
+        var configuration = ImageEncoderViT.Configuration(
+            imageSize: size, patchSize: patch, embedDim: dim, depth: depth, headCount: blocks[0].headCount,
+            mlpDim: blocks[0].mlpDim, windowSize: window, globalBlocks: globalBlocks,
+            outChannels: try shape(Names.weight(Names.neckProjection), rank: 4)[0])
+        if Set(blocks).count > 1 || blocks[0].width != dim || blocks[0].isApart { configuration.prunedBlocks = blocks }
         return (configuration, grid)
+    }
+
+    /// The sizes inside a ViT's block: pruning makes them differ.
+    private func vitBlock(_ name: String) throws(CheckpointError) -> ImageEncoderViT.Configuration.Block {
+        let rows = Names.ViT.relativeRows(name)
+        let headSize = try bounded(try shape(rows, rank: 2)[1], GeometryBounds.headSize, "numbers per head", rows)
+        let apart = Names.weight("\(name).attn.\(Names.ViT.partsApart[0])")
+        let isApart = checkpoint.contains(apart)
+        let projection = isApart ? apart : Names.weight(Names.ViT.projection("\(name).attn"))
+        let outputs = try shape(projection, rank: 2)[0]
+        guard isApart || outputs.isMultiple(of: 3) else {
+            throw contradiction(projection, "has \(outputs) rows, where queries, keys and values have as many each")
+        }
+        let width = try bounded(
+            isApart ? outputs : outputs / 3, GeometryBounds.width, "features of its queries", projection)
+        guard width.isMultiple(of: headSize) else {
+            throw contradiction(rows, "has heads of \(headSize), of which \(width) is no multiple")
+        }
+        return .init(
+            headCount: width / headSize, headSize: headSize,
+            mlpDim: try hidden(Names.weight(Names.ViT.expansion(name)), rank: 2), isApart: isApart)
     }
 
     private func tinyViT() throws(CheckpointError) -> (TinyViT.Configuration, grid: Int, ImageSizeSource) {

@@ -4,11 +4,33 @@ package import Tensors
 /// The image encoder of the published ViT-B, ViT-L and ViT-H, of any size: a plain vision transformer whose blocks look
 /// at windows, except a few that look at everything.
 ///
+/// A pruned one (SlimSAM) has blocks of different widths inside.
+///
 /// Kirillov et al., "Segment Anything", 2023, section 3 and appendix A; Li et al., "Exploring Plain Vision Transformer
-/// Backbones for Object Detection", 2022, <https://arxiv.org/abs/2203.16527>.
+/// Backbones for Object Detection", 2022, <https://arxiv.org/abs/2203.16527>; Chen et al., "SlimSAM", 2023,
+/// <https://arxiv.org/abs/2312.05284>.
 package struct ImageEncoderViT: EarlyFeatureEncoder {
     /// What a ViT is made of.
     package struct Configuration: Sendable {
+        /// What is inside one block.
+        package struct Block: Sendable, Hashable {
+            package var headCount: Int
+            package var headSize: Int
+            package var mlpDim: Int
+            /// Whether queries, keys and values are three layers, `attn.q`, `attn.k` and `attn.v`, and not one.
+            package var isApart: Bool
+
+            package init(headCount: Int, headSize: Int, mlpDim: Int, isApart: Bool = false) {
+                self.headCount = headCount
+                self.headSize = headSize
+                self.mlpDim = mlpDim
+                self.isApart = isApart
+            }
+
+            /// Features of queries, of keys and of values.
+            var width: Int { headCount * headSize }
+        }
+
         package var imageSize: Int
         package var patchSize: Int
         package var embedDim: Int
@@ -20,6 +42,17 @@ package struct ImageEncoderViT: EarlyFeatureEncoder {
         package var globalBlocks: Set<Int>
         /// C, the embedding's channels.
         package var outChannels: Int
+        /// What is inside each block of a pruned model; empty where all are as wide as the tokens.
+        package var prunedBlocks: [Block] = []
+
+        /// What is inside each block.
+        package var blocks: [Block] {
+            guard prunedBlocks.isEmpty else { return prunedBlocks }
+            let block = Block(headCount: headCount, headSize: embedDim / headCount, mlpDim: mlpDim)
+            return [Block](repeating: block, count: depth)
+        }
+        /// Features of queries, of keys and of values, in the widest block.
+        var attentionWidth: Int { prunedBlocks.isEmpty ? embedDim : prunedBlocks.reduce(0) { max($0, $1.width) } }
 
         package init(
             imageSize: Int, patchSize: Int, embedDim: Int, depth: Int, headCount: Int, mlpDim: Int, windowSize: Int,
@@ -65,9 +98,9 @@ package struct ImageEncoderViT: EarlyFeatureEncoder {
             input: precision.elementType)
         positionEmbedding = try weights.tensor(TensorNames.ViT.positions, shape: [1, grid, grid, dim])
             .reshaped(to: [grid * grid, dim])
-        blocks = try (0..<configuration.depth).map { index in
+        blocks = try configuration.blocks.enumerated().map { index, sizes in
             try Block(
-                weights, TensorNames.part(index, of: TensorNames.ViT.blocks), configuration, grid: grid,
+                weights, TensorNames.part(index, of: TensorNames.ViT.blocks), sizes, dim: dim, grid: grid,
                 window: configuration.globalBlocks.contains(index) ? grid : configuration.windowSize,
                 precision: precision)
         }
@@ -83,11 +116,11 @@ package struct ImageEncoderViT: EarlyFeatureEncoder {
     /// Encodes one picture; `early` is given the tokens after the first global block, (g², embed dim).
     func encode(_ image: Tensor, pool: ThreadPool, early: (Features) -> Void) -> Tensor {
         let (dim, tokens) = (configuration.embedDim, grid * grid)
-        let type = precision.elementType
+        let (type, width) = (precision.elementType, configuration.attentionWidth)
         // The residual stream, the joint projection of queries, keys and values, and what the heads read.
         return Scratch.withFeatures(rows: tokens, columns: dim, type: .float32) { x in
-            Scratch.withFeatures(rows: tokens, columns: 3 * dim, type: type) { projected in
-                Scratch.withFeatures(rows: tokens, columns: dim, type: type) { attended in
+            Scratch.withFeatures(rows: tokens, columns: 3 * width, type: type) { projected in
+                Scratch.withFeatures(rows: tokens, columns: width, type: type) { attended in
                     pool.parallelRows(tokens) { rows in
                         embedPatches(image, rows, x.from(row: rows.lowerBound))
                         blocks.first?.project(rows, x: x, projected: projected)
@@ -154,34 +187,55 @@ extension ImageEncoderViT {
         private let mlp: MLP
 
         init(
-            _ weights: some WeightSource, _ name: String, _ configuration: Configuration, grid: Int, window: Int,
+            _ weights: some WeightSource, _ name: String, _ sizes: Configuration.Block, dim: Int, grid: Int,
+            window: Int,
             precision: Precision
         ) throws {
             let (type, quantizes) = (precision.elementType, precision.quantizesBlocks)
-            let dim = configuration.embedDim
-            let headSize = dim / configuration.headCount
+            let (headSize, width) = (sizes.headSize, sizes.width)
             self.dim = dim
             self.type = type
             norm1 = try LayerNorm(weights, "\(name).norm1", features: dim, epsilon: 1e-6)
-            projection = try Linear(
-                weights, "\(name).attn.qkv", inputs: dim, outputs: 3 * dim, input: type, output: type,
-                quantizes: quantizes)
+            let bias: Tensor
+            (projection, bias) = try Self.projection(
+                weights, "\(name).attn", inputs: dim, width: width, isApart: sizes.isApart, precision: precision)
             output = try Linear(
-                weights, "\(name).attn.proj", inputs: dim, outputs: dim, input: type, quantizes: quantizes)
+                weights, "\(name).attn.proj", inputs: width, outputs: dim, input: type, quantizes: quantizes)
             norm2 = try LayerNorm(weights, "\(name).norm2", features: dim, epsilon: 1e-6)
             mlp = try MLP(
                 weights, expand: TensorNames.ViT.expansion(name), contract: "\(name).mlp.lin2", inputs: dim,
-                hidden: configuration.mlpDim, type: type, quantizes: quantizes)
+                hidden: sizes.mlpDim, type: type, quantizes: quantizes)
             attention = WindowAttention(
                 grid: grid, window: window, headSize: headSize,
-                offsets: (0..<configuration.headCount).map {
-                    .init(query: $0 * headSize, key: dim + $0 * headSize, value: 2 * dim + $0 * headSize)
-                },
+                offsets: .joint(headCount: sizes.headCount, dim: width),
                 // Windows are filled up after norm1 with zeros, whose projection is the bias.
-                paddingRow: try weights.tensor("\(name).attn.qkv.bias", shape: [3 * dim]),
+                paddingRow: bias,
                 positionBias: .relative(
                     height: try weights.tensor(TensorNames.ViT.relativeRows(name), shape: [2 * window - 1, headSize]),
                     width: try weights.tensor("\(name).attn.rel_pos_w", shape: [2 * window - 1, headSize])))
+        }
+
+        /// Queries, keys and values by one product, and their bias (3 · width).
+        private static func projection(
+            _ weights: some WeightSource, _ name: String, inputs: Int, width: Int, isApart: Bool, precision: Precision
+        ) throws -> (Linear, Tensor) {
+            let (type, quantizes) = (precision.elementType, precision.quantizesBlocks)
+            guard isApart else {
+                let layer = try Linear(
+                    weights, TensorNames.ViT.projection(name), inputs: inputs, outputs: 3 * width, input: type,
+                    output: type, quantizes: quantizes)
+                return (layer, try weights.tensor("\(TensorNames.ViT.projection(name)).bias", shape: [3 * width]))
+            }
+            let parts = TensorNames.ViT.partsApart.map { "\(name).\($0)" }
+            func joined(_ kind: String, _ shape: [Int]) throws -> Tensor {
+                let tensors = try parts.map { try weights.tensor("\($0).\(kind)", shape: shape) }
+                return Tensor(shape: [3 * shape[0]] + shape.dropFirst(), packing: tensors[0]) { memory in
+                    _ = memory.initialize(from: tensors.lazy.flatMap(\.elements))
+                }
+            }
+            let (weight, bias) = (try joined("weight", [width, inputs]), try joined("bias", [width]))
+            for part in parts { weights.release("\(part).weight") }
+            return (Linear(weight: weight, bias: bias, input: type, output: type, quantizes: quantizes), bias)
         }
 
         /// projected[rows] = qkv(norm1(x[rows])).

@@ -73,10 +73,16 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
 
     private var encoderDescription: String {
         func list(_ values: [Int]) -> String { values.map(String.init).joined(separator: ", ") }
+        func range(_ values: [Int]) -> String {
+            let (least, most) = (values.min() ?? 0, values.max() ?? 0)
+            return least == most ? "\(least)" : "\(least) to \(most)"
+        }
         switch encoder {
         case .vit(let vit):
             return "image encoder: ViT, image \(vit.imageSize), patch \(vit.patchSize), width \(vit.embedDim), "
-                + "\(vit.depth) blocks, \(vit.headCount) heads, MLP \(vit.mlpDim), window \(vit.windowSize), "
+                + "\(vit.depth) blocks, \(range(vit.blocks.map(\.headCount))) heads"
+                + (vit.prunedBlocks.isEmpty ? "" : " of \(range(vit.blocks.map(\.headSize)))")
+                + ", MLP \(range(vit.blocks.map(\.mlpDim))), window \(vit.windowSize), "
                 + "global blocks \(list(vit.globalBlocks.sorted()))"
         case .tinyViT(let tiny):
             return "image encoder: TinyViT, image \(tiny.imageSize), widths \(list(tiny.embedDims)), "

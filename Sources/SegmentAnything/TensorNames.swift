@@ -29,6 +29,10 @@ enum TensorNames {
         static func relativeRows(_ block: String) -> String { "\(block).attn.rel_pos_h" }
         /// (hidden, width).
         static func expansion(_ block: String) -> String { "\(block).mlp.lin1" }
+        /// (3 · heads · head size, width), of a block's attention.
+        static func projection(_ attention: String) -> String { "\(attention).qkv" }
+        /// (heads · head size, width) each, where a block's attention has these instead.
+        static let partsApart = ["q", "k", "v"]
     }
 
     enum TinyViT {

@@ -15,7 +15,7 @@ import Testing
         return try Data(contentsOf: url).withUnsafeBytes { try JSONValue($0) }
     }
 
-    @Test(arguments: ["vit", "vit_wide_head", "tiny", "tiny_wide_head"])
+    @Test(arguments: ["vit", "vit_wide_head", "vit_pruned", "vit_pruned_apart", "tiny", "tiny_wide_head"])
     func theAnswersAreThoseOfThePublishedCode(name: String) throws {
         let model = try #require(try Self.document()[name])
         let path = NSTemporaryDirectory() + "kirie-test-\(UInt64.random(in: .min ... .max)).safetensors"

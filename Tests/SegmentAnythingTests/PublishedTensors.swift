@@ -57,17 +57,20 @@ struct PublishedTensors {
         let (dim, patch, grid) = (vit.embedDim, vit.patchSize, vit.imageSize / vit.patchSize)
         addConvolution("image_encoder.patch_embed.proj", [dim, 3, patch, patch], outputs: dim)
         add("image_encoder.pos_embed", 1, grid, grid, dim)
-        for index in 0..<vit.depth {
+        for (index, block) in vit.blocks.enumerated() {
+            let width = block.headCount * block.headSize
             let name = "image_encoder.blocks.\(index)"
             let window = vit.globalBlocks.contains(index) ? grid : vit.windowSize
             addNorm("\(name).norm1", dim)
-            addLinear("\(name).attn.qkv", dim, 3 * dim)
-            addLinear("\(name).attn.proj", dim, dim)
-            add("\(name).attn.rel_pos_h", 2 * window - 1, dim / vit.headCount)
-            add("\(name).attn.rel_pos_w", 2 * window - 1, dim / vit.headCount)
+            for part in block.isApart ? ["q", "k", "v"] : ["qkv"] {
+                addLinear("\(name).attn.\(part)", dim, block.isApart ? width : 3 * width)
+            }
+            addLinear("\(name).attn.proj", width, dim)
+            add("\(name).attn.rel_pos_h", 2 * window - 1, block.headSize)
+            add("\(name).attn.rel_pos_w", 2 * window - 1, block.headSize)
             addNorm("\(name).norm2", dim)
-            addLinear("\(name).mlp.lin1", dim, vit.mlpDim)
-            addLinear("\(name).mlp.lin2", vit.mlpDim, dim)
+            addLinear("\(name).mlp.lin1", dim, block.mlpDim)
+            addLinear("\(name).mlp.lin2", block.mlpDim, dim)
         }
         addNeck(inputs: dim, outputs: vit.outChannels)
     }

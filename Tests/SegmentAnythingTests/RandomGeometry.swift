@@ -105,13 +105,19 @@ struct RandomGeometry {
         let headCount = headCount(of: headSize)
         let depth = number(1...3)
         let window = number(1...grid)
-        return (
-            .vit(
-                ImageEncoderViT.Configuration(
-                    imageSize: grid * patch, patchSize: patch, embedDim: headSize * headCount, depth: depth,
-                    headCount: headCount, mlpDim: number(1...200), windowSize: window,
-                    globalBlocks: Set((0..<depth).filter { _ in happens(oneIn: 2) }), outChannels: channels)), grid
-        )
+        var vit = ImageEncoderViT.Configuration(
+            imageSize: grid * patch, patchSize: patch, embedDim: headSize * headCount, depth: depth,
+            headCount: headCount, mlpDim: number(1...200), windowSize: window,
+            globalBlocks: Set((0..<depth).filter { _ in happens(oneIn: 2) }), outChannels: channels)
+        if happens(oneIn: 3) {
+            let isApart = happens(oneIn: 2)
+            vit.prunedBlocks = (0..<depth).map { _ in
+                .init(
+                    headCount: headCount, headSize: number(1...min(headSize, 40)), mlpDim: number(1...200),
+                    isApart: isApart)
+            }
+        }
+        return (.vit(vit), grid)
     }
 
     private mutating func tinyViT(_ channels: Int) -> (SamGeometry.Encoder, grid: Int) {

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling.common import MLPBlock
-from segment_anything.modeling.image_encoder import ImageEncoderViT
+from segment_anything.modeling.image_encoder import ImageEncoderViT, add_decomposed_rel_pos
 
 torch.set_grad_enabled(False)
 SAMPLES = 96
@@ -42,6 +42,39 @@ def vit(size, patch, dim, heads, depth, mlp, window, channels, global_blocks):
         use_rel_pos=True, window_size=window, global_attn_indexes=global_blocks)
     for block in model.blocks:
         block.mlp = MLPBlock(dim, mlp, nn.GELU)
+    return model.eval()
+
+
+class PrunedAttention(nn.Module):
+    """The published attention, narrower than its tokens; SlimSAM (https://github.com/czg1225/SlimSAM) prunes it so."""
+
+    def __init__(self, dim, heads, head, window, apart):
+        super().__init__()
+        self.heads, self.scale = heads, head ** -0.5
+        for name in ("q", "k", "v") if apart else ():
+            setattr(self, name, nn.Linear(dim, heads * head))
+        if not apart:
+            self.qkv = nn.Linear(dim, 3 * heads * head)
+        self.proj = nn.Linear(heads * head, dim)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * window - 1, head))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * window - 1, head))
+
+    def forward(self, x):
+        batch, rows, columns, _ = x.shape
+        parts = self.qkv(x).chunk(3, -1) if hasattr(self, "qkv") else (self.q(x), self.k(x), self.v(x))
+        q, k, v = (part.view(batch, rows * columns, self.heads, -1).transpose(1, 2).flatten(0, 1) for part in parts)
+        scores = add_decomposed_rel_pos(
+            q * self.scale @ k.transpose(1, 2), q, self.rel_pos_h, self.rel_pos_w, (rows, columns), (rows, columns))
+        x = (scores.softmax(-1) @ v).view(batch, self.heads, rows, columns, -1).permute(0, 2, 3, 1, 4)
+        return self.proj(x.flatten(3))
+
+
+def pruned(blocks, apart):
+    """A ViT of 3 heads with blocks of these (head size, hidden features), the second one global."""
+    model = vit(45, 5, 21, 3, len(blocks), 1, 4, 32, (1,))
+    for index, (block, (head, hidden)) in enumerate(zip(model.blocks, blocks)):
+        block.attn = PrunedAttention(21, 3, head, 9 if index == 1 else 4, apart)
+        block.mlp = MLPBlock(21, hidden, nn.GELU)
     return model.eval()
 
 
@@ -199,6 +232,8 @@ def answers(encoder, masks, mask_channels, size, grid, channels):
 MODELS = {
     "vit": answers(vit(45, 5, 20, 4, 2, 27, 4, 32, (1,)), decoder(32, 112, 13, 3, 1, 9), 11, 45, 9, 32),
     "vit_wide_head": answers(vit(36, 9, 513, 1, 1, 33, 3, 32, ()), decoder(32, 16, 55, 1, 4, 21), 4, 36, 4, 32),
+    "vit_pruned": answers(pruned([(4, 27), (9, 13), (5, 40)], False), decoder(32, 16, 20, 1, 1, 9), 4, 45, 9, 32),
+    "vit_pruned_apart": answers(pruned([(6, 19), (2, 50), (7, 3)], True), decoder(32, 16, 20, 1, 1, 9), 4, 45, 9, 32),
     "tiny": answers(TinyViT([10, 15, 28], [1, 2, 1], [0, 3, 2], [0, 6, 3], [1, 1], [17, 29, 31], 32),
                     decoder(32, 48, 70, 2, 3, 5), 6, 100, 25, 32),
     "tiny_wide_head": answers(TinyViT([8, 513], [1, 1], [0, 1], [0, 4], [2], [12, 40], 64),
