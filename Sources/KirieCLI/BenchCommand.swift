@@ -69,7 +69,7 @@ struct BenchCommand: ParsableCommand {
     }
 
     enum Geometry: String, ExpressibleByArgument, CaseIterable {
-        case vit_b, vit_l, vit_h, mobile, hq_vit_b
+        case vit_b, vit_l, vit_h, mobile, hq_vit_b, edgetam
         case sam2_tiny = "sam2.1_tiny"
         case sam2_small = "sam2.1_small"
         case sam2_base_plus = "sam2.1_base_plus"

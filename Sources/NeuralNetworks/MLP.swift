@@ -23,8 +23,22 @@ package struct MLP: Sendable {
     ) throws {
         let first = try weights.tensor("\(expand).weight", shape: [hidden, inputs])
         let second = try weights.tensor("\(contract).weight", shape: [inputs, hidden])
-        let firstBias = try weights.tensor("\(expand).bias", shape: [hidden]).reshaped(to: [hidden, 1])
+        let firstBias = try weights.tensor("\(expand).bias", shape: [hidden])
         let secondBias = try weights.tensor("\(contract).bias", shape: [inputs])
+        self.init(
+            expand: first, firstBias, contract: second, secondBias, activation: activation, type: type,
+            quantizes: quantizes)
+        weights.release("\(expand).weight")
+        weights.release("\(contract).weight")
+    }
+
+    /// Packs weights that were computed: (hidden, inputs) and (hidden), then (inputs, hidden) and (inputs).
+    package init(
+        expand first: Tensor, _ firstBias: Tensor, contract second: Tensor, _ secondBias: Tensor,
+        activation: Activation = .gelu, type: ElementType, quantizes: Bool = false
+    ) {
+        let (hidden, inputs) = (first.shape[0], first.shape[1])
+        let firstBias = firstBias.reshaped(to: [hidden, 1])
         self.type = type
         let most = LinearProduct.chainedWeights(type) / inputs
         slices = LinearProduct.slices(of: hidden, most: most).map { range in
@@ -38,8 +52,6 @@ package struct MLP: Sendable {
                     bias: range.lowerBound == 0 ? secondBias : nil,
                     input: type, quantizes: quantizes))
         }
-        weights.release("\(expand).weight")
-        weights.release("\(contract).weight")
     }
 
     /// y (rows, inputs) += what the layers make of x (rows, inputs).

@@ -75,6 +75,10 @@ extension SamGeometry {
                 largest = max(largest, grid * grid * block.outputs)
             }
             return largest
+        case .repViT(let repViT):
+            let half = repViT.imageSize / 2
+            let fine = max(3 * repViT.imageSize * repViT.imageSize, half * half * (repViT.dims[0] / 2))
+            return zip(repViT.grids, repViT.dims).reduce(fine) { max($0, $1.0 * $1.0 * $1.1) }
         case .hiera(let hiera):
             // A block that looks at everything projects all tokens to queries, keys and values at once.
             return hiera.blocks.reduce(hiera.imageSize * hiera.imageSize * 3) {

@@ -52,6 +52,13 @@ struct GeometryReader {
             geometry.prompts.hasPointTable = checkpoint.contains(Names.weight(Names.PromptEncoder.pointEmbeddings))
             return (geometry, source)
         }
+        if checkpoint.contains(Names.kernel(Names.RepViT.firstConvolution)) {
+            let (repViT, stability, source) = try repViT()
+            var geometry = try geometry(.repViT(repViT), grid: repViT.grids[2], channels: repViT.outChannels)
+            geometry.decoder.stability = stability
+            geometry.prompts.hasPointTable = checkpoint.contains(Names.weight(Names.PromptEncoder.pointEmbeddings))
+            return (geometry, source)
+        }
         if checkpoint.contains(Names.weight(Names.EfficientNetLite.stem)) {
             let (lite, grid, source) = try efficientNetLiteSizes()
             return (try geometry(.efficientNetLite(lite), grid: grid, channels: lite.outChannels), source)
@@ -75,7 +82,7 @@ struct GeometryReader {
     ) throws(CheckpointError) -> SamGeometry {
         var decoder = try decoder(grid: grid)
         if case .efficientNetLite = encoder { decoder.takesSkips = true }
-        if case .hiera = encoder { decoder.isSegmentAnything2 = true }
+        if encoder.isOfSegmentAnything2 { decoder.isSegmentAnything2 = true }
         decoder.isHighQuality = try isHighQuality(encoder)
         guard decoder.channels == channels else {
             throw contradiction(
@@ -88,7 +95,7 @@ struct GeometryReader {
             encoder: encoder, decoder: decoder,
             maskChannels: try bounded(
                 try shape(mask, rank: 4)[0], GeometryBounds.maskChannels, "channels for mask prompts", mask))
-        if case .hiera = encoder { geometry.prompts.padsBoxes = true }
+        geometry.prompts.padsBoxes = encoder.isOfSegmentAnything2
         try checkMemory(of: geometry)
         return geometry
     }

@@ -15,6 +15,8 @@ public enum ImageSizeSource: String, Sendable, Hashable {
     case configuration = "from the config.json beside the file"
     /// The model is of one of the sizes in which SAM 2 was published.
     case publishedSizes = "as SAM 2 was published"
+    /// The model has the sizes in which EdgeTAM was published.
+    case publishedEdgeTAM = "as EdgeTAM was published"
     /// The caller.
     case asked = "as asked for"
 }
@@ -55,13 +57,14 @@ extension SamGeometry {
                 "kirie.block_strides": "\(lite.blocks.map(\.stride))",
             ]
         case .hiera(let hiera): hiera.metadata(decoder.stability)
+        case .repViT(let repViT): repViT.metadata(decoder.stability)
         }
     }
 
     /// What everything mode asks of masks, where that was published with the model and is not Segment Anything's.
     var everything: String? {
         // SAM 2's SAM2AutomaticMaskGenerator.
-        if case .hiera = encoder { return #"{"pred_iou_thresh": 0.8}"# }
+        if encoder.isOfSegmentAnything2 { return #"{"pred_iou_thresh": 0.8}"# }
         return nil
     }
 
@@ -70,6 +73,7 @@ extension SamGeometry {
         if case .efficientNetLite(let lite) = encoder {
             return "image size \(lite.imageSize), strides \(lite.blocks.map(\.stride))"
         }
+        if case .repViT(let repViT) = encoder { return repViT.unspoken(decoder.stability) }
         if case .hiera(let hiera) = encoder { return hiera.unspoken(decoder.stability) }
         guard case .tinyViT(let tiny) = encoder else { return nil }
         let isPublished =

@@ -13,9 +13,6 @@ struct RelatedModel {
         RelatedModel(name: "SAM 3", marks: ["detector.", "tracker."]),
         RelatedModel(name: "SAM 3", marks: ["detector_model.", "tracker_model."]),
         RelatedModel(name: "SAM 3", marks: ["detector.backbone.vision_backbone."]),
-        RelatedModel(name: "EdgeTAM", marks: ["spatial_perceiver."]),
-        RelatedModel(name: "EdgeTAM", marks: ["image_encoder.trunk.body."]),
-        RelatedModel(name: "EdgeTAM, in Hugging Face's layout", marks: ["vision_encoder.backbone.timm_model."]),
         RelatedModel(name: "HQ-SAM 2", marks: ["image_encoder.trunk.", "sam_mask_decoder.hf_token."]),
         RelatedModel(name: "EfficientSAM", marks: ["mask_decoder.final_output_upscaling_layers."]),
         RelatedModel(name: "EfficientViT-SAM", marks: ["image_encoder.backbone."]),
@@ -41,8 +38,8 @@ struct RelatedModel {
             throw CheckpointError(
                 .unsupportedModel, file: file,
                 "is \(model.name), as its tensor \(CheckpointError.quoted(sign)) tells, and cannot be read yet",
-                remedy: "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H), SAM-HQ, SAM 2 and 2.1, Hugging Face's "
-                    + "layouts of them too, and MobileSAM: kirie model list names the published ones")
+                remedy: "Kirie reads Segment Anything (ViT-B, ViT-L, ViT-H), SAM-HQ, SAM 2 and 2.1, EdgeTAM, Hugging "
+                    + "Face's layouts of them too, and MobileSAM: kirie model list names the published ones")
         }
     }
 }

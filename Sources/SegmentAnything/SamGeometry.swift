@@ -12,6 +12,15 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
         case tinyViT(TinyViT.Configuration)
         case efficientNetLite(EfficientNetLite.Configuration)
         case hiera(HieraConfiguration)
+        case repViT(RepViT.Configuration)
+
+        /// Whether it is the encoder of a SAM 2, whose decoder, prompts and pictures differ from Segment Anything's.
+        var isOfSegmentAnything2: Bool {
+            switch self {
+            case .hiera, .repViT: true
+            case .vit, .tinyViT, .efficientNetLite: false
+            }
+        }
     }
 
     package var encoder: Encoder
@@ -38,12 +47,13 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
         case .tinyViT(let tiny): tiny.imageSize
         case .efficientNetLite(let lite): lite.imageSize
         case .hiera(let hiera): hiera.imageSize
+        case .repViT(let repViT): repViT.imageSize
         }
     }
 
     /// How pictures are brought to the image encoder: as published.
     public var preprocessing: ImagePreprocessing {
-        if case .hiera = encoder { return .segmentAnything2(size: imageSize) }
+        if encoder.isOfSegmentAnything2 { return .segmentAnything2(size: imageSize) }
         return .segmentAnything(size: imageSize)
     }
 
@@ -93,6 +103,9 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
             return "image encoder: EfficientNet-Lite, image \(lite.imageSize), \(lite.blocks.count) blocks, "
                 + "widths \(list(used.map(lite.channels(atStride:)))) at strides \(list(used)), "
                 + "neck \(lite.neckWidth), skips of \(lite.outChannels / 4) and \(lite.outChannels / 8) channels"
+        case .repViT(let repViT):
+            return "image encoder: RepViT (EdgeTAM), image \(repViT.imageSize), widths \(list(repViT.dims)), "
+                + "blocks \(list(repViT.blocks.map(\.count)))"
         case .hiera(let hiera):
             return "image encoder: Hiera, image \(hiera.imageSize), widths \(list(hiera.dims)), "
                 + "depths \(list(hiera.depths)), heads \(list(hiera.headCounts)), windows \(list(hiera.windowSizes)), "
@@ -121,6 +134,7 @@ extension SamGeometry {
                 windowSizes: [0, 7, 14, 7], strides: [2, 2, 1], hiddenDims: [256, 512, 640, 1280],
                 outChannels: 256)
             self.init(encoder: .tinyViT(tiny), decoder: Self.publishedDecoder, maskChannels: 16)
+        case "edgetam": self.init(repViT: .published)
         default:
             guard let hiera = HieraConfiguration(published: name) else { return nil }
             self.init(hiera: hiera)
@@ -132,6 +146,10 @@ extension SamGeometry {
         guard imageSize >= 64, imageSize % 16 == 0 else { return nil }
         var geometry = self
         switch encoder {
+        case .repViT(var repViT):
+            guard imageSize % 32 == 0 else { return nil }
+            repViT.imageSize = imageSize
+            geometry.encoder = .repViT(repViT)
         case .hiera(var hiera):
             hiera.imageSize = imageSize
             guard hiera.fitsImageSize else { return nil }

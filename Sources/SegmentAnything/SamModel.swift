@@ -143,6 +143,7 @@ public struct SamModel: SegmentationModel {
             case .efficientNetLite(let configuration):
                 try EfficientNetLite(weights, configuration, precision: precision)
             case .hiera(let configuration): try Hiera(weights, configuration, precision: precision)
+            case .repViT(let configuration): try RepViT(weights, configuration, precision: precision)
             }
         return SamEncoder(preprocessing: geometry.preprocessing, precision: precision, imageEncoder: imageEncoder)
     }

@@ -92,6 +92,28 @@ enum TensorNames {
         static func lateral(_ index: Int) -> String { "\(part(index, of: "\(neck).convs")).conv" }
     }
 
+    enum RepViT {
+        static let trunk = "image_encoder.trunk.body"
+        /// (width / 2, 3, 3, 3).
+        static let firstConvolution = "\(trunk).stem.conv1"
+        /// (width, width / 2, 3, 3).
+        static let secondConvolution = "\(trunk).stem.conv2"
+
+        static func stage(_ index: Int) -> String { "\(trunk).stages_\(index)" }
+        static func blocks(_ stage: String) -> String { "\(stage).blocks" }
+        static func halving(_ stage: String) -> String { "\(stage).downsample" }
+        static func firstBlock(_ halving: String) -> String { "\(halving).pre_block" }
+        /// (outputs, inputs, 1, 1).
+        static func widening(_ halving: String) -> String { "\(halving).channel_downsample" }
+        static func lastPerceptron(_ halving: String) -> String { "\(halving).ffn" }
+        static func mixer(_ block: String) -> String { "\(block).token_mixer" }
+        /// (squeezed, width, 1, 1).
+        static func squeeze(_ block: String) -> String { "\(block).se.fc1" }
+        static func perceptron(_ block: String) -> String { "\(block).channel_mixer" }
+        /// (hidden, width, 1, 1).
+        static func expansion(_ perceptron: String) -> String { "\(perceptron).conv1" }
+    }
+
     enum HighQuality {
         /// (1, C).
         static let token = "mask_decoder.hf_token"

@@ -235,12 +235,13 @@ import Testing
         #expect(
             catalog.models.map(\.name) == [
                 "vit_b", "vit_l", "vit_h", "mobile", "sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus", "sam2.1_large",
-                "hq_vit_b", "hq_vit_l", "hq_vit_h", "hq_vit_tiny", "clip_b32",
+                "edgetam", "hq_vit_b", "hq_vit_l", "hq_vit_h", "hq_vit_tiny", "clip_b32",
             ])
         #expect(try catalog.model(named: "clip_b32").parts.map(\.file).contains("clip_b32/model.safetensors"))
         // Where a hash is published it is listed, with the size; others are pinned by the first fetch.
         let unpinned = catalog.models.filter { $0.parts.contains { $0.sha256 == nil || $0.bytes == nil } }
-        #expect(unpinned.allSatisfy { $0.name.hasPrefix("sam2.1_") || $0.name.hasPrefix("hq_") })
+        #expect(
+            unpinned.allSatisfy { model in ["sam2.1_", "hq_", "edgetam"].contains { model.name.hasPrefix($0) } })
         #expect(try catalog.model(named: "sam_vit_b_01ec64.pth").name == "vit_b")
         #expect(try catalog.model(named: "vit_l").bytes == 1_249_524_607)
         let error = #expect(throws: CheckpointError.self) { try catalog.model(named: "vit_x") }

@@ -14,7 +14,7 @@ import Testing
     /// The time is printed and decides nothing.
     @Test(arguments: [
         "vit_b", "vit_l", "vit_h", "mobile", "hq_vit_b", "sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus",
-        "sam2.1_large",
+        "sam2.1_large", "edgetam",
     ]) func publishedModels(_ name: String) throws {
         let geometry = try #require(SamGeometry(published: name))
         let start = ContinuousClock.now

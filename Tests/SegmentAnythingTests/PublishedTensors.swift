@@ -12,6 +12,7 @@ struct PublishedTensors {
         case .tinyViT(let tiny): add(tiny)
         case .efficientNetLite(let lite): add(lite)
         case .hiera(let hiera): add(hiera)
+        case .repViT(let repViT): add(repViT)
         }
         addPromptEncoder(geometry)
         add(geometry.decoder)
@@ -73,6 +74,36 @@ struct PublishedTensors {
             addLinear("\(name).mlp.lin2", block.mlpDim, dim)
         }
         addNeck(inputs: dim, outputs: vit.outChannels)
+    }
+
+    private mutating func add(_ repViT: RepViT.Configuration) {
+        let (body, dims) = ("image_encoder.trunk.body", repViT.dims)
+        addNormalised("\(body).stem.conv1", dims[0] / 2, 3, 3, 3)
+        addNormalised("\(body).stem.conv2", dims[0], dims[0] / 2, 3, 3)
+        for (stage, dim) in dims.enumerated() {
+            let name = "\(body).stages_\(stage)"
+            if stage > 0 {
+                let (before, halving) = (dims[stage - 1], repViT.halvings[stage - 1])
+                addBlock("\(name).downsample.pre_block", before, .init(hidden: halving.before))
+                addNormalised("\(name).downsample.spatial_downsample", before, 1, 3, 3)
+                addNormalised("\(name).downsample.channel_downsample", dim, before, 1, 1)
+                addNormalised("\(name).downsample.ffn.conv1", halving.after, dim, 1, 1)
+                addNormalised("\(name).downsample.ffn.conv2", dim, halving.after, 1, 1)
+            }
+            for (index, block) in repViT.blocks[stage].enumerated() { addBlock("\(name).blocks.\(index)", dim, block) }
+        }
+        addPyramid(dims, repViT.outChannels)
+    }
+
+    private mutating func addBlock(_ name: String, _ dim: Int, _ block: RepViT.Configuration.Block) {
+        addNormalised("\(name).token_mixer.conv", dim, 1, 3, 3)
+        addNormalised("\(name).token_mixer.conv1", dim, 1, 1, 1)
+        if let squeezed = block.squeezed {
+            addConvolution("\(name).se.fc1", [squeezed, dim, 1, 1], outputs: squeezed)
+            addConvolution("\(name).se.fc2", [dim, squeezed, 1, 1], outputs: dim)
+        }
+        addNormalised("\(name).channel_mixer.conv1", block.hidden, dim, 1, 1)
+        addNormalised("\(name).channel_mixer.conv2", dim, block.hidden, 1, 1)
     }
 
     private mutating func add(_ tiny: TinyViT.Configuration) {
@@ -157,7 +188,11 @@ struct PublishedTensors {
                 (block, inputs) = (block + 1, dim)
             }
         }
-        for (index, dim) in hiera.dims.reversed().enumerated() {
+        addPyramid(hiera.dims, channels)
+    }
+
+    private mutating func addPyramid(_ dims: [Int], _ channels: Int) {
+        for (index, dim) in dims.reversed().enumerated() {
             addConvolution("image_encoder.neck.convs.\(index).conv", [channels, dim, 1, 1], outputs: channels)
         }
         add("no_mem_embed", 1, 1, channels)

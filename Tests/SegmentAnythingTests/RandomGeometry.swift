@@ -48,10 +48,11 @@ struct RandomGeometry {
     mutating func next() -> SamGeometry {
         let channels = happens(oneIn: 6) ? 256 : 32 * number(1...4)
         let encoder =
-            switch number(0...3) {
+            switch number(0...4) {
             case 0: vit(channels)
             case 1: tinyViT(channels)
             case 2: hiera(channels)
+            case 3: repViT(channels)
             default: efficientNetLite(channels)
             }
         let (kind, grid) = encoder
@@ -61,7 +62,10 @@ struct RandomGeometry {
             iouHeadHidden: number(1...70))
         if case .efficientNetLite = kind { decoder.takesSkips = true }
         var prompts = PromptConventions()
-        if case .hiera = kind {
+        var isOfSegmentAnything2 = false
+        if case .hiera = kind { isOfSegmentAnything2 = true }
+        if case .repViT = kind { isOfSegmentAnything2 = true }
+        if isOfSegmentAnything2 {
             decoder.isSegmentAnything2 = true
             // Random masks are near the bound, where a last bit decides.
             decoder.stability = nil
@@ -93,6 +97,22 @@ struct RandomGeometry {
                     globalBlocks: Set((0..<blocks).filter { _ in happens(oneIn: 3) }),
                     positionGrid: [number(1...9), number(1...9)], isFused: !happens(oneIn: 4), outChannels: channels)),
             size / 16
+        )
+    }
+
+    private mutating func repViT(_ channels: Int) -> (SamGeometry.Encoder, grid: Int) {
+        let size = 32 * number(1...4)
+        let dims = (0..<4).map { _ in one(of: [8, 9, 12, 17, 24, 33, 48]) }
+        return (
+            .repViT(
+                RepViT.Configuration(
+                    imageSize: size, dims: [2 * number(4...14)] + dims.dropFirst(),
+                    blocks: (0..<4).map { _ in
+                        (0..<number(1...3)).map { _ in
+                            .init(hidden: number(1...90), squeezed: happens(oneIn: 2) ? number(1...20) : nil)
+                        }
+                    }, halvings: (0..<3).map { _ in (number(1...90), number(1...90)) }, isFused: !happens(oneIn: 4),
+                    outChannels: channels)), size / 16
         )
     }
 
@@ -181,6 +201,7 @@ struct RandomGeometry {
         default:
             switch geometry.encoder {
             case .vit(var vit):
+                vit.prunedBlocks = []
                 (vit.embedDim, vit.headCount) = one(of: [(1025, 1), (2050, 2), (16_384, 1), (8200, 100)])
                 geometry.encoder = .vit(vit)
             case .tinyViT(var tiny):
@@ -201,6 +222,9 @@ struct RandomGeometry {
                 default: lite.imageSize = 4128
                 }
                 geometry.encoder = .efficientNetLite(lite)
+            case .repViT(var repViT):
+                repViT.imageSize = one(of: [repViT.imageSize + 16, repViT.imageSize + 1, 16_384])
+                geometry.encoder = .repViT(repViT)
             case .hiera(var hiera):
                 switch number(0...4) {
                 case 0: hiera.imageSize += one(of: [1, 16])
@@ -246,6 +270,11 @@ enum RandomCheckpoint {
             [
                 "kirie.encoder": "efficientnet-lite", "kirie.image_size": "\(lite.imageSize)",
                 "kirie.block_strides": "\(lite.blocks.map(\.stride))",
+            ]
+        case .repViT(let repViT):
+            [
+                "kirie.image_size": "\(repViT.imageSize)", "kirie.dynamic_multimask": "[]",
+                "kirie.fpn_top_down_levels": repViT.isFused ? "[2, 3]" : "[3]",
             ]
         case .hiera(let hiera):
             [

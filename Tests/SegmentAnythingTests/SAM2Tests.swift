@@ -10,7 +10,7 @@ import Testing
 /// What SAM 2 has beyond Segment Anything, against transformers' Sam2Model; feature maps, logits and IoU are in ``GoldenTests``.
 @Suite struct SAM2Tests {
     /// Squashed to a square by torchvision's antialiased bilinear, whose sums are not rounded to levels.
-    @Test(arguments: GoldenCase.sam2) func pictureIsResizedAsATensor(_ golden: GoldenCase) throws {
+    @Test(arguments: GoldenCase.sam2 + GoldenCase.edgeTAM) func pictureIsResizedAsATensor(_ golden: GoldenCase) throws {
         let model = try golden.model()
         let (input, frame) = model.preprocessing.input(try golden.picture())
         let side = model.geometry.imageSize
@@ -29,7 +29,9 @@ import Testing
         #expect(difference.largest <= 2e-6, "\(difference)")
     }
 
-    @Test(arguments: GoldenCase.sam2) func oneMaskIsTheStableOneOrTheBest(_ golden: GoldenCase) throws {
+    @Test(arguments: GoldenCase.sam2 + GoldenCase.edgeTAM) func oneMaskIsTheStableOneOrTheBest(_ golden: GoldenCase)
+        throws
+    {
         let decoder = try golden.model().decoder(precision: .float32)
         let image = try golden.preparedImage(decoder)
         let chosen = try golden.chosen()
@@ -71,7 +73,7 @@ import Testing
     }
 
     /// That bits depend neither on threads nor on the batch is in ``GoldenTests``.
-    @Test(.enabled(if: Precision.bfloat16.isSupported), arguments: GoldenCase.sam2)
+    @Test(.enabled(if: Precision.bfloat16.isSupported), arguments: GoldenCase.sam2 + GoldenCase.edgeTAM)
     func narrowEncodingIsClose(_ golden: GoldenCase) throws {
         let model = try golden.model()
         let narrow = try model.encoder(precision: .bfloat16).encode(try golden.picture(), pool: .inline)
@@ -83,7 +85,7 @@ import Testing
         }
     }
 
-    @Test(arguments: ["sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus", "sam2.1_large"])
+    @Test(arguments: ["sam2.1_tiny", "sam2.1_small", "sam2.1_base_plus", "sam2.1_large", "edgetam"])
     func publishedSizesAreKnown(_ name: String) throws {
         let geometry = try #require(SamGeometry(published: name))
         #expect(geometry.imageSize == 1024 && geometry.grid == 64 && geometry.channels == 256)

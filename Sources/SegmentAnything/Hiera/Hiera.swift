@@ -3,127 +3,30 @@ package import Tensors
 
 /// SAM 2's image encoder: a Hiera, a feature pyramid, and what else of the model depends on the picture alone.
 ///
-/// The maps that it makes are those that the mask decoder takes: the embedding, of stride 16, with that of stride 32 and the
-/// embedding of "no memory" added; and the maps of strides 8 and 4 as they are added while a mask is scaled up, through
-/// `conv_s1` and `conv_s0` of the mask decoder. These follow the pyramid's own 1 × 1 convolutions without anything in between, so
-/// both are one matrix here, made when the weights are read.
-///
 /// Tokens of a window see no others, and windows of one stage are those of the next, of a quarter of the tokens. So a few of
 /// them at a time go through as many blocks as there are until one looks further, and what is kept between is no larger than a
-/// cache: see ``HieraTrunk``.
+/// cache: see ``HieraTrunk``. What the mask decoder takes is made by ``SegmentAnything2Pyramid``.
 ///
 /// Ryali et al., "Hiera", 2023, <https://arxiv.org/abs/2306.00989>; Ravi et al., "SAM 2", 2024,
-/// <https://arxiv.org/abs/2408.00714>, section 4 and appendix D.1; Lin et al., "Feature Pyramid Networks", 2017,
-/// <https://arxiv.org/abs/1612.03144>.
+/// <https://arxiv.org/abs/2408.00714>, section 4 and appendix D.1.
 package struct Hiera: ImageEncoder {
-    private let configuration: HieraConfiguration
     private let trunk: HieraTrunk
-    /// By stage.
-    private let laterals: [Projection]
-    /// (C), added to the embedding.
-    private let noMemory: [Float]
+    private let pyramid: SegmentAnything2Pyramid
 
     /// Reads `image_encoder.*`, `no_mem_embed`, and the mask decoder's `conv_s0` and `conv_s1`.
     package init(_ weights: some WeightSource, _ configuration: HieraConfiguration, precision: Precision) throws {
-        self.configuration = configuration
-        let channels = configuration.outChannels
         trunk = try HieraTrunk(weights, configuration, precision: precision)
-        let type = precision.elementType
-        laterals = try configuration.dims.enumerated().map { stage, dim in
-            // The pyramid's convolutions are kept from the coarse to the fine.
-            let name = TensorNames.Hiera.lateral(HieraConfiguration.stageCount - 1 - stage)
-            let weight = try weights.tensor(TensorNames.weight(name), shape: [channels, dim, 1, 1])
-                .reshaped(to: [channels, dim])
-            let bias = try weights.tensor("\(name).bias", shape: [channels])
-            guard stage < 2 else { return Projection(weight: weight, bias: bias, input: type) }
-            let skip = TensorNames.MaskDecoder.skips[stage]
-            let outputs = channels / (stage == 0 ? 8 : 4)
-            let (joined, shift) = Self.joined(
-                try weights.tensor("\(skip).weight", shape: [outputs, channels, 1, 1]),
-                try weights.tensor("\(skip).bias", shape: [outputs]), after: weight, bias)
-            return Projection(weight: joined, bias: shift, input: type)
-        }
-        noMemory = try weights.tensor(TensorNames.Hiera.noMemory, shape: [1, 1, channels]).elements
-    }
-
-    /// One matrix (outputs, dim) and its bias for two convolutions of 1 × 1.
-    private static func joined(_ second: Tensor, _ shift: Tensor, after first: Tensor, _ bias: Tensor) -> (
-        Tensor, Tensor
-    ) {
-        let (outputs, inner, dim) = (second.shape[0], second.shape[1], first.shape[1])
-        let weight = Tensor(shape: [outputs, dim], packing: first) { memory in
-            let (a, b) = (second.elements, first.elements)
-            for row in 0..<outputs {
-                var sums = [Double](repeating: 0, count: dim)
-                for k in 0..<inner {
-                    let factor = Double(a[row * inner + k])
-                    for column in 0..<dim { sums[column] += factor * Double(b[k * dim + column]) }
-                }
-                for column in 0..<dim { memory.initializeElement(at: row * dim + column, to: Float(sums[column])) }
-            }
-        }
-        let moved = Tensor(shape: [outputs], packing: bias) { memory in
-            let (a, b, shift) = (second.elements, bias.elements, shift.elements)
-            for row in 0..<outputs {
-                let sum = (0..<inner).reduce(Double(shift[row])) { $0 + Double(a[row * inner + $1]) * Double(b[$1]) }
-                memory.initializeElement(at: row, to: Float(sum))
-            }
-        }
-        return (weight, moved)
+        pyramid = try SegmentAnything2Pyramid(
+            weights, dims: configuration.dims, channels: configuration.outChannels, grids: configuration.grids,
+            isFused: configuration.isFused, type: precision.elementType)
     }
 
     package func encode(_ image: Tensor, pool: ThreadPool) -> Tensor { maps(image, pool: pool)[0].tensor }
 
     package func maps(_ image: Tensor, pool: ThreadPool) -> [FeatureMap] {
-        let grids = configuration.grids
-        let sizes = zip(grids, laterals).map { $0 * $0 * $1.outputs }
-        func parts(_ parts: inout MemoryParts) -> [Features] {
-            zip(sizes, laterals).map { Features(parts.floats($0), stride: $1.outputs) }
-        }
-        var counted = MemoryParts(nil)
-        _ = parts(&counted)
-        return Scratch.withFloats(counted.count) { memory in
-            var handedOut = MemoryParts(memory)
-            let maps = parts(&handedOut)
+        pyramid.maps(pool: pool) { maps in
             trunk(image, pool: pool) { stage, rows, tokens, write in
-                Scratch.withFloats(rows * laterals[stage].outputs) { scratch in
-                    let projected = Features(scratch, stride: laterals[stage].outputs)
-                    laterals[stage](rows: rows, x: tokens, y: projected)
-                    write(projected, maps[stage], laterals[stage].outputs)
-                }
-            }
-            fuse(coarse: maps[3], into: maps[2], pool: pool)
-            return zip([FeatureMap.imageEmbedding] + FeatureMap.skips, [2, 1, 0]).map { name, stage in
-                FeatureMap(
-                    name, channelsFirst(maps[stage], grid: grids[stage], channels: laterals[stage].outputs, pool: pool))
-            }
-        }
-    }
-
-    /// Adds each cell of stride 32 to its four of stride 16, and the embedding of no memory to all.
-    private func fuse(coarse: Features, into fine: Features, pool: ThreadPool) {
-        let (grid, channels) = (configuration.grids[2], configuration.outChannels)
-        pool.parallelRows(grid, block: 4) { rows in
-            for token in rows.lowerBound * grid..<rows.upperBound * grid {
-                let target = fine.from(row: token).floats
-                if configuration.isFused {
-                    let cell = token / grid / 2 * (grid / 2) + token % grid / 2
-                    TileSteps.add(channels, coarse.from(row: cell).floats, to: target)
-                }
-                TileSteps.add(channels, noMemory, to: target)
-            }
-        }
-    }
-
-    /// (grid², channels) to (1, channels, grid, grid).
-    private func channelsFirst(_ map: Features, grid: Int, channels: Int, pool: ThreadPool) -> Tensor {
-        let cells = grid * grid
-        return Tensor(shape: [1, channels, grid, grid]) { memory in
-            guard let memory = memory.baseAddress else { return }
-            pool.parallelRows(cells, block: 256) { rows in
-                TileSteps.transpose(
-                    rows: rows.count, columns: channels, map.from(row: rows.lowerBound).floats, stride: channels,
-                    to: memory + rows.lowerBound, stride: cells)
+                pyramid.project(stage: stage, rows: rows, tokens: tokens) { write($0, maps[stage], $1) }
             }
         }
     }

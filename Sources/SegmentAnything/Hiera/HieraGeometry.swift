@@ -117,19 +117,7 @@ extension GeometryReader {
         var sizes = UnspokenSizes(
             imageSize: size, windows: try list(Key.windows), globalBlocks: try list(Key.globalBlocks),
             heads: try list(Key.heads), isFused: true, stability: .published)
-        if checkpoint.metadata[Key.topDownLevels] != nil {
-            sizes.isFused = try isFused(try list(Key.topDownLevels), said: "metadata \(Key.topDownLevels)")
-        }
-        if let text = checkpoint.metadata[Key.stability] {
-            let numbers = (try? JSONValue(parsing: Array(text.utf8)))?.elements?.compactMap(\.double)
-            guard let numbers, numbers.isEmpty || numbers.count == 2 else {
-                throw metadataError(
-                    Key.stability, "\(CheckpointError.quoted(text)) is neither [] nor [delta, threshold]")
-            }
-            sizes.stability =
-                numbers.isEmpty
-                ? nil : .init(delta: Float(numbers[0]), threshold: Float(numbers[1]))
-        }
+        try readMetadata(into: &sizes)
         return sizes
     }
 
@@ -140,8 +128,7 @@ extension GeometryReader {
         guard let file = try checkpoint.configuration(), let kind = file.value["model_type"]?.string,
             ["sam2", "sam2_video"].contains(kind)
         else { return nil }
-        let (vision, decoder) = (file.value["vision_config"], file.value["mask_decoder_config"])
-        let trunk = vision?["backbone_config"]
+        let trunk = file.value["vision_config"]?["backbone_config"]
         func error(_ member: String, _ reason: String) -> CheckpointError {
             CheckpointError(
                 .corrupt, file: file.path, at: CheckpointError.quoted(member), reason,
@@ -173,6 +160,13 @@ extension GeometryReader {
             imageSize: size, windows: try list("window_size_per_stage", [8, 4, 14, 7]),
             globalBlocks: try list("global_attention_blocks", [5, 7, 9]),
             heads: try list("num_attention_heads_per_stage", [1, 2, 4, 8]), isFused: true, stability: .published)
+        try read(file, into: &sizes)
+        return sizes
+    }
+
+    /// What a `config.json` says of the pyramid and of the mask decoder.
+    func read(_ file: ModelConfiguration, into sizes: inout UnspokenSizes) throws(CheckpointError) {
+        let (vision, decoder) = (file.value["vision_config"], file.value["mask_decoder_config"])
         if let levels = vision?["fpn_top_down_levels"]?.elements {
             sizes.isFused = try isFused(levels.compactMap(\.integer), said: "\(file.path), fpn_top_down_levels")
         }
@@ -181,7 +175,28 @@ extension GeometryReader {
         if let threshold = decoder?["dynamic_multimask_stability_thresh"]?.double {
             sizes.stability?.threshold = Float(threshold)
         }
-        return sizes
+    }
+
+    /// What the metadata says of the pyramid and of the mask decoder.
+    func readMetadata(into sizes: inout UnspokenSizes) throws(CheckpointError) {
+        typealias Key = UnspokenSizes.Key
+        if let text = checkpoint.metadata[Key.topDownLevels] {
+            guard let levels = Self.integers(text) else {
+                throw metadataError(
+                    Key.topDownLevels, "\(CheckpointError.quoted(text)) is no list of whole numbers")
+            }
+            sizes.isFused = try isFused(levels, said: "metadata \(Key.topDownLevels)")
+        }
+        if let text = checkpoint.metadata[Key.stability] {
+            let numbers = (try? JSONValue(parsing: Array(text.utf8)))?.elements?.compactMap(\.double)
+            guard let numbers, numbers.isEmpty || numbers.count == 2 else {
+                throw metadataError(
+                    Key.stability, "\(CheckpointError.quoted(text)) is neither [] nor [delta, threshold]")
+            }
+            sizes.stability =
+                numbers.isEmpty
+                ? nil : .init(delta: Float(numbers[0]), threshold: Float(numbers[1]))
+        }
     }
 
     /// Whether the map of stride 32 is added to that of stride 16, by the levels that others are added to.

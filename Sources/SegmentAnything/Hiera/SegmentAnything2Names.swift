@@ -7,12 +7,14 @@ enum SegmentAnything2Names {
         "memory_attention.", "memory_encoder.", "mask_downsample.", "maskmem_tpos_enc", "no_mem_pos_enc", "no_obj_ptr",
         "no_obj_embed_spatial", "obj_ptr_proj.", "obj_ptr_tpos_proj.", "memory_temporal_positional_encoding",
         "no_memory_positional_encoding", "no_object_pointer", "occlusion_spatial_embedding_parameter",
-        "object_pointer_proj.", "temporal_positional_encoding_projection_layer.",
+        "object_pointer_proj.", "temporal_positional_encoding_projection_layer.", "spatial_perceiver.",
     ]
+    /// An end of names that counts steps of the training.
+    private static let counter = ".num_batches_tracked"
 
     /// The name under which a published tensor is read; nil for one that is not needed.
     static func canonical(_ name: String) -> String? {
-        guard !ofVideos.contains(where: name.hasPrefix) else { return nil }
+        guard !ofVideos.contains(where: name.hasPrefix), !name.hasSuffix(counter) else { return nil }
         for prefix in ["sam_prompt_encoder.", "sam_mask_decoder."] where name.hasPrefix(prefix) {
             return withDecoderMLP(String(name.dropFirst("sam_".count)))
         }
@@ -22,7 +24,10 @@ enum SegmentAnything2Names {
     /// The name in Hugging Face's layout of Segment Anything, or the one under which it is read where that has no such part;
     /// nil for one that is not needed.
     static func fromHuggingFace(_ name: String) -> String? {
-        guard !ofVideos.contains(where: name.hasPrefix) else { return nil }
+        guard !ofVideos.contains(where: name.hasPrefix), !name.hasSuffix(counter) else { return nil }
+        if let rest = rest(of: name, after: "vision_encoder.backbone.timm_model.") {
+            return "\(TensorNames.RepViT.trunk).\(rest)"
+        }
         if name == "no_memory_embedding" { return TensorNames.Hiera.noMemory }
         if name == "prompt_encoder.point_embed.weight" {
             return TensorNames.weight(TensorNames.PromptEncoder.pointEmbeddings)

@@ -117,56 +117,61 @@ def save(sam, config, case, out):
         "kirie.global_blocks": json.dumps(case["whole"]), "kirie.heads": json.dumps(case["heads"])})
 
 
+def keep(case, sam, out):
+    """Keeps what a model makes of a small picture."""
+    size, width, height = case["size"], case["width"], case["height"]
+    image = picture(width, height, case["seed"])
+    image.save(out / "picture.png", optimize=True)
+
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    pixels = (pixels - MEAN.view(1, 3, 1, 1)) / STD.view(1, 3, 1, 1)
+    maps = sam.get_image_embeddings(pixels)
+    kept = {"input_rows": pixels[0, :, ::16], "skips.1": maps[0], "skips.0": maps[1], "image_embedding": maps[2]}
+    text, scores = [], []
+    for index, prompt in enumerate(PROMPTS):
+        arguments = {}
+        if "points" in prompt:
+            points = [[round(x * width, 1), round(y * height, 1)] for x, y in prompt["points"]]
+            arguments["input_points"] = torch.tensor([[points]]) * torch.tensor([size / width, size / height])
+            arguments["input_labels"] = torch.tensor([[prompt["labels"]]])
+        if "box" in prompt:
+            box = [round(v * s, 1) for v, s in zip(prompt["box"], [width, height] * 2)]
+            arguments["input_boxes"] = torch.tensor([[box]]) * torch.tensor([size / width, size / height] * 2)
+        if "mask_from" in prompt:
+            mask = kept[f"p{prompt['mask_from']}.low_res_logits_all"][:, :1]
+            kept[f"p{index}.mask_input"] = mask
+            arguments["input_masks"] = mask
+        def ask(several, dynamic):
+            sam.mask_decoder.dynamic_multimask_via_stability = dynamic
+            return sam(image_embeddings=maps, multimask_output=several, **arguments)
+        first, others, one = ask(False, False), ask(True, False), ask(False, True)
+        kept[f"p{index}.low_res_logits_all"] = torch.cat([first.pred_masks[0], others.pred_masks[0]], 1)
+        kept[f"p{index}.iou_all"] = torch.cat([first.iou_scores[0], others.iou_scores[0]], 1)
+        kept[f"p{index}.object_score"] = one.object_score_logits[0]
+        # Which of the four one mask is.
+        everyone = kept[f"p{index}.low_res_logits_all"][0]
+        chosen = [i for i in range(4) if torch.equal(everyone[i], one.pred_masks[0, 0, 0])]
+        text.append({k: v for k, v in {
+            "points": points if "points" in prompt else None, "labels": prompt.get("labels"),
+            "box": box if "box" in prompt else None, "mask_from": prompt.get("mask_from"), "chosen": chosen[0]}.items()
+            if v is not None})
+    save_file({k: v.float().contiguous().clone() for k, v in kept.items()}, out / "case.safetensors")
+    (out / "case.json").write_text(json.dumps({"image": "picture.png", "width": width, "height": height, "prompts": text}))
+    for path in sorted(out.iterdir()):
+        print(path.name, path.stat().st_size)
+    for name, tensor in kept.items():
+        print(name, tuple(tensor.shape), float(tensor.abs().max()), float(tensor.std(correction=0)))
+    print([prompt["chosen"] for prompt in text])
+
+
 def main():
     for case in CASES:
         out = HERE / case["name"]
         out.mkdir(exist_ok=True)
         sam, config = model(case)
         save(sam, config, case, out)
-        size, width, height = case["size"], case["width"], case["height"]
-        image = picture(width, height, case["seed"])
-        image.save(out / "picture.png", optimize=True)
-
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
-        pixels = (pixels - MEAN.view(1, 3, 1, 1)) / STD.view(1, 3, 1, 1)
-        maps = sam.get_image_embeddings(pixels)
-        kept = {"input_rows": pixels[0, :, ::16], "skips.1": maps[0], "skips.0": maps[1], "image_embedding": maps[2]}
-        text, scores = [], []
-        for index, prompt in enumerate(PROMPTS):
-            arguments = {}
-            if "points" in prompt:
-                points = [[round(x * width, 1), round(y * height, 1)] for x, y in prompt["points"]]
-                arguments["input_points"] = torch.tensor([[points]]) * torch.tensor([size / width, size / height])
-                arguments["input_labels"] = torch.tensor([[prompt["labels"]]])
-            if "box" in prompt:
-                box = [round(v * s, 1) for v, s in zip(prompt["box"], [width, height] * 2)]
-                arguments["input_boxes"] = torch.tensor([[box]]) * torch.tensor([size / width, size / height] * 2)
-            if "mask_from" in prompt:
-                mask = kept[f"p{prompt['mask_from']}.low_res_logits_all"][:, :1]
-                kept[f"p{index}.mask_input"] = mask
-                arguments["input_masks"] = mask
-            def ask(several, dynamic):
-                sam.mask_decoder.dynamic_multimask_via_stability = dynamic
-                return sam(image_embeddings=maps, multimask_output=several, **arguments)
-            first, others, one = ask(False, False), ask(True, False), ask(False, True)
-            kept[f"p{index}.low_res_logits_all"] = torch.cat([first.pred_masks[0], others.pred_masks[0]], 1)
-            kept[f"p{index}.iou_all"] = torch.cat([first.iou_scores[0], others.iou_scores[0]], 1)
-            kept[f"p{index}.object_score"] = one.object_score_logits[0]
-            # Which of the four one mask is.
-            everyone = kept[f"p{index}.low_res_logits_all"][0]
-            chosen = [i for i in range(4) if torch.equal(everyone[i], one.pred_masks[0, 0, 0])]
-            text.append({k: v for k, v in {
-                "points": points if "points" in prompt else None, "labels": prompt.get("labels"),
-                "box": box if "box" in prompt else None, "mask_from": prompt.get("mask_from"), "chosen": chosen[0]}.items()
-                if v is not None})
-        save_file({k: v.float().contiguous().clone() for k, v in kept.items()}, out / "case.safetensors")
-        (out / "case.json").write_text(json.dumps({"image": "picture.png", "width": width, "height": height, "prompts": text}))
-        for path in sorted(out.iterdir()):
-            print(path.name, path.stat().st_size)
-        for name, tensor in kept.items():
-            print(name, tuple(tensor.shape), float(tensor.abs().max()), float(tensor.std(correction=0)))
-        print([prompt["chosen"] for prompt in text])
+        keep(case, sam, out)
 
 
 if __name__ == "__main__":
