@@ -173,7 +173,7 @@ extension StoredTensor {
     ///
     /// - Throws: `.elementType` where the tensor holds integers or the like, or a number beyond binary32.
     public func tensor() throws(CheckpointError) -> Tensor {
-        guard let elementType else {
+        guard elementType != nil else {
             throw CheckpointError(
                 .elementType, file: file.path, at: "tensor \(CheckpointError.quoted(name))",
                 "holds \(storedType.rawValue) where weights are expected",
