@@ -64,7 +64,8 @@ extension RedisError {
     var place: String? {
         switch self {
         case .cannotConnect(let server, _), .authenticationFailed(let server, _), .connectionLost(let server, _, _),
-            .timedOut(let server, _, _), .protocolViolation(let server, _), .overloaded(let server, _):
+            .timedOut(let server, _, _), .protocolViolation(let server, _), .overloaded(let server, _),
+            .notTrusted(let server, _, _):
             server
         case .server, .unexpectedReply, .clusterUnavailable, .closed, .cancelled: nil
         }
@@ -74,7 +75,7 @@ extension RedisError {
     var shortReason: String {
         switch self {
         case .cannotConnect(_, let reason), .connectionLost(_, _, let reason), .protocolViolation(_, let reason),
-            .authenticationFailed(_, let reason), .clusterUnavailable(let reason):
+            .authenticationFailed(_, let reason), .clusterUnavailable(let reason), .notTrusted(_, let reason, _):
             reason
         case .timedOut(_, _, let after): "no answer within \(after)"
         default: description

@@ -8,6 +8,8 @@ public enum RedisError: TransientError, Sendable, Hashable {
     case cannotConnect(server: String, reason: String)
     /// The server refused the user or the password, or wants one.
     case authenticationFailed(server: String, reason: String)
+    /// TLS with the server is not to be had: one side's certificate does not hold for the other, or a file does not.
+    case notTrusted(server: String, reason: String, remedy: String)
     /// The connection broke before the answer was complete.
     ///
     /// `mayHaveRun` is false when the command had not been handed over to the system in full, so that the server
@@ -78,6 +80,8 @@ extension RedisError: ReportableError {
             return ErrorReport(
                 .ours, "redis-login", "\(server) refused the login: \(reason)",
                 remedy: "check user and password in the address")
+        case .notTrusted(let server, let reason, let remedy):
+            return ErrorReport(.ours, "redis-tls", "no TLS with \(server): \(reason)", remedy: remedy)
         case .connectionLost(let server, let mayHaveRun, let reason):
             return ErrorReport(
                 errorClass, "redis-connection-lost",

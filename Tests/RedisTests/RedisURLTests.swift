@@ -15,6 +15,14 @@ import Testing
         ("redis://[fe80::1]", RedisURL(.tcp(host: "fe80::1", port: 6379))),
         ("redis://h/2?cluster=on", RedisURL(.tcp(host: "h", port: 6379), database: 2, cluster: .on)),
         ("redis://a:b@c@h", RedisURL(.tcp(host: "h", port: 6379), user: "a", password: RedisPassword("b@c"))),
+        ("rediss://h:6380/1", RedisURL(.tcp(host: "h", port: 6380), database: 1, tls: RedisTLS())),
+        (
+            "rediss://h?ca=/etc/a%20b.pem&cert=c.pem&key=k.pem&name=redis.example",
+            RedisURL(
+                .tcp(host: "h", port: 6379),
+                tls: RedisTLS(
+                    authorities: "/etc/a b.pem", certificate: "c.pem", key: "k.pem", serverName: "redis.example"))
+        ),
         ("unix:///run/kirie/redis.sock", RedisURL(.unixSocket(path: "/run/kirie/redis.sock"))),
         (
             "unix://u:p@/tmp/a%20b.sock?db=4",
@@ -27,7 +35,7 @@ import Testing
 
     @Test(arguments: [
         ("localhost:6379", RedisURLError.noScheme), ("http://h", .unknownScheme),
-        ("rediss://h", .encryptionUnsupported),
+        ("redis://h?ca=/a.pem", .optionOfEncryption), ("unix:///s?cert=a", .optionOfEncryption),
         ("redis://", .missingHost), ("redis://:6379", .missingHost), ("redis://[::1", .missingHost),
         ("redis://h:0", .invalidPort), ("redis://h:65536", .invalidPort), ("redis://h:x", .invalidPort),
         ("redis://[::1]x", .invalidPort), ("redis://h/x", .invalidDatabase), ("redis://h/-1", .invalidDatabase),

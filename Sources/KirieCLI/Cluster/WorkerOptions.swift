@@ -17,7 +17,9 @@ struct WorkerOptions: ParsableArguments {
 
     @Option(
         name: .customLong("cache-redis"),
-        help: ArgumentHelp("Another Redis that keeps the embeddings, of the same form.", valueName: "url"))
+        help: ArgumentHelp(
+            "Another Redis that keeps the embeddings, of the same form. A password may come from "
+                + "$KIRIE_CACHE_REDIS_PASSWORD.", valueName: "url"))
     var cacheRedis: String?
 
     @Option(name: .customLong("embedding"), help: "How embeddings are stored: fp16, fp32 or int8; the same everywhere.")
@@ -68,7 +70,7 @@ struct WorkerOptions: ParsableArguments {
         if let metricsPort, !(0...65_535).contains(metricsPort) {
             throw ValidationError("--metrics-port takes a number from 0 to 65535.")
         }
-        if let cacheRedis { _ = try RedisOptions.url(cacheRedis) }
+        if let cacheRedis { _ = try CacheRedisOption.url(cacheRedis) }
         if let name, !Self.isName(name) {
             throw ValidationError("--name takes 1 to 128 of A-Z a-z 0-9 . _ : @ / + -")
         }
@@ -112,7 +114,7 @@ struct WorkerOptions: ParsableArguments {
         let broker = try await Broker.open(
             try await client(try redis.url()), keys: redis.keys, partitions: partitions.count)
         var elsewhere: RedisClient?
-        if let cacheRedis { elsewhere = try await client(try RedisOptions.url(cacheRedis)) }
+        if let cacheRedis { elsewhere = try await client(try CacheRedisOption.url(cacheRedis)) }
         return (broker, EmbeddingStore(broker, elsewhere: elsewhere, timeToLive: embeddingLifetime))
     }
 
