@@ -294,6 +294,7 @@ final class RedisChannel: Sendable {
             switch endpoint {
             case .tcp(let host, let port): redisConnectWithTimeout(host, Int32(port), limit)
             case .unixSocket(let path): redisConnectUnixWithTimeout(path, limit)
+            case .sentinels: preconditionFailure("whoever dials asks the sentinels first")
             }
         guard let context = made else {
             return .failure(.cannotConnect(server: server, reason: "out of memory"))

@@ -6,6 +6,7 @@ public import Platform
 /// redis://[[user]:password@]host[:port][/database][?cluster=auto|on|off]
 /// rediss://[[user]:password@]host[:port][/database][?ca=FILE&cert=FILE&key=FILE&name=HOST]
 /// unix://[[user]:password@]/path/of/socket[?db=N]
+/// redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/database]      rediss+sentinel:// with TLS
 /// ```
 /// Every part may be percent-encoded (RFC 3986, section 2.1); in a password the characters `/ ? # @ : %` must be. The
 /// port is 6379 and the database 0 unless given. `rediss://` is TLS; its options are those of ``RedisTLS``.
@@ -18,6 +19,8 @@ public struct RedisURL: Sendable, Hashable {
         case tcp(host: String, port: Int)
         /// The absolute path of a Unix socket, at most 107 bytes.
         case unixSocket(path: String)
+        /// Whichever server these sentinels name at the time.
+        case sentinels(RedisSentinels)
     }
 
     /// Whether the server is one of a Redis Cluster.
@@ -62,15 +65,19 @@ public struct RedisURL: Sendable, Hashable {
     ///   - text: the address.
     ///   - secret: the password where the address has none: a user may be named there alone.
     ///   - files: what TLS is held to where an address with it does not say.
+    ///   - sentinelSecret: what sentinels themselves ask for.
     /// - Throws: what is wrong with the address, without showing its password.
     public init(
-        _ text: String, password secret: RedisPassword? = nil, tls files: RedisTLS? = nil
+        _ text: String, password secret: RedisPassword? = nil, tls files: RedisTLS? = nil,
+        sentinels sentinelSecret: RedisPassword? = nil
     ) throws(RedisURLError) {
         guard let mark = text.firstRange(of: "://") else { throw .noScheme }
         let scheme = text[..<mark.lowerBound].lowercased()
-        let isUnix: Bool
+        var isUnix = false
+        var isOfSentinels = false
         switch scheme {
-        case "redis", "rediss": isUnix = false
+        case "redis", "rediss": break
+        case "redis+sentinel", "rediss+sentinel": isOfSentinels = true
         case "unix", "redis+unix": isUnix = true
         default: throw .unknownScheme
         }
@@ -102,13 +109,24 @@ public struct RedisURL: Sendable, Hashable {
             guard file.count > 1 else { throw .missingPath }
             guard file.utf8.count <= 107, !file.utf8.contains(0) else { throw .pathTooLong }
             endpoint = .unixSocket(path: file)
+        } else if isOfSentinels {
+            let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+            let service = try Self.decode(parts.first ?? "", part: "service")
+            guard !service.isEmpty, parts.count <= 2 else { throw .missingService }
+            if parts.count == 2, let number = parts.last, !number.isEmpty { database = try Self.database(number) }
+            var places: [RedisSentinels.Place] = []
+            for part in place.split(separator: ",", omittingEmptySubsequences: false) {
+                guard case .tcp(let host, let port) = try Self.tcp(part, usualPort: 26_379) else { continue }
+                places.append(RedisSentinels.Place(host: host, port: port))
+            }
+            endpoint = .sentinels(RedisSentinels(places, service: service, password: sentinelSecret))
         } else {
             endpoint = try Self.tcp(place)
             path = path.dropFirst()
             if !path.isEmpty { database = try Self.database(path) }
         }
 
-        var cluster = ClusterMode.auto
+        var cluster = isOfSentinels ? ClusterMode.off : .auto
         var own = RedisTLS()
         for option in query.split(separator: "&") {
             let pair = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -124,14 +142,14 @@ public struct RedisURL: Sendable, Hashable {
             default: throw .unknownOption
             }
         }
-        let isEncrypted = scheme == "rediss"
+        let isEncrypted = scheme.hasPrefix("rediss")
         guard isEncrypted || own == RedisTLS() else { throw .optionOfEncryption }
         self.init(
             endpoint, user: user, password: password, database: database, cluster: cluster,
             tls: isEncrypted ? own.filled(from: files) : nil)
     }
 
-    private static func tcp(_ place: Substring) throws(RedisURLError) -> Endpoint {
+    private static func tcp(_ place: Substring, usualPort: Int = 6379) throws(RedisURLError) -> Endpoint {
         let name: Substring
         var port: Substring = ""
         if place.first == "[" {
@@ -146,7 +164,7 @@ public struct RedisURL: Sendable, Hashable {
         }
         let host = try decode(name, part: "host")
         guard !host.isEmpty, !host.utf8.contains(0) else { throw .missingHost }
-        guard !port.isEmpty else { return .tcp(host: host, port: 6379) }
+        guard !port.isEmpty else { return .tcp(host: host, port: usualPort) }
         guard let number = UInt16(port), number > 0 else { throw .invalidPort }
         return .tcp(host: host, port: Int(number))
     }
@@ -189,6 +207,11 @@ extension RedisURL: CustomStringConvertible, CustomDebugStringConvertible {
         case .unixSocket(let path):
             if database != 0 { options.insert("db=\(database)", at: 0) }
             return "unix://\(who)\(path)" + Self.query(options)
+        case .sentinels(let sentinels):
+            let places = sentinels.places.map { "\($0.host.contains(":") ? "[\($0.host)]" : $0.host):\($0.port)" }
+            return
+                "redis\(tls == nil ? "" : "s")+sentinel://\(who)\(places.joined(separator: ","))/\(sentinels.service)"
+                + (database == 0 ? "" : "/\(database)")
         }
     }
 
@@ -232,6 +255,8 @@ public enum RedisURLError: ReportableError, Sendable, Hashable {
     case fragment
     /// No host between `//` and the port or path.
     case missingHost
+    /// Sentinels without the name of what they watch.
+    case missingService
     /// The port is no number from 1 to 65535.
     case invalidPort
     /// The database is no number from 0 to 65535.
@@ -257,10 +282,13 @@ public enum RedisURLError: ReportableError, Sendable, Hashable {
         let what =
             switch self {
             case .noScheme: "there is no \"redis://\", \"rediss://\" or \"unix://\" at its beginning"
-            case .unknownScheme: "its scheme is none of \"redis\", \"rediss\" and \"unix\""
+            case .unknownScheme:
+                "its scheme is none of \"redis\", \"rediss\", \"redis+sentinel\", \"rediss+sentinel\" and \"unix\""
             case .optionOfEncryption: "\"ca\", \"cert\", \"key\" and \"name\" are for TLS; write rediss://"
             case .fragment: "it has a \"#\"\(escape)"
             case .missingHost: "there is no host after \"redis://\""
+            case .missingService:
+                "the name of the service is missing; write redis+sentinel://host:26379,host:26379/NAME"
             case .invalidPort: "the port is no number from 1 to 65535\(escape)"
             case .invalidDatabase: "the database is no number from 0 to 65535\(escape)"
             case .userWithoutPassword:

@@ -58,6 +58,8 @@ public final class RedisServerProcess: Sendable {
         public var settings: [String]
         /// A program and its arguments that become the server: `/usr/bin/nsenter`, `--target`, …; none for the server alone.
         public var wrapper: [String] = []
+        /// Whether it is a sentinel, with what it watches among ``settings``.
+        public var isSentinel = false
         /// Environment variables of the server beside those of this process.
         public var environment: [String: String] = [:]
 
@@ -162,7 +164,7 @@ public final class RedisServerProcess: Sendable {
         if let bytes = options.maximumMemory { lines.append("maxmemory \(bytes)") }
         if let password = options.password { lines.append("requirepass \(password)") }
         lines += options.users + options.settings
-        command = options.wrapper + [found, "\(directory)/redis.conf"]
+        command = options.wrapper + [found, "\(directory)/redis.conf"] + (options.isSentinel ? ["--sentinel"] : [])
         try Self.write(lines.joined(separator: "\n") + "\n", to: "\(directory)/redis.conf")
     }
 

@@ -23,6 +23,20 @@ import Testing
                 tls: RedisTLS(
                     authorities: "/etc/a b.pem", certificate: "c.pem", key: "k.pem", serverName: "redis.example"))
         ),
+        (
+            "redis+sentinel://w:p@a:1,[::1],c/main/2",
+            RedisURL(
+                .sentinels(
+                    RedisSentinels(
+                        [.init(host: "a", port: 1), .init(host: "::1", port: 26379), .init(host: "c", port: 26379)],
+                        service: "main")), user: "w", password: RedisPassword("p"), database: 2, cluster: .off)
+        ),
+        (
+            "rediss+sentinel://a/m",
+            RedisURL(
+                .sentinels(RedisSentinels([.init(host: "a", port: 26379)], service: "m")), cluster: .off,
+                tls: RedisTLS())
+        ),
         ("unix:///run/kirie/redis.sock", RedisURL(.unixSocket(path: "/run/kirie/redis.sock"))),
         (
             "unix://u:p@/tmp/a%20b.sock?db=4",
@@ -45,6 +59,8 @@ import Testing
         ("unix://", .missingPath), ("unix:///", .missingPath), ("unix://tmp/redis.sock", .hostOfUnixSocket),
         ("unix:///" + String(repeating: "x", count: 107), .pathTooLong), ("unix:///a%00b", .pathTooLong),
         ("redis://h?cluster=maybe", .clusterOption), ("redis://h?timeout=3", .unknownOption),
+        ("redis+sentinel://a:1,b:2", .missingService), ("redis+sentinel://a:1,/m", .missingHost),
+        ("redis+sentinel://a:1/m/x", .invalidDatabase), ("redis+sentinel://a/m/1/2", .missingService),
         ("redis://h#1", .fragment),
         ("redis://u:pa/ss@h", .invalidPort),
     ])

@@ -11,8 +11,8 @@ struct RedisOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "The cluster's Redis: redis://[user:password@]host:port/db, rediss://… for TLS, or unix:///path. Default: "
-                + "$KIRIE_REDIS, else the server of a `kirie up` on this machine. A password may come from "
+            "The cluster's Redis: redis://[user:password@]host:port/db, rediss://… for TLS, "
+                + "redis+sentinel://host,host/name, or unix:///path. Default: $KIRIE_REDIS, else the server of a `kirie up` on this machine. A password may come from "
                 + "$KIRIE_REDIS_PASSWORD.",
             valueName: "url"))
     var redis: String?
@@ -65,7 +65,10 @@ struct RedisOptions: ParsableArguments {
         _ text: String, password: RedisPassword? = nil, tls: RedisTLS = RedisTLSOptions.ofEnvironment
     ) throws -> RedisURL {
         do {
-            return try RedisURL(text, password: password, tls: tls)
+            let sentinels = Environment["KIRIE_REDIS_SENTINEL_PASSWORD"].flatMap {
+                $0.isEmpty ? nil : RedisPassword($0)
+            }
+            return try RedisURL(text, password: password, tls: tls, sentinels: sentinels)
         } catch {
             throw ValidationError("the Redis address is \(error)")
         }
@@ -74,6 +77,40 @@ struct RedisOptions: ParsableArguments {
     private static func isAllowed(_ unit: UInt8) -> Bool {
         let character = Character(UnicodeScalar(unit))
         return unit < 128 && (character.isLetter || character.isNumber || "._/-".contains(character))
+    }
+}
+
+/// On how many replicas jobs are before they count as accepted.
+struct ReplicationOptions: ParsableArguments {
+    @Option(
+        name: .customLong("wait-replicas"),
+        help: ArgumentHelp(
+            "A job is accepted when so many replicas of Redis have it (WAIT), besides the primary.", valueName: "n"))
+    var replicas: Int?
+
+    @Option(
+        name: .customLong("wait-replicas-limit"),
+        help: ArgumentHelp(
+            "How long those are waited for; then the job is refused (exit status 75), to be submitted again.",
+            valueName: "seconds"), transform: DecimalNumber.argument)
+    var limit = 1.0
+
+    func validate() throws {
+        if let replicas, !(1...64).contains(replicas) {
+            throw ValidationError("--wait-replicas takes a number from 1 to 64.")
+        }
+        if !(0.001...60).contains(limit) {
+            throw ValidationError("--wait-replicas-limit takes seconds, from 0.001 to 60.")
+        }
+    }
+
+    /// The same broker, for jobs that count as accepted by these rules.
+    func applied(to broker: Broker) -> Broker {
+        var broker = broker
+        broker.replication = replicas.map {
+            Broker.Replication(replicas: $0, limit: .milliseconds(Int((limit * 1000).rounded(.up))))
+        }
+        return broker
     }
 }
 
