@@ -204,6 +204,12 @@ final class ClusterRouter: Sendable {
                         }
                         waiting.append(index)
                         switch redirection {
+                        case .ask where commands[index].name.hasPrefix("FCALL"):
+                            // A function reaches for more than the keys it names, and some of them have not moved yet: it
+                            // runs when all have. The other node would let it begin with an empty slot.
+                            sentElsewhere[index] = nil
+                            mustRefresh = true
+                            mustPause = true
                         case .ask(let address): sentElsewhere[index] = Target(address: address, isAsking: true)
                         case .moved(let address):
                             sentElsewhere[index] = Target(address: address, isAsking: false)
