@@ -59,6 +59,7 @@ let package = Package(
         .systemLibrary(name: "CTIFF"),
         .systemLibrary(name: "CCurl"),
         .systemLibrary(name: "CCrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CTLS", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .systemLibrary(name: "CLinux"),
         .target(name: "CKernels"),
@@ -72,7 +73,7 @@ let package = Package(
         room("Tensors", ["COpenBLAS", "COneDNN", "CKernels"]),
         room("Imaging", ["CPNG", "CTurboJPEG", "CTIFF", "Platform"]),
         room("Segmentation", ["Platform", "JSON"]),
-        room("Redis", ["CHiredis", "Platform"]),
+        room("Redis", ["CHiredis", "CTLS", "Platform"]),
         room("Downloads", ["CCurl"]),
         // 2: files of weights
         room("Checkpoints", ["Tensors", "Downloads", "Platform", "JSON", "Hashing"]),

@@ -23,7 +23,7 @@ package enum SubmissionEvent: Sendable {
     /// The cluster has the job, and its end will be told.
     case followed(JobRequest)
     /// The cluster has no room for the job.
-    case refused(JobRequest, reason: String, retryAfter: Duration)
+    case refused(JobRequest, reason: String, sentence: String, retryAfter: Duration)
     /// A job ended; `origin` is what its submitter knows of it.
     case ended(JobEnding, JobAnswer?, origin: JobOrigin, files: [String]?, fileError: String?)
     /// So much of the source has been read.
@@ -267,9 +267,11 @@ package final class SubmissionRun: Sendable {
                     let isNew = if case .accepted = outcome { true } else { false }
                     events.append(.submitted(reference, state, isNew: isNew, request))
                 }
-            case .refused(_, .backpressure(let reason, let time)):
-                events.append(.refused(request, reason: reason, retryAfter: time))
             case .refused(_, let error):
+                if let (reason, sentence, time) = error.comeBack {
+                    events.append(.refused(request, reason: reason, sentence: sentence, retryAfter: time))
+                    continue
+                }
                 events.append(
                     .unusable(
                         UnusableJob(

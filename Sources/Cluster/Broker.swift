@@ -16,6 +16,22 @@ public struct Broker: Sendable {
     public let keys: ClusterKeys
     /// P: how many shares the images have.
     public let partitionCount: Int
+    /// How many replicas a job is on before it counts as accepted; nil for the primary alone.
+    public var replication: Replication?
+
+    /// A number of replicas that have to have a job, and how long they are waited for.
+    public struct Replication: Sendable, Hashable {
+        /// At least 1.
+        public var replicas: Int
+        /// After which a job that fewer have is refused, although the primary has it.
+        public var limit: Duration
+
+        /// So many replicas within so long.
+        public init(replicas: Int, limit: Duration = .seconds(1)) {
+            self.replicas = replicas
+            self.limit = limit
+        }
+    }
 
     /// How many jobs one call names: a function may take 1024, but Redis serves nobody else meanwhile, and 64 of them
     /// already cost it two milliseconds.
@@ -202,11 +218,12 @@ public struct Broker: Sendable {
                 places.append(chunk)
             }
         }
-        let replies = try await pipeline(commands)
+        let (replies, shortfalls) = try await submitAll(commands)
         var outcomes = jobs.map {
             Submission.refused(id: $0.id, .unexpectedReply(function: "kirie_submit", expected: "it"))
         }
-        for (reply, chunk) in zip(replies, places) {
+        for (position, chunk) in places.enumerated() {
+            let reply = replies[position]
             if let refusal = reply.error {
                 // A single job's refusal comes as an error; that of a whole call of several is the server's.
                 guard let error = ClusterError(refusal: refusal), chunk.count == 1 else {
@@ -220,9 +237,54 @@ public struct Broker: Sendable {
             }
             for (item, index) in zip(items, chunk) {
                 outcomes[index] = try submission(item, partition(of: jobs[index].image))
+                if let shortfall = shortfalls[position], outcomes[index].reference != nil {
+                    outcomes[index] = .refused(id: jobs[index].id, shortfall)
+                }
             }
         }
         return outcomes
+    }
+
+    /// The answers, and for which of the calls too few replicas have what it wrote.
+    private func submitAll(
+        _ commands: [RedisCommand]
+    ) async throws(ClusterError) -> (replies: [RedisValue], shortfalls: [Int: ClusterError]) {
+        guard let replication else { return (try await pipeline(commands), [:]) }
+        let results = await withTaskGroup(of: (Int, Result<(reply: RedisValue, replicas: Int), RedisError>).self) {
+            [redis] group in
+            for (position, command) in commands.enumerated() {
+                group.addTask {
+                    do throws(RedisError) {
+                        let answer = try await redis.sendReplicated(
+                            command, to: replication.replicas, within: replication.limit)
+                        return (position, .success(answer))
+                    } catch {
+                        return (position, .failure(error))
+                    }
+                }
+            }
+            var results: [Int: Result<(reply: RedisValue, replicas: Int), RedisError>] = [:]
+            for await (position, result) in group { results[position] = result }
+            return results
+        }
+        var replies: [RedisValue] = []
+        var shortfalls: [Int: ClusterError] = [:]
+        for position in commands.indices {
+            let (reply, replicas): (RedisValue, Int)
+            do throws(RedisError) {
+                (reply, replicas) = try results[position]?.get() ?? (.null, 0)
+            } catch {
+                throw ClusterError(error)
+            }
+            replies.append(reply)
+            guard replicas < replication.replicas else { continue }
+            shortfalls[position] = .cannotServe(
+                reason: "\(replicas) of the \(replication.replicas) replicas asked for had the job within "
+                    + "\(replication.limit); the primary has it, and may lose it with itself",
+                remedy: "submit it again under its id, and see to the replicas (INFO replication)",
+                retryAfter: .seconds(1))
+        }
+        return (replies, shortfalls)
     }
 
     private func submission(_ reply: RedisValue, _ partition: Partition) throws(ClusterError) -> Submission {

@@ -7,6 +7,7 @@ extension Broker {
     public static func join(
         _ redis: RedisClient, keys: ClusterKeys = ClusterKeys()
     ) async throws(ClusterError) -> Broker {
+        try FunctionsLibrary.checkVersion(redis)
         guard let library = try await FunctionsLibrary.loaded(in: redis) else {
             throw .notSetUp(server: "\(redis.url)", namespace: keys.namespace)
         }

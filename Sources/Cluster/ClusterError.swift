@@ -7,6 +7,8 @@ public enum ClusterError: TransientError, Sendable {
     case redis(RedisError)
     /// The lane, the images or the results are at their limit, or Redis is out of memory or of disk; nothing was accepted.
     case backpressure(reason: String, retryAfter: Duration)
+    /// Redis is there and does not do its work now, such as a replica; nothing was accepted.
+    case cannotServe(reason: String, remedy: String, retryAfter: Duration)
     /// Neither the image nor its embedding is there: store the image, then submit again.
     case noImage(reason: String)
     /// A job that no cluster can accept.
@@ -23,6 +25,8 @@ public enum ClusterError: TransientError, Sendable {
     case serverTooOld(found: String)
     /// The functions in Redis speak another protocol than this program.
     case otherProtocol(found: Int, expected: Int)
+    /// The functions are not there, or old ones are, and this user may not load them.
+    case setUpForbidden(server: String)
     /// No worker ever set up a cluster there.
     case notSetUp(server: String, namespace: String)
     /// A function answered what it never should.
@@ -48,11 +52,17 @@ public enum ClusterError: TransientError, Sendable {
         case "MISCONF":
             self = .backpressure(reason: "Redis cannot write to its disk (\(reason))", retryAfter: .seconds(10))
         case "READONLY", "MASTERDOWN":
-            self = .backpressure(
-                reason: "Redis is a replica and takes no writes: name its primary (INFO replication tells it)",
+            self = .cannotServe(
+                reason: "it is a replica, which takes no writes",
+                remedy: "name its primary (INFO replication tells it), or the sentinels (redis+sentinel://)",
                 retryAfter: .seconds(5))
-        case "LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS":
-            self = .backpressure(reason: "Redis cannot serve now (\(refusal.message))", retryAfter: .seconds(2))
+        case "NOREPLICAS":
+            self = .cannotServe(
+                reason: "fewer replicas keep up with it than its min-replicas-to-write asks for",
+                remedy: "see to its replicas (INFO replication)", retryAfter: .seconds(2))
+        case "LOADING", "BUSY", "CLUSTERDOWN", "TRYAGAIN":
+            self = .cannotServe(
+                reason: "it says \(refusal.message)", remedy: "come back after 2 seconds", retryAfter: .seconds(2))
         case "CONFLICT": self = .conflict(reason: reason)
         case "NOIMAGE": self = .noImage(reason: reason)
         case "BADJOB", "BADCALL": self = .badJob(reason: reason)
@@ -63,9 +73,19 @@ public enum ClusterError: TransientError, Sendable {
     /// Whether time mends it and nothing is wrong with what was asked: the cluster is full, or Redis is away or cannot serve.
     public var isTransient: Bool {
         switch self {
-        case .backpressure: true
+        case .backpressure, .cannotServe: true
         case .redis(let error): error.isTransient
         default: false
+        }
+    }
+
+    /// Why, and after which time, the same may be asked again; nil where it is not the cluster's state that refuses.
+    package var comeBack: (reason: String, sentence: String, time: Duration)? {
+        switch self {
+        case .backpressure(let reason, let time): (reason, "the cluster is full: \(reason)", time)
+        case .cannotServe(let reason, let remedy, let time):
+            ("Redis takes nothing now: \(reason)", "Redis takes nothing now: \(reason): \(remedy)", time)
+        default: nil
         }
     }
 
@@ -98,6 +118,10 @@ extension ClusterError: ReportableError {
             return ErrorReport(
                 .comeBackLater, "backpressure", "the cluster is full: \(reason)", remedy: "come back after \(wait)",
                 retryAfter: wait)
+        case .cannotServe(let reason, let remedy, let wait):
+            return ErrorReport(
+                .comeBackLater, "redis-cannot-serve", "Redis takes nothing now: \(reason)", remedy: remedy,
+                retryAfter: wait)
         case .noImage(let reason):
             return ErrorReport(.notFound, "no-image", "the image is not in the cluster: \(reason)")
         case .badJob(let reason): return ErrorReport(.input, "bad-job", "the job was refused: \(reason)")
@@ -124,6 +148,11 @@ extension ClusterError: ReportableError {
                 .ours, "other-protocol",
                 "the functions in Redis speak protocol \(found), this program speaks \(expected)",
                 remedy: "use the same version of Kirie everywhere")
+        case .setUpForbidden(let server):
+            return ErrorReport(
+                .ours, "set-up-forbidden", at: server,
+                "lacks the functions of this release, and this user may not load them",
+                remedy: "have the operator's user do it once: kirie queues --partitions 16 --redis redis://operator@…")
         case .notSetUp(let server, let namespace):
             return ErrorReport(
                 .notFound, "no-cluster", at: server, "holds no cluster of the namespace \(namespace)",

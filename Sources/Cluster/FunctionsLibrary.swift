@@ -42,6 +42,9 @@ public struct FunctionsLibrary: Sendable, Hashable {
                 return (found.protocolNumber, found.revision) < (own.protocolNumber, own.revision)
             }
         } catch {
+            if case .server(let refusal, "FUNCTION") = error, refusal.code == "NOPERM" {
+                throw .setUpForbidden(server: "\(redis.url)")
+            }
             throw ClusterError(error)
         }
         // What is there now is this library or one that speaks more.
@@ -62,8 +65,19 @@ public struct FunctionsLibrary: Sendable, Hashable {
         self.init(protocolNumber: number, revision: revision)
     }
 
-    /// Under `allkeys-*` Redis evicts whatever it likes, queues and jobs too.
-    private static func checkServer(_ redis: RedisClient) async throws(ClusterError) {
+    /// Sees to it that Redis has functions at all: it says at the login how old it is.
+    static func checkVersion(_ redis: RedisClient) throws(ClusterError) {
+        guard let version = redis.greeting["version"],
+            let major = version.split(separator: ".").first.flatMap({ Int($0) }), major < 7
+        else { return }
+        throw .serverTooOld(found: version)
+    }
+
+    /// Sees to it that Redis evicts no jobs, as far as this user may ask: under `allkeys-*` it evicts whatever it likes.
+    ///
+    /// - Throws: ``ClusterError/memoryPolicy(found:server:)``, ``ClusterError/serverTooOld(found:)``.
+    package static func checkServer(_ redis: RedisClient) async throws(ClusterError) {
+        try checkVersion(redis)
         let sections: ([[String: String]], [[String: String]])
         do {
             sections = (try await redis.info("server"), try await redis.info("memory"))

@@ -89,11 +89,9 @@ public final class JobSubmitter: Sendable {
                         outcomes[index] = .refused(id: id, error)
                     }
                 }
-                switch error {
-                case .backpressure(let reason, let time) where whenFull == .wait && !Task.isCancelled:
-                    if pause.map({ $0.time < time }) ?? true { pause = (reason, time) }
+                if let (_, sentence, time) = error.comeBack, whenFull == .wait, !Task.isCancelled {
+                    if pause.map({ $0.time < time }) ?? true { pause = (sentence, time) }
                     again.append(index)
-                default: break
                 }
             }
             seen.withLock { seen in for image in gone { seen[image] = nil } }
@@ -118,12 +116,13 @@ public final class JobSubmitter: Sendable {
     private func submitKnowingWhich(_ jobs: [Job]) async throws(ClusterError) -> [Submission] {
         do throws(ClusterError) {
             return try await broker.submit(jobs, client: client)
-        } catch .backpressure(let reason, let time) {
+        } catch {
+            guard error.comeBack != nil else { throw error }
             let references = jobs.map { JobReference(id: $0.id, partition: broker.partition(of: $0.image)) }
             let states = try await broker.status(references)
             return zip(references, states).map { reference, status in
                 status.map { .accepted(reference, $0.state) }
-                    ?? .refused(id: reference.id, .backpressure(reason: reason, retryAfter: time))
+                    ?? .refused(id: reference.id, error)
             }
         }
     }
@@ -144,7 +143,7 @@ public final class JobSubmitter: Sendable {
         let there: [Bool]
         do throws(ClusterError) { there = try await broker.hasImages(asked) } catch {
             // Out of memory or of disk: each job is refused, so that the caller is told of each when to come back.
-            guard case .backpressure = error else { throw error }
+            guard error.comeBack != nil else { throw error }
             return Dictionary(uniqueKeysWithValues: images.map { ($0, error) })
         }
         let missing = try await withoutEmbedding(Set(zip(asked, there).filter { !$0.1 }.map(\.0)), for: jobs)

@@ -32,6 +32,12 @@ final class BlockingPool: Sendable {
     /// Cancelling the task closes the connection, which makes the server forget the command; an element that was on its
     /// way at that moment is lost with it, so what must not be lost is taken with BLMOVE or a consumer group.
     func run(_ command: RedisCommand, wait: Duration) async throws(RedisError) -> RedisValue {
+        try await run([command], wait: wait)[0]
+    }
+
+    /// Runs commands in one go on one connection; they may be sent again where all of them may.
+    func run(_ commands: [RedisCommand], wait: Duration) async throws(RedisError) -> [RedisValue] {
+        let isSafe = commands.allSatisfy { $0.repetition == .safe }
         let timeout = wait + dialer.configuration.commandTimeout
         while true {
             let kept = try await acquire()
@@ -53,18 +59,21 @@ final class BlockingPool: Sendable {
             if isClosed { connection.close() }
             let result = await withTaskCancellationHandler {
                 do throws(RedisError) {
-                    return Result<RedisValue, RedisError>.success(try await connection.send(command, timeout: timeout))
+                    return Result<[RedisValue], RedisError>.success(
+                        try await connection.pipeline(commands, timeout: timeout))
                 } catch {
                     return .failure(error)
                 }
             } onCancel: {
                 connection.close(.cancelled)
             }
-            if case .success(.error(let refusal)) = result, refusal.isOfReplica { retire() }
+            if case .success(let replies) = result, replies.contains(where: { $0.error?.isOfReplica == true }) {
+                retire()
+            }
             release(connection)
             // A connection that lay idle may have died unseen; then the command did not go out.
             if case .failure(let error) = result, error.isConnectionFailure, !isFresh,
-                !error.mayHaveRun || command.repetition == .safe
+                !error.mayHaveRun || isSafe
             {
                 continue
             }
@@ -131,6 +140,20 @@ final class BlockingPool: Sendable {
             return state.idle
         }
         for connection in idle { connection.close() }
+    }
+
+    /// Breaks the connections that lead elsewhere than to the primary of now.
+    func leave(unless primary: RedisURL.Endpoint) {
+        let wrong = state.withLock { state in
+            let idle = state.idle.filter { $0.endpoint != primary }
+            state.idle.removeAll { $0.endpoint != primary }
+            return idle + state.busy.values.filter { $0.endpoint != primary }
+        }
+        for connection in wrong {
+            connection.close(
+                .connectionLost(
+                    server: connection.server, mayHaveRun: true, reason: "the sentinels name another primary"))
+        }
     }
 
     private func release(_ connection: RedisConnection?) {

@@ -96,17 +96,22 @@ final class ClusterRouter: Sendable {
 
     /// Sends a command that waits in the server to the owner of its key, and after it where it goes.
     func block(_ command: RedisCommand, for wait: Duration) async throws(RedisError) -> RedisValue {
+        try await block([command], for: wait)[0]
+    }
+
+    /// The same for commands on one connection to the owner of the first one's key.
+    func block(_ commands: [RedisCommand], for wait: Duration) async throws(RedisError) -> [RedisValue] {
+        let isSafe = commands.allSatisfy { $0.repetition == .safe }
         let patience = Monotonic.now &+ Monotonic.nanoseconds(configuration.patience)
         var elsewhere: Address?
         var round = 0
         while true {
             do throws(RedisError) {
-                let target = if let elsewhere { elsewhere } else { try home(of: command).address }
-                let reply = try await node(target).blocking.run(command, wait: wait)
-                guard let error = reply.error, let redirection = ClusterMap.redirection(error, from: target) else {
-                    return reply
-                }
-                guard Monotonic.now < patience else { return reply }
+                let target = if let elsewhere { elsewhere } else { try home(of: commands[0]).address }
+                let replies = try await node(target).blocking.run(commands, wait: wait)
+                guard let error = replies[0].error, let redirection = ClusterMap.redirection(error, from: target)
+                else { return replies }
+                guard Monotonic.now < patience else { return replies }
                 try? await refresh()
                 if case .moved(let address) = redirection {
                     elsewhere = address
@@ -119,7 +124,7 @@ final class ClusterRouter: Sendable {
                 if case .clusterUnavailable = error {} else if !error.isConnectionFailure { throw error }
                 // Whether or not it may be sent again: the next command must not go to a node that is gone.
                 try? await refresh()
-                guard command.repetition == .safe || !error.mayHaveRun, Monotonic.now < patience else { throw error }
+                guard isSafe || !error.mayHaveRun, Monotonic.now < patience else { throw error }
                 try await pause(round)
                 elsewhere = nil
             }
@@ -199,6 +204,12 @@ final class ClusterRouter: Sendable {
                         }
                         waiting.append(index)
                         switch redirection {
+                        case .ask where commands[index].name.hasPrefix("FCALL"):
+                            // A function reaches for more than the keys it names, and some of them have not moved yet: it
+                            // runs when all have. The other node would let it begin with an empty slot.
+                            sentElsewhere[index] = nil
+                            mustRefresh = true
+                            mustPause = true
                         case .ask(let address): sentElsewhere[index] = Target(address: address, isAsking: true)
                         case .moved(let address):
                             sentElsewhere[index] = Target(address: address, isAsking: false)

@@ -30,8 +30,8 @@ struct ListeningRoute: Sendable {
     let dialer: RedisDialer
     /// Where its connection is known.
     let posts: ListeningPosts
-    /// How long the first connection may take.
-    let firstPatience: Duration
+    /// How long the first connection may take; nil for ever.
+    let firstPatience: Duration?
     /// Looks whether the connection is where it should be; nil where that shows by itself.
     let look: (@Sendable () async -> Void)?
 }

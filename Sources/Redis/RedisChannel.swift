@@ -15,6 +15,7 @@ import Synchronization
 ///                 │       (rest: thread)    │
 ///     resume ◀── match ◀── hiredis reader ◀─┘  thread
 /// ```
+/// With TLS a ``TLSSession`` stands before the socket in both directions.
 final class RedisChannel: Sendable {
     /// What the socket was opened for.
     enum Role: Sendable {
@@ -47,6 +48,7 @@ final class RedisChannel: Sendable {
 
     let server: String
     let endpoint: RedisURL.Endpoint
+    private let tls: RedisTLS?
     private let role: Role
     private let tick: Duration
     private let maximumPendingBytes: Int
@@ -54,10 +56,15 @@ final class RedisChannel: Sendable {
     private let state = Mutex(State())
     private let descriptor = Atomic<Int32>(-1)
     private let bell: (read: Int32, write: Int32)
+    /// Set once before the first command, where there is TLS.
+    private let session = Mutex<TLSSession?>(nil)
+    /// Whether the server has said anything yet.
+    private let hasHeard = Atomic<Bool>(false)
 
     init(to url: RedisURL, role: Role, configuration: RedisConfiguration) {
         server = url.description
         endpoint = url.endpoint
+        tls = url.tls
         self.role = role
         maximumPendingBytes = configuration.maximumPendingBytes
         tick = max(.milliseconds(10), min(.seconds(1), configuration.commandTimeout / 4))
@@ -156,7 +163,7 @@ final class RedisChannel: Sendable {
             if state.isClosed || state.closing != nil {
                 let reason = state.closing ?? .closed
                 switch reason {
-                case .closed, .cancelled: return (reason, false)
+                case .closed, .cancelled, .notTrusted: return (reason, false)
                 default:
                     let why = "closed before: \(reason.shortReason)"
                     return (.connectionLost(server: server, mayHaveRun: false, reason: why), false)
@@ -218,6 +225,7 @@ final class RedisChannel: Sendable {
     /// Returns false when the socket takes no more for now, or never again: the thread sees to both.
     private func write(_ unwritten: inout Unwritten) -> Bool {
         let socket = descriptor.load(ordering: .relaxed)
+        if tls != nil, let session = session.withLock({ $0 }) { return Self.write(&unwritten, session, socket) }
         while unwritten.index < unwritten.segments.count {
             let isLast = unwritten.index == unwritten.segments.count - 1
             let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT | (isLast ? 0 : MSG_MORE))
@@ -240,6 +248,34 @@ final class RedisChannel: Sendable {
         return true
     }
 
+    /// The same through TLS; what is encrypted counts as handed over, although it may still be in memory.
+    private static func write(_ unwritten: inout Unwritten, _ session: TLSSession, _ socket: Int32) -> Bool {
+        while true {
+            var waiting = 0
+            while unwritten.index < unwritten.segments.count, waiting < TLSSession.flushFrom {
+                let offset = unwritten.offset
+                let (sealed, taken, left) = unwritten.segments[unwritten.index].withBytes { bytes in
+                    let part = UnsafeRawBufferPointer(rebasing: bytes[offset...].prefix(TLSSession.flushFrom))
+                    return (session.seal(part), part.count, bytes.count - offset)
+                }
+                guard let sealed else {
+                    // The thread hears of it as of any other end.
+                    shutdown(socket, Int32(SHUT_RDWR))
+                    return false
+                }
+                waiting = sealed
+                if taken == left {
+                    unwritten.index += 1
+                    unwritten.offset = 0
+                } else {
+                    unwritten.offset += taken
+                }
+            }
+            guard session.flush(to: socket) else { return false }
+            if unwritten.index >= unwritten.segments.count { return true }
+        }
+    }
+
     private func ring() {
         var byte: UInt8 = 1
         _ = Glibc.write(bell.write, &byte, 1)
@@ -251,12 +287,14 @@ final class RedisChannel: Sendable {
         guard bell.read >= 0 else {
             return .failure(.cannotConnect(server: server, reason: "no file descriptor is left (ulimit -n)"))
         }
+        let deadline = Monotonic.now &+ Monotonic.nanoseconds(timeout)
         var limit = timeval(duration: timeout)
         if limit.tv_sec == 0, limit.tv_usec == 0 { limit.tv_usec = 1000 }
         let made =
             switch endpoint {
             case .tcp(let host, let port): redisConnectWithTimeout(host, Int32(port), limit)
             case .unixSocket(let path): redisConnectUnixWithTimeout(path, limit)
+            case .sentinels: preconditionFailure("whoever dials asks the sentinels first")
             }
         guard let context = made else {
             return .failure(.cannotConnect(server: server, reason: "out of memory"))
@@ -272,7 +310,16 @@ final class RedisChannel: Sendable {
         let socket = redisFreeKeepFd(context)
         _ = fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK)
         _ = fcntl(socket, F_SETFD, FD_CLOEXEC)
-        return .success(socket)
+        guard let tls, case .tcp(let host, _) = endpoint else { return .success(socket) }
+        do throws(TLSRefusal) {
+            let made = try TLSSession(tls, host: host)
+            try made.begin(on: socket, until: deadline)
+            session.withLock { $0 = made }
+            return .success(socket)
+        } catch {
+            Glibc.close(socket)
+            return .failure(error.error(of: server))
+        }
     }
 
     private func run(_ socket: Int32) {
@@ -322,13 +369,61 @@ final class RedisChannel: Sendable {
         let count = recv(socket, buffer.baseAddress, buffer.count, 0)
         if count < 0 {
             if errno == EAGAIN || errno == EINTR { return nil }
-            return .connectionLost(server: server, mayHaveRun: true, reason: String(cString: strerror(errno)))
+            return ended(String(cString: strerror(errno)))
         }
-        guard count > 0 else {
-            return .connectionLost(server: server, mayHaveRun: true, reason: "the server closed it")
+        guard count > 0 else { return ended() }
+        guard let session = session.withLock({ $0 }) else {
+            if hasHeard.exchange(true, ordering: .relaxed) == false, Self.isTLS(buffer, count) {
+                return .protocolViolation(server: server, reason: "it speaks TLS: write rediss:// for it")
+            }
+            return take(UnsafeRawBufferPointer(rebasing: buffer[..<count]), reader)
         }
-        guard let start = buffer.baseAddress?.assumingMemoryBound(to: CChar.self),
-            redisReaderFeed(reader, start, count) == REDIS_OK
+        let cipher = [UInt8](buffer[..<count])
+        var failure: RedisError?
+        let opening = cipher.withUnsafeBytes { bytes in
+            session.open(bytes, into: buffer) { plain in
+                hasHeard.store(true, ordering: .relaxed)
+                failure = take(plain, reader)
+                return failure == nil
+            }
+        }
+        // What the other side made necessary, such as new keys.
+        if failure == nil, case .more = opening { _ = session.flush(to: socket) }
+        switch opening {
+        case .more: return failure
+        case .ended: return failure ?? ended()
+        case .failed(let refusal):
+            // Who has answered once has taken us: from then on it is the connection that broke.
+            return hasHeard.load(ordering: .relaxed)
+                ? failure ?? .connectionLost(server: server, mayHaveRun: true, reason: refusal.reason)
+                : refusal.error(of: server)
+        }
+    }
+
+    private func ended(_ cause: String = "the server closed it") -> RedisError {
+        var reason = cause
+        if !hasHeard.load(ordering: .relaxed), case .tcp = endpoint {
+            // A server that was spoken to in another way than it expects may be gone before its word of it is read.
+            if tls == nil {
+                reason += "; it said nothing at all: is this the port for TLS (rediss://)?"
+            } else if tls?.certificate == nil {
+                reason += "; it said nothing at all: does it want a client certificate (--redis-cert)?"
+            }
+        }
+        return .connectionLost(server: server, mayHaveRun: true, reason: reason)
+    }
+
+    /// Whether bytes begin as an alert or a handshake of TLS: what a server says who expected that and got Redis's protocol.
+    private static func isTLS(_ buffer: UnsafeMutableRawBufferPointer, _ count: Int) -> Bool {
+        count >= 2 && (buffer[0] == 0x15 || buffer[0] == 0x16) && buffer[1] == 3
+    }
+
+    /// Feeds the parser and hands out every answer that is complete.
+    private func take(
+        _ bytes: UnsafeRawBufferPointer, _ reader: UnsafeMutablePointer<redisReader>
+    ) -> RedisError? {
+        guard let start = bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+            redisReaderFeed(reader, start, bytes.count) == REDIS_OK
         else { return violation(reader) }
 
         var replies: [RedisValue] = []

@@ -19,7 +19,7 @@ import Synchronization
 /// runs, and its answer is waited for (at most the command timeout).
 public final class RedisClient: Sendable {
     private enum Topology: Sendable {
-        case single(RedisNode, ListeningPosts)
+        case single(RedisNode, ListeningPosts, SentinelWatch?)
         case cluster(ClusterRouter)
     }
 
@@ -51,14 +51,26 @@ public final class RedisClient: Sendable {
         let node = RedisNode(url, configuration: configuration) { connection in
             guard let peer = connection.peer else { return }
             posts.leave(because: "the server's name leads to \(peer) now") { post in
-                post.peer.map { $0 != peer } ?? false
+                post.peer.map { $0 != peer } ?? false || post.endpoint != connection.endpoint
             }
         }
         let connection = try await node.open()
+        if connection.greeting["mode"] == "sentinel" {
+            node.close()
+            throw .protocolViolation(
+                server: "\(url)", reason: "it is a sentinel: write redis+sentinel://host:port,host:port/SERVICE")
+        }
         let saysCluster = connection.greeting["mode"] == "cluster"
         guard url.cluster == .on || (url.cluster == .auto && saysCluster) else {
+            let watch = SentinelQuestion(url, configuration: configuration).map { question in
+                SentinelWatch(question, configuration: configuration) { [weak node] primary in
+                    node?.leave(unless: primary)
+                    posts.leave(because: "the sentinels name another primary") { $0.endpoint != primary }
+                }
+            }
             return RedisClient(
-                url: url, configuration: configuration, topology: .single(node, posts), greeting: connection.greeting)
+                url: url, configuration: configuration, topology: .single(node, posts, watch),
+                greeting: connection.greeting)
         }
         let router = ClusterRouter(seed: node)
         try await router.refresh()
@@ -72,7 +84,9 @@ public final class RedisClient: Sendable {
     /// Closes every connection; what still waits fails with ``RedisError/closed``.
     public func close() {
         switch topology {
-        case .single(let node, _): node.close()
+        case .single(let node, _, let watch):
+            watch?.cancel()
+            node.close()
         case .cluster(let router): router.close()
         }
     }
@@ -106,7 +120,7 @@ public final class RedisClient: Sendable {
 
     private func transmit(_ commands: [RedisCommand]) async throws(RedisError) -> [RedisValue] {
         switch topology {
-        case .single(let node, _):
+        case .single(let node, _, _):
             commands.count == 1 ? [try await node.send(commands[0])] : try await node.pipeline(commands)
         case .cluster(let router): try await router.pipeline(commands)
         }
@@ -125,11 +139,46 @@ public final class RedisClient: Sendable {
     public func block(_ command: RedisCommand, for wait: Duration) async throws(RedisError) -> RedisValue {
         let reply =
             switch topology {
-            case .single(let node, _): try await node.blocking.run(command, wait: wait)
+            case .single(let node, _, _): try await node.blocking.run(command, wait: wait)
             case .cluster(let router): try await router.block(command, for: wait)
             }
         if case .error(let error) = reply { throw .server(error, command: command.name) }
         return reply
+    }
+
+    /// Sends a command and waits until replicas have what the server had written by then: WAIT,
+    /// <https://redis.io/docs/latest/commands/wait/>.
+    ///
+    /// On a connection of its own, since one that waits serves nobody else. What replicas have is in their memory, and
+    /// survives the primary where one of those is its successor; it is not on their disks.
+    ///
+    /// - Parameters:
+    ///   - command: has a key, whose primary's replicas are meant.
+    ///   - replicas: how many of them are waited for.
+    ///   - limit: for how long at most.
+    /// - Returns: the server's answer, an error among them, and how many replicas have it; 0 where the answer is an error.
+    /// - Throws: what ``send(_:)`` throws where there is no answer.
+    public func sendReplicated(
+        _ command: RedisCommand, to replicas: Int, within limit: Duration
+    ) async throws(RedisError) -> (reply: RedisValue, replicas: Int) {
+        let milliseconds = max(1, Int(limit / .milliseconds(1)))
+        let commands = [
+            command, RedisCommand("WAIT", .integer(replicas), .integer(milliseconds), repetition: .safe),
+        ]
+        var isSecond = false
+        while true {
+            let replies =
+                switch topology {
+                case .single(let node, _, _): try await node.blocking.run(commands, wait: limit)
+                case .cluster(let router): try await router.block(commands, for: limit)
+                }
+            if !isSecond, Self.lacksFunction(command, replies[0]), await giveLibrary(for: [command]) {
+                isSecond = true
+                continue
+            }
+            if let error = replies[1].error { throw .server(error, command: "WAIT") }
+            return (replies[0], replies[0].error == nil ? replies[1].integer ?? 0 : 0)
+        }
     }
 
     /// Sends a command without a key to every primary; one answer a node, in no special order.
@@ -151,7 +200,7 @@ public final class RedisClient: Sendable {
         isSafe: Bool, _ body: (RedisNode) async throws(RedisError) -> Answer?
     ) async throws(RedisError) -> [Answer] {
         switch topology {
-        case .single(let node, _): try await body(node).map { [$0] } ?? []
+        case .single(let node, _, _): try await body(node).map { [$0] } ?? []
         case .cluster(let router): try await router.askPrimaries(isSafe: isSafe, body)
         }
     }
@@ -202,7 +251,7 @@ public final class RedisClient: Sendable {
 
     private var listeningRoute: ListeningRoute {
         switch topology {
-        case .single(let node, let posts):
+        case .single(let node, let posts, _):
             return ListeningRoute(
                 dialer: RedisDialer(url: node.url, configuration: configuration), posts: posts, firstPatience: .zero,
                 look: nil)
@@ -237,7 +286,7 @@ public final class RedisClient: Sendable {
         for command in commands {
             let node: RedisNode? =
                 switch topology {
-                case .single(let node, _): node
+                case .single(let node, _, _): node
                 case .cluster(let router): try? router.node(for: command)
                 }
             guard let node, served.insert(ObjectIdentifier(node)).inserted else { continue }
@@ -251,7 +300,7 @@ public final class RedisClient: Sendable {
 }
 
 /// Counts the attempts of one subscription.
-private final class Turn: Sendable {
+final class Turn: Sendable {
     private let count: Atomic<Int>
 
     init(_ start: Int) { count = Atomic(start) }

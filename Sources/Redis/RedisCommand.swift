@@ -55,7 +55,7 @@ public struct RedisCommand: Sendable {
         "LLEN",
         "LRANGE", "ZCARD", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZCOUNT", "XLEN", "XRANGE", "XREVRANGE", "XINFO",
         "XPENDING", "FCALL_RO", "INFO", "TIME", "SCAN", "PING", "DBSIZE", "MEMORY", "CLUSTER", "SMEMBERS", "SISMEMBER",
-        "SCARD", "ACL", "HELLO",
+        "SCARD", "ACL", "HELLO", "SENTINEL",
     ]
 }
 
@@ -68,7 +68,7 @@ extension RedisCommand {
             "HELLO",
             "AUTH", "SELECT", "COMMAND", "DEBUG", "FLUSHALL", "SCRIPT", "LATENCY", "SLOWLOG", "ASKING", "WAIT",
             "MEMORY",
-            "SUBSCRIBE", "PSUBSCRIBE", "SHUTDOWN", "BGREWRITEAOF", "LASTSAVE", "ECHO":
+            "SUBSCRIBE", "PSUBSCRIBE", "SENTINEL", "SHUTDOWN", "BGREWRITEAOF", "LASTSAVE", "ECHO":
             return nil
         case "FCALL", "FCALL_RO", "EVAL", "EVALSHA", "EVAL_RO":
             guard arguments.count > 2, case .some(let count) = arguments[1].number, count > 0 else { return nil }

@@ -97,8 +97,10 @@ public final class RedisConnection: Sendable {
     }
 
     /// Sends commands in one go and returns their answers in order, error replies among them.
-    public func pipeline(_ commands: [RedisCommand]) async throws(RedisError) -> [RedisValue] {
-        try await channel.send(commands, timeout: timeout)
+    public func pipeline(
+        _ commands: [RedisCommand], timeout: Duration? = nil
+    ) async throws(RedisError) -> [RedisValue] {
+        try await channel.send(commands, timeout: timeout ?? self.timeout)
     }
 
     /// Closes; what still waits fails with ``RedisError/closed``.

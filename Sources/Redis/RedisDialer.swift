@@ -1,18 +1,27 @@
 /// Makes connections, with pauses between attempts.
 ///
-/// Where to is asked before each attempt, and a host name is resolved by each: neither a node nor an address is for ever.
+/// Where to is asked before each attempt, of sentinels where the address names them, and a host name is resolved by each:
+/// neither a node nor an address is for ever.
 struct RedisDialer: Sendable {
     let configuration: RedisConfiguration
-    private let destination: @Sendable () async -> RedisURL
+    private let destination: @Sendable () async throws(RedisError) -> RedisURL
+    private var isOfSentinels = false
 
     /// A dialer that asks for each attempt where to go.
-    init(configuration: RedisConfiguration, destination: @escaping @Sendable () async -> RedisURL) {
+    init(configuration: RedisConfiguration, destination: @escaping @Sendable () async throws(RedisError) -> RedisURL) {
         self.configuration = configuration
         self.destination = destination
     }
 
-    /// A dialer of one server.
-    init(url: RedisURL, configuration: RedisConfiguration) { self.init(configuration: configuration) { url } }
+    /// A dialer of one server, or of whichever sentinels name.
+    init(url: RedisURL, configuration: RedisConfiguration) {
+        guard let question = SentinelQuestion(url, configuration: configuration) else {
+            self.init(configuration: configuration) { () throws(RedisError) in url }
+            return
+        }
+        self.init(configuration: configuration) { () async throws(RedisError) in try await question.primary() }
+        isOfSentinels = true
+    }
 
     /// Tries until a connection stands.
     ///
@@ -29,27 +38,49 @@ struct RedisDialer: Sendable {
         var attempt = 0
         while true {
             let began = Monotonic.now
-            let url = await destination()
+            var server = "Redis"
             let failure: RedisError
             do throws(RedisError) {
-                return try await RedisConnection.connect(to: url, role: role, configuration: configuration)
+                let url = try await destination()
+                server = url.description
+                return try await connect(to: url, as: role)
             } catch {
                 failure = error
+                server = error.place ?? server
             }
             guard !Task.isCancelled else { throw .cancelled }
             guard failure.isConnectionFailure else { throw failure }
             if case .protocolViolation = failure { throw failure }
             let delay = configuration.backoff.delay(attempt)
             spent += .nanoseconds(Int64(Monotonic.now &- began)) + delay
-            if let patience, spent > patience { throw Self.cannotConnect(failure, server: url.description) }
+            if let patience, spent > patience { throw Self.cannotConnect(failure, server: server) }
             configuration.onEvent(
-                .retrying(server: url.description, attempt: attempt, delay: delay, reason: failure.shortReason))
+                .retrying(server: server, attempt: attempt, delay: delay, reason: failure.shortReason))
             do {
                 try await configuration.clock.sleep(for: delay)
             } catch {
                 throw .cancelled
             }
             attempt += 1
+        }
+    }
+
+    /// One attempt; a server that sentinels name has to be a primary, which it may not be yet, or any more.
+    private func connect(to url: RedisURL, as role: RedisChannel.Role) async throws(RedisError) -> RedisConnection {
+        guard isOfSentinels else {
+            return try await RedisConnection.connect(to: url, role: role, configuration: configuration)
+        }
+        do throws(RedisError) {
+            let connection = try await RedisConnection.connect(to: url, role: role, configuration: configuration)
+            let isPrimary = connection.greeting["role"].map { $0 == "master" } ?? true
+            if isPrimary { return connection }
+            connection.close()
+            throw .cannotConnect(server: url.description, reason: "it is a replica")
+        } catch {
+            guard case .cannotConnect(let server, let reason) = error else { throw error }
+            throw .cannotConnect(
+                server: server,
+                reason: "\(reason), and the sentinels name it as the primary: until they have another, nothing goes on")
         }
     }
 
@@ -64,8 +95,10 @@ extension RedisError {
     var place: String? {
         switch self {
         case .cannotConnect(let server, _), .authenticationFailed(let server, _), .connectionLost(let server, _, _),
-            .timedOut(let server, _, _), .protocolViolation(let server, _), .overloaded(let server, _):
+            .timedOut(let server, _, _), .protocolViolation(let server, _), .overloaded(let server, _),
+            .notTrusted(let server, _, _):
             server
+        case .unknownService(let sentinels, _, _): sentinels
         case .server, .unexpectedReply, .clusterUnavailable, .closed, .cancelled: nil
         }
     }
@@ -74,7 +107,7 @@ extension RedisError {
     var shortReason: String {
         switch self {
         case .cannotConnect(_, let reason), .connectionLost(_, _, let reason), .protocolViolation(_, let reason),
-            .authenticationFailed(_, let reason), .clusterUnavailable(let reason):
+            .authenticationFailed(_, let reason), .clusterUnavailable(let reason), .notTrusted(_, let reason, _):
             reason
         case .timedOut(_, _, let after): "no answer within \(after)"
         default: description

@@ -8,6 +8,10 @@ public enum RedisError: TransientError, Sendable, Hashable {
     case cannotConnect(server: String, reason: String)
     /// The server refused the user or the password, or wants one.
     case authenticationFailed(server: String, reason: String)
+    /// TLS with the server is not to be had: one side's certificate does not hold for the other, or a file does not.
+    case notTrusted(server: String, reason: String, remedy: String)
+    /// The sentinels watch nothing of that name.
+    case unknownService(sentinels: String, service: String, known: [String])
     /// The connection broke before the answer was complete.
     ///
     /// `mayHaveRun` is false when the command had not been handed over to the system in full, so that the server
@@ -78,6 +82,13 @@ extension RedisError: ReportableError {
             return ErrorReport(
                 .ours, "redis-login", "\(server) refused the login: \(reason)",
                 remedy: "check user and password in the address")
+        case .notTrusted(let server, let reason, let remedy):
+            return ErrorReport(.ours, "redis-tls", "no TLS with \(server): \(reason)", remedy: remedy)
+        case .unknownService(let sentinels, let service, let known):
+            let names = known.isEmpty ? "nothing" : known.map { "\"\($0)\"" }.joined(separator: ", ")
+            return ErrorReport(
+                .usage, "redis-service", "the sentinels of \(sentinels) do not watch \"\(service)\" but \(names)",
+                remedy: "write the name of their `sentinel monitor NAME …` after the last /")
         case .connectionLost(let server, let mayHaveRun, let reason):
             return ErrorReport(
                 errorClass, "redis-connection-lost",

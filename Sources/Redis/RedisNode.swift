@@ -228,6 +228,21 @@ final class RedisNode: Sendable {
     /// Nanoseconds.
     private static let leavingPause: UInt64 = 250_000_000
 
+    /// Breaks the connections that lead elsewhere than to the primary of now.
+    func leave(unless primary: RedisURL.Endpoint) {
+        let wrong: RedisConnection? = state.withLock { state in
+            guard case .ready(let current) = state.link, current.endpoint != primary else { return nil }
+            return current
+        }
+        if let wrong {
+            drop(
+                wrong,
+                because: .connectionLost(
+                    server: wrong.server, mayHaveRun: true, reason: "the sentinels name another primary"))
+        }
+        blocking.leave(unless: primary)
+    }
+
     private func drop(_ connection: RedisConnection, because error: RedisError) {
         let isOurs = state.withLock { state in
             guard case .ready(let current) = state.link, current === connection else { return false }

@@ -4,11 +4,12 @@ public import Platform
 ///
 /// ```text
 /// redis://[[user]:password@]host[:port][/database][?cluster=auto|on|off]
+/// rediss://[[user]:password@]host[:port][/database][?ca=FILE&cert=FILE&key=FILE&name=HOST]
 /// unix://[[user]:password@]/path/of/socket[?db=N]
+/// redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/database]      rediss+sentinel:// with TLS
 /// ```
 /// Every part may be percent-encoded (RFC 3986, section 2.1); in a password the characters `/ ? # @ : %` must be. The
-/// port is 6379 and the database 0 unless given. `rediss://` (TLS) is refused: a Redis behind TLS is reached through a
-/// tunnel on the same machine.
+/// port is 6379 and the database 0 unless given. `rediss://` is TLS; its options are those of ``RedisTLS``.
 ///
 /// Printing, dumping or interpolating a value of this type never shows the password.
 public struct RedisURL: Sendable, Hashable {
@@ -18,6 +19,8 @@ public struct RedisURL: Sendable, Hashable {
         case tcp(host: String, port: Int)
         /// The absolute path of a Unix socket, at most 107 bytes.
         case unixSocket(path: String)
+        /// Whichever server these sentinels name at the time.
+        case sentinels(RedisSentinels)
     }
 
     /// Whether the server is one of a Redis Cluster.
@@ -40,17 +43,20 @@ public struct RedisURL: Sendable, Hashable {
     public var database: Int
     /// Whether the server is one of a Redis Cluster.
     public var cluster: ClusterMode
+    /// What TLS is held to; nil for a connection without it, as each Unix socket is.
+    public var tls: RedisTLS?
 
     /// An address made of its parts.
     public init(
         _ endpoint: Endpoint, user: String? = nil, password: RedisPassword? = nil, database: Int = 0,
-        cluster: ClusterMode = .auto
+        cluster: ClusterMode = .auto, tls: RedisTLS? = nil
     ) {
         self.endpoint = endpoint
         self.user = user
         self.password = password
         self.database = database
         self.cluster = cluster
+        self.tls = tls
     }
 
     /// Reads the text form.
@@ -58,15 +64,21 @@ public struct RedisURL: Sendable, Hashable {
     /// - Parameters:
     ///   - text: the address.
     ///   - secret: the password where the address has none: a user may be named there alone.
+    ///   - files: what TLS is held to where an address with it does not say.
+    ///   - sentinelSecret: what sentinels themselves ask for.
     /// - Throws: what is wrong with the address, without showing its password.
-    public init(_ text: String, password secret: RedisPassword? = nil) throws(RedisURLError) {
+    public init(
+        _ text: String, password secret: RedisPassword? = nil, tls files: RedisTLS? = nil,
+        sentinels sentinelSecret: RedisPassword? = nil
+    ) throws(RedisURLError) {
         guard let mark = text.firstRange(of: "://") else { throw .noScheme }
         let scheme = text[..<mark.lowerBound].lowercased()
-        let isUnix: Bool
+        var isUnix = false
+        var isOfSentinels = false
         switch scheme {
-        case "redis": isUnix = false
+        case "redis", "rediss": break
+        case "redis+sentinel", "rediss+sentinel": isOfSentinels = true
         case "unix", "redis+unix": isUnix = true
-        case "rediss": throw .encryptionUnsupported
         default: throw .unknownScheme
         }
         let rest = text[mark.upperBound...]
@@ -97,13 +109,25 @@ public struct RedisURL: Sendable, Hashable {
             guard file.count > 1 else { throw .missingPath }
             guard file.utf8.count <= 107, !file.utf8.contains(0) else { throw .pathTooLong }
             endpoint = .unixSocket(path: file)
+        } else if isOfSentinels {
+            let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+            let service = try Self.decode(parts.first ?? "", part: "service")
+            guard !service.isEmpty, parts.count <= 2 else { throw .missingService }
+            if parts.count == 2, let number = parts.last, !number.isEmpty { database = try Self.database(number) }
+            var places: [RedisSentinels.Place] = []
+            for part in place.split(separator: ",", omittingEmptySubsequences: false) {
+                guard case .tcp(let host, let port) = try Self.tcp(part, usualPort: 26_379) else { continue }
+                places.append(RedisSentinels.Place(host: host, port: port))
+            }
+            endpoint = .sentinels(RedisSentinels(places, service: service, password: sentinelSecret))
         } else {
             endpoint = try Self.tcp(place)
             path = path.dropFirst()
             if !path.isEmpty { database = try Self.database(path) }
         }
 
-        var cluster = ClusterMode.auto
+        var cluster = isOfSentinels ? ClusterMode.off : .auto
+        var own = RedisTLS()
         for option in query.split(separator: "&") {
             let pair = option.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             switch (pair[0], pair.count == 2 ? pair[1] : "") {
@@ -111,13 +135,21 @@ public struct RedisURL: Sendable, Hashable {
             case ("cluster", let value):
                 guard let mode = ClusterMode(rawValue: String(value)) else { throw .clusterOption }
                 cluster = mode
+            case ("ca", let value): own.authorities = try Self.decode(value, part: "option \"ca\"")
+            case ("cert", let value): own.certificate = try Self.decode(value, part: "option \"cert\"")
+            case ("key", let value): own.key = try Self.decode(value, part: "option \"key\"")
+            case ("name", let value): own.serverName = try Self.decode(value, part: "option \"name\"")
             default: throw .unknownOption
             }
         }
-        self.init(endpoint, user: user, password: password, database: database, cluster: cluster)
+        let isEncrypted = scheme.hasPrefix("rediss")
+        guard isEncrypted || own == RedisTLS() else { throw .optionOfEncryption }
+        self.init(
+            endpoint, user: user, password: password, database: database, cluster: cluster,
+            tls: isEncrypted ? own.filled(from: files) : nil)
     }
 
-    private static func tcp(_ place: Substring) throws(RedisURLError) -> Endpoint {
+    private static func tcp(_ place: Substring, usualPort: Int = 6379) throws(RedisURLError) -> Endpoint {
         let name: Substring
         var port: Substring = ""
         if place.first == "[" {
@@ -132,7 +164,7 @@ public struct RedisURL: Sendable, Hashable {
         }
         let host = try decode(name, part: "host")
         guard !host.isEmpty, !host.utf8.contains(0) else { throw .missingHost }
-        guard !port.isEmpty else { return .tcp(host: host, port: 6379) }
+        guard !port.isEmpty else { return .tcp(host: host, port: usualPort) }
         guard let number = UInt16(port), number > 0 else { throw .invalidPort }
         return .tcp(host: host, port: Int(number))
     }
@@ -170,10 +202,16 @@ extension RedisURL: CustomStringConvertible, CustomDebugStringConvertible {
         switch endpoint {
         case .tcp(let host, let port):
             let name = host.contains(":") ? "[\(host)]" : host
-            return "redis://\(who)\(name):\(port)" + (database == 0 ? "" : "/\(database)") + Self.query(options)
+            return "redis\(tls == nil ? "" : "s")://\(who)\(name):\(port)" + (database == 0 ? "" : "/\(database)")
+                + Self.query(options)
         case .unixSocket(let path):
             if database != 0 { options.insert("db=\(database)", at: 0) }
             return "unix://\(who)\(path)" + Self.query(options)
+        case .sentinels(let sentinels):
+            let places = sentinels.places.map { "\($0.host.contains(":") ? "[\($0.host)]" : $0.host):\($0.port)" }
+            return
+                "redis\(tls == nil ? "" : "s")+sentinel://\(who)\(places.joined(separator: ","))/\(sentinels.service)"
+                + (database == 0 ? "" : "/\(database)")
         }
     }
 
@@ -211,12 +249,14 @@ public enum RedisURLError: ReportableError, Sendable, Hashable {
     case noScheme
     /// The scheme is none that we know.
     case unknownScheme
-    /// The scheme is `rediss`.
-    case encryptionUnsupported
+    /// A file for TLS in an address without it.
+    case optionOfEncryption
     /// There is a `#`.
     case fragment
     /// No host between `//` and the port or path.
     case missingHost
+    /// Sentinels without the name of what they watch.
+    case missingService
     /// The port is no number from 1 to 65535.
     case invalidPort
     /// The database is no number from 0 to 65535.
@@ -233,7 +273,7 @@ public enum RedisURLError: ReportableError, Sendable, Hashable {
     case percentEncoding(part: String)
     /// `cluster=` with something else than auto, on, off.
     case clusterOption
-    /// An option other than `db` and `cluster`.
+    /// An option of no known name.
     case unknownOption
 
     /// What is wrong and how the right form looks.
@@ -241,12 +281,14 @@ public enum RedisURLError: ReportableError, Sendable, Hashable {
         let escape = "; in a password the characters / ? # @ : % must be percent-encoded"
         let what =
             switch self {
-            case .noScheme: "there is no \"redis://\" or \"unix://\" at its beginning"
-            case .unknownScheme: "its scheme is neither \"redis\" nor \"unix\""
-            case .encryptionUnsupported:
-                "TLS (rediss://) is not supported; run a tunnel such as stunnel beside Kirie and give its address"
+            case .noScheme: "there is no \"redis://\", \"rediss://\" or \"unix://\" at its beginning"
+            case .unknownScheme:
+                "its scheme is none of \"redis\", \"rediss\", \"redis+sentinel\", \"rediss+sentinel\" and \"unix\""
+            case .optionOfEncryption: "\"ca\", \"cert\", \"key\" and \"name\" are for TLS; write rediss://"
             case .fragment: "it has a \"#\"\(escape)"
             case .missingHost: "there is no host after \"redis://\""
+            case .missingService:
+                "the name of the service is missing; write redis+sentinel://host:26379,host:26379/NAME"
             case .invalidPort: "the port is no number from 1 to 65535\(escape)"
             case .invalidDatabase: "the database is no number from 0 to 65535\(escape)"
             case .userWithoutPassword:
@@ -256,7 +298,8 @@ public enum RedisURLError: ReportableError, Sendable, Hashable {
             case .pathTooLong: "the path of a Unix socket has at most 107 bytes, none of them 0"
             case .percentEncoding(let part): "the \(part) has a \"%\" that is not followed by the digits of UTF-8 text"
             case .clusterOption: "the option \"cluster\" is auto, on or off"
-            case .unknownOption: "it has an option other than \"db\" and \"cluster\""
+            case .unknownOption:
+                "it has an option other than \"db\" and \"cluster\", and, with rediss://, \"ca\", \"cert\", \"key\" and \"name\""
             }
         return ErrorReport(
             .usage, "redis-address", "not the address of a Redis server: \(what)",

@@ -15,6 +15,8 @@ package final class LiveCluster: Sendable {
     package let broker: Broker
     /// For pictures, job files and logs.
     package let folder: String
+    /// Whether each process is the user of its role, over TLS.
+    private let isGuarded: Bool
     private let processes = Mutex<[ChildProcess]>([])
     private let runs = Atomic(0)
 
@@ -33,13 +35,25 @@ package final class LiveCluster: Sendable {
         try await run(on: server, settings: settings, body)
     }
 
+    /// The same over TLS with certificates on both sides, every process under the user of its role that
+    /// `deploy/README.md` recommends.
+    package static func runGuarded(_ body: (LiveCluster) async throws -> Void) async throws {
+        let certificates = try await TLSCertificates()
+        let server = try await RedisServerProcess.start(
+            .init(
+                appendOnly: true, appendFsync: .always, password: "nobody", users: try RecommendedUsers.rules(),
+                tls: certificates))
+        try await run(on: server, isGuarded: true, body)
+    }
+
     /// The same on a server that was started already.
     package static func run(
-        on server: RedisServerProcess, settings: [String: Int] = [:], _ body: (LiveCluster) async throws -> Void
+        on server: RedisServerProcess, settings: [String: Int] = [:], isGuarded: Bool = false,
+        _ body: (LiveCluster) async throws -> Void
     ) async throws {
         let broker = try await Broker.open(try await RedisClient.connect(server.url))
         try await broker.set(settings)
-        let cluster = try LiveCluster(server: server, broker: broker)
+        let cluster = try LiveCluster(server: server, broker: broker, isGuarded: isGuarded)
         do {
             try await body(cluster)
             await cluster.end()
@@ -50,7 +64,8 @@ package final class LiveCluster: Sendable {
         }
     }
 
-    private init(server: RedisServerProcess, broker: Broker) throws {
+    private init(server: RedisServerProcess, broker: Broker, isGuarded: Bool) throws {
+        self.isGuarded = isGuarded
         self.server = server
         self.broker = broker
         folder = NSTemporaryDirectory() + "kirie-promise-\(UUID().uuidString)"
@@ -81,12 +96,32 @@ package final class LiveCluster: Sendable {
     package func start(_ arguments: [String], log: String) throws -> ChildProcess {
         var options = ChildProcess.Options(output: .file("\(folder)/\(log)"))
         options.environment = ["KIRIE_MODEL": KirieProcess.nano, "KIRIE_REDIS": "\(server.url)", "HOME": folder]
+        if isGuarded { options.environment.merge(credentials(of: arguments)) { $1 } }
         let process = try ChildProcess.start(KirieProcess.executable.path, arguments, options)
         processes.withLock { processes in
             processes.removeAll { !$0.isRunning }
             processes.append(process)
         }
         return process
+    }
+
+    /// Whose rights a command needs, and what its process proves to be.
+    private func credentials(of arguments: [String]) -> [String: String] {
+        guard case .tcp(let host, let port) = server.url.endpoint, let tls = server.url.tls else { return [:] }
+        let role =
+            switch arguments.first ?? "" {
+            case "encoder": "encoder"
+            case "decoder": "decoder"
+            case "gateway": "gateway"
+            case "queues", "workers", "status", "wait": "monitor"
+            case "dead", "cache": "operator"
+            default: "submitter"
+            }
+        return [
+            "KIRIE_REDIS": "rediss://\(role)@\(host):\(port)", "KIRIE_REDIS_PASSWORD": role,
+            "KIRIE_REDIS_CA": tls.authorities ?? "", "KIRIE_REDIS_CERT": tls.certificate ?? "",
+            "KIRIE_REDIS_KEY": tls.key ?? "",
+        ]
     }
 
     /// Starts a worker under a name; see ``ready(_:)``.

@@ -22,6 +22,13 @@ class Hosts(unittest.TestCase):
 
 
 class Upgrade(unittest.TestCase):
+    def test_failovers_are_counted(self):
+        """The bounds of each setting, with few jobs; the script itself holds what is lost against them."""
+        text = run(DEPLOY / "failover", "--seconds", "6", "--rate", "30", "--kirie", gateway.program())
+        print(text)
+        for word in ["plain", "wait", "min-replicas", "cluster", "cluster-wait", "reshard"]:
+            self.assertRegex(text, rf"(?m)^{word} +accepted 180, answered \d+, lost \d+")
+
     def test_two_releases_in_one_cluster(self):
         """With $KIRIE_OLDER, a program or a revision; else this build beside itself, so that the bed stays sound."""
         older = os.environ.get("KIRIE_OLDER") or gateway.program()

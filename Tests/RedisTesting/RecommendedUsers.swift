@@ -4,7 +4,7 @@ public import Redis
 /// The users that `deploy/README.md` recommends, with the rights that it gives them; each one's password is its name.
 public enum RecommendedUsers {
     /// Their names.
-    public static let roles = ["submitter", "encoder", "decoder", "monitor", "operator"]
+    public static let roles = ["submitter", "encoder", "decoder", "monitor", "gateway", "operator"]
 
     /// The rules, as lines of redis.conf.
     public static func rules() throws -> [String] {

@@ -48,10 +48,18 @@ public final class RedisServerProcess: Sendable {
         public var users: [String]
         /// Whether it is a node of a cluster.
         public var isClusterNode: Bool
+        /// By what a server on a port speaks TLS alone; nil for none.
+        public var tls: TLSCertificates?
+        /// The name of the server's certificate among them.
+        public var certificate = "server"
+        /// Whether a client needs a certificate there.
+        public var wantsClientCertificates = true
         /// Further lines of redis.conf.
         public var settings: [String]
         /// A program and its arguments that become the server: `/usr/bin/nsenter`, `--target`, …; none for the server alone.
         public var wrapper: [String] = []
+        /// Whether it is a sentinel, with what it watches among ``settings``.
+        public var isSentinel = false
         /// Environment variables of the server beside those of this process.
         public var environment: [String: String] = [:]
 
@@ -59,9 +67,10 @@ public final class RedisServerProcess: Sendable {
         public init(
             listener: Listener = .unixSocket, appendOnly: Bool = false, appendFsync: AppendFsync = .everysec,
             maximumMemory: Int? = nil, memoryPolicy: String = "noeviction", password: String? = nil,
-            users: [String] = [], isClusterNode: Bool = false, settings: [String] = []
+            users: [String] = [], isClusterNode: Bool = false, tls: TLSCertificates? = nil, settings: [String] = []
         ) {
-            self.listener = isClusterNode ? .tcp : listener
+            self.tls = tls
+            self.listener = isClusterNode || tls != nil ? .tcp : listener
             self.appendOnly = appendOnly
             self.appendFsync = appendFsync
             self.maximumMemory = maximumMemory
@@ -89,14 +98,25 @@ public final class RedisServerProcess: Sendable {
     public let url: RedisURL
     private let command: [String]
     private let environment: [String: String]
+    /// Kept as long as the server reads its files.
+    private let certificates: TLSCertificates?
     /// Guards the running process.
     private let state = Mutex(State())
 
     /// Starts a server and returns when it answers.
     public static func start(_ options: Options = Options()) async throws -> RedisServerProcess {
-        let server = try RedisServerProcess(options)
-        try await server.restart()
-        return server
+        var attempt = 0
+        while true {
+            let server = try RedisServerProcess(options)
+            do {
+                try await server.restart()
+                return server
+            } catch {
+                // A port that was free a moment ago may be somebody else's by now.
+                attempt += 1
+                guard options.listener == .tcp, attempt < 5, !server.isRunning else { throw error }
+            }
+        }
     }
 
     private init(_ options: Options) throws {
@@ -106,6 +126,7 @@ public final class RedisServerProcess: Sendable {
                     + "(Debian: apt-get install redis-server)")
         }
         environment = options.environment
+        certificates = options.tls
         guard let folder = TemporaryFolder.make("kirie-redis") else {
             throw Failure(description: "no folder can be made in /tmp")
         }
@@ -123,7 +144,14 @@ public final class RedisServerProcess: Sendable {
             url = RedisURL(.unixSocket(path: "\(directory)/redis.sock"), password: password)
         case .tcp:
             let port = try Self.freePort()
-            lines += ["bind 127.0.0.1", "port \(port)"]
+            lines.append("bind 127.0.0.1")
+            if let tls = options.tls {
+                lines.append("port 0")
+                lines += tls.settings(
+                    port: port, certificate: options.certificate, wantsClients: options.wantsClientCertificates)
+            } else {
+                lines.append("port \(port)")
+            }
             if options.isClusterNode {
                 lines += [
                     "cluster-enabled yes", "cluster-port \(try Self.freePort())", "cluster-config-file nodes.conf",
@@ -131,12 +159,12 @@ public final class RedisServerProcess: Sendable {
                     "cluster-node-timeout 30000",
                 ]
             }
-            url = RedisURL(.tcp(host: "127.0.0.1", port: port), password: password)
+            url = RedisURL(.tcp(host: "127.0.0.1", port: port), password: password, tls: options.tls?.client)
         }
         if let bytes = options.maximumMemory { lines.append("maxmemory \(bytes)") }
         if let password = options.password { lines.append("requirepass \(password)") }
         lines += options.users + options.settings
-        command = options.wrapper + [found, "\(directory)/redis.conf"]
+        command = options.wrapper + [found, "\(directory)/redis.conf"] + (options.isSentinel ? ["--sentinel"] : [])
         try Self.write(lines.joined(separator: "\n") + "\n", to: "\(directory)/redis.conf")
     }
 
@@ -180,6 +208,8 @@ public final class RedisServerProcess: Sendable {
                 try await RedisConnection.connect(to: url, configuration: configuration).close()
                 return
             } catch {
+                // A server whose certificate is refused is there, too.
+                if case .notTrusted = error { return }
                 guard error.isConnectionFailure, ContinuousClock.now < deadline, process.isRunning else {
                     throw Failure(description: "redis-server does not start: \(error); see \(directory)/redis.log")
                 }

@@ -145,6 +145,34 @@ import Testing
         #expect(try await RedisClusterProcess.ask(node, [second])[0].string == "OK")
     }
 
+    /// The other node would run it on what has come of the slot so far: a part, or nothing.
+    @Test func aFunctionWaitsForItsSlotToHaveMoved() async throws {
+        let cluster = try await RedisClusterProcess.start(primaries: 2)
+        defer { withExtendedLifetime(cluster) {} }
+        let redis = try await RedisClient.connect(cluster.url, configuration: Self.quick)
+        try await redis.loadFunctions(Self.library)
+        let slot = HashSlot.of("{moving}")
+        let from = slot * 2 / HashSlot.count
+        let (old, new) = (cluster.nodes[from], cluster.nodes[1 - from])
+        let (source, target) = (cluster.identifiers[from], cluster.identifiers[1 - from])
+        func assign(_ words: RedisArgument...) -> RedisCommand {
+            RedisCommand("CLUSTER", ["SETSLOT", .integer(slot)] + words)
+        }
+        try await RedisClusterProcess.ask(new, [assign("IMPORTING", .string(source))])
+        try await RedisClusterProcess.ask(old, [assign("MIGRATING", .string(target))])
+        let call = Task { try await redis.call("demo_put", keys: ["{moving}"], ["v"]).string }
+        try await eventually("it was told to ask the other node, again and again") {
+            let errors = try await RedisClusterProcess.ask(old, [RedisCommand("INFO", "errorstats")])[0].string ?? ""
+            let count = errors.split(separator: "errorstat_ASK:count=").dropFirst().first?.prefix { $0.isNumber }
+            return count.flatMap { Int($0) } ?? 0 >= 3
+        }
+        let calls = try await RedisClusterProcess.ask(new, [RedisCommand("INFO", "commandstats")])[0].string ?? ""
+        #expect(!calls.contains("cmdstat_fcall:"))
+        for node in [new, old] { try await RedisClusterProcess.ask(node, [assign("NODE", .string(target))]) }
+        #expect(try await call.value == "OK")
+        #expect(try await RedisClusterProcess.ask(new, [RedisCommand("GET", "{moving}x")])[0].string == "v")
+    }
+
     @Test func aServerThatCameBackEmptyIsGivenTheFunctions() async throws {
         let server = try await RedisServerProcess.start()
         defer { withExtendedLifetime(server) {} }

@@ -15,6 +15,28 @@ import Testing
         ("redis://[fe80::1]", RedisURL(.tcp(host: "fe80::1", port: 6379))),
         ("redis://h/2?cluster=on", RedisURL(.tcp(host: "h", port: 6379), database: 2, cluster: .on)),
         ("redis://a:b@c@h", RedisURL(.tcp(host: "h", port: 6379), user: "a", password: RedisPassword("b@c"))),
+        ("rediss://h:6380/1", RedisURL(.tcp(host: "h", port: 6380), database: 1, tls: RedisTLS())),
+        (
+            "rediss://h?ca=/etc/a%20b.pem&cert=c.pem&key=k.pem&name=redis.example",
+            RedisURL(
+                .tcp(host: "h", port: 6379),
+                tls: RedisTLS(
+                    authorities: "/etc/a b.pem", certificate: "c.pem", key: "k.pem", serverName: "redis.example"))
+        ),
+        (
+            "redis+sentinel://w:p@a:1,[::1],c/main/2",
+            RedisURL(
+                .sentinels(
+                    RedisSentinels(
+                        [.init(host: "a", port: 1), .init(host: "::1", port: 26379), .init(host: "c", port: 26379)],
+                        service: "main")), user: "w", password: RedisPassword("p"), database: 2, cluster: .off)
+        ),
+        (
+            "rediss+sentinel://a/m",
+            RedisURL(
+                .sentinels(RedisSentinels([.init(host: "a", port: 26379)], service: "m")), cluster: .off,
+                tls: RedisTLS())
+        ),
         ("unix:///run/kirie/redis.sock", RedisURL(.unixSocket(path: "/run/kirie/redis.sock"))),
         (
             "unix://u:p@/tmp/a%20b.sock?db=4",
@@ -27,7 +49,7 @@ import Testing
 
     @Test(arguments: [
         ("localhost:6379", RedisURLError.noScheme), ("http://h", .unknownScheme),
-        ("rediss://h", .encryptionUnsupported),
+        ("redis://h?ca=/a.pem", .optionOfEncryption), ("unix:///s?cert=a", .optionOfEncryption),
         ("redis://", .missingHost), ("redis://:6379", .missingHost), ("redis://[::1", .missingHost),
         ("redis://h:0", .invalidPort), ("redis://h:65536", .invalidPort), ("redis://h:x", .invalidPort),
         ("redis://[::1]x", .invalidPort), ("redis://h/x", .invalidDatabase), ("redis://h/-1", .invalidDatabase),
@@ -37,6 +59,8 @@ import Testing
         ("unix://", .missingPath), ("unix:///", .missingPath), ("unix://tmp/redis.sock", .hostOfUnixSocket),
         ("unix:///" + String(repeating: "x", count: 107), .pathTooLong), ("unix:///a%00b", .pathTooLong),
         ("redis://h?cluster=maybe", .clusterOption), ("redis://h?timeout=3", .unknownOption),
+        ("redis+sentinel://a:1,b:2", .missingService), ("redis+sentinel://a:1,/m", .missingHost),
+        ("redis+sentinel://a:1/m/x", .invalidDatabase), ("redis+sentinel://a/m/1/2", .missingService),
         ("redis://h#1", .fragment),
         ("redis://u:pa/ss@h", .invalidPort),
     ])

@@ -5,6 +5,7 @@ import Embeddings
 import Glibc
 import Imaging
 import JSON
+import Platform
 import Redis
 import Segmentation
 import Terminals
@@ -36,19 +37,28 @@ struct CacheOptions: ParsableArguments {
 struct CacheRedisOption: ParsableArguments {
     @Option(
         name: .long,
-        help: ArgumentHelp("The Redis of the embeddings, where they are not in that of the queues.", valueName: "url"))
+        help: ArgumentHelp(
+            "The Redis of the embeddings, where they are not in that of the queues. A password may come from "
+                + "$KIRIE_CACHE_REDIS_PASSWORD.", valueName: "url"))
     var cacheRedis: String?
 
     func validate() throws {
-        guard let cacheRedis else { return }
-        do { _ = try RedisURL(cacheRedis) } catch { throw ValidationError("the address of --cache-redis is \(error)") }
+        if let cacheRedis { _ = try Self.url(cacheRedis) }
+    }
+
+    /// An address of `--cache-redis`.
+    static func url(_ text: String) throws -> RedisURL {
+        let secret = Environment["KIRIE_CACHE_REDIS_PASSWORD"].flatMap { $0.isEmpty ? nil : RedisPassword($0) }
+        do { return try RedisURL(text, password: secret, tls: RedisTLSOptions.ofEnvironment) } catch {
+            throw ValidationError("the address of --cache-redis is \(error)")
+        }
     }
 
     /// The other Redis; nil where there is none.
     func redis() async throws -> RedisClient? {
         guard let cacheRedis else { return nil }
         return try await RedisClient.connect(
-            try RedisURL(cacheRedis), configuration: RedisConfiguration(clientName: "kirie"))
+            try Self.url(cacheRedis), configuration: RedisConfiguration(clientName: "kirie"))
     }
 }
 

@@ -224,7 +224,7 @@ private final class Warming: Sendable {
                 references.append(reference)
                 tally.withLock { $0.paths[reference] = path }
             // Only a run that is being stopped does not wait for room.
-            case .refused(_, .backpressure): break
+            case .refused(_, let error) where error.comeBack != nil: break
             case .refused(_, let error): fail(path, "\(error)", namesPath: false)
             }
         }

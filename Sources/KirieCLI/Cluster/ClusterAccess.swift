@@ -1,11 +1,19 @@
 import Cluster
 import Redis
+import Synchronization
+import Terminals
 
 /// How commands come to their cluster.
 extension RedisOptions {
     /// For commands that only look: nothing is written, and rights to read are enough.
     func watcher(patience: Duration? = nil) async throws -> Broker {
-        try await Broker.join(try await client(patience), keys: keys)
+        let redis = try await client(patience)
+        do throws(ClusterError) { try await FunctionsLibrary.checkServer(redis) } catch {
+            guard case .memoryPolicy = error else { throw error }
+            // Looking is never refused; who looks may be the one to mend it.
+            Terminal.complain("kirie: \(error)")
+        }
+        return try await Broker.join(redis, keys: keys)
     }
 
     /// Sets up what the cluster lacks: the functions, the number of partitions, the consumer groups.
@@ -20,11 +28,25 @@ extension RedisOptions {
     /// For submitters: sets the cluster up where nobody did before, which takes more rights than to submit.
     func submitter() async throws -> Broker {
         let redis = try await client(nil)
+        try await FunctionsLibrary.checkServer(redis)
         do throws(ClusterError) {
             return try await Broker.join(redis, keys: keys)
         } catch .notSetUp {
             return try await Broker.open(redis, keys: keys)
         }
+    }
+
+    /// Does something until Redis is there and does its work.
+    static func patiently<Answer>(
+        _ onWait: @escaping @Sendable (any Error) -> Void, _ body: () async throws -> Answer
+    ) async throws -> Answer {
+        let faults = Atomic(0)
+        return try await Outage(
+            backoff: RedisBackoff(base: .milliseconds(100), limit: .seconds(3)),
+            onWait: { error in
+                if faults.wrappingAdd(1, ordering: .relaxed).oldValue % 8 == 0 { onWait(error) }
+            }
+        ).waitOut(body)
     }
 
     private func client(_ patience: Duration?) async throws -> RedisClient {

@@ -60,6 +60,8 @@ extension GatewayCommand {
 
         @OptionGroup var cache: CacheRedisOption
 
+        @OptionGroup var replication: ReplicationOptions
+
         @Option(name: .long, help: ArgumentHelp("Where to listen; port 0 takes a free one.", valueName: "host:port"))
         var listen = ListenAddress.fallback
 
@@ -180,10 +182,11 @@ extension GatewayCommand {
                     "no keys are asked for: only this machine is served", metadata: ["host": "\(settings.host)"])
             }
             Descriptors.raiseLimit()
-            let broker = try await redis.submitter()
+            let (broker, cacheRedis) = try await RedisOptions.patiently({ [logger] error in
+                logger.warning("waiting for Redis", metadata: ["error": "\(error)"])
+            }) { (replication.applied(to: try await redis.submitter()), try await cache.redis()) }
             let (host, addressFile) = (settings.host, addressFile)
             let address = Mutex<String?>(nil)
-            let cacheRedis = try await cache.redis()
             let gateway = GatewayService(
                 settings, broker: broker, cacheRedis: cacheRedis, registry: registry, logger: logger
             ) { port in

@@ -11,16 +11,25 @@ struct RedisOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "The cluster's Redis: redis://[user:password@]host:port/db or unix:///path. Default: $KIRIE_REDIS, else the "
-                + "server of a `kirie up` on this machine. A password may come from $KIRIE_REDIS_PASSWORD.",
+            "The cluster's Redis: redis://[user:password@]host:port/db, rediss://… for TLS, "
+                + "redis+sentinel://host,host/name, or unix:///path. Default: $KIRIE_REDIS, else the server of a `kirie up` on this machine. A password may come from "
+                + "$KIRIE_REDIS_PASSWORD.",
             valueName: "url"))
     var redis: String?
+
+    @OptionGroup var tls: RedisTLSOptions
 
     @Option(name: .long, help: "The first word of every key; several clusters may share a Redis.")
     var namespace = "kirie"
 
     func validate() throws {
-        if let redis { _ = try Self.url(redis, password: Self.secret) }
+        if let redis {
+            let url = try Self.url(redis, password: Self.secret, tls: tls.settings)
+            guard !tls.isAny || url.tls != nil else {
+                throw ValidationError(
+                    "--redis-ca, --redis-cert, --redis-key and --redis-server-name go with rediss://.")
+            }
+        }
         guard !namespace.isEmpty, namespace.utf8.allSatisfy(Self.isAllowed) else {
             throw ValidationError("--namespace takes letters, digits and . _ / -")
         }
@@ -31,7 +40,7 @@ struct RedisOptions: ParsableArguments {
     /// The address that was given, or that of the environment, or that of a `kirie up`.
     func url() throws -> RedisURL {
         if let text = redis ?? Environment["KIRIE_REDIS"].flatMap({ $0.isEmpty ? nil : $0 }) {
-            return try Self.url(text, password: Self.secret)
+            return try Self.url(text, password: Self.secret, tls: tls.settings)
         }
         let socket = ClusterFolder.standard.socket
         guard access(socket, R_OK | W_OK) == 0 else { throw MissingRedis(socket: socket) }
@@ -52,9 +61,14 @@ struct RedisOptions: ParsableArguments {
         Environment["KIRIE_REDIS_PASSWORD"].flatMap { $0.isEmpty ? nil : RedisPassword($0) }
     }
 
-    static func url(_ text: String, password: RedisPassword? = nil) throws -> RedisURL {
+    static func url(
+        _ text: String, password: RedisPassword? = nil, tls: RedisTLS = RedisTLSOptions.ofEnvironment
+    ) throws -> RedisURL {
         do {
-            return try RedisURL(text, password: password)
+            let sentinels = Environment["KIRIE_REDIS_SENTINEL_PASSWORD"].flatMap {
+                $0.isEmpty ? nil : RedisPassword($0)
+            }
+            return try RedisURL(text, password: password, tls: tls, sentinels: sentinels)
         } catch {
             throw ValidationError("the Redis address is \(error)")
         }
@@ -63,6 +77,85 @@ struct RedisOptions: ParsableArguments {
     private static func isAllowed(_ unit: UInt8) -> Bool {
         let character = Character(UnicodeScalar(unit))
         return unit < 128 && (character.isLetter || character.isNumber || "._/-".contains(character))
+    }
+}
+
+/// On how many replicas jobs are before they count as accepted.
+struct ReplicationOptions: ParsableArguments {
+    @Option(
+        name: .customLong("wait-replicas"),
+        help: ArgumentHelp(
+            "A job is accepted when so many replicas of Redis have it (WAIT), besides the primary.", valueName: "n"))
+    var replicas: Int?
+
+    @Option(
+        name: .customLong("wait-replicas-limit"),
+        help: ArgumentHelp(
+            "How long those are waited for; then the job is refused (exit status 75), to be submitted again.",
+            valueName: "seconds"), transform: DecimalNumber.argument)
+    var limit = 1.0
+
+    func validate() throws {
+        if let replicas, !(1...64).contains(replicas) {
+            throw ValidationError("--wait-replicas takes a number from 1 to 64.")
+        }
+        if !(0.001...60).contains(limit) {
+            throw ValidationError("--wait-replicas-limit takes seconds, from 0.001 to 60.")
+        }
+    }
+
+    /// The same broker, for jobs that count as accepted by these rules.
+    func applied(to broker: Broker) -> Broker {
+        var broker = broker
+        broker.replication = replicas.map {
+            Broker.Replication(replicas: $0, limit: .milliseconds(Int((limit * 1000).rounded(.up))))
+        }
+        return broker
+    }
+}
+
+/// What `rediss://` is held to; files of PEM, read anew by each connection.
+struct RedisTLSOptions: ParsableArguments {
+    @Option(
+        name: .customLong("redis-ca"),
+        help: ArgumentHelp(
+            "With rediss://: the certificates of the authorities that Redis is believed by. Default: $KIRIE_REDIS_CA, "
+                + "else those of the system.", valueName: "file"))
+    var authorities: String?
+
+    @Option(
+        name: .customLong("redis-cert"),
+        help: ArgumentHelp("With rediss://: the client's certificate ($KIRIE_REDIS_CERT).", valueName: "file"))
+    var certificate: String?
+
+    @Option(
+        name: .customLong("redis-key"),
+        help: ArgumentHelp(
+            "With rediss://: its key, without a passphrase ($KIRIE_REDIS_KEY); may be in the same file.",
+            valueName: "file"))
+    var key: String?
+
+    @Option(
+        name: .customLong("redis-server-name"),
+        help: ArgumentHelp(
+            "With rediss://: the name that Redis's certificate has ($KIRIE_REDIS_SERVER_NAME). Default: the address's "
+                + "host.", valueName: "name"))
+    var serverName: String?
+
+    /// Whether something is on the command line.
+    var isAny: Bool { [authorities, certificate, key, serverName].contains { $0 != nil } }
+
+    /// The command line's, and the environment's where it says nothing.
+    var settings: RedisTLS {
+        RedisTLS(authorities: authorities, certificate: certificate, key: key, serverName: serverName)
+            .filled(from: Self.ofEnvironment)
+    }
+
+    static var ofEnvironment: RedisTLS {
+        func path(_ name: String) -> String? { Environment[name].flatMap { $0.isEmpty ? nil : $0 } }
+        return RedisTLS(
+            authorities: path("KIRIE_REDIS_CA"), certificate: path("KIRIE_REDIS_CERT"), key: path("KIRIE_REDIS_KEY"),
+            serverName: path("KIRIE_REDIS_SERVER_NAME"))
     }
 }
 

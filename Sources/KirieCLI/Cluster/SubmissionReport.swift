@@ -52,12 +52,12 @@ final class SubmissionReport: Sendable {
                     if !request.faults.isEmpty { tally.partial += 1 }
                 }
             case .followed: tally.withLock { $0.submitted += 1 }
-            case .refused(_, let reason, let time): refuse(reason, time)
+            case .refused(_, _, let sentence, let time): refuse(sentence, time)
             case .ended(let ending, let answer, let origin, let files, let fault):
                 note(ending, answer, origin, files: files ?? [], fault: fault)
             case .read(let part): tally.withLock { $0.part = part }
-            case .waiting(let reason, let time):
-                status.say("kirie: the cluster is full: \(reason); going on in \(Figures.duration(time))")
+            case .waiting(let sentence, let time):
+                status.say("kirie: \(sentence); going on in \(Figures.duration(time))")
             }
         }
         let lines = events.compactMap(\.line)
@@ -80,14 +80,14 @@ final class SubmissionReport: Sendable {
         }
     }
 
-    private func refuse(_ reason: String, _ time: Duration) {
+    private func refuse(_ sentence: String, _ time: Duration) {
         let isFirst = tally.withLock { tally in
             tally.refused += 1
             return tally.refused == 1
         }
         if isFirst {
             status.say(
-                "kirie: the cluster is full: \(reason). Submit the refused jobs again in \(Figures.duration(time)), or use "
+                "kirie: \(sentence). Submit the refused jobs again in \(Figures.duration(time)), or use "
                     + "--when-full wait")
         }
     }

@@ -122,6 +122,8 @@ struct SubmitCommand: AsyncParsableCommand {
     @Option(name: .long, help: "When the cluster is full: refuse (exit status 75), or wait until it takes the jobs.")
     var whenFull: FullnessArgument = .refuse
 
+    @OptionGroup var replication: ReplicationOptions
+
     @OptionGroup var redis: RedisOptions
 
     func validate() throws {
@@ -174,7 +176,7 @@ struct SubmitCommand: AsyncParsableCommand {
                 .images(images)
             }
         let masks = try folder.map { try MaskFiles(folder: $0, limit: pictures.size.limit) }
-        let broker = try await redis.submitter()
+        let broker = replication.applied(to: try await redis.submitter())
         let report = SubmissionReport(waits: wait)
         let submission = SubmissionRun(
             broker,

@@ -17,7 +17,9 @@ struct WorkerOptions: ParsableArguments {
 
     @Option(
         name: .customLong("cache-redis"),
-        help: ArgumentHelp("Another Redis that keeps the embeddings, of the same form.", valueName: "url"))
+        help: ArgumentHelp(
+            "Another Redis that keeps the embeddings, of the same form. A password may come from "
+                + "$KIRIE_CACHE_REDIS_PASSWORD.", valueName: "url"))
     var cacheRedis: String?
 
     @Option(name: .customLong("embedding"), help: "How embeddings are stored: fp16, fp32 or int8; the same everywhere.")
@@ -68,7 +70,7 @@ struct WorkerOptions: ParsableArguments {
         if let metricsPort, !(0...65_535).contains(metricsPort) {
             throw ValidationError("--metrics-port takes a number from 0 to 65535.")
         }
-        if let cacheRedis { _ = try RedisOptions.url(cacheRedis) }
+        if let cacheRedis { _ = try CacheRedisOption.url(cacheRedis) }
         if let name, !Self.isName(name) {
             throw ValidationError("--name takes 1 to 128 of A-Z a-z 0-9 . _ : @ / + -")
         }
@@ -98,8 +100,9 @@ struct WorkerOptions: ParsableArguments {
                 switch event {
                 case .connected(let server): logger.debug("connected", metadata: ["server": "\(server)"])
                 case .retrying(let server, let attempt, _, let reason):
-                    logger.debug(
-                        "connecting again",
+                    // A user who has lost a right, such as that to a channel, is never connected again.
+                    logger.log(
+                        level: attempt % 8 == 7 ? .warning : .debug, "connecting again",
                         metadata: ["server": "\(server)", "attempt": "\(attempt)", "reason": "\(reason)"])
                 case .disconnected(let server, let reason):
                     logger.warning(
@@ -107,30 +110,18 @@ struct WorkerOptions: ParsableArguments {
                 case .clusterMapRead(let nodes): logger.debug("cluster map", metadata: ["nodes": "\(nodes)"])
                 }
             }
-            return try await Self.connect(url, configuration, logger)
+            return try await RedisClient.connect(url, configuration: configuration)
         }
-        let broker = try await Broker.open(
-            try await client(try redis.url()), keys: redis.keys, partitions: partitions.count)
+        func patiently<Answer>(_ body: () async throws -> Answer) async throws -> Answer {
+            try await RedisOptions.patiently(
+                { logger.warning("waiting for Redis", metadata: ["error": "\($0)"]) }, body)
+        }
+        let broker = try await patiently {
+            try await Broker.open(try await client(try redis.url()), keys: redis.keys, partitions: partitions.count)
+        }
         var elsewhere: RedisClient?
-        if let cacheRedis { elsewhere = try await client(try RedisOptions.url(cacheRedis)) }
+        if let cacheRedis { elsewhere = try await patiently { try await client(try CacheRedisOption.url(cacheRedis)) } }
         return (broker, EmbeddingStore(broker, elsewhere: elsewhere, timeToLive: embeddingLifetime))
-    }
-
-    private static func connect(
-        _ url: RedisURL, _ configuration: RedisConfiguration, _ logger: Logger
-    ) async throws -> RedisClient {
-        let backoff = RedisBackoff(base: .milliseconds(100), limit: .seconds(3))
-        var attempt = 0
-        while true {
-            do {
-                return try await RedisClient.connect(url, configuration: configuration)
-            } catch {
-                guard error.isConnectionFailure || error.serverCode == "LOADING" else { throw error }
-                if attempt % 8 == 0 { logger.warning("waiting for Redis", metadata: ["error": "\(error)"]) }
-            }
-            try await Task.sleep(for: backoff.delay(attempt) + .milliseconds(20))
-            attempt += 1
-        }
     }
 
     /// The first heartbeat.
