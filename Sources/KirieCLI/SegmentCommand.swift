@@ -19,7 +19,7 @@ struct SegmentCommand: AsyncParsableCommand {
             kirie segment photo.jpg --point 840,520 --point 900,610,0 -o mask.png
             kirie segment photo.jpg --box 100,80,640,420 --overlay overlay.png --json
             kirie segment photo.jpg --point 840,520 --redis $KIRIE_REDIS
-            kirie segment large.tif --point 9000,4200 --tile auto        looks at the part of it around the click
+            kirie segment photo.jpg --point 840,520 --tile auto
             """)
 
     @Argument(help: "A PNG, JPEG, WebP or TIFF file.")

@@ -44,6 +44,14 @@ func maskedByAnyFamily(_ photo: Image, _ prompt: Prompt, pool: ThreadPool) throw
     return masks
 }
 
+func maskedOnATile(
+    _ photo: Image, _ prompt: Prompt, encoder: any ImageEncoding, decoder: any PromptDecoding, pool: ThreadPool
+) throws -> [MaskCandidate] {
+    let tiled = TiledPrediction(encoder: encoder, decoder: decoder)
+    let masks = try tiled.masks(of: prompt, in: photo, multimask: false, pool: pool)
+    return masks
+}
+
 func hashed(_ piece: [UInt8]) -> SHA256.Digest {
     var hash = SHA256()
     hash.update(piece)

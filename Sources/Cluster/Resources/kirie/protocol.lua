@@ -17,6 +17,8 @@ CALLING
   Redis's own mean: come back later. OOM: maxmemory is reached; only functions that free memory go on, kirie_room among
   them. MISCONF: the disk is full. READONLY, MASTERDOWN: a replica. LOADING, BUSY, CLUSTERDOWN, TRYAGAIN, NOREPLICAS. None
   of them is a fault of a job: workers wait them out with what they hold, and no attempt is counted.
+  ASK (a slot of a Redis Cluster is being moved): do not follow it, but call again until the slot has moved. The key that is
+  named, <prefix>, does not exist, so Redis sends every call to the node that has only a part of the keys yet.
   A function checks its arguments before it writes; the work of one call is bounded, however long the queues are.
 
 ACCESS
