@@ -136,7 +136,8 @@ let package = Package(
                 "Imaging", "Segmentation", "Tensors", "Redis", "Terminals", "JSON", "Platform", "Hashing",
                 argumentParser, logging, coreMetrics, lifecycle,
             ],
-            swiftSettings: settings,
+            // Flags and printing, which optimizing makes no faster: it would be the third longest to compile.
+            swiftSettings: settings + [.unsafeFlags(["-Onone"])],
             // Half of the program is what back-traces get their lines from; they read it packed, too.
             linkerSettings: [.unsafeFlags(["-Xlinker", "--compress-debug-sections=zlib"])]),
         // tests, a room each
