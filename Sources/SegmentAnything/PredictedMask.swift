@@ -14,18 +14,22 @@ public struct PredictedMask: Sendable {
     public var lowResolutionLogits: LowResolutionLogits { logits.clamped(to: logitBound) }
     private let logits: LowResolutionLogits
     private let logitBound: Float?
+    /// The logit of there being an object at all where the prompt is; nil from a model that does not ask itself.
+    public let objectScore: Float?
     /// Which of the output tokens that were asked for gave it, counted from 0.
     public let token: Int
 
     package init(
         encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float,
-        lowResolutionLogits: LowResolutionLogits, logitBound: Float? = nil, token: Int = 0
+        lowResolutionLogits: LowResolutionLogits, logitBound: Float? = nil, objectScore: Float? = nil,
+        token: Int = 0
     ) {
         self.encoding = encoding
         self.predictedIoU = predictedIoU
         self.stabilityScore = stabilityScore
         logits = lowResolutionLogits
         self.logitBound = logitBound
+        self.objectScore = objectScore
         self.token = token
     }
 }

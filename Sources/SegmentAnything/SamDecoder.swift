@@ -287,7 +287,8 @@ public struct SamDecoder: PromptDecoding {
         return PredictedMask(
             encoding: answer.encoding, predictedIoU: decoded.predictedIoU[index],
             stabilityScore: answer.stabilityScore,
-            lowResolutionLogits: logits, logitBound: decoded.logitBound, token: index)
+            lowResolutionLogits: logits, logitBound: decoded.logitBound, objectScore: decoded.objectScore,
+            token: index)
     }
 
     private func input(_ prompt: Prompt, _ frame: ImageFrame) -> PromptEncoder.Input {
