@@ -5,7 +5,7 @@ import Testing
 
 /// Every family of models through the commands that a user gives, on a model of a small size.
 @Suite struct FamiliesTests {
-    private static let models = ["hiera", "hiera_wide", "edgetam", "edgetam_wide", "hq", "lite"]
+    private static let models = ["hiera", "hiera_wide", "edgetam", "edgetam_wide", "hq", "hq_light", "lite"]
 
     private static func path(_ model: String) -> String {
         KirieProcess.fixtures.appendingPathComponent("\(model)/sam.safetensors").path
