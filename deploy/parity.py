@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds Kirie against the published PyTorch code, tensor by tensor, with weights drawn from seeds.
 
-    deploy/parity                      small ViTs, MobileSAM, ViT-B, SAM 2.1 tiny and base+: some minutes
+    deploy/parity                      small ViTs, MobileSAM, ViT-B, SAM 2.1, EdgeTAM: a quarter of an hour
     deploy/parity nano --kirie .build/release/kirie
     KIRIE_MAX_ISA=avx2 deploy/parity   with what an older processor has
 
@@ -15,13 +15,15 @@ import argparse, concurrent.futures, json, multiprocessing, os, pathlib, runpy, 
 from published import environment
 
 SEEDS = {
-    "nano": (7, 11), "wide": (7, 11), "mobile": (7, 11), "vit_b": (7,), "sam2.1_tiny": (7, 11), "sam2.1_base_plus": (7,)}
+    "nano": (7, 11), "wide": (7, 11), "mobile": (7, 11), "vit_b": (7,), "sam2.1_tiny": (7, 11),
+    "sam2.1_small": (7,), "sam2.1_base_plus": (7,), "sam2.1_large": (7,), "edgetam": (7, 11)}
 # How far from the published code a figure may be: the embedding's mean and largest difference.
 EMBEDDING = {"nano": (1e-5, 1e-4), "wide": (1e-5, 1e-4)}  # others: 1e-5, 2e-4
 LOGITS = 5e-4
 # What the published code takes, in GB, in fp32, and its encoder in binary64: with less free memory it ends half-way.
 MEMORY = {
-    "nano": (1, 1), "wide": (1, 1), "mobile": (2, 2), "vit_b": (4, 7), "sam2.1_tiny": (5, 9), "sam2.1_base_plus": (6, 12)}
+    "nano": (1, 1), "wide": (1, 1), "mobile": (2, 2), "vit_b": (4, 7), "sam2.1_tiny": (5, 9),
+    "sam2.1_small": (5, 9), "sam2.1_base_plus": (6, 12), "sam2.1_large": (8, 16), "edgetam": (3, 5)}
 
 
 def picture(path: pathlib.Path, width: int, height: int, seed: int) -> None:
@@ -110,7 +112,7 @@ def check(
 
     run(kirie, "encode", photo, *model, "--precision", "fp32", "-o", work / "mine.safetensors", "--debug")
     mine = load_file(work / "mine.safetensors")
-    is_second = geometry.startswith("sam2")
+    is_second = geometry.startswith(("sam2", "edgetam"))
     if is_second:
         # Sums of floats that nothing rounds: the order of a sum is seen in its last bits.
         table.row("input: largest difference", np.abs(mine["input_image"] - case["input_image"]).max(), 5e-6)

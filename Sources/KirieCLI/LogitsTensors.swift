@@ -17,7 +17,7 @@ struct LogitsTensors {
     init(_ answered: [DecodedMasks], of prompts: FittedPrompts, side: Int, multimask: Bool) {
         var masks = Self.none(prompts.usable.count + prompts.faults.count, multimask)
         for (place, answer) in zip(prompts.usable, answered) {
-            masks[place.index] = zip(answer.logits, answer.predictedIoU).map { ($0, $1) }
+            masks[place.index] = zip(answer.returnedLogits, answer.predictedIoU).map { ($0, $1) }
         }
         self.masks = masks
         self.side = side

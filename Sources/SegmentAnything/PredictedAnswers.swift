@@ -6,6 +6,7 @@ extension Answer.Cutout {
     public init(prompt: Int, _ predicted: PredictedMask) {
         self.init(
             prompt: prompt, score: predicted.predictedIoU, stability: predicted.stabilityScore, predicted.encoding)
+        object_score = predicted.objectScore
     }
 }
 

@@ -10,19 +10,26 @@ public struct PredictedMask: Sendable {
     public let predictedIoU: Float
     /// How little the mask changes when the threshold moves by ±1: the area above +1 over the area above −1.
     public let stabilityScore: Float
-    /// What the mask was made of; can be handed back as a mask prompt.
-    public let lowResolutionLogits: LowResolutionLogits
+    /// What the mask was made of, in SAM 2 none further from 0 than 32; can be handed back as a mask prompt.
+    public var lowResolutionLogits: LowResolutionLogits { logits.clamped(to: logitBound) }
+    private let logits: LowResolutionLogits
+    private let logitBound: Float?
+    /// The logit of there being an object at all where the prompt is; nil from a model that does not ask itself.
+    public let objectScore: Float?
     /// Which of the output tokens that were asked for gave it, counted from 0.
     public let token: Int
 
     package init(
         encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float,
-        lowResolutionLogits: LowResolutionLogits, token: Int = 0
+        lowResolutionLogits: LowResolutionLogits, logitBound: Float? = nil, objectScore: Float? = nil,
+        token: Int = 0
     ) {
         self.encoding = encoding
         self.predictedIoU = predictedIoU
         self.stabilityScore = stabilityScore
-        self.lowResolutionLogits = lowResolutionLogits
+        logits = lowResolutionLogits
+        self.logitBound = logitBound
+        self.objectScore = objectScore
         self.token = token
     }
 }

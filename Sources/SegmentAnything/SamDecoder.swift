@@ -258,9 +258,7 @@ public struct SamDecoder: PromptDecoding {
     ) -> [PredictedMask] {
         let answers = ConcurrentSlots<PredictedMask>(count: decoded.logits.count)
         func make(_ index: Int, _ pool: ThreadPool) {
-            answers[index] = mask(
-                decoded.logits[index], predictedIoU: decoded.predictedIoU[index], token: index,
-                scaling: image.scaling, pool: pool)
+            answers[index] = mask(index, of: decoded, scaling: image.scaling, pool: pool)
         }
         if decoded.logits.count == 1 {
             make(0, pool)
@@ -279,16 +277,18 @@ public struct SamDecoder: PromptDecoding {
     }
 
     private func mask(
-        _ logits: LowResolutionLogits, predictedIoU: Float, token: Int, scaling: MaskScaling, pool: ThreadPool
+        _ index: Int, of decoded: DecodedMasks, scaling: MaskScaling, pool: ThreadPool
     ) -> PredictedMask {
+        let logits = decoded.logits[index]
         let answer = logits.values.withUnsafeBufferPointer { values in
             guard let values = values.baseAddress else { preconditionFailure("logits are never empty") }
             return scaling.mask(values, pool: pool)
         }
         return PredictedMask(
-            encoding: answer.encoding, predictedIoU: predictedIoU,
+            encoding: answer.encoding, predictedIoU: decoded.predictedIoU[index],
             stabilityScore: answer.stabilityScore,
-            lowResolutionLogits: logits, token: token)
+            lowResolutionLogits: logits, logitBound: decoded.logitBound, objectScore: decoded.objectScore,
+            token: index)
     }
 
     private func input(_ prompt: Prompt, _ frame: ImageFrame) -> PromptEncoder.Input {

@@ -63,9 +63,11 @@ extension PromptTile {
     ) throws(PromptError) -> [MaskCandidate] {
         let prompt = self.prompt(prompt)
         return try image.predict([prompt], multimask: multimask, pool: pool)[0].map {
-            MaskCandidate(
+            var mask = MaskCandidate(
                 $0.encoding, predictedIoU: $0.predictedIoU, stabilityScore: $0.stabilityScore, point: prompt.place,
                 in: box, width: width, height: height)
+            mask.objectScore = $0.objectScore
+            return mask
         }
     }
 }

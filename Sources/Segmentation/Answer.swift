@@ -102,6 +102,9 @@ public struct Answer: Sendable, Codable {
         public var crop_box: [Int]?
         /// How much it looks like the examples, or how well the text fits, that it was asked for by.
         public var similarity: Float?
+        /// The logit of there being an object at all where the prompt is, from SAM 2 and EdgeTAM; nil from models that do
+        /// not ask themselves.
+        public var object_score: Float?
     }
 
     /// Why a prompt has no masks.
@@ -226,6 +229,7 @@ extension Answer.Cutout {
                 }
             }
         }
+        if let object_score { try line.member("object_score") { try $0.number(object_score) } }
         if let png { line.member("png") { $0.string(png) } }
         if let point_coords {
             try line.member("point_coords") {
@@ -280,6 +284,7 @@ extension Answer.Cutout {
     /// A mask that was found on a tile, as run lengths.
     public init(prompt: Int, tiled mask: MaskCandidate) {
         self.init(prompt: prompt, score: mask.predictedIoU, stability: mask.stabilityScore, mask.encoding)
+        object_score = mask.objectScore
         crop_box = [mask.crop.x0, mask.crop.y0, mask.crop.width, mask.crop.height]
     }
 

@@ -93,4 +93,10 @@ public struct LowResolutionLogits: Sendable, Hashable {
         self.side = side
         self.values = values
     }
+
+    /// The same, none further from 0 than a bound; nil for no bound.
+    package func clamped(to bound: Float?) -> LowResolutionLogits {
+        guard let bound, values.contains(where: { abs($0) > bound }) else { return self }
+        return LowResolutionLogits(side: side, values: values.map { min(max($0, -bound), bound) })
+    }
 }

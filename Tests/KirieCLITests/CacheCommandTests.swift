@@ -54,6 +54,38 @@ import Testing
         )
     }
 
+    @Test func severalModelsAreWarmedInOnePass() async throws {
+        let cluster = try await ClientCluster.start()
+        let (first, other) = (ClientCluster.model, ClientCluster.otherModel)
+        try await cluster.announce {
+            ($0.name, $0.processIdentifier, $0.model, $0.modelName) = ("far:2", 2, other.text, "other")
+        }
+        let directory = try TemporaryDirectory()
+        try dataSet(directory, count: 9)
+        try directory.write(Array("broken".utf8), to: "set/broken.png")
+        let folder = directory.file("set")
+        try await cluster.working(encodingAlso: [other]) {
+            let one = try await cluster.kirie(["cache", "warm", "\(folder)/p1.JPG", "--model", "other", "--json"])
+            #expect(one.objects.first?["encoded"] as? Int == 1, "\(one)")
+            #expect(one.objects.first?["models"] as? [String] == [other.text])
+            // A name and an identifier of the same model are one model.
+            let both = ["--model", "tiny", "--model", "other", "--model", first.text]
+            let all = try await cluster.kirie(["cache", "warm", folder, "--json", "--in-flight", "3"] + both)
+            #expect(all.status == 1, "\(all)")
+            #expect(all.complaint.components(separatedBy: "broken.png").count == 2, "\(all.complaint)")
+            let sum = try #require(all.objects.first)
+            #expect(sum["models"] as? [String] == [first.text, other.text])
+            #expect(sum["pictures"] as? Int == 10 && sum["there"] as? Int == 1 && sum["encoded"] as? Int == 17)
+            #expect(sum["failed"] as? Int == 2 && sum["open"] as? Int == 0)
+            let again = try await cluster.kirie(["cache", "warm", "\(folder)/p*.JPG"] + both)
+            #expect(again.status == 0 && again.complaint.contains("pictures for 2 models: "), "\(again)")
+            #expect(again.complaint.contains(" were there, 0 encoded"), "\(again)")
+        }
+        #expect(cluster.encodes.value == 18)
+        let unknown = try await cluster.kirie(["cache", "warm", folder, "--model", "tiny", "--model", "nobody's"])
+        #expect(unknown.status == 1 && unknown.complaint.contains("nobody's"), "\(unknown)")
+    }
+
     @Test func linksInACircleEndAndPipesAreNotWaitedFor() async throws {
         let cluster = try await ClientCluster.start()
         let directory = try TemporaryDirectory()

@@ -82,6 +82,8 @@ final class ClientRun: Sendable {
 /// A cluster whose far side runs in the test: encoders and decoders that know no model.
 struct ClientCluster: Sendable {
     static let model = ModelIdentifier(fingerprint: [UInt8](repeating: 7, count: 32))
+    /// Another one, which none of its workers serves unless a test wants it.
+    static let otherModel = ModelIdentifier(fingerprint: [UInt8](repeating: 8, count: 32))
 
     let server: RedisServerProcess
     let broker: Broker
@@ -123,9 +125,10 @@ struct ClientCluster: Sendable {
 
     /// Has jobs done while `body` runs; `gate` is awaited before each batch is answered.
     ///
-    /// A prompt whose first point lies at x = 13 is unusable.
+    /// A prompt whose first point lies at x = 13 is unusable. `others` are models that pictures are encoded for, too.
     func working(
-        gate: @escaping @Sendable () async -> Void = {}, _ body: @escaping @Sendable () async throws -> Void
+        encodingAlso others: [ModelIdentifier] = [], gate: @escaping @Sendable () async -> Void = {},
+        _ body: @escaping @Sendable () async throws -> Void
     ) async throws {
         var settings = WorkLoopSettings(concurrency: 2)
         settings.poll = .milliseconds(200)
@@ -133,24 +136,26 @@ struct ClientCluster: Sendable {
         // No lease ends by itself, however long a task waits for its turn.
         settings.lease = .seconds(3600)
         let encodes = encodes
-        let encoder = WorkLoop(
-            EncodeSource(broker, worker: "encoder", model: Self.model) { _ in
-                encodes.add()
-                return .embedding(RedisBytes("record"), expiry: .seconds(600))
-            }, broker: broker, settings: settings, members: { ["encoder"] })
+        let encoders = ([Self.model] + others).enumerated().map { index, model in
+            WorkLoop(
+                EncodeSource(broker, worker: "encoder\(index)", model: model) { _ in
+                    encodes.add()
+                    return .embedding(RedisBytes("record"), expiry: .seconds(600))
+                }, broker: broker, settings: settings, members: { ["encoder\(index)"] })
+        }
         let decoder = WorkLoop(
             DecodeSource(broker, worker: "decoder", model: Self.model) { batch in
                 await gate()
                 return .answers(batch.leases.map { Self.answer($0.line) })
             }, broker: broker, settings: settings, members: { ["decoder"] })
         try await withThrowingTaskGroup(of: Void.self) { group in
-            group.addTask { await encoder.run() }
+            for encoder in encoders { group.addTask { await encoder.run() } }
             group.addTask { await decoder.run() }
             do { try await body() } catch {
                 group.cancelAll()
                 throw error
             }
-            encoder.drain()
+            for encoder in encoders { encoder.drain() }
             decoder.drain()
         }
     }

@@ -5,7 +5,7 @@ import Testing
 
 /// Every family of models through the commands that a user gives, on a model of a small size.
 @Suite struct FamiliesTests {
-    private static let models = ["hiera", "hiera_wide", "edgetam", "edgetam_wide", "hq", "lite"]
+    private static let models = ["hiera", "hiera_wide", "edgetam", "edgetam_wide", "hq", "hq_light", "lite"]
 
     private static func path(_ model: String) -> String {
         KirieProcess.fixtures.appendingPathComponent("\(model)/sam.safetensors").path
@@ -35,6 +35,16 @@ import Testing
             #expect(try masks(try run(["decode", embedding] + options + prompt)) == direct)
         }
         #expect(direct.count > 0)
+        // SAM 2's decoders ask themselves if there is an object at all.
+        let asks = model.hasPrefix("hiera") || model.hasPrefix("edgetam")
+        let scores = direct.compactMap { ($0 as? [String: Any])?["object_score"] as? Double }
+        #expect(scores.count == (asks ? direct.count : 0))
+        // On a tile, too.
+        let tiled = try masks(
+            try run(
+                ["segment", KirieProcess.landscape, "--tile", "auto"] + options + ["--point", "150,110", "--json"]))
+        for mask in tiled { #expect(((mask as? [String: Any])?["object_score"] != nil) == asks) }
+        #expect(tiled.count > 0)
     }
 
     @Test(arguments: models) func everythingGoesThroughIt(_ model: String) throws {

@@ -1,6 +1,7 @@
 import Checkpoints
 import Foundation
 import KirieTesting
+import Tensors
 import Testing
 
 /// Models by folder, by shards, and those that do not tell on pictures of what size they work.
@@ -83,5 +84,55 @@ import Testing
         try FileManager.default.removeItem(atPath: directory.file("model.safetensors.index.json"))
         let asked = try info(directory.path)
         #expect(asked.status == 1 && asked.complaint.contains("2 checkpoints"), "\(asked.complaint)")
+    }
+
+    /// That what is folded in equals PEFT's own merge is in ``AdapterTests``.
+    @Test(arguments: ["published", "hugging_face", "apart"]) func anAdapterIsFoldedIn(_ name: String) throws {
+        let directory = try TemporaryDirectory()
+        let folder = KirieProcess.fixtures.appendingPathComponent("lora/\(name)").path
+        let (plain, folded) = (directory.file("plain.safetensors"), directory.file("folded.safetensors"))
+        let convert = try KirieProcess(["model", "convert", KirieProcess.nano, "-o", plain])
+        #expect(convert.status == 0, "\(convert.complaint)")
+        for adapter in [folder, "\(folder)/adapter_model.safetensors"] {
+            let folding = try KirieProcess(["model", "convert", KirieProcess.nano, "--lora", adapter, "-o", folded])
+            #expect(folding.status == 0 && folding.output.isEmpty, "\(folding.complaint)")
+            #expect(folding.complaint.contains("folded \(adapter) into "), "\(folding.complaint)")
+            // The layers that the adapter names are others, and no other layer is.
+            let (before, after) = (try Checkpoint(path: plain), try Checkpoint(path: folded))
+            #expect(before.names == after.names)
+            let expected = try Checkpoint(
+                path: KirieProcess.fixtures.appendingPathComponent("lora/expected.safetensors").path)
+            let named = expected.names.filter { $0.hasPrefix("\(name).") }.map { $0.dropFirst(name.count + 1) }
+            let changed = try before.names.filter {
+                try before.stored($0).tensor().elements != after.stored($0).tensor().elements
+            }
+            #expect(changed.sorted() == named.map(String.init).sorted())
+            #expect(folding.complaint.contains(" into \(changed.count) tensors"), "\(folding.complaint)")
+        }
+        // It is another model, and its masks are others.
+        #expect(try line("fingerprint", plain) != line("fingerprint", folded))
+        let prompt = ["segment", KirieProcess.landscape, "--point", "150,110", "--json", "--model"]
+        let answers = try [plain, folded].map { try KirieProcess(prompt + [$0]) }
+        #expect(answers.allSatisfy { $0.status == 0 } && answers[0].output != answers[1].output)
+    }
+
+    @Test func anAdapterThatIsNoneIsNamedAndNothingIsWritten() throws {
+        let directory = try TemporaryDirectory()
+        let output = directory.file("no.safetensors")
+        let lora = KirieProcess.fixtures.appendingPathComponent("lora/published")
+        let alone = directory.file("adapter_model.safetensors")
+        try FileManager.default.copyItem(
+            atPath: lora.appendingPathComponent("adapter_model.safetensors").path, toPath: alone)
+        for (model, adapter, words) in [
+            (KirieProcess.nano, "/nowhere/adapter", "/nowhere/adapter"),
+            (KirieProcess.nano, alone, "adapter_config.json"),
+            // Layers that another model has not got.
+            (Self.tiny, lora.path, "adapter_model.safetensors"),
+        ] {
+            let run = try KirieProcess(["model", "convert", model, "--lora", adapter, "-o", output])
+            #expect(run.status == 1 && run.output.isEmpty, "\(run.complaint)")
+            #expect(run.complaint.contains(words), "\(run.complaint)")
+            #expect(!FileManager.default.fileExists(atPath: output))
+        }
     }
 }

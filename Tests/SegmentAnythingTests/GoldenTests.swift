@@ -9,7 +9,7 @@ import Testing
 
 /// Every stage against the published PyTorch code, and Kirie's own against its training program, on small models with random
 /// weights, and transformers' SAM 2 and EdgeTAM; see Fixtures/make_golden.py, make_lite.py,
-/// make_sam2.py, make_edgetam.py and make_hq.py.
+/// make_sam2.py, make_edgetam.py, make_hq.py and make_hq_light.py.
 @Suite struct GoldenTests {
     @Test(arguments: GoldenCase.withLevels) func inputIsExact(_ golden: GoldenCase) throws {
         let side = try golden.model().geometry.imageSize
@@ -128,8 +128,10 @@ struct GoldenCase: Sendable, CustomTestStringConvertible {
     static let sam2 = ["hiera", "hiera_wide"].map { GoldenCase(name: $0, weights: "sam.safetensors") }
     /// EdgeTAM, in the same two layouts.
     static let edgeTAM = ["edgetam", "edgetam_wide"].map { GoldenCase(name: $0, weights: "sam.safetensors") }
-    static let highQuality = GoldenCase(name: "hq", weights: "sam.safetensors")
-    static let all = withLevels + [GoldenCase(name: "lite", weights: "sam.safetensors"), highQuality] + sam2 + edgeTAM
+    /// SAM-HQ over a ViT, and its light one over a TinyViT.
+    static let highQuality = ["hq", "hq_light"].map { GoldenCase(name: $0, weights: "sam.safetensors") }
+    static let all =
+        withLevels + [GoldenCase(name: "lite", weights: "sam.safetensors")] + highQuality + sam2 + edgeTAM
 
     let name: String
     let weights: String

@@ -6,8 +6,7 @@ import Testing
 /// SAM-HQ beside the Segment Anything that it was made of; its masks are held in ``GoldenTests``.
 @Suite struct HighQualityTests {
     /// Without its token a SAM-HQ is Segment Anything, of the same features.
-    @Test func withoutItsTokenItIsSegmentAnything() throws {
-        let golden = GoldenCase.highQuality
+    @Test(arguments: GoldenCase.highQuality) func withoutItsTokenItIsSegmentAnything(_ golden: GoldenCase) throws {
         let model = try golden.model()
         #expect(model.featureShapes.map(\.name) == ["image_embedding", "high_quality"])
         let plain = try #require(model.withoutHighQuality)

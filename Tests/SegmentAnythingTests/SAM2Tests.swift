@@ -48,6 +48,35 @@ import Testing
         }
     }
 
+    /// The published predictor hands no logit back that is further from 0 than 32; its masks are made before that.
+    @Test func logitsThatAreHandedBackAreBounded() throws {
+        for (golden, bound) in [
+            (GoldenCase.sam2[1], 32), (GoldenCase.edgeTAM[0], 32), (GoldenCase.all[0], nil as Float?),
+        ] {
+            let decoder = try golden.model().decoder(precision: .float32)
+            let image = try golden.preparedImage(decoder)
+            let prompt = try #require(golden.prompts().first)
+            let found = try decoder.decode(prompt, on: image, selection: .multiple, pool: .inline)
+            #expect(found.logitBound == bound, "\(golden.name)")
+            let side = found.side
+            let loud = found.logits.indices.map { index in
+                (0..<side * side).map { Float(sin(Double($0) / 7 + Double(index)) * 100) }
+            }
+            let decoded = DecodedMasks(
+                side: side, logits: loud.map { LowResolutionLogits(side: side, values: $0) },
+                predictedIoU: found.predictedIoU, logitBound: found.logitBound)
+            let masks = decoder.masks(decoded, on: image, isRanked: false, pool: .inline)
+            for (index, mask) in masks.enumerated() {
+                let values = loud[index]
+                let expected = bound.map { bound in values.map { min(max($0, -bound), bound) } } ?? values
+                #expect(mask.lowResolutionLogits.values == expected)
+                #expect(decoded.returnedLogits[index].values == expected)
+                let full = decoder.fullSizeLogits(decoded.logits[index], on: image)
+                #expect(mask.mask.pixels == full.map { $0 > 0 ? 1 : 0 })
+            }
+        }
+    }
+
     /// Logits go to the picture in one step: each pixel is the bilinear sample at its own place.
     @Test func logitsAreScaledOnce() throws {
         let golden = GoldenCase.sam2[1]

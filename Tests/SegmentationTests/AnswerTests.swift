@@ -32,6 +32,7 @@ import Testing
                         $0.regions = [regions[0], regions[1]]
                     },
                     try cutout(1.1920929e-07) { $0.png = "iVBORw0KGgo/+==" },
+                    try cutout(0.5) { ($0.object_score, $0.png, $0.crop_box) = (-3.25, "AA==", [0, 1, 2, 3]) },
                 ]),
             Answer(
                 image: .init(width: 1, height: 1, sha256: nil, notes: ["it \"ends\"", "é"]),

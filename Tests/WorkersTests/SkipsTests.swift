@@ -20,7 +20,7 @@ import Workers
                 .appendingPathComponent("SegmentAnythingTests/Fixtures/\(name)/sam.safetensors").path)
     }
 
-    @Test(arguments: ["lite", "hiera", "hiera_wide"], EmbeddingPrecision.allCases)
+    @Test(arguments: ["lite", "hiera", "hiera_wide", "edgetam", "edgetam_wide"], EmbeddingPrecision.allCases)
     func theClustersMasksAreThoseOfOneProcess(name: String, precision: EmbeddingPrecision) async throws {
         let server = try await RedisServerProcess.start()
         let broker = try await Broker.open(try await RedisClient.connect(server.url))
@@ -60,6 +60,10 @@ import Workers
         let expected = masks.enumerated().flatMap { index, masks in masks.map { Answer.Cutout(prompt: index, $0) } }
         #expect(try Self.text(answer.masks) == Self.text(expected))
         #expect(answer.masks.count == 6)
+        // Whether there is an object at all is told by models that ask themselves, once for a prompt.
+        let scores = answer.masks.map(\.object_score)
+        #expect(name == "lite" ? scores == [nil, nil, nil, nil, nil, nil] : !scores.contains(nil))
+        #expect(scores[0] == scores[2] && scores[3] == scores[5])
 
         // And the skips make a difference to them.
         let blank = kept.maps.map { map in

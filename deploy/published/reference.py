@@ -3,8 +3,8 @@
 
     reference.py --geometry vit_b --seed 7 --image photo.jpg --out DIR
 
-ViTs come from the package segment-anything, MobileSAM's TinyViT from mobile_sam, SAM 2.1 from transformers
-(segment_anything_2.py beside this file says what DIR gets then). DIR gets
+ViTs come from the package segment-anything, MobileSAM's TinyViT from mobile_sam, SAM 2.1 and EdgeTAM from
+transformers (segment_anything_2.py beside this file says what DIR gets then). DIR gets
 
     sam.pth, sam.safetensors   the same weights, under the published names
     geometry.json              what build() made the model of
@@ -29,7 +29,10 @@ GEOMETRIES: dict[str, dict] = {
     "mobile": dict(package="mobile_sam", name="vit_t"),
     "vit_b": dict(package="segment_anything", name="vit_b"),
     "sam2.1_tiny": dict(package="transformers", name="tiny"),
+    "sam2.1_small": dict(package="transformers", name="small"),
     "sam2.1_base_plus": dict(package="transformers", name="base_plus"),
+    "sam2.1_large": dict(package="transformers", name="large"),
+    "edgetam": dict(package="transformers", name="edgetam"),
 }
 PATCH = 16
 

@@ -1,4 +1,4 @@
-"""SAM 2.1 as transformers has it, for reference.py and runtimes.py: with drawn weights, on a picture, and as ONNX.
+"""SAM 2.1 and EdgeTAM as transformers has them, for reference.py and runtimes.py: with drawn weights, on a picture, and as ONNX.
 
 The weights are saved under the names of Meta's own package, nested under "model" as its checkpoints are, and under those of
 transformers in safetensors, so that both layouts are read.
@@ -26,8 +26,14 @@ def build(name: str) -> torch.nn.Module:
     """The model of a published size, as its code initialises it."""
     # transformers imports torchvision, too.
     runpy.run_path(str(pathlib.Path(__file__).with_name("reference.py")))["name_torchvision"]()
-    from transformers import Sam2Config, Sam2Model
+    from transformers import EdgeTamConfig, EdgeTamModel, Sam2Config, Sam2Model
 
+    if name == "edgetam":
+        # The trunk by its name in timm, with no weights to be fetched.
+        trunk = dict(
+            model_type="timm_wrapper", architecture="repvit_m1", num_classes=2,
+            model_args=dict(in_chans=3, features_only=True, out_indices=[0, 1, 2, 3]))
+        return EdgeTamModel(EdgeTamConfig(vision_config=dict(backbone_config=trunk)))
     width, blocks, heads, whole, positions, windows = SIZES[name]
     dims = [width << stage for stage in range(4)]
     trunk = dict(
@@ -44,10 +50,17 @@ def draw(name: str, seed: int) -> torch.nn.Module:
     model = build(name)
     with torch.no_grad():
         for key, tensor in model.state_dict().items():
-            if "pos_embed" in key or "no_memory" in key:
+            if not tensor.is_floating_point():
+                continue
+            if key.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif "pos_embed" in key or "no_memory" in key:
                 tensor.normal_(0, 0.1)
             elif tensor.ndim == 1:
                 tensor += 0.05 * torch.randn(tensor.shape)
+                if key.endswith("bn.weight") and ("token_mixer" in key or ".conv2." in key):
+                    # What a RepViT adds to its input over and over stays as large as that.
+                    tensor *= 0.3
             elif "embed" not in key or "patch" in key or "mask_embed" in key:
                 # As wide sums give numbers of their inputs' size: transformers' own 0.02 leaves next to nothing.
                 tensor.normal_(0, tensor[0].numel() ** -0.5)
@@ -109,6 +122,8 @@ def published(name: str) -> str | None:
     }
     if name in fixed:
         return fixed[name]
+    if name.startswith("vision_encoder.backbone.timm_model."):
+        return "image_encoder.trunk.body." + name.split(".", 3)[3]
     for old, new in (
         (r"^vision_encoder\.backbone\.", "image_encoder.trunk."), (r"patch_embed\.projection", "patch_embed.proj"),
         (r"^vision_encoder\.neck\.convs\.(\d)\.", r"image_encoder.neck.convs.\1.conv."),

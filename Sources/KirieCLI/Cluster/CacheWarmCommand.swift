@@ -20,10 +20,12 @@ extension CacheCommand {
                 kirie cache warm photos
                 kirie cache warm 'photos/2026-*.jpg'
                 kirie cache warm pictures.txt
+                kirie cache warm photos --model kirie-tiny --model sam2.1_tiny
 
                 A folder is searched for pictures by how their files end, those below it too, each once whatever links lead
                 to it; a text file names a picture a line. What the cache has already is left alone, so a run that was
-                stopped goes on where it was. The work is done by the cluster's encoders in the bulk lane.
+                stopped goes on where it was. For several models each picture is read and sent once. The work is done by the
+                cluster's encoders in the bulk lane.
                 Exit status: 0 every picture is in the cache, 1 some could not be encoded.
                 """)
 
@@ -32,14 +34,16 @@ extension CacheCommand {
                 "A folder, a pattern in quotes, a picture, or a text file.", valueName: "dir|glob|file.txt"))
         var sources: [String]
 
-        @OptionGroup var model: ModelChoice
+        @OptionGroup var model: ModelsChoice
 
-        @Flag(name: .long, help: "Print one JSON object at the end.")
+        @Flag(
+            name: .long,
+            help: "Print one JSON object at the end; what was there, encoded, failed or left open are embeddings.")
         var json = false
 
         @Option(
             name: .long,
-            help: ArgumentHelp("Pictures that are on their way at a time.", valueName: "n"))
+            help: ArgumentHelp("Embeddings that are on their way at a time.", valueName: "n"))
         var inFlight = 64
 
         @OptionGroup var pictures: PictureOptions
@@ -54,9 +58,9 @@ extension CacheCommand {
         func run() async throws {
             let list = try await PictureList(sources)
             let broker = try await options.redis.submitter()
-            let identifier = try await model.resolve(broker)
+            let models = try await model.resolve(broker)
             let warming = Warming(
-                ClusterCache(broker, other: try await options.otherRedis()), model: identifier, inFlight: inFlight,
+                ClusterCache(broker, other: try await options.otherRedis()), models: models, inFlight: inFlight,
                 pictures: pictures.decoder)
             do {
                 try await Interruption.handling { try await warming.run(list.paths) }
@@ -117,9 +121,10 @@ private struct PictureList {
 
 /// One run of `kirie cache warm`.
 private final class Warming: Sendable {
+    /// How many embeddings: one for each picture and model.
     private struct Tally: Sendable {
+        var pictures = 0
         var total = 0
-        var looked = 0
         var there = 0
         var encoded = 0
         var failed = 0
@@ -128,7 +133,7 @@ private final class Warming: Sendable {
     }
 
     private let cache: ClusterCache
-    private let model: ModelIdentifier
+    private let models: [(name: String, identifier: ModelIdentifier)]
     private let inFlight: Int
     private let files: PictureFiles
     private let submitter: JobSubmitter
@@ -138,10 +143,13 @@ private final class Warming: Sendable {
     private let tally = Mutex(Tally())
     private let start = ContinuousClock.now
 
-    init(_ cache: ClusterCache, model: ModelIdentifier, inFlight: Int, pictures: ImageDecoder) {
+    init(
+        _ cache: ClusterCache, models: [(name: String, identifier: ModelIdentifier)], inFlight: Int,
+        pictures: ImageDecoder
+    ) {
         let status = StatusLine()
         self.cache = cache
-        self.model = model
+        self.models = models
         self.inFlight = inFlight
         files = PictureFiles(decoder: pictures)
         self.status = status
@@ -152,12 +160,12 @@ private final class Warming: Sendable {
     var hasFailures: Bool { tally.withLock { $0.failed > 0 } }
 
     func run(_ paths: [String]) async throws {
-        tally.withLock { $0.total = paths.count }
+        tally.withLock { ($0.pictures, $0.total) = (paths.count, paths.count * models.count) }
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
             group.addTask { try await self.follower.run { self.ended($0) } }
             group.addTask {
-                let size = min(32, self.inFlight)
+                let size = max(1, min(32, self.inFlight / self.models.count))
                 for start in stride(from: 0, to: paths.count, by: size) {
                     if Task.isCancelled { break }
                     try await self.send(Array(paths[start..<min(start + size, paths.count)]))
@@ -191,25 +199,25 @@ private final class Warming: Sendable {
             switch reading {
             case .picture(let picture):
                 if pictures.updateValue((picture, path), forKey: picture.digest) != nil {
-                    tally.withLock { $0.there += 1 }
+                    tally.withLock { $0.there += models.count }
                 }
-            case .fault(let reason): fail(path, reason, namesPath: true)
-            case nil: fail(path, "was not read", namesPath: false)
+            case .fault(let reason): fail(path, reason, namesPath: true, count: models.count)
+            case nil: fail(path, "was not read", namesPath: false, count: models.count)
             }
         }
-        let digests = Array(pictures.keys)
-        let there = try await cache.contains(digests.map { EmbeddingKey(image: $0, model: model) })
-        let missing = zip(digests, there).filter { !$0.1 }.map(\.0)
-        tally.withLock { tally in
-            tally.looked += paths.count
-            tally.there += digests.count - missing.count
+        // The embeddings of one picture stand together, so that it is sent for all of them at once.
+        let keys = pictures.keys.flatMap { digest in
+            models.map { EmbeddingKey(image: digest, model: $0.identifier) }
         }
+        let there = try await cache.contains(keys)
+        let missing = zip(keys, there).filter { !$0.1 }.map(\.0)
+        tally.withLock { $0.there += keys.count - missing.count }
         draw()
         if missing.isEmpty { return }
         await follower.waitUntilOpen(isBelow: max(1, inFlight - missing.count + 1))
         if Task.isCancelled { return }
         let jobs = missing.map {
-            Job(id: Job.makeIdentifier(), lane: .bulk, image: $0, model: model, line: RedisBytes([]))
+            Job(id: Job.makeIdentifier(), lane: .bulk, image: $0.image, model: $0.model, line: RedisBytes([]))
         }
         let known = pictures
         let outcomes = try await submitter.submit(jobs) { digest in
@@ -218,7 +226,7 @@ private final class Warming: Sendable {
         }
         var references: [JobReference] = []
         for (job, outcome) in zip(jobs, outcomes) {
-            let path = known[job.image]?.1 ?? "\(job.image)"
+            let path = name(of: known[job.image]?.1 ?? "\(job.image)", for: job.model)
             switch outcome {
             case .accepted(let reference, _), .known(let reference, _):
                 references.append(reference)
@@ -229,6 +237,12 @@ private final class Warming: Sendable {
             }
         }
         follower.add(references)
+    }
+
+    /// How a picture is called in what is said of it; of several models the one that is meant, too.
+    private func name(of path: String, for model: ModelIdentifier) -> String {
+        guard models.count > 1, let model = models.first(where: { $0.identifier == model }) else { return path }
+        return "\(path), \(model.name)"
     }
 
     private func ended(_ endings: [JobEnding]) {
@@ -243,9 +257,9 @@ private final class Warming: Sendable {
         draw()
     }
 
-    /// Counts a picture that failed and says why; where the reason `namesPath` the picture's own is not put before it.
-    private func fail(_ path: String, _ reason: String, namesPath: Bool) {
-        tally.withLock { $0.failed += 1 }
+    /// Counts embeddings that failed and says why; where the reason `namesPath` the picture's own is not put before it.
+    private func fail(_ path: String, _ reason: String, namesPath: Bool, count: Int = 1) {
+        tally.withLock { $0.failed += count }
         status.say("kirie: \(namesPath && reason.contains(path) ? "" : "\(path): ")\(reason)")
     }
 
@@ -274,7 +288,8 @@ private final class Warming: Sendable {
         if json {
             try await StandardOutput().write(
                 .object([
-                    ("pictures", .integer(sum.total)), ("there", .integer(sum.there)),
+                    ("pictures", .integer(sum.pictures)),
+                    ("models", .array(models.map { .string($0.identifier.text) })), ("there", .integer(sum.there)),
                     ("encoded", .integer(sum.encoded)),
                     ("failed", .integer(sum.failed)), ("open", .integer(open)),
                     ("seconds", .number(((ContinuousClock.now - start) / .milliseconds(1)).rounded() / 1000)),
@@ -282,7 +297,7 @@ private final class Warming: Sendable {
             return
         }
         var text =
-            "\(Figures.count(sum.total)) pictures: \(Figures.count(sum.there)) were there, "
+            "\(Figures.count(sum.pictures)) pictures\(models.count > 1 ? " for \(models.count) models" : ""): \(Figures.count(sum.there)) were there, "
             + "\(Figures.count(sum.encoded)) encoded"
         if sum.failed > 0 { text += ", \(Figures.count(sum.failed)) failed" }
         if open > 0 { text += ", \(Figures.count(open)) not yet" }

@@ -52,5 +52,6 @@ extension MaskCandidate {
             try RunLengthEncoding(compressed: runs.counts, height: height, width: width), predictedIoU: cutout.score,
             stabilityScore: cutout.stability_score, point: SIMD2(point[0], point[1]), foundIn: box)
         similarity = cutout.similarity
+        objectScore = cutout.object_score
     }
 }

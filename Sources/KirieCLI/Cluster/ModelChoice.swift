@@ -4,6 +4,33 @@ import Cluster
 import Segmentation
 import Terminals
 
+/// For which models of the cluster.
+struct ModelsChoice: ParsableArguments {
+    @Option(
+        name: .customLong("model"),
+        help: ArgumentHelp(
+            "The name that `kirie workers` shows, or a model identifier; may be given several times. Default: the cluster's "
+                + "usual model.",
+            valueName: "model"))
+    var models: [String] = []
+
+    /// The identifiers, each once, with how they were called.
+    ///
+    /// - Throws: ``UnknownModel`` where nobody serves one.
+    func resolve(_ broker: Broker) async throws -> [(name: String, identifier: ModelIdentifier)] {
+        var found: [(name: String, identifier: ModelIdentifier)] = []
+        for name in models.isEmpty ? [nil] : models.map(Optional.some) {
+            var choice = ModelChoice()
+            choice.model = name
+            let identifier = try await choice.resolve(broker)
+            if !found.contains(where: { $0.identifier == identifier }) {
+                found.append((name ?? identifier.text, identifier))
+            }
+        }
+        return found
+    }
+}
+
 /// For which model of the cluster.
 struct ModelChoice: ParsableArguments {
     @Option(

@@ -26,18 +26,27 @@ public enum MaskSelection: Sendable, Hashable {
 public struct DecodedMasks: Sendable {
     /// Side of the logits: 4g.
     public let side: Int
-    /// One per mask, (side, side).
+    /// One per mask, (side, side): what masks are made of.
     public let logits: [LowResolutionLogits]
     /// One per mask: the model's own estimate of its intersection over union with the object.
     public let predictedIoU: [Float]
     /// The logit of there being an object at all; nil from a model that does not ask itself.
     public let objectScore: Float?
+    /// How far from 0 the logits that are handed back may be; nil for any distance.
+    package let logitBound: Float?
 
-    package init(side: Int, logits: [LowResolutionLogits], predictedIoU: [Float], objectScore: Float? = nil) {
+    /// The logits as they are handed back, for a mask prompt: SAM 2's predictor bounds them when its masks are made.
+    public var returnedLogits: [LowResolutionLogits] { logits.map { $0.clamped(to: logitBound) } }
+
+    package init(
+        side: Int, logits: [LowResolutionLogits], predictedIoU: [Float], objectScore: Float? = nil,
+        logitBound: Float? = nil
+    ) {
         self.side = side
         self.logits = logits
         self.predictedIoU = predictedIoU
         self.objectScore = objectScore
+        self.logitBound = logitBound
     }
 }
 
@@ -55,6 +64,7 @@ package struct MaskDecoder: Sendable {
     private let iouToken: Int
     private let usesSigmoid: Bool
     private let stability: DynamicMultimask?
+    private let logitBound: Float?
     private let upscaling: MaskUpscaling
     /// One multi-layer perceptron per mask token.
     private let hypernetworks: [[TokenLinear]]
@@ -107,6 +117,9 @@ package struct MaskDecoder: Sendable {
         package var isHighQuality = false
         /// When the one mask is given up for the best of three; nil for never.
         package var stability: DynamicMultimask?
+        /// How far from 0 logits that are handed back may be: 32 in SAM 2 (`SAM2ImagePredictor._predict`); nil for any
+        /// distance.
+        package var logitBound: Float?
 
         /// Whether it is SAM 2's, in all of these.
         package var isSegmentAnything2: Bool {
@@ -114,6 +127,7 @@ package struct MaskDecoder: Sendable {
             set {
                 (takesSkips, hasObjectScore, usesSigmoid) = (newValue, newValue, newValue)
                 stability = newValue ? .published : nil
+                logitBound = newValue ? 32 : nil
             }
         }
 
@@ -171,6 +185,7 @@ package struct MaskDecoder: Sendable {
         iouToken = configuration.hasObjectScore ? 1 : 0
         usesSigmoid = configuration.usesSigmoid
         stability = configuration.stability
+        logitBound = configuration.logitBound
         highQuality =
             configuration.isHighQuality
             ? try HighQualityMask(
@@ -288,7 +303,8 @@ package struct MaskDecoder: Sendable {
             let places = selected.indices.filter { place in leastIoU.map { iou[index][selected[place]] > $0 } ?? true }
             if places.isEmpty {
                 return DecodedMasks(
-                    side: 4 * grid, logits: [], predictedIoU: [], objectScore: objectScores?[index])
+                    side: 4 * grid, logits: [], predictedIoU: [], objectScore: objectScores?[index],
+                    logitBound: logitBound)
             }
             pass.prepareUpscaling(pool: pool)
             let numbers = places.flatMap { selectedWeights[$0][index] }
@@ -308,7 +324,8 @@ package struct MaskDecoder: Sendable {
             trace?.record(.predictedIoU, predictedIoU, prompt: index)
             trace?.record(.logits, masks.flatMap(\.values), prompt: index)
             return DecodedMasks(
-                side: 4 * grid, logits: masks, predictedIoU: predictedIoU, objectScore: objectScores?[index])
+                side: 4 * grid, logits: masks, predictedIoU: predictedIoU, objectScore: objectScores?[index],
+                logitBound: logitBound)
         }
     }
 

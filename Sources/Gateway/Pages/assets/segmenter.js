@@ -7,8 +7,8 @@
 const PATIENCE = 150;
 
 /**
- * @typedef {{prompt: number, score: number, stability_score: number, area: number, bbox: number[],
- *            segmentation: {size: [number, number], counts: string}}} Mask
+ * @typedef {{prompt: number, score: number, stability_score: number, object_score?: number, area: number,
+ *            bbox: number[], segmentation: {size: [number, number], counts: string}}} Mask
  * @typedef {{id: string, model: string, masks: Mask[], errors?: {prompt: number, error: string}[]}} Answer
  */
 
