@@ -32,7 +32,11 @@ struct DecodeCommand: AsyncParsableCommand {
             valueName: "out.safetensors"))
     var logits: String?
 
-    @Flag(name: .long, help: "With --logits: also logits (P,M,H,W) at the picture's size.")
+    @Flag(
+        name: .long,
+        help: ArgumentHelp(
+            "With --logits: also logits (P,M,H,W) at the picture's size. With --redis they are made of the others, which a "
+                + "SAM 2 hands out within ±32."))
     var fullSize = false
 
     func validate() throws {

@@ -213,7 +213,7 @@ import Testing
         #expect(jq.status == 0 && jq.objects.count == 3, "\(jq)")
 
         // Every line of every help that can be run here.
-        let outOfReach = ["--watch", "--follow", "old-model", "3f2a", "2026", "pictures.txt", "data"]
+        let outOfReach = ["--watch", "--follow", "old-model", "sam2.1_tiny", "3f2a", "2026", "pictures.txt", "data"]
         var count = 0
         for command in [
             "submit", "segment", "encode", "decode", "status", "wait", "cancel", "cache", "cache warm", "queues",
