@@ -394,10 +394,7 @@ private struct DecodedMask: Decodable {
         guard bytes.count == side * side * 4 else {
             throw members.fault("logits", "\(expected), not of \(bytes.count) bytes")
         }
-        let values = (0..<side * side).map { index in
-            Float(bitPattern: (0..<4).reduce(UInt32(0)) { $0 | UInt32(bytes[index * 4 + $1]) << (8 * UInt32($1)) })
-        }
-        guard values.allSatisfy(\.isFinite) else { throw members.fault("logits", "holds what is no number") }
-        logits = LowResolutionLogits(side: side, values: values)
+        logits = LowResolutionLogits(side: side, littleEndian: bytes)
+        guard logits.values.allSatisfy(\.isFinite) else { throw members.fault("logits", "holds what is no number") }
     }
 }

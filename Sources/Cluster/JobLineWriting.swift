@@ -95,6 +95,11 @@ extension LowResolutionLogits {
         guard (1...1024).contains(side), let bytes = Data(base64Encoded: base64), bytes.count == side * side * 4 else {
             return nil
         }
+        self.init(side: side, littleEndian: Array(bytes))
+    }
+
+    /// Logits of that side of their `4 * side * side` bytes.
+    init(side: Int, littleEndian bytes: [UInt8]) {
         let values = bytes.withUnsafeBytes { raw in
             (0..<side * side).map { index in
                 Float(

@@ -94,8 +94,7 @@ struct DecodeCommand: AsyncParsableCommand {
             try files.stage(logits) { path in
                 try tensors.write(
                     to: path,
-                    fullSize: fullSize
-                        ? tensors.fullSize(record.frame, record.preprocessing, pool: model.makePool()) : nil)
+                    fullSize: fullSize ? tensors.fullSize(record.frame, record.preprocessing) : nil)
             }
         }
         try output.write(answer, masks: masks, prompts: fitted, image: nil, files: files)

@@ -51,7 +51,7 @@ struct LogitsTensors {
     }
 
     /// The same of an embedding's picture.
-    func fullSize(_ frame: ImageFrame, _ preprocessing: ImagePreprocessing, pool: ThreadPool) -> Tensor {
+    func fullSize(_ frame: ImageFrame, _ preprocessing: ImagePreprocessing) -> Tensor {
         let scaling = MaskScaling(
             side: side, imageSize: preprocessing.size, frame: frame, resize: preprocessing.resize)
         return fullSize(width: frame.originalWidth, height: frame.originalHeight) { logits in

@@ -58,6 +58,8 @@ final class RedisChannel: Sendable {
     private let bell: (read: Int32, write: Int32)
     /// Set once before the first command, where there is TLS.
     private let session = Mutex<TLSSession?>(nil)
+    /// The session; nil without TLS, for which no lock is taken.
+    private var secured: TLSSession? { tls == nil ? nil : session.withLock { $0 } }
     /// Whether the server has said anything yet.
     private let hasHeard = Atomic<Bool>(false)
 
@@ -225,7 +227,7 @@ final class RedisChannel: Sendable {
     /// Returns false when the socket takes no more for now, or never again: the thread sees to both.
     private func write(_ unwritten: inout Unwritten) -> Bool {
         let socket = descriptor.load(ordering: .relaxed)
-        if tls != nil, let session = session.withLock({ $0 }) { return Self.write(&unwritten, session, socket) }
+        if let secured { return Self.write(&unwritten, secured, socket) }
         while unwritten.index < unwritten.segments.count {
             let isLast = unwritten.index == unwritten.segments.count - 1
             let flags = Int32(MSG_NOSIGNAL | MSG_DONTWAIT | (isLast ? 0 : MSG_MORE))
@@ -372,7 +374,7 @@ final class RedisChannel: Sendable {
             return ended(String(cString: strerror(errno)))
         }
         guard count > 0 else { return ended() }
-        guard let session = session.withLock({ $0 }) else {
+        guard let session = secured else {
             if hasHeard.exchange(true, ordering: .relaxed) == false, Self.isTLS(buffer, count) {
                 return .protocolViolation(server: server, reason: "it speaks TLS: write rediss:// for it")
             }

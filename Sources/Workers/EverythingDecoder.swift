@@ -84,11 +84,9 @@ struct EverythingDecoder: Sendable {
     ) throws(PromptRefusal) -> [MaskGenerationPlan.CropAnswers] {
         var answers = Array(repeating: MaskGenerationPlan.CropAnswers(), count: plan.crops.count)
         for result in results {
-            let bytes = result.array
-            guard let end = bytes.firstIndex(of: 0x0A), let part = Self.part(Array(bytes[..<end])),
-                part.crop < plan.crops.count,
-                let masks = CandidateText.read(Array(bytes[(end + 1)...]), width: plan.width, height: plan.height)
-            else { throw PromptRefusal(reason: "the result of a part cannot be read") }
+            let (part, masks) = try PartResult.read(result, width: plan.width, height: plan.height) { line in
+                Self.part(line).flatMap { $0.crop < plan.crops.count ? $0 : nil }
+            }
             for point in part.points { answers[part.crop][part.areDrafts, point] = [] }
             for (point, mask) in masks { answers[part.crop][part.areDrafts, point]?.append(mask) }
         }
@@ -133,14 +131,14 @@ struct EverythingDecoder: Sendable {
             plan.crops[part.crop].box.height == image.height,
             part.points.allSatisfy({ plan.grids[plan.crops[part.crop].layer].indices.contains($0) })
         else { throw PromptRefusal(reason: "the part is none of this picture") }
-        var text = line.array + [0x0A]
+        var masks: [(number: Int, mask: MaskCandidate)] = []
         for batch in plan.batches(part.points) {
             if Task.isCancelled { return nil }
             let found = try plan.candidates(
                 of: part.crop, points: batch, areDrafts: part.areDrafts, on: image, pool: pool)
-            text += CandidateText.write(zip(batch, found).flatMap { point, masks in masks.map { (point, $0) } })
+            masks += zip(batch, found).flatMap { point, masks in masks.map { (point, $0) } }
         }
-        return RedisBytes(text)
+        return PartResult.write(line, masks)
     }
 
     /// What candidates are kept under.

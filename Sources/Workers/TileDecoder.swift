@@ -41,10 +41,7 @@ struct TileDecoder: Sendable {
         let (width, height) = (image.width, image.height)
         var found: [Int: [PixelBox: [MaskCandidate]]] = [:]
         for result in try await broker.partResults(of: reference) {
-            let bytes = result.array
-            guard let end = bytes.firstIndex(of: 0x0A), let part = Self.part(Array(bytes[..<end])),
-                let masks = CandidateText.read(Array(bytes[(end + 1)...]), width: width, height: height)
-            else { throw PromptRefusal(reason: "the result of a part cannot be read") }
+            let (part, masks) = try PartResult.read(result, width: width, height: height, Self.part)
             found[part.index, default: [:]][part.tile.box] = masks.map(\.mask)
         }
         var masks: [[MaskCandidate]?] = []
@@ -91,7 +88,7 @@ struct TileDecoder: Sendable {
         }
         let masks = try part.tile.masks(
             of: part.prompt, on: image, multimask: part.multimask, width: part.width, height: part.height, pool: pool)
-        return RedisBytes(line.array + [0x0A] + CandidateText.write(masks.map { (number: part.index, mask: $0) }))
+        return PartResult.write(line, masks.map { (number: part.index, mask: $0) })
     }
 
     private static func line(_ part: Part, for image: ImageDigest) -> [UInt8] {

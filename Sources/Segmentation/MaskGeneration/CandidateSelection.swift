@@ -1,16 +1,5 @@
 /// Weighing the candidates against each other: what the published generator does after the model.
 extension MaskGenerationPlan {
-    /// The candidates of one crop that stay: of two on each other the one with the higher predicted IoU.
-    ///
-    /// - Parameter candidates: in the order of their points.
-    /// - Returns: those that stay, the highest predicted IoU first.
-    public func kept(ofCrop candidates: [MaskCandidate]) -> [MaskCandidate] {
-        NonMaximumSuppression.kept(
-            boxes: candidates.map { SIMD4<Float>($0.box) }, scores: candidates.map(\.predictedIoU),
-            threshold: parameters.boxNMSThreshold
-        ).map { candidates[$0] }
-    }
-
     /// The masks of the picture.
     ///
     /// - Parameter candidates: by crop, what ``kept(ofCrop:)`` left.

@@ -37,7 +37,7 @@ extension MaskGenerationPlan.CropAnswers {
         }
     }
 
-    /// The masks that stay, the highest predicted IoU first.
+    /// The masks that stay, the highest predicted IoU first: of two on each other the one with the higher.
     package func places(keptBy plan: MaskGenerationPlan) -> [Place] {
         let all = masks.sorted { $0.key < $1.key }.flatMap { point, candidates in
             candidates.enumerated().map { (place: Place(point: point, index: $0.offset), candidate: $0.element) }

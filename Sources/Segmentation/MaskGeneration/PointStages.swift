@@ -79,7 +79,7 @@ extension MaskGenerationPlan {
     /// - Parameter answers: of all points that there were to ask for.
     /// - Returns: those that stay, the highest predicted IoU first.
     public func kept(ofCrop answers: CropAnswers) -> [MaskCandidate] {
-        kept(ofCrop: answers.masks.sorted { $0.key < $1.key }.flatMap(\.value))
+        answers.places(keptBy: self).compactMap { answers.masks[$0.point]?[$0.index] }
     }
 
     /// The points of drafts by groups of those that lie on each other, the highest predicted IoU first.

@@ -1,5 +1,5 @@
+import Cluster
 import Embeddings
-import FoundationEssentials
 import HTTPTypes
 import Imaging
 import JSON
@@ -46,16 +46,10 @@ enum RoboflowAnswers {
 
     /// The logits that a mask came with.
     static func logits(of cutout: Answer.Cutout) throws -> LowResolutionLogits {
-        guard let logits = cutout.logits, let data = Data(base64Encoded: logits.logits), logits.side > 0,
-            data.count == logits.side * logits.side * 4
-        else { throw Problem(.internalServerError, "no-logits", "the answer came without its logits") }
-        let values = data.withUnsafeBytes { bytes in
-            (0..<logits.side * logits.side).map { index in
-                Float(
-                    bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self)))
-            }
+        guard let logits = cutout.logits.flatMap({ LowResolutionLogits(side: $0.side, base64: $0.logits) }) else {
+            throw Problem(.internalServerError, "no-logits", "the answer came without its logits")
         }
-        return LowResolutionLogits(side: logits.side, values: values)
+        return logits
     }
 
     /// What is above 0 of logits, as a mask.
