@@ -112,11 +112,15 @@ public struct Broker: Sendable {
 
     /// Which of these images are in the cluster.
     public func hasImages(_ images: [ImageDigest]) async throws(ClusterError) -> [Bool] {
-        let replies = try await callAll(
-            images.map {
-                .call(
-                    "kirie_image", keys: [keys.prefix(partition(of: $0))], [.string($0.hexadecimal)], repetition: .safe)
-            })
+        guard let first = images.first else { return [] }
+        let questions = images.map {
+            RedisCommand.call(
+                "kirie_image", keys: [keys.prefix(partition(of: $0))], [.string($0.hexadecimal)], repetition: .safe)
+        }
+        // To ask keeps a picture longer, which is a write.
+        let replies = try await makingRoom(for: partition(of: first)) { () throws(ClusterError) in
+            try await callAll(questions)
+        }
         return replies.map { $0.integer == 0 }
     }
 
@@ -169,9 +173,11 @@ public struct Broker: Sendable {
                         repetition: .safe)
                 }
             }
-            let reply = try await call(
-                "kirie_image_whole", in: place, [.string(image.hexadecimal), .string(upload), .integer(count)],
-                repetition: .safe)
+            let reply = try await makingRoom(for: place) { () throws(ClusterError) in
+                try await call(
+                    "kirie_image_whole", in: place, [.string(image.hexadecimal), .string(upload), .integer(count)],
+                    repetition: .safe)
+            }
             // Parts may have been evicted, or gone with a Redis that lost what it had.
             if let answer = reply.integer, answer >= 0 { return answer == 1 }
         }
@@ -218,7 +224,22 @@ public struct Broker: Sendable {
                 places.append(chunk)
             }
         }
-        let (replies, shortfalls) = try await submitAll(commands)
+        var (replies, shortfalls) = try await submitAll(commands)
+        // What Redis refuses for want of memory has not begun: only that is asked for again, where room can be made.
+        for position in commands.indices where replies[position].outOfMemory != nil {
+            let place = partition(of: jobs[places[position][0]].image)
+            do throws(ClusterError) {
+                (replies[position], shortfalls[position]) = try await makingRoom(for: place) {
+                    () throws(ClusterError) in
+                    let (again, shortfalls) = try await submitAll([commands[position]])
+                    if let error = again[0].outOfMemory { throw error }
+                    return (again[0], shortfalls[0])
+                }
+            } catch {
+                guard error.isOutOfMemory else { throw error }
+                break
+            }
+        }
         var outcomes = jobs.map {
             Submission.refused(id: $0.id, .unexpectedReply(function: "kirie_submit", expected: "it"))
         }

@@ -97,8 +97,9 @@ extension Broker {
         var states: [JobState?] = Array(repeating: nil, count: letters.count)
         for (partition, indices) in byPartition(letters, \.partition) {
             for chunk in indices.chunks(of: Self.batch) {
-                let reply = try await call(
-                    "kirie_dead_retry", in: partition, chunk.map { .string(letters[$0].entry) })
+                let reply = try await makingRoom(for: partition) { () throws(ClusterError) in
+                    try await call("kirie_dead_retry", in: partition, chunk.map { .string(letters[$0].entry) })
+                }
                 for (item, index) in zip(reply.array ?? [], chunk) {
                     states[index] = item.string.flatMap(JobState.init(rawValue:))
                 }

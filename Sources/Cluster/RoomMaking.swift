@@ -1,5 +1,12 @@
 import Redis
 
+extension RedisValue {
+    /// The error of a Redis that has no memory left for what was asked; nil for any other reply.
+    var outOfMemory: ClusterError? {
+        error.flatMap { ClusterError(refusal: $0) }.flatMap { $0.isOutOfMemory ? $0 : nil }
+    }
+}
+
 /// Under `maxmemory-policy noeviction` Redis drops nothing by itself: who is told that it is full has what no job needs
 /// dropped, and asks again.
 extension Broker {

@@ -18,6 +18,54 @@ import Testing
         #expect(outcomes.allSatisfy { $0 == .done })
     }
 
+    /// Writes until Redis takes no more.
+    private func fill(_ redis: RedisClient) async throws {
+        let bytes = RedisBytes([UInt8](repeating: 1, count: 32 << 10))
+        for count in 0... {
+            do { _ = try await redis.send(RedisCommand("SET", .string("filler\(count)"), .bytes(bytes))) } catch {
+                guard error.serverCode == "OOM" else { throw error }
+                return
+            }
+        }
+    }
+
+    /// Pictures that no job needs have filled Redis, and the one that a job needs is there: nobody sends a picture any more,
+    /// for which room would be made.
+    @Test func aJobMakesRoomWhereItsPictureIsThere() async throws {
+        let cluster = try await TestCluster.start(partitions: 2)
+        let (broker, redis) = (cluster.broker, cluster.broker.redis)
+        let file = RedisBytes([UInt8](repeating: 7, count: 64 << 10))
+        for number in 1...40 { try await broker.putImage(TestCluster.image(number), .bytes(file)) }
+        let memory = try #require(try await redis.send(RedisCommand("INFO", "memory")).string)
+        let used = try #require(memory.firstMatch(of: /used_memory:(\d+)/).flatMap { Int($0.1) })
+        _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", .integer(used - (200 << 10))))
+        #expect(try await broker.hasImages([40, 99].map(TestCluster.image)) == [true, false])
+        #expect(try await broker.statistics().total("room_made") > 0)
+        // The room that was made is taken again.
+        try await fill(redis)
+        let outcomes = try await broker.submit([
+            TestCluster.job("a", TestCluster.image(39)), TestCluster.job("b", TestCluster.image(40)),
+        ])
+        #expect(outcomes.allSatisfy { if case .accepted = $0 { true } else { false } }, "\(outcomes)")
+
+        // Where nothing can go they are refused, each for itself.
+        _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "100kb"))
+        for outcome in try await broker.submit([
+            TestCluster.job("c", TestCluster.image(39)), TestCluster.job("d", TestCluster.image(40)),
+        ]) {
+            guard case .refused(_, .backpressure) = outcome else {
+                Issue.record("\(outcome)")
+                continue
+            }
+        }
+        _ = try await redis.send(RedisCommand("CONFIG", "SET", "maxmemory", "0"))
+        for image in [39, 40].map(TestCluster.image) {
+            try await cluster.encode(image)
+            try await finish(image, cluster)
+        }
+        #expect(try await ClusterAudit(of: broker).findings.isEmpty)
+    }
+
     @Test func anotherLineUnderAKnownIdIsAConflict() async throws {
         let cluster = try await TestCluster.start(partitions: 1)
         let (broker, image) = (cluster.broker, TestCluster.image(1))
