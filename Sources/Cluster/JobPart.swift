@@ -43,9 +43,7 @@ extension Broker {
 
     /// The results of a job's parts in their order; empty for a job that was not divided.
     public func partResults(of job: JobReference) async throws(ClusterError) -> [RedisBytes] {
-        let prefix = keys.prefix(job.partition)
-        let list = try await callAll([RedisCommand("LRANGE", .string("\(prefix)parts:\(job.id)"), "0", "-1")])
-        let ids = (list.first?.array ?? []).compactMap(\.string)
+        let ids = try await parts(of: job)
         var results: [RedisBytes] = []
         for chunk in ids.chunks(of: Self.batch) {
             for reply in try await callAll(
@@ -58,6 +56,32 @@ extension Broker {
             }
         }
         return results
+    }
+
+    /// The results of a job's parts that are done by now, by the part's name: for those who want to see them as they come.
+    ///
+    /// - Parameters:
+    ///   - job: which.
+    ///   - known: names of parts whose results are not wanted again.
+    /// - Throws: where Redis does not answer.
+    public func partResults(
+        of job: JobReference, besides known: Set<String>
+    ) async throws(ClusterError) -> [String: RedisBytes] {
+        let ids = try await parts(of: job).filter { !known.contains($0) }
+        var results: [String: RedisBytes] = [:]
+        for chunk in ids.chunks(of: Self.batch) {
+            let replies = try await callAll(
+                chunk.map { RedisCommand("GET", .string(keys.result($0, in: job.partition))) })
+            for (id, reply) in zip(chunk, replies) { results[id] = reply.bytes }
+        }
+        return results
+    }
+
+    /// The names of a job's parts.
+    private func parts(of job: JobReference) async throws(ClusterError) -> [String] {
+        let key = "\(keys.prefix(job.partition))parts:\(job.id)"
+        return (try await callAll([RedisCommand("LRANGE", .string(key), "0", "-1")]).first?.array ?? [])
+            .compactMap(\.string)
     }
 
     /// Keeps what was found and can be found again.

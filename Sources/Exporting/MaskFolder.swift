@@ -16,7 +16,8 @@ public enum MaskFolder {
             let path = "\(folder)/\(number).png"
             try AtomicFile.write(try PNGWriter.encode(mask: mask.encoding.gray, named: path), to: path)
         }
-        let lines = [MaskRecord.header] + masks.enumerated().map { MaskRecord($1).line($0) }
+        let areLabeled = masks.contains { $0.label != nil }
+        let lines = [areLabeled ? MaskRecord.headerWithLabels : MaskRecord.header] + masks.enumerated().map { MaskRecord($1).line($0) }
         try AtomicFile.write(Array(lines.joined(separator: "\n").utf8), to: "\(folder)/metadata.csv")
     }
 
@@ -27,6 +28,31 @@ public enum MaskFolder {
     /// - Precondition: there are at most 65,535 masks.
     public static func labelMap(of masks: [MaskCandidate], width: Int, height: Int) -> LabelMap {
         precondition(masks.count <= Int(UInt16.max), "\(masks.count) masks have no label of 16 bits each")
+        return labelMap(of: masks, numbers: masks.indices.map { UInt16($0 + 1) }, width: width, height: height)
+    }
+
+    /// The map of a vocabulary: 0 where no mask lies, else the number of the mask's label in the vocabulary, counted from 1.
+    ///
+    /// The largest is drawn first, as in ``labelMap(of:width:height:)``.
+    ///
+    /// - Parameters:
+    ///   - masks: of which those without a label of the vocabulary are not drawn.
+    ///   - vocabulary: at most 65,535 labels.
+    ///   - width: columns of the picture.
+    ///   - height: its rows.
+    public static func classMap(
+        of masks: [MaskCandidate], vocabulary: [String], width: Int, height: Int
+    ) -> LabelMap {
+        let numbers = vocabulary.numbered
+        let labeled = masks.filter { $0.label.map { numbers[$0] != nil } ?? false }
+        return labelMap(
+            of: labeled, numbers: labeled.map { UInt16(clamping: $0.label.flatMap { numbers[$0] } ?? 0) }, width: width,
+            height: height)
+    }
+
+    private static func labelMap(
+        of masks: [MaskCandidate], numbers: [UInt16], width: Int, height: Int
+    ) -> LabelMap {
         let areas = masks.map(\.encoding.area)
         let order = masks.indices.sorted { (areas[$0], $1) > (areas[$1], $0) }
         let labels = [UInt16](unsafeUninitializedCapacity: width * height) { labels, initialized in
@@ -34,7 +60,7 @@ public enum MaskFolder {
             for index in order {
                 masks[index].encoding.forEachRun { start, end in
                     for position in start..<end {
-                        labels[position % height * width + position / height] = UInt16(index + 1)
+                        labels[position % height * width + position / height] = numbers[index]
                     }
                 }
             }
@@ -43,9 +69,14 @@ public enum MaskFolder {
         return LabelMap(width: width, height: height, labels: labels)
     }
 
-    /// The picture with all masks drawn over it, each outlined in a colour of its own.
-    public static func overlay(of masks: [MaskCandidate], on image: Image) -> Image {
-        MaskOverlay(masks: []).drawn(
+    /// The picture with all masks drawn over it, each outlined in a colour of its own, or in that of its label.
+    public static func overlay(of masks: [MaskCandidate], vocabulary: [String] = [], on image: Image) -> Image {
+        var overlay = MaskOverlay(masks: [])
+        if !vocabulary.isEmpty, !masks.isEmpty {
+            let (numbers, palette) = (vocabulary.numbered, MaskOverlay.Color.palette)
+            overlay.colors = masks.map { palette[($0.label.flatMap { numbers[$0] } ?? 0) % palette.count] }
+        }
+        return overlay.drawn(
             on: image,
             masks: masks.map { mask in
                 let bounds = mask.encoding.boundingBox
@@ -55,6 +86,13 @@ public enum MaskFolder {
                     ).gray
                 }
             })
+    }
+}
+
+extension [String] {
+    /// Each text's place, counted from 1; of equal ones the first.
+    public var numbered: [String: Int] {
+        Dictionary(enumerated().map { ($0.element, $0.offset + 1) }, uniquingKeysWith: { first, _ in first })
     }
 }
 

@@ -17,13 +17,19 @@ public struct MaskRecord: Sendable {
         "id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,predicted_iou,stability_score,"
         + "crop_box_x0,crop_box_y0,crop_box_w,crop_box_h"
 
+    /// The same of masks with labels: one more column.
+    public static let headerWithLabels = header + ",label"
+
     /// The line of `metadata.csv` of the mask whose file is called by that number.
     public func line(_ number: Int) -> String {
         let numbers: [String] =
             ["\(number)", "\(mask.encoding.area)"] + mask.publishedBox.map(\.description)
             + [mask.point.x, mask.point.y, Double(mask.predictedIoU), Double(mask.stabilityScore)].map(\.description)
             + cropBox.map(\.description)
-        return numbers.joined(separator: ",")
+        let line = numbers.joined(separator: ",")
+        guard let label = mask.label else { return line }
+        // RFC 4180: quoted, and a quotation mark in it is doubled.
+        return line + ",\"\(label.replacing("\"", with: "\"\""))\""
     }
 
     private var cropBox: [Int] { [mask.crop.x0, mask.crop.y0, mask.crop.width, mask.crop.height] }
@@ -46,6 +52,7 @@ public struct MaskRecord: Sendable {
         }
         try json.member("stability_score") { try $0.number(Double(mask.stabilityScore)) }
         json.member("crop_box") { $0.array(cropBox) { $1.integer($0) } }
+        if let label = mask.label { json.member("label") { $0.string(label) } }
     }
 
     /// The JSON of a picture's masks: what `scripts/amg.py --convert-to-rle` writes for it.

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Evaluation
 import SegmentAnything
+import Segmentation
 import Tensors
 import Terminals
 import TextMatching
@@ -74,7 +75,7 @@ struct EvalCommand: ParsableCommand {
             generator: AutomaticMaskGenerator(
                 encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
                 decoder: try sam.promptDecoder(precision: model.precision(for: sam)),
-                parameters: TextPrompts.parameters,
+                parameters: .forTexts,
                 defaults: sam.everythingDefaults), matcher: matcher, pictures: pictures.decoder, pool: pool)
         var rows: [String: TextEvaluation.Row] = [:]
         for set in sets {

@@ -19,6 +19,7 @@ struct EverythingCommand: AsyncParsableCommand {
             kirie everything photos -o masks --convert-to-rle        masks/photo.json, COCO run lengths
             kirie everything photos -o dataset.json                  one COCO dataset
             kirie everything photo.jpg -o out --write overlay,labels,yolo
+            kirie everything photos -o named.json --label dog --label bowl
 
             The flags and the files are those of segment-anything's scripts/amg.py, and so are the masks. A folder that was
             begun is gone on with by --resume.
@@ -40,7 +41,7 @@ struct EverythingCommand: AsyncParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "What is written, any of masks, rle, coco, labels, yolo, overlay. Default: masks, or coco into a file.",
+            "What is written, any of masks, rle, coco, labels, classes, yolo, overlay. Default: masks, or coco into a file.",
             valueName: "kinds"),
         transform: OutputKind.list)
     var write: [OutputKind] = []
@@ -53,6 +54,13 @@ struct EverythingCommand: AsyncParsableCommand {
 
     @Flag(name: .long, help: "Print a JSON object for each picture, as soon as it is done, and nothing else.")
     var json = false
+
+    @Flag(
+        name: .long,
+        help: ArgumentHelp(
+            "With --json: before a picture's object, its masks as they come, in objects that begin with "
+                + "\"provisional\": true. The last one says which of them stay."))
+    var stream = false
 
     @OptionGroup var pictures: PictureOptions
     @OptionGroup var model: ModelOptions
@@ -67,11 +75,12 @@ struct EverythingCommand: AsyncParsableCommand {
     var device: String?
 
     @OptionGroup var options: EverythingOptions
+    @OptionGroup var textModel: TextModelOption
     @OptionGroup var cluster: ClusterChoice
 
     /// What can be written.
     enum OutputKind: String, CaseIterable {
-        case masks, rle, coco, labels, yolo, overlay
+        case masks, rle, coco, labels, classes, yolo, overlay
 
         @Sendable static func list(_ text: String) throws -> [OutputKind] {
             try text.split(separator: ",").map { word in
@@ -95,6 +104,11 @@ struct EverythingCommand: AsyncParsableCommand {
         if output == nil, !write.isEmpty || convertToRle || resume {
             throw ValidationError("--write, --convert-to-rle and --resume go with -o.")
         }
+        if write.contains(.classes), !options.isLabeled {
+            throw ValidationError("--write classes goes with --label or --labels.")
+        }
+        if stream, !json { throw ValidationError("--stream goes with --json.") }
+        try textModel.check(isUsed: options.isLabeled, goesWith: "--label or --labels", cluster)
         try cluster.check(model)
     }
 
@@ -118,11 +132,12 @@ struct EverythingCommand: AsyncParsableCommand {
         if let call = try await cluster.call(model: model.model, pictures: pictures) {
             source = ClusterMasks(call: call, parameters: parameters)
         } else {
-            source = try LocalMasks(model, parameters: parameters)
+            source = try LocalMasks(model, parameters: parameters, textModel)
         }
         let files = try output.map {
             try EverythingFiles(
-                output: $0, isDataset: isDataset, kinds: kinds, pictures: paths, resumes: resume,
+                output: $0, isDataset: isDataset, kinds: kinds, vocabulary: parameters.labels, pictures: paths,
+                resumes: resume,
                 settings: "\(source.settings), \(parameters.json)")
         }
         let tally = Tally()
@@ -161,17 +176,25 @@ struct EverythingCommand: AsyncParsableCommand {
         let read = try pictures.decoder.read(bytes, named: path)
         PictureOptions.complain(of: read.notes, in: path)
         let bar = Bar(count == 1 ? path : "\(path) (\(number) of \(count))")
-        let found = try await source.masks(of: path, read.image) { bar.show($0, of: $1) }
         let digest = ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal
+        let first = count > 1 ? [(name: "path", value: JSONText.quoting(path))] : []
+        let shown = Answer.Picture(
+            width: read.image.width, height: read.image.height, sha256: digest,
+            notes: read.notes.map(\.description))
+        @Sendable func provisional(_ masks: [MaskCandidate]) throws {
+            guard !masks.isEmpty else { return }
+            let line = try Answer.provisional(masks.map { Answer.Cutout(everything: $0) }, first: first)
+            try StandardOutput.print(line + [UInt8(ascii: "\n")])
+        }
+        let found = try await source.masks(of: path, read.image, found: stream ? provisional : nil) {
+            bar.show($0, of: $1)
+        }
         try files?.write(path, image: read.image, sha256: digest, masks: found.masks)
         if json {
             let answer = Answer(
-                image: .init(
-                    width: read.image.width, height: read.image.height, sha256: digest,
-                    notes: read.notes.map(\.description)), model: found.model, precision: found.precision,
+                image: shown, model: found.model, precision: found.precision,
                 timings_ms: found.timings, masks: found.masks.map { Answer.Cutout(everything: $0) })
-            let first = [(name: "path", value: JSONText.quoting(path))]
-            try StandardOutput.print(try answer.encoded(first: count > 1 ? first : []) + [UInt8(ascii: "\n")])
+            try StandardOutput.print(try answer.encoded(first: first) + [UInt8(ascii: "\n")])
         } else {
             Terminal.complain("\(path): \(found.masks.count) masks")
         }

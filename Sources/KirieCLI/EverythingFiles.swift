@@ -13,6 +13,8 @@ final class EverythingFiles: @unchecked Sendable {
     private let output: String
     private let isDataset: Bool
     private let kinds: Set<EverythingCommand.OutputKind>
+    /// The labels that masks may have; empty where they have none.
+    private let vocabulary: [String]
     private let names: MaskNames
     private let journal: String
     /// What tells whether a journal is of a run like this one.
@@ -24,9 +26,10 @@ final class EverythingFiles: @unchecked Sendable {
 
     /// Makes the folder, and reads the journal of a run that is gone on with.
     init(
-        output: String, isDataset: Bool, kinds: Set<EverythingCommand.OutputKind>, pictures: [String], resumes: Bool,
-        settings: String
+        output: String, isDataset: Bool, kinds: Set<EverythingCommand.OutputKind>, vocabulary: [String],
+        pictures: [String], resumes: Bool, settings: String
     ) throws {
+        self.vocabulary = vocabulary
         self.output = output
         self.isDataset = isDataset
         self.kinds = kinds
@@ -66,6 +69,7 @@ final class EverythingFiles: @unchecked Sendable {
             case .masks: stem
             case .rle: "\(stem).json"
             case .labels: "\(stem)-labels.png"
+            case .classes: "\(stem)-classes.png"
             case .yolo: "\(stem).txt"
             case .overlay: "\(stem)-overlay.png"
             case .coco: nil
@@ -101,7 +105,8 @@ final class EverythingFiles: @unchecked Sendable {
             ? picture : picture.split(separator: "/").last.map(String.init) ?? picture
         let part = COCODataset.Part(
             file: file, sha256: sha256, width: image.width, height: image.height,
-            masks: kinds.contains(.coco) ? masks : [])
+            masks: kinds.contains(.coco) ? masks : [],
+            categories: vocabulary.isEmpty ? nil : numbers(of: masks))
         parts[picture] = part
         var line = JSONWriter()
         line.object {
@@ -111,13 +116,21 @@ final class EverythingFiles: @unchecked Sendable {
         try append(line.bytes + [0x0A])
     }
 
+    /// The number of each mask's label in the vocabulary, counted from 1.
+    private func numbers(of masks: [MaskCandidate]) -> [Int] {
+        let numbers = vocabulary.numbered
+        return masks.map { $0.label.flatMap { numbers[$0] } ?? 1 }
+    }
+
     private func writeFiles(_ picture: String, image: Image, masks: [MaskCandidate]) throws {
         let stem = "\(output)/\(names.prefix(of: picture))"
         if let slash = stem.lastIndex(of: "/") { try Directory.make(String(stem[..<slash])) }
         let files = StagedFiles()
         if kinds.contains(.rle) { try files.stage(try MaskRecord.json(masks), to: "\(stem).json") }
         if kinds.contains(.yolo) {
-            try files.stage(Array(YOLOPolygons.text(masks.map(\.encoding)).utf8), to: "\(stem).txt")
+            let classes = vocabulary.isEmpty ? nil : numbers(of: masks).map { $0 - 1 }
+            let text = YOLOPolygons.text(masks.map(\.encoding), classes: classes)
+            try files.stage(Array(text.utf8), to: "\(stem).txt")
         }
         if kinds.contains(.labels) {
             guard masks.count <= Int(UInt16.max) else {
@@ -128,9 +141,14 @@ final class EverythingFiles: @unchecked Sendable {
             let map = MaskFolder.labelMap(of: masks, width: image.width, height: image.height)
             try files.stage(try PNGWriter.encode(map), to: "\(stem)-labels.png")
         }
+        if kinds.contains(.classes) {
+            let map = MaskFolder.classMap(
+                of: masks, vocabulary: vocabulary, width: image.width, height: image.height)
+            try files.stage(try PNGWriter.encode(map), to: "\(stem)-classes.png")
+        }
         if kinds.contains(.overlay) {
-            try files.stage(
-                try PNGWriter.encode(MaskFolder.overlay(of: masks, on: image)), to: "\(stem)-overlay.png")
+            let overlay = MaskFolder.overlay(of: masks, vocabulary: vocabulary, on: image)
+            try files.stage(try PNGWriter.encode(overlay), to: "\(stem)-overlay.png")
         }
         if kinds.contains(.masks) { try writeFolder(stem, masks) }
         try files.commit()
@@ -182,8 +200,13 @@ final class EverythingFiles: @unchecked Sendable {
 
     /// Writes the dataset of all pictures, and forgets how it was made.
     func finish() throws {
+        if !vocabulary.isEmpty, !isDataset, !kinds.isDisjoint(with: [.yolo, .classes]) {
+            // As the tools that read YOLO's labels and maps of classes want their names: one on each line.
+            let names = vocabulary.map { $0.split(whereSeparator: \.isNewline).joined(separator: " ") + "\n" }
+            try AtomicFile.write(Array(names.joined().utf8), to: "\(output)/classes.txt")
+        }
         if kinds.contains(.coco) {
-            var dataset = COCODataset()
+            var dataset = vocabulary.isEmpty ? COCODataset() : COCODataset(categories: vocabulary)
             for picture in order { if let part = parts[picture] { dataset.append(part) } }
             try AtomicFile.write(dataset.json, to: isDataset ? output : "\(output)/annotations.json")
         }

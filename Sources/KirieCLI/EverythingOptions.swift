@@ -93,6 +93,18 @@ struct EverythingOptions: ParsableArguments {
     var unlike: [Exemplar] = []
 
     @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "Only what a text means, with that text as its label: one of a vocabulary. Repeat for more.",
+            valueName: "text"))
+    var label: [String] = []
+
+    @Option(
+        name: .customLong("labels"),
+        help: ArgumentHelp("A vocabulary from a file, a text on each line.", valueName: "vocabulary.txt"))
+    var labelFile: String?
+
+    @Option(
         name: .long, parsing: .unconditional, help: "How similar it must be, from -1 to 1. Default: 0.5.",
         transform: DecimalNumber.argument)
     var likeThresh: Double?
@@ -112,6 +124,12 @@ struct EverythingOptions: ParsableArguments {
         {
             throw ValidationError("\(Self.flag(fault.parameter)): \(fault.reason).")
         }
+        if labelFile != nil, !label.isEmpty {
+            throw ValidationError("--labels takes the place of --label: give one of the two.")
+        }
+        if labelFile != nil, !like.isEmpty {
+            throw ValidationError("--labels takes the place of --like: give one of the two.")
+        }
         if pointGrids != nil, pointsPerSide != nil {
             throw ValidationError("--point-grids takes the place of --points-per-side: give one of the two.")
         }
@@ -126,8 +144,11 @@ struct EverythingOptions: ParsableArguments {
                 predIouThresh, stabilityScoreThresh, stabilityScoreOffset, boxNmsThresh, cropNmsThresh,
                 cropOverlapRatio,
             ].contains { $0 != nil } || pointGrids != nil || fast || !like.isEmpty || !unlike.isEmpty
-            || likeThresh != nil
+            || likeThresh != nil || isLabeled
     }
+
+    /// Whether masks get labels.
+    var isLabeled: Bool { !label.isEmpty || labelFile != nil }
 
     /// Which part of the picture the model sees for prompts, which have `--tile` in common with everything mode.
     func tile(for prompt: PromptOptions) throws -> JobLine.Tile? {
@@ -146,7 +167,8 @@ struct EverythingOptions: ParsableArguments {
     ///
     /// - Throws: ``EverythingFault`` where the grids cannot be read, or something makes no sense.
     func parameters() throws -> EverythingParameters {
-        let parameters = parameters(grids: try pointGrids.map(Self.grids))
+        var parameters = parameters(grids: try pointGrids.map(Self.grids))
+        if let labelFile { parameters.labels = try Self.vocabulary(labelFile) }
         if let fault = parameters.fault { throw fault }
         return parameters
     }
@@ -172,12 +194,26 @@ struct EverythingOptions: ParsableArguments {
         parameters.like = like
         parameters.unlike = unlike
         if let likeThresh { parameters.likeThreshold = Float(likeThresh) }
+        parameters.labels = label
         parameters.tiles = tile
         return parameters
     }
 
     /// `--pred-iou-thresh` for `pred_iou_thresh`.
     private static func flag(_ parameter: String) -> String { "--" + parameter.replacing("_", with: "-") }
+
+    /// The lines that are not empty.
+    private static func vocabulary(_ path: String) throws -> [String] {
+        guard let text = String(validating: try EncodedFile.read(path, atMost: 1 << 20), as: UTF8.self) else {
+            throw EverythingFault(parameter: path, reason: "it is not UTF-8: a text on each line is expected")
+        }
+        let lines = text.split(whereSeparator: \.isNewline).map(String.init)
+        let texts = lines.filter { $0.contains { !$0.isWhitespace } }
+        guard !texts.isEmpty else {
+            throw EverythingFault(parameter: path, reason: "there is no text in it: one on each line is expected")
+        }
+        return texts
+    }
 
     /// `[[[x, y], …], …]`.
     private static func grids(_ path: String) throws -> [[SIMD2<Double>]] {

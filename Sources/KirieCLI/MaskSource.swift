@@ -4,15 +4,18 @@ import Platform
 import SegmentAnything
 import Segmentation
 import Tensors
+import TextMatching
 
 /// Where the masks of everything mode come from: this process, or a cluster.
 protocol MaskSource: Sendable {
     /// What, besides the parameters, tells whether another run would find the same masks.
     var settings: String { get }
 
-    /// The masks of a picture that was read; `progress` hears how many of how many points are answered.
+    /// The masks of a picture that was read; `progress` hears how many of how many points are answered, and `found` sees the
+    /// masks as they come, before they are weighed against each other, where there is one.
     func masks(
-        of path: String, _ image: Image, progress: @escaping @Sendable (Int, Int) -> Void
+        of path: String, _ image: Image, found: (@Sendable ([MaskCandidate]) throws -> Void)?,
+        progress: @escaping @Sendable (Int, Int) -> Void
     ) async throws -> FoundMasks
 }
 
@@ -33,33 +36,55 @@ struct LocalMasks: MaskSource {
     private let precision: String
     let settings: String
     private let generator: AutomaticMaskGenerator
+    /// What labels masks, and with what; nil where no labels are asked for.
+    private let labeling: (texts: TextPrompts, labels: [String])?
     private let pool: ThreadPool
     private let thread = BlockingExecutor()
 
-    init(_ options: ModelOptions, parameters: EverythingParameters) throws {
+    init(_ options: ModelOptions, parameters: EverythingParameters, _ textModel: TextModelOption) throws {
         let (name, model) = try options.open()
         let precision = options.precision(for: model)
         self.name = name
         self.precision = precision.rawValue
-        settings = "\(try model.fingerprint(cache: nil, threads: 2)) \(precision.rawValue)"
+        pool = options.makePool()
+        var settings = "\(try model.fingerprint(cache: nil, threads: 2)) \(precision.rawValue)"
+        if parameters.labels.isEmpty {
+            labeling = nil
+        } else {
+            let texts = TextPrompts(try textModel.open(pool: pool))
+            // What is wrong with the words is said before the seconds of work.
+            _ = try texts.matcher.queries(parameters.labels, pool: pool)
+            labeling = (texts, parameters.labels)
+            settings += " \(texts.matcher.fingerprint)"
+        }
+        self.settings = settings
         generator = AutomaticMaskGenerator(
             encoder: try model.imageEncoder(precision: precision),
-            decoder: try model.promptDecoder(precision: precision), parameters: parameters,
+            decoder: try model.promptDecoder(precision: precision),
+            parameters: parameters.labels.isEmpty ? parameters : parameters.searched,
             defaults: model.everythingDefaults)
-        pool = options.makePool()
     }
 
     func masks(
-        of path: String, _ image: Image, progress: @escaping @Sendable (Int, Int) -> Void
+        of path: String, _ image: Image, found: (@Sendable ([MaskCandidate]) throws -> Void)?,
+        progress: @escaping @Sendable (Int, Int) -> Void
     ) async throws -> FoundMasks {
         // The arithmetic stays off the cooperative pool.
-        try await Work(thread: thread).run { [generator, pool, name, precision] in
+        try await Work(thread: thread).run { [generator, labeling, pool, name, precision] in
             var watch = Stopwatch()
-            let masks = try watch.time("everything") {
+            var masks = try watch.time("everything") {
                 try generator.generate(image, pool: pool) {
                     try Task.checkCancellation()
                     progress($0.done, $0.total)
+                } found: {
+                    try found?($0)
                 }
+            }
+            if let (texts, labels) = labeling {
+                let rows = watch.time("look") {
+                    texts.matcher.rows(of: masks.map(\.encoding), in: image, pool: pool)
+                }
+                masks = try watch.time("match") { try texts.labels(of: labels, among: masks, rows: rows, pool: pool) }
             }
             return FoundMasks(masks: masks, model: name, precision: precision, timings: watch.milliseconds)
         }

@@ -50,12 +50,10 @@ struct SegmentCommand: AsyncParsableCommand {
             if everythingOptions.isAny { throw ValidationError("Those flags go with --everything.") }
         }
         if !everything { _ = try everythingOptions.tile(for: prompt) }
-        if prompt.text == nil, instances.instances != nil || textModel.model != nil {
-            throw ValidationError("--instances and --text-model go with --text.")
-        }
-        if cluster.redis != nil, textModel.model != nil {
-            throw ValidationError("With --redis the workers' own --text-model holds.")
-        }
+        if prompt.text == nil, instances.instances != nil { throw ValidationError("--instances goes with --text.") }
+        try textModel.check(
+            isUsed: prompt.text != nil || everythingOptions.isLabeled, goesWith: "--text, or --everything and --label",
+            cluster)
         try cluster.check(model)
     }
 
@@ -88,11 +86,30 @@ struct SegmentCommand: AsyncParsableCommand {
         let texts = TextPrompts(try textModel.open(pool: pool))
         _ = try texts.matcher.query(prompt.text ?? "")
         var watch = Stopwatch()
+        let encoder = try sam.imageEncoder(precision: model.precision(for: sam))
+        let decoder: any PromptDecoding = try sam.promptDecoder(precision: model.precision(for: sam))
+        let shown = Answer.Picture(
+            width: picture.width, height: picture.height,
+            sha256: ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal, notes: read.notes.map(\.description))
+        if let width = decoder.textWidth, texts.matcher.embeddingWidth != nil, instances.instances == nil {
+            // The model takes the text itself, as the paper has it.
+            let prompts = try fitted.usable.map { try texts.matcher.encoded($0.prompt, width: width, pool: pool) }
+            let features = watch.time("encode") { encoder.encode(picture, pool: pool) }
+            let masks = try watch.time("decode") {
+                let prepared: any PreparedImage = try decoder.prepare(features, pool: pool)
+                return try prepared.predict(prompts, multimask: prompt.multimask, pool: pool)
+            }
+            let answer = Answer(
+                image: shown, model: name, precision: model.precision(for: sam).rawValue,
+                timings_ms: watch.milliseconds,
+                masks: zip(fitted.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
+                remarks: fitted)
+            try output.write(answer, masks: masks.map { $0.map(\.mask) }, prompts: fitted, image: picture)
+            return try output.end(fitted)
+        }
         let masks = try watch.time("candidates") {
             try AutomaticMaskGenerator(
-                encoder: try sam.imageEncoder(precision: model.precision(for: sam)),
-                decoder: try sam.promptDecoder(precision: model.precision(for: sam)),
-                parameters: TextPrompts.parameters,
+                encoder: encoder, decoder: decoder, parameters: .forTexts,
                 defaults: sam.everythingDefaults
             ).generate(picture, pool: pool)
         }
@@ -101,10 +118,7 @@ struct SegmentCommand: AsyncParsableCommand {
             try fitted.usable.map { try texts.masks(for: $0.prompt, among: masks, rows: rows, count: count) }
         }
         let answer = Answer(
-            image: .init(
-                width: picture.width, height: picture.height,
-                sha256: ImageDigest(bytes: SHA256.hash(bytes).bytes).hexadecimal, notes: read.notes.map(\.description)),
-            model: name, precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
+            image: shown, model: name, precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,
             masks: zip(fitted.usable, found).flatMap { place, masks in
                 masks.map { .init(prompt: place.index, text: $0) }
             }, remarks: fitted)
@@ -150,9 +164,9 @@ struct SegmentCommand: AsyncParsableCommand {
         if let call = try await cluster.call(model: model.model, pictures: pictures) {
             source = ClusterMasks(call: call, parameters: parameters)
         } else {
-            source = try LocalMasks(model, parameters: parameters)
+            source = try LocalMasks(model, parameters: parameters, textModel)
         }
-        let found = try await source.masks(of: image, read.image) { _, _ in }
+        let found = try await source.masks(of: image, read.image, found: nil) { _, _ in }
         let answer = Answer(
             image: .init(
                 width: read.image.width, height: read.image.height,

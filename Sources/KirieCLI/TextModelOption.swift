@@ -15,6 +15,13 @@ struct TextModelOption: ParsableArguments {
     /// The model that was named, or that of the environment, or the shipped one.
     var name: String { model ?? Environment["KIRIE_TEXT_MODEL"] ?? WordsMatcher.shippedName }
 
+    /// Refuses what has no use.
+    func check(isUsed: Bool, goesWith flags: String, _ cluster: ClusterChoice) throws {
+        guard model != nil else { return }
+        guard isUsed else { throw ValidationError("--text-model goes with \(flags).") }
+        guard cluster.redis == nil else { throw ValidationError("With --redis the workers' own --text-model holds.") }
+    }
+
     func open(pool: ThreadPool) throws -> any TextMatcher {
         try TextModels.open(
             path: try ModelLocation.path(of: name), name: ModelLocation.displayName(name), pool: pool)

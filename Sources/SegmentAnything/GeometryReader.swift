@@ -96,6 +96,13 @@ struct GeometryReader {
             maskChannels: try bounded(
                 try shape(mask, rank: 4)[0], GeometryBounds.maskChannels, "channels for mask prompts", mask))
         geometry.prompts.padsBoxes = encoder.isOfSegmentAnything2
+        let text = Names.PromptEncoder.textProjection
+        if checkpoint.contains(Names.weight(text)) {
+            let name = Names.weight(text)
+            geometry.prompts.textWidth = try bounded(
+                try shape(name, rank: 2)[1], GeometryBounds.width, "numbers of a text's embedding", name)
+            geometry.prompts.hasTextBias = checkpoint.contains("\(text).bias")
+        }
         try checkMemory(of: geometry)
         return geometry
     }

@@ -17,6 +17,20 @@ package struct MaskScaling: Sendable {
         /// Four per pixel.
         var weights: [Float] = []
 
+        /// By sample, the pixels of which it is a part.
+        func pixelsOfSamples(_ count: Int) -> [Range<Int>] {
+            var ranges = Array(repeating: 0..<0, count: count)
+            for (pixel, start) in starts.enumerated() {
+                for tap in 0..<Self.count where weights[pixel * Self.count + tap] != 0 {
+                    let sample = Int(start) + tap
+                    guard sample < count else { continue }
+                    let range = ranges[sample]
+                    ranges[sample] = (range.isEmpty ? pixel : range.lowerBound)..<pixel + 1
+                }
+            }
+            return ranges
+        }
+
         /// The pixels of which any of those samples is a part, or next to one that is.
         func pixels(of samples: Range<Int>) -> Range<Int> {
             guard let first = starts.firstIndex(where: { Int($0) + Self.count > samples.lowerBound }),
@@ -57,6 +71,9 @@ package struct MaskScaling: Sendable {
     private let imageSize: Int
     private let columns: Taps
     private let rows: Taps
+    /// By sample of an axis, the pixels of which it is a part.
+    private let columnsOfSamples: [Range<Int>]
+    private let rowsOfSamples: [Range<Int>]
 
     /// - Parameters:
     ///   - side: rows and columns of the logits, 4g.
@@ -70,13 +87,16 @@ package struct MaskScaling: Sendable {
         self.imageSize = imageSize
         width = frame.originalWidth
         height = frame.originalHeight
-        if resize == .square {
+        switch resize {
+        case .square:
             columns = Self.taps(from: side, through: side, cutTo: side, to: width)
             rows = Self.taps(from: side, through: side, cutTo: side, to: height)
-            return
+        case .longestSide:
+            columns = Self.taps(from: side, through: imageSize, cutTo: frame.inputWidth, to: width)
+            rows = Self.taps(from: side, through: imageSize, cutTo: frame.inputHeight, to: height)
         }
-        columns = Self.taps(from: side, through: imageSize, cutTo: frame.inputWidth, to: width)
-        rows = Self.taps(from: side, through: imageSize, cutTo: frame.inputHeight, to: height)
+        columnsOfSamples = columns.pixelsOfSamples(side)
+        rowsOfSamples = rows.pixelsOfSamples(side)
     }
 
     /// One axis of a bilinear resize from `input` to `output` samples: two neighbours and the second one's weight.
@@ -197,64 +217,107 @@ package struct MaskScaling: Sendable {
 
     /// What the logits say of a mask before they are scaled.
     package struct Draft: Sendable {
-        /// First and last column and row of the mask in pixels of the picture, `(x0, y0, x1, y1)`, to a fraction of a sample.
+        /// First and last column and row of the mask in pixels of the picture, `(x0, y0, x1, y1)`.
         package let box: SIMD4<Int32>
         /// Samples above the offset over those above its negative; 0 where there are none.
         package let stabilityScore: Float
-        /// Whether no sample is above 0.
+        /// Whether no pixel is above 0.
         package let isEmpty: Bool
     }
 
-    /// A mask's box and stability as its low-resolution logits, (side, side), have them: near what ``mask(_:offset:pool:)``
-    /// finds, at a small part of its cost.
+    /// A mask's box, and its stability as its low-resolution logits, (side, side), have it, at a small part of the cost of
+    /// ``mask(_:offset:pool:)``.
+    ///
+    /// The box is that of the mask: which of two masks non-maximum suppression drops may hang on a single pixel. Only the
+    /// few columns and rows of pixels are computed between which the mask begins and ends.
     package func draft(_ logits: UnsafePointer<Float>, offset: Float = 1) -> Draft {
         let across = max(1, min(side, (side * frame.inputWidth + imageSize - 1) / imageSize))
         let down = max(1, min(side, (side * frame.inputHeight + imageSize - 1) / imageSize))
         var (inner, outer): (Int32, Int32) = (0, 0)
-        return Scratch.withFloats(across + down) { highest in
-            highest.update(repeating: -.infinity, count: across + down)
-            let rows = highest + across
-            for y in 0..<down {
+        return Scratch.withFloats(2 * side) { highest in
+            highest.update(repeating: -.infinity, count: 2 * side)
+            let rowsHighest = highest + side
+            for y in 0..<side {
                 let samples = logits + y * side
                 var most = -Float.infinity
-                for x in 0..<across {
+                for x in 0..<side {
                     let sample = samples[x]
-                    inner &+= sample > offset ? 1 : 0
-                    outer &+= sample > -offset ? 1 : 0
                     most = sample > most ? sample : most
                     highest[x] = sample > highest[x] ? sample : highest[x]
                 }
-                rows[y] = most
+                rowsHighest[y] = most
+                guard y < down else { continue }
+                for x in 0..<across {
+                    inner &+= samples[x] > offset ? 1 : 0
+                    outer &+= samples[x] > -offset ? 1 : 0
+                }
             }
-            let scale = SIMD2(
-                Float(width) * Float(imageSize) / (Float(frame.inputWidth) * Float(side)),
-                Float(height) * Float(imageSize) / (Float(frame.inputHeight) * Float(side)))
             let stability = outer == 0 ? 0 : Float(inner) / Float(outer)
-            guard let x = Self.extent(highest, across), let y = Self.extent(rows, down) else {
-                return Draft(box: .zero, stabilityScore: stability, isEmpty: true)
-            }
-            func pixel(_ place: Float, _ count: Int) -> Int32 {
-                Int32(max(0, min(Float(count - 1), place.rounded(.down))))
-            }
+            let columnSamples = Line(taps: columns, pixels: columnsOfSamples, stride: 1)
+            let rowSamples = Line(taps: rows, pixels: rowsOfSamples, stride: side)
+            guard let x = extent(logits, highest, along: columnSamples, across: rowSamples),
+                let y = extent(logits, rowsHighest, along: rowSamples, across: columnSamples)
+            else { return Draft(box: .zero, stabilityScore: stability, isEmpty: true) }
             return Draft(
-                box: SIMD4(
-                    pixel(x.first * scale.x, width), pixel(y.first * scale.y, height), pixel(x.last * scale.x, width),
-                    pixel(y.last * scale.y, height)), stabilityScore: stability, isEmpty: false)
+                box: SIMD4(Int32(x.first), Int32(y.first), Int32(x.last), Int32(y.last)), stabilityScore: stability,
+                isEmpty: false)
         }
     }
 
-    /// Where numbers rise above 0 first and fall below it last, between samples that stand for `index + 0.5`; nil where none
-    /// is above 0.
-    private static func extent(_ samples: UnsafePointer<Float>, _ count: Int) -> (first: Float, last: Float)? {
-        guard let first = (0..<count).first(where: { samples[$0] > 0 }),
-            let last = (0..<count).last(where: { samples[$0] > 0 })
+    /// An axis of the picture, and how far apart its samples lie in memory.
+    private struct Line {
+        let taps: Taps
+        let pixels: [Range<Int>]
+        let stride: Int
+    }
+
+    /// The first and the last line of pixels with one above 0, columns along the columns' axis and rows along the rows'.
+    ///
+    /// `highest` are the highest samples of each line of samples: before the first that is above 0, no pixel is.
+    private func extent(
+        _ logits: UnsafePointer<Float>, _ highest: UnsafePointer<Float>, along: Line, across: Line
+    ) -> (first: Int, last: Int)? {
+        guard let low = (0..<side).first(where: { highest[$0] > 0 && !along.pixels[$0].isEmpty }),
+            let high = (0..<side).last(where: { highest[$0] > 0 && !along.pixels[$0].isEmpty })
         else { return nil }
-        /// How far beyond a sample the line to its neighbour crosses 0.
-        func beyond(_ inside: Int, _ outside: Int) -> Float {
-            guard outside >= 0, outside < count else { return 0.5 }
-            return samples[inside] / (samples[inside] - samples[outside])
+        let places = along.pixels[low].lowerBound..<along.pixels[high].upperBound
+        guard let first = places.first(where: { isAboveZero(logits, $0, along: along, across: across) }),
+            let last = places.last(where: { isAboveZero(logits, $0, along: along, across: across) })
+        else { return nil }
+        return (first, last)
+    }
+
+    /// Whether a pixel of a line across the axis is above 0.
+    private func isAboveZero(
+        _ logits: UnsafePointer<Float>, _ place: Int, along: Line, across: Line
+    ) -> Bool {
+        let start = Int(along.taps.starts[place])
+        let taps = min(Taps.count, side - start)
+        return Scratch.withFloats(side) { samples in
+            along.taps.weights.withUnsafeBufferPointer { weights in
+                for index in 0..<side {
+                    var sum: Float = 0
+                    for tap in 0..<taps {
+                        sum += weights[place * Taps.count + tap]
+                            * logits[index * across.stride + (start + tap) * along.stride]
+                    }
+                    samples[index] = sum
+                }
+            }
+            return across.taps.weights.withUnsafeBufferPointer { weights in
+                for index in 0..<side where samples[index] > 0 {
+                    for pixel in across.pixels[index] {
+                        let start = Int(across.taps.starts[pixel])
+                        var sum: Float = 0
+                        for tap in 0..<min(Taps.count, side - start) {
+                            sum += weights[pixel * Taps.count + tap] * samples[start + tap]
+                        }
+                        if sum > 0 { return true }
+                    }
+                }
+                return false
+            }
         }
-        return (Float(first) + 0.5 - beyond(first, first - 1), Float(last) + 0.5 + beyond(last, last + 1))
     }
 
     /// The full-size logits, (height, width), of logits (side, side).

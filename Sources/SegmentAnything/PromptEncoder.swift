@@ -11,6 +11,7 @@ package struct PromptEncoder: Sendable {
         package var points: [(x: Float, y: Float, label: PointLabel)]
         package var box: (x0: Float, y0: Float, x1: Float, y1: Float)?
         package var mask: LowResolutionLogits?
+        package var text: [Float]?
     }
 
     /// C.
@@ -27,6 +28,10 @@ package struct PromptEncoder: Sendable {
 
     /// Whether a padding point stands beside a box, too, as in SAM 2.
     private let padsBoxes: Bool
+    /// Makes a token of what CLIP made of words; nil where the model has none.
+    private let textProjection: (weight: [Float], bias: [Float])?
+    /// D: the numbers that it takes.
+    let textWidth: Int?
 
     init(
         _ weights: some WeightSource, channels: Int, imageSize: Int, grid: Int, maskChannels: Int,
@@ -49,14 +54,24 @@ package struct PromptEncoder: Sendable {
         notAPoint = try weights.tensor("prompt_encoder.not_a_point_embed.weight", shape: [1, channels]).elements
         noMask = try weights.tensor("prompt_encoder.no_mask_embed.weight", shape: [1, channels])
             .reshaped(to: [channels])
+        textWidth = conventions.textWidth
+        textProjection = try conventions.textWidth.map { width in
+            let name = TensorNames.PromptEncoder.textProjection
+            return (
+                try weights.tensor(TensorNames.weight(name), shape: [channels, width]).elements,
+                conventions.hasTextBias
+                    ? try weights.tensor("\(name).bias", shape: [channels]).elements
+                    : [Float](repeating: 0, count: channels)
+            )
+        }
         maskDownscaling = try MaskDownscaling(weights, channels: channels, hidden: maskChannels, grid: grid)
     }
 
     /// The positions of the embedding's cells, (C, g, g).
     var densePositions: Tensor { positions.grid(grid) }
 
-    /// The tokens of points and box, N rows of C: the points in order, the two corners, and a padding point where there are
-    /// points but no box, or in SAM 2 where there is either (as the published predictors add it).
+    /// The tokens of points, box and text, N rows of C: the points in order, the two corners, a padding point where there are
+    /// points but no box, or in SAM 2 where there is either (as the published predictors add it), and the text's.
     package func tokens(_ prompt: Input) -> [Float] {
         var rows: [Float] = []
         for point in prompt.points {
@@ -67,7 +82,18 @@ package struct PromptEncoder: Sendable {
             rows += token(x: box.x1, y: box.y1, kind: pointEmbeddings[3])
         }
         if prompt.box == nil ? !prompt.points.isEmpty : padsBoxes { rows += notAPoint }
+        if let text = prompt.text { rows += token(text: text) }
         return rows
+    }
+
+    /// A text's embedding, projected: no place of the picture is in it.
+    private func token(text: [Float]) -> [Float] {
+        guard let (weight, bias) = textProjection else { return [] }
+        return bias.indices.map { channel in
+            var sum = bias[channel]
+            for (index, number) in text.enumerated() { sum += weight[channel * text.count + index] * number }
+            return sum
+        }
     }
 
     /// The image's features (C, g, g) with the dense prompt added, for tests; decoding adds it to their projections.
@@ -111,6 +137,10 @@ package struct PromptConventions: Sendable, Hashable {
     package var padsBoxes = false
     /// Whether the kinds of points are one tensor (4, C), as Hugging Face keeps those of SAM 2, and not four.
     package var hasPointTable = false
+    /// The numbers of a text's embedding that become a token, as the paper has it in section 4; nil for no projection.
+    package var textWidth: Int?
+    /// Whether that projection has a bias.
+    package var hasTextBias = false
 
     /// Segment Anything's own.
     package init() {}

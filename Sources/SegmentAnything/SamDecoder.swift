@@ -46,6 +46,9 @@ public struct SamDecoder: PromptDecoding {
     /// Rows and columns of a mask prompt: 4g.
     public var maskSide: Int { 4 * grid }
 
+    /// Numbers of a text's embedding that the model takes as a token; nil where it has no text projection.
+    public var textWidth: Int? { promptEncoder.textWidth }
+
     /// `image_embedding`, and the skips, if it takes any.
     public let featureShapes: [FeatureShape]
 
@@ -131,6 +134,11 @@ public struct SamDecoder: PromptDecoding {
 
     private func validate(_ prompts: [Prompt], on image: PreparedImage) throws(PromptError) {
         for prompt in prompts {
+            if let text = prompt.textEmbedding {
+                guard let textWidth else { throw .textUnsupported }
+                guard text.count == textWidth else { throw .textWidth(found: text.count, expected: textWidth) }
+                guard text.allSatisfy(\.isFinite) else { throw .notFinite(part: "the text's embedding") }
+            }
             try prompt.validate(width: image.width, height: image.height, maskSide: maskSide)
         }
     }
@@ -302,7 +310,7 @@ public struct SamDecoder: PromptDecoding {
                 let (x1, y1) = frame.apply(x: box.x1, y: box.y1)
                 return (x0, y0, x1, y1)
             },
-            mask: prompt.mask)
+            mask: prompt.mask, text: prompt.textEmbedding)
     }
 }
 

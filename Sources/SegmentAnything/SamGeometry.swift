@@ -79,6 +79,7 @@ public struct SamGeometry: Sendable, CustomStringConvertible {
             + "mask decoder: \(decoder.depth) layers, MLP \(decoder.mlpDim), cross-attention "
             + "\(decoder.crossAttentionDim), \(decoder.maskTokenCount) mask tokens"
             + (decoder.isHighQuality ? ", a token for masks of high quality" : "")
+            + (prompts.textWidth.map { ", texts by a CLIP of \($0) numbers" } ?? "")
     }
 
     private var encoderDescription: String {

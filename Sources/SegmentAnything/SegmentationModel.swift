@@ -121,11 +121,18 @@ public protocol PromptDecoding: Sendable {
     var preprocessing: ImagePreprocessing { get }
     /// The feature maps that it takes.
     var featureShapes: [FeatureShape] { get }
+    /// Numbers of a text's embedding that it takes in a prompt; nil for a family that knows places alone.
+    var textWidth: Int? { get }
 
     /// Computes what depends on the image alone, once.
     ///
     /// - Throws: ``FeatureMismatch`` when another model made the features.
     func prepare(_ features: ImageFeatures, pool: ThreadPool) throws(FeatureMismatch) -> Prepared
+}
+
+extension PromptDecoding {
+    /// Places alone.
+    public var textWidth: Int? { nil }
 }
 
 /// An image made ready for any number of prompts by a ``PromptDecoding``.

@@ -129,6 +129,8 @@ enum TensorNames {
         /// (1, C) each, for the labels background, foreground, upper left corner, lower right corner.
         static let pointEmbeddings = "prompt_encoder.point_embeddings"
         static let maskDownscaling = "prompt_encoder.mask_downscaling"
+        /// (C, D), of an embedding by CLIP of D numbers.
+        static let textProjection = "prompt_encoder.text_proj"
         /// The index of the convolution whose outputs are the mask's channels: (channels, channels / 4, 2, 2).
         static let secondConvolution = 3
     }

@@ -102,6 +102,8 @@ public struct Answer: Sendable, Codable {
         public var crop_box: [Int]?
         /// How much it looks like the examples, or how well the text fits, that it was asked for by.
         public var similarity: Float?
+        /// The text of the vocabulary that fits it best; nil where none was given.
+        public var label: String?
         /// The logit of there being an object at all where the prompt is, from SAM 2 and EdgeTAM; nil from models that do
         /// not ask themselves.
         public var object_score: Float?
@@ -206,6 +208,26 @@ public struct Answer: Sendable, Codable {
     }
 }
 
+extension Answer {
+    /// One line of JSON, without its end, of masks that were found on the way: `{"provisional":true,…,"masks":[…]}`.
+    ///
+    /// - Parameters:
+    ///   - masks: before all are weighed against each other.
+    ///   - first: members that stand before them.
+    /// - Throws: `EncodingError` where a score is no number.
+    public static func provisional(
+        _ masks: [Cutout], first: [(name: String, value: JSONText)] = []
+    ) throws -> [UInt8] {
+        var line = JSONWriter()
+        try line.object {
+            $0.member("provisional") { $0.bool(true) }
+            for (name, value) in first { $0.member(name) { $0.written(value.bytes) } }
+            try $0.member("masks") { try $0.array(masks) { mask, line in try line.object(mask.write) } }
+        }
+        return line.bytes
+    }
+}
+
 extension Answer.Picture {
     fileprivate func write(to line: inout JSONWriter) throws {
         line.member("height") { $0.integer(height) }
@@ -220,6 +242,7 @@ extension Answer.Cutout {
         line.member("area") { $0.integer(area) }
         line.member("bbox") { $0.array(bbox) { $1.integer($0) } }
         if let crop_box { line.member("crop_box") { $0.array(crop_box) { $1.integer($0) } } }
+        if let label { line.member("label") { $0.string(label) } }
         if let logits {
             line.member("logits") {
                 $0.object {
@@ -272,6 +295,7 @@ extension Answer.Cutout {
         self.init(prompt: 0, score: mask.predictedIoU, stability: mask.stabilityScore, mask.encoding)
         point_coords = [[mask.point.x, mask.point.y]]
         similarity = mask.similarity
+        label = mask.label
         crop_box = [mask.crop.x0, mask.crop.y0, mask.crop.width, mask.crop.height]
     }
 

@@ -11,15 +11,21 @@ public struct Prompt: Sendable, Hashable {
     public var mask: LowResolutionLogits?
     /// Words that name the object.
     public var text: String?
+    /// What CLIP makes of words, of length 1, for a model that takes it as a token; section 4 of the paper.
+    ///
+    /// It is no part of a job: whoever decodes makes it of ``text``.
+    public var textEmbedding: [Float]?
 
     /// A prompt of any mix of parts.
     public init(
-        points: [LabeledPoint] = [], box: BoundingBox? = nil, mask: LowResolutionLogits? = nil, text: String? = nil
+        points: [LabeledPoint] = [], box: BoundingBox? = nil, mask: LowResolutionLogits? = nil, text: String? = nil,
+        textEmbedding: [Float]? = nil
     ) {
         self.points = points
         self.box = box
         self.mask = mask
         self.text = text
+        self.textEmbedding = textEmbedding
     }
 }
 

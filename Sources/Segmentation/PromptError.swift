@@ -20,6 +20,8 @@ public enum PromptError: ReportableError, Sendable, Hashable {
     case corners(reason: String)
     /// Words, for a model that only knows places.
     case textUnsupported
+    /// The embedding of a text with other numbers than the model's text projection takes.
+    case textWidth(found: Int, expected: Int)
 
     /// What is wrong, where, and what to do about it.
     public var report: ErrorReport {
@@ -64,6 +66,11 @@ public enum PromptError: ReportableError, Sendable, Hashable {
                 "box-corners", reason,
                 "the labels 2 and 3 are the upper left and the lower right corner of one box and go together; "
                     + "a click has the label 1 (the object) or 0 (what is not the object)"
+            )
+        case .textWidth(let found, let expected):
+            (
+                "text-width", "the text's embedding has \(found) numbers",
+                "the model's text projection takes \(expected): name a CLIP of that width"
             )
         case .textUnsupported:
             (

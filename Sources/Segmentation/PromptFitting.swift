@@ -75,7 +75,7 @@ extension Prompt {
         width: Int, height: Int, maskSide: Int?, takesText: Bool = false
     ) throws(PromptError) -> (prompt: Prompt, notes: [String]) {
         if text != nil, !takesText { throw .textUnsupported }
-        if points.isEmpty, box == nil, mask == nil, text == nil { throw .empty }
+        if points.isEmpty, box == nil, mask == nil, text == nil, textEmbedding == nil { throw .empty }
         let (right, lower) = (Double(width), Double(height))
         var fitted = self
         var notes: [String] = []

@@ -10,6 +10,8 @@ public enum TextError: ReportableError, Sendable, Hashable {
     case tooManyTokens(count: Int, limit: Int)
     /// A word that the matcher has no picture of, and the nearest that it knows.
     case unknown(word: String, nearest: [String])
+    /// A CLIP whose embeddings have other numbers than the text projection of the model of masks takes.
+    case width(found: Int, expected: Int)
 
     /// What is wrong and what to do.
     public var report: ErrorReport {
@@ -18,6 +20,11 @@ public enum TextError: ReportableError, Sendable, Hashable {
             case .empty: ("the text is empty", "name what to look for, such as \"dog\"")
             case .tooLong(let bytes, let limit):
                 ("the text has \(bytes) bytes, and at most \(limit) are read", "name one thing in a few words")
+            case .width(let found, let expected):
+                (
+                    "the text model's embeddings have \(found) numbers, and the text projection of the model of masks takes "
+                        + "\(expected)", "name a CLIP of that width, or kirie-words, with --text-model"
+                )
             case .tooManyTokens(let count, let limit):
                 ("the text has \(count) tokens, and at most \(limit) are read", "name one thing in a few words")
             case .unknown(let word, let nearest):

@@ -40,6 +40,17 @@ public protocol TextMatcher: Sendable {
     /// - Throws: ``TextError`` for the first that says nothing, is too long, or lies outside of what the matcher knows.
     func queries(_ texts: [String], pool: ThreadPool) throws(TextError) -> [TextQuery]
 
+    /// Numbers of a text's embedding; nil for a matcher that has none.
+    var embeddingWidth: Int? { get }
+
+    /// A text as a model of masks takes it that has a text projection: the text as it is, encoded, of length 1.
+    ///
+    /// Kirillov et al., "Segment Anything", 2023, appendix D.5, <https://arxiv.org/abs/2304.02643>.
+    ///
+    /// - Returns: ``embeddingWidth`` numbers; none for a matcher that has none.
+    /// - Throws: ``TextError`` for one that says nothing or is too long.
+    func embedding(of text: String, pool: ThreadPool) throws(TextError) -> [Float]
+
     /// How well each text fits each candidate.
     ///
     /// - Parameters:
@@ -50,6 +61,31 @@ public protocol TextMatcher: Sendable {
 }
 
 extension TextMatcher {
+    /// None.
+    public var embeddingWidth: Int? { nil }
+
+    /// None.
+    public func embedding(of text: String, pool: ThreadPool) throws(TextError) -> [Float] { [] }
+
+    /// A prompt for a model with a text projection, its words encoded.
+    ///
+    /// - Parameters:
+    ///   - prompt: with words or without.
+    ///   - width: the numbers that the projection takes.
+    ///   - pool: the threads that share the work.
+    /// - Returns: the prompt without words.
+    /// - Throws: ``TextError`` for words that cannot be encoded, and for a matcher of another width.
+    public func encoded(_ prompt: Prompt, width: Int, pool: ThreadPool) throws(TextError) -> Prompt {
+        guard let text = prompt.text else { return prompt }
+        guard let embeddingWidth, embeddingWidth == width else {
+            throw .width(found: embeddingWidth ?? 0, expected: width)
+        }
+        var encoded = prompt
+        encoded.text = nil
+        encoded.textEmbedding = try embedding(of: text, pool: pool)
+        return encoded
+    }
+
     /// One after the other.
     public func queries(_ texts: [String], pool: ThreadPool) throws(TextError) -> [TextQuery] {
         var queries: [TextQuery] = []

@@ -10,16 +10,6 @@ public struct TextPrompts: Sendable {
     /// Prompts that a matcher answers.
     public init(_ matcher: any TextMatcher) { self.matcher = matcher }
 
-    /// With what everything mode finds candidates for texts: more than are shown when everything is asked for, as the text
-    /// tells which of them count.
-    public static let parameters: EverythingParameters = {
-        var parameters = EverythingParameters()
-        parameters.predictedIoUThreshold = 0.4
-        parameters.stabilityScoreThreshold = 0.6
-        parameters.boxNMSThreshold = 0.85
-        return parameters
-    }()
-
     /// The masks that one prompt's text picks, the best first; their ``MaskCandidate/similarity`` is the text's score.
     ///
     /// - Parameters:
@@ -54,11 +44,11 @@ public struct TextPrompts: Sendable {
     ///   - candidates: of everything mode.
     ///   - rows: of the same candidates, by this matcher.
     ///   - pool: the threads that share the work.
-    /// - Returns: the candidates that a text fits, and the number of that text.
+    /// - Returns: the candidates that a text fits, with that text as their ``MaskCandidate/label``.
     /// - Throws: ``TextError`` for the first text that the matcher cannot read.
     public func labels(
         of texts: [String], among candidates: [MaskCandidate], rows: Tensor, pool: ThreadPool
-    ) throws(TextError) -> [(mask: MaskCandidate, text: Int)] {
+    ) throws(TextError) -> [MaskCandidate] {
         let queries = try matcher.queries(texts, pool: pool)
         guard !candidates.isEmpty else { return [] }
         let choices = TextSelection(count: .all).choices(
@@ -67,7 +57,8 @@ public struct TextPrompts: Sendable {
         return choices.map { choice in
             var mask = candidates[choice.candidate]
             mask.similarity = choice.score
-            return (mask, choice.text)
+            mask.label = texts[choice.text]
+            return mask
         }
     }
 }

@@ -19,18 +19,6 @@ struct EverythingDecoder: Sendable {
         case divided([JobPart])
     }
 
-    /// A part of a job: some points of a part of the picture.
-    struct Part: Sendable {
-        var parameters: EverythingParameters
-        /// The whole picture's size.
-        var width: Int
-        var height: Int
-        var crop: Int
-        var points: [Int]
-        /// Whether boxes and scores are enough.
-        var areDrafts = false
-    }
-
     let broker: Broker
     let decoder: any PromptDecoding
     let pool: ThreadPool
@@ -52,7 +40,7 @@ struct EverythingDecoder: Sendable {
         _ job: JobReference, _ parameters: EverythingParameters, on image: any PreparedImage, key: EmbeddingKey
     ) async throws -> Outcome {
         let asked = parameters
-        let parameters = parameters.withoutExemplars.resolved(by: defaults)
+        let parameters = parameters.searched.resolved(by: defaults)
         let plan = try MaskGenerationPlan(
             width: image.width, height: image.height, parameters: parameters, modelSize: decoder.preprocessing.size)
         let name = Self.name(key, parameters)
@@ -85,7 +73,7 @@ struct EverythingDecoder: Sendable {
         var answers = Array(repeating: MaskGenerationPlan.CropAnswers(), count: plan.crops.count)
         for result in results {
             let (part, masks) = try PartResult.read(result, width: plan.width, height: plan.height) { line in
-                Self.part(line).flatMap { $0.crop < plan.crops.count ? $0 : nil }
+                EverythingPart(line: line).flatMap { $0.crop < plan.crops.count ? $0 : nil }
             }
             for point in part.points { answers[part.crop][part.areDrafts, point] = [] }
             for (point, mask) in masks { answers[part.crop][part.areDrafts, point]?.append(mask) }
@@ -108,10 +96,10 @@ struct EverythingDecoder: Sendable {
             let cut = crop == 0 ? nil : PictureCrop(of: picture, plan.crops[crop].box)
             let image = cut?.digest(partitions: broker.partitionCount) ?? picture
             return request.points.chunks(of: size * max(1, (count + most - 1) / most)).map { points in
-                let part = Part(
+                let part = EverythingPart(
                     parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop, points: points,
                     areDrafts: request.wantsDrafts)
-                return JobPart(image: image, stored: cut?.stored, line: RedisBytes(Self.line(part)))
+                return JobPart(image: image, stored: cut?.stored, line: RedisBytes(part.line))
             }
         }
     }
@@ -124,7 +112,7 @@ struct EverythingDecoder: Sendable {
     ///   - image: the part of the picture that its points lie in.
     /// - Returns: the part's result; nil where the task was cancelled.
     /// - Throws: ``EverythingFault`` or ``PromptError`` where the part is none of this picture.
-    func result(_ line: RedisBytes, _ part: Part, on image: any PreparedImage) throws -> RedisBytes? {
+    func result(_ line: RedisBytes, _ part: EverythingPart, on image: any PreparedImage) throws -> RedisBytes? {
         let plan = try MaskGenerationPlan(
             width: part.width, height: part.height, parameters: part.parameters, modelSize: decoder.preprocessing.size)
         guard part.crop < plan.crops.count, plan.crops[part.crop].box.width == image.width,
@@ -147,31 +135,5 @@ struct EverythingDecoder: Sendable {
         // It says how the work is shared, not what is found.
         parameters.pointsPerBatch = EverythingParameters().pointsPerBatch
         return "\(key)/everything-\(Hexadecimal.text(of: SHA256.hash(Array(parameters.json.utf8)).bytes.prefix(12)))"
-    }
-
-    /// The line of a part.
-    private static func line(_ part: Part) -> [UInt8] {
-        JSONValue.object([
-            (
-                "part",
-                .object([
-                    ("crop", .integer(part.crop)), ("width", .integer(part.width)), ("height", .integer(part.height)),
-                    ("points", .array(part.points.map { .integer($0) })), ("drafts", .bool(part.areDrafts)),
-                ])
-            ), ("everything", part.parameters.value),
-        ]).bytes
-    }
-
-    /// Reads the line of a part; nil for any other line.
-    static func part(_ line: [UInt8]) -> Part? {
-        guard line.starts(with: #"{"part":"#.utf8), let value = try? JSONValue(parsing: line), let part = value["part"],
-            let crop = part["crop"]?.integer, let width = part["width"]?.integer, let height = part["height"]?.integer,
-            let points = part["points"]?.elements?.compactMap(\.integer), crop >= 0, width > 0, height > 0,
-            let parameters = try? EverythingParameters(value["everything"] ?? .null)
-        else { return nil }
-        var areDrafts = false
-        if case .bool(let wanted) = part["drafts"] { areDrafts = wanted }
-        return Part(
-            parameters: parameters, width: width, height: height, crop: crop, points: points, areDrafts: areDrafts)
     }
 }

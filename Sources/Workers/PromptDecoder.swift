@@ -143,7 +143,7 @@ public struct PromptDecoder: Sendable {
         }
         guard isSpecial else { return nil }
         do {
-            if let part = EverythingDecoder.part(lease.line.array) {
+            if let part = EverythingPart(line: lease.line.array) {
                 lanes.wait()
                 defer { lanes.signal() }
                 let start = ContinuousClock.now
@@ -171,12 +171,21 @@ public struct PromptDecoder: Sendable {
                 }
             }
             guard let parameters = job.everything else { return nil }
+            // What is wrong with a vocabulary is said before the work.
+            let matcher = try parameters.labels.isEmpty ? nil : labelMatcher(parameters.labels)
             let outcome = try await outage.waitOut {
                 try await everything.answer(lease.reference, parameters, on: image, key: key)
             }
             switch outcome {
             case .divided(let parts): return .divided(parts)
-            case .masks(let masks):
+            case .masks(var masks):
+                if let matcher, let texts {
+                    let rows = try await outage.waitOut { [masks] in
+                        try await texts.rows(
+                            of: masks, foundWith: parameters, matcher, key: key, in: lease.reference.partition)
+                    }
+                    masks = try TextPrompts(matcher).labels(of: parameters.labels, among: masks, rows: rows, pool: pool)
+                }
                 let answer = Answer(
                     image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
                     model: modelName, precision: decoder.precision.rawValue, timings_ms: [:],
@@ -192,6 +201,16 @@ public struct PromptDecoder: Sendable {
         } catch {
             return .faulty(reason: "\(error)")
         }
+    }
+
+    /// What tells which label fits a mask, once it has read them all.
+    private func labelMatcher(_ labels: [String]) throws -> any TextMatcher {
+        guard let texts else { throw PromptRefusal(reason: "everything: labels: this worker has no model for texts") }
+        let matcher = try texts.model.matcher()
+        do throws(TextError) { _ = try matcher.queries(labels, pool: pool) } catch {
+            throw PromptRefusal(reason: "everything: labels: \(error)")
+        }
+        return matcher
     }
 
     /// The answer to a job whose prompts are each seen on a tile.
@@ -218,6 +237,7 @@ public struct PromptDecoder: Sendable {
         key: EmbeddingKey
     ) async throws -> PromptAnswer {
         let matcher = try texts.model.matcher()
+        let start = ContinuousClock.now
         // What is wrong with all words is said before the work.
         var faults: [Answer.Fault] = []
         for place in job.prompts.usable where place.prompt.text != nil {
@@ -230,13 +250,19 @@ public struct PromptDecoder: Sendable {
         if faults.count == job.prompts.usable.count, let first = faults.first {
             throw PromptRefusal(reason: "prompts[\(first.prompt)]: \(first.error)")
         }
+        if let width = decoder.textWidth, matcher.embeddingWidth != nil, job.instances == nil {
+            return try projectedAnswer(job, by: matcher, width: width, faults: faults, on: image, key: key)
+        }
         let candidates: [MaskCandidate]
-        switch try await everything.answer(reference, TextPrompts.parameters, on: image, key: key) {
+        switch try await everything.answer(reference, .forTexts, on: image, key: key) {
         case .divided(let parts): return .divided(parts)
         case .masks(let masks): candidates = masks
         }
-        let rows = try await texts.rows(of: candidates, matcher, key: key, in: reference.partition)
+        let found = ContinuousClock.now
+        let rows = try await texts.rows(
+            of: candidates, foundWith: .forTexts, matcher, key: key, in: reference.partition)
         let count: TextSelection.Count = job.instances.map { $0 == .max ? .all : .top($0) } ?? .best
+        let seen = ContinuousClock.now
         var cutouts: [Answer.Cutout] = []
         for place in job.prompts.usable where !faults.contains(where: { $0.prompt == place.index }) {
             if place.prompt.text == nil {
@@ -250,8 +276,31 @@ public struct PromptDecoder: Sendable {
         }
         var answer = Answer(
             image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
-            model: modelName, precision: decoder.precision.rawValue, timings_ms: [:], masks: cutouts,
-            remarks: job.prompts)
+            model: modelName, precision: decoder.precision.rawValue,
+            timings_ms: [
+                "candidates": Self.milliseconds(found - start), "look": Self.milliseconds(seen - found),
+                "match": Self.milliseconds(ContinuousClock.now - seen),
+            ], masks: cutouts, remarks: job.prompts)
+        if !faults.isEmpty { answer.errors = (answer.errors ?? []) + faults }
+        return .result(RedisBytes(try answer.encoded(first: job.origin.members)))
+    }
+
+    /// The answer to a job some of whose prompts are texts, by a model of masks that takes a text as a token.
+    private func projectedAnswer(
+        _ job: PromptedJob, by matcher: any TextMatcher, width: Int, faults: [Answer.Fault],
+        on image: any PreparedImage, key: EmbeddingKey
+    ) throws -> PromptAnswer {
+        let places = job.prompts.usable.filter { place in !faults.contains { $0.prompt == place.index } }
+        let prompts = try places.map { try matcher.encoded($0.prompt, width: width, pool: pool) }
+        lanes.wait()
+        defer { lanes.signal() }
+        let masks = try image.predict(prompts, multimask: job.multimask, pool: pool)
+        var answer = Answer(
+            image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
+            model: modelName, precision: decoder.precision.rawValue, timings_ms: [:],
+            masks: Cutouts.written(
+                masks, places: places.map(\.index), forms: places.map { _ in job.form }, pool: pool
+            ).flatMap { $0 }, remarks: job.prompts)
         if !faults.isEmpty { answer.errors = (answer.errors ?? []) + faults }
         return .result(RedisBytes(try answer.encoded(first: job.origin.members)))
     }
@@ -275,7 +324,7 @@ public struct PromptDecoder: Sendable {
         guard let decoded else { return nil }
         let count = jobs.reduce(0) { sum, job in sum + ((try? job.get())?.prompts.usable.count ?? 0) }
         WorkerMetrics.decoded(jobs: jobs.count, prompts: count, in: time)
-        let milliseconds = Double(time.nanoseconds / 1000) / 1000
+        let milliseconds = Self.milliseconds(time)
         for (job, id) in zip(jobs, identifiers) {
             if case .success(let job) = job, let trace = job.origin.trace { onTraced(id, trace, time) }
         }
@@ -321,6 +370,9 @@ public struct PromptDecoder: Sendable {
         }
         return cutouts
     }
+
+    /// To the microsecond.
+    private static func milliseconds(_ time: Duration) -> Double { Double(time.nanoseconds / 1000) / 1000 }
 
     /// How many prompts are decoded before their masks are written small: full-size masks of a chunk take at most
     /// 128 MiB, however many prompts a job has.

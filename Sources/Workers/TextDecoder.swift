@@ -42,13 +42,20 @@ struct TextDecoder: Sendable {
 
     /// What the matcher sees in candidates, (candidates, width).
     ///
+    /// - Parameters:
+    ///   - candidates: of everything mode.
+    ///   - parameters: with which they were found.
+    ///   - matcher: what looks at them.
+    ///   - key: of the picture's embedding.
+    ///   - partition: where rows are kept.
     /// - Throws: ``PromptRefusal`` where the picture itself is not in the cluster; ``ClusterError`` where Redis does not
     ///   answer.
     func rows(
-        of candidates: [MaskCandidate], _ matcher: any TextMatcher, key: EmbeddingKey, in partition: Partition
+        of candidates: [MaskCandidate], foundWith parameters: EverythingParameters, _ matcher: any TextMatcher,
+        key: EmbeddingKey, in partition: Partition
     ) async throws -> Tensor {
-        let parameters = "\(TextPrompts.parameters.json) \(matcher.fingerprint) \(candidates.count)"
-        let name = "\(key)/rows-\(Hexadecimal.text(of: SHA256.hash(Array(parameters.utf8)).bytes.prefix(12)))"
+        let kind = "\(parameters.searched.json) \(matcher.fingerprint) \(candidates.count)"
+        let name = "\(key)/rows-\(Hexadecimal.text(of: SHA256.hash(Array(kind.utf8)).bytes.prefix(12)))"
         let count = candidates.count * matcher.width
         if let kept = try await broker.kept(name, in: partition), kept.count == 4 * count {
             return Tensor(shape: [candidates.count, matcher.width]) { memory in

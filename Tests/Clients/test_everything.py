@@ -130,6 +130,51 @@ class Texts(unittest.TestCase):
         self.assertEqual([one["prompt"] for one in answer["errors"]], [1])
         self.assertIn("vocabulary", answer["errors"][0]["error"])
 
+    def test_a_vocabulary_names_what_is_found(self):
+        sha = send(STILL_LIFE.read_bytes())
+        vocabulary = ["lemon", "cup", "car"]
+        status, _, answer = ask("/v1/everything", {"image": {"sha256": sha}, "everything": {"labels": vocabulary}})
+        self.assertEqual(status, 200, answer)
+        there = sorted((one["label"], one["area"], one["bbox"], round(one["similarity"], 4)) for one in answer["masks"])
+        self.assertIn("lemon", {label for label, *_ in there})
+        self.assertNotIn("car", {label for label, *_ in there})
+        # The process itself says the same, and its files tools read.
+        with tempfile.TemporaryDirectory() as folder:
+            words = [word for label in vocabulary for word in ("--label", label)]
+            subprocess.run(
+                [gateway.program(), "everything", STILL_LIFE, "--model", "kirie-tiny", *words, "-o", folder, "--write",
+                 "coco,classes,yolo,masks,rle"], check=True, capture_output=True)
+            stem = pathlib.Path(folder) / STILL_LIFE.stem
+            dataset = COCO(f"{folder}/annotations.json")
+            names = {one["id"]: one["name"] for one in dataset.loadCats(dataset.getCatIds())}
+            self.assertEqual([names[number] for number in sorted(names)], vocabulary)
+            annotations = dataset.loadAnns(dataset.getAnnIds())
+            self.assertEqual(
+                sorted((names[one["category_id"]], one["area"]) for one in annotations),
+                [(label, area) for label, area, *_ in there])
+            self.assertEqual(pathlib.Path(f"{folder}/classes.txt").read_text().split("\n")[:3], vocabulary)
+            classes = numpy.array(Image.open(f"{stem}-classes.png"))
+            for one in annotations:
+                mask = dataset.annToMask(one).astype(bool)
+                self.assertGreater((classes[mask] == one["category_id"]).mean(), 0.5)
+            lines = stem.with_suffix(".txt").read_text().splitlines()
+            self.assertEqual(
+                sorted(vocabulary[int(line.split()[0])] for line in lines), [label for label, *_ in there])
+            rows = list(csv.DictReader(open(f"{stem}/metadata.csv")))
+            self.assertEqual(sorted(row["label"] for row in rows), [label for label, *_ in there])
+            records = json.loads(pathlib.Path(f"{stem}.json").read_text())
+            self.assertEqual(sorted(one["label"] for one in records), [label for label, *_ in there])
+
+    def test_a_vocabulary_that_makes_no_sense_is_refused(self):
+        sha = send(STILL_LIFE.read_bytes())
+        for labels, words in (
+            (["lemon", "giraffe"], "nearest"), (["lemon", "lemon"], "once more"), ("lemon", "list of texts"),
+            ([" "], "empty"),
+        ):
+            status, head, answer = ask("/v1/everything", {"image": {"sha256": sha}, "everything": {"labels": labels}})
+            self.assertIn(status, (400, 422), answer)
+            self.assertIn(words, json.dumps(answer), labels)
+
     def test_words_that_mean_nothing_are_refused(self):
         sha = send(STILL_LIFE.read_bytes())
         for text, words in (("", "empty"), ("x" * 5000, "bytes"), ("giraffe", "nearest"), ("レモン", "vocabulary")):

@@ -10,10 +10,13 @@ struct RealCluster: Sendable {
     let server: RedisServerProcess
     private let workers: [ClientRun]
 
-    static func start() async throws -> RealCluster {
+    /// Starts both, of another model if one is named, with more options for each.
+    static func start(
+        model: String = KirieProcess.nano, encoder: [String] = [], decoder: [String] = []
+    ) async throws -> RealCluster {
         let server = try await RedisServerProcess.start()
-        let workers = try ["encoder", "decoder"].map {
-            try ClientRun([$0, "--model", KirieProcess.nano, "--threads", "1"], redis: server.url)
+        let workers = try [("encoder", encoder), ("decoder", decoder)].map { role, more in
+            try ClientRun([role, "--model", model, "--threads", "1"] + more, redis: server.url)
         }
         let cluster = RealCluster(server: server, workers: workers)
         try await eventually("both workers are there") {

@@ -230,6 +230,9 @@ struct PublishedTensors {
         addConvolution("\(name).3", [hidden, hidden / 4, 2, 2], outputs: hidden)
         addNorm("\(name).4", hidden)
         addConvolution("\(name).6", [channels, hidden, 1, 1], outputs: channels)
+        guard let width = geometry.prompts.textWidth else { return }
+        add("prompt_encoder.text_proj.weight", channels, width)
+        if geometry.prompts.hasTextBias { add("prompt_encoder.text_proj.bias", channels) }
     }
 
     private mutating func add(_ decoder: MaskDecoder.Configuration) {

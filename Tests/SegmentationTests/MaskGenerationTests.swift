@@ -207,6 +207,7 @@ import Testing
         parameters.cropOverlapRatio = 0.25
         parameters.minimumRegionArea = 7
         parameters.isFast = true
+        parameters.labels = ["dog", "a \"big\" bowl", "レモン"]
         #expect(try EverythingParameters(JSONValue(parsing: Array(parameters.json.utf8))) == parameters)
         parameters.cropLayers = 0
         parameters.tiles = .pixels(512)
@@ -223,12 +224,32 @@ import Testing
         (#"{"point_grids":[[]]}"#, "point_grids[0]"), (#"{"points":3}"#, "points"), ("[1]", "everything"),
         (#"{"min_mask_region_area":-1}"#, "min_mask_region_area"), (#"{"tile":5}"#, "tile"),
         (#"{"tile":512,"crop_n_layers":1}"#, "tile"), (#"{"stability_score_offset":-1}"#, "stability_score_offset"),
+        (#"{"labels":"dog"}"#, "labels"), (#"{"labels":["dog",3]}"#, "labels"), (#"{"labels":["dog"," "]}"#, "labels[1]"),
+        (#"{"labels":["dog","cat","dog"]}"#, "labels[2]"), (#"{"labels":["dog"],"like":[[1,2]]}"#, "labels"),
+        (#"{"labels":["# + (0...1000).map { "\"\($0)\"" }.joined(separator: ",") + "]}", "labels"),
     ]) func nonsenseIsSaid(json: String, parameter: String) throws {
         #expect {
             _ = try EverythingParameters(JSONValue(parsing: Array(json.utf8)))
         } throws: {
             ($0 as? EverythingFault)?.parameter == parameter
         }
+    }
+
+    /// For a vocabulary more is looked for, unless the thresholds are said.
+    @Test func labelsChangeWhatIsLookedFor() throws {
+        var parameters = EverythingParameters()
+        parameters.labels = ["dog"]
+        #expect(parameters.searched == .forTexts)
+        parameters.predictedIoUThreshold = 0.9
+        parameters.stabilityScoreThreshold = 0.8
+        parameters.boxNMSThreshold = 0.6
+        parameters.pointsPerSide = 7
+        var expected = parameters
+        expected.labels = []
+        #expect(parameters.searched == expected)
+        expected.like = [.point(x: 1, y: 2)]
+        expected.boxNMSThreshold = 0.7
+        #expect(expected.searched.like.isEmpty && expected.searched.boxNMSThreshold == 0.7)
     }
 
     @Test func aPlanOfMorePointsThanAreTakenIsRefused() throws {

@@ -104,6 +104,29 @@ def tiny_vit(path):
     return model.eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def exported(path, slope=1.0):
+    """The model of a file that `export.py` wrote, to be trained on: its folded convolutions get normalisations that do nothing.
+
+    `slope` is the one that the file was written with; the logits become as flat again as training expects them.
+    """
+    named = safetensors.torch.load_file(path)
+    model = Sam(Shape(neck=named["image_encoder.neck.norm1.weight"].shape[0]))
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if ".norm.running_var" in name:
+            tensor.fill_(1 - efficientnet_lite.EPSILON)
+        elif name.endswith(".norm.weight") or ".norm.running_mean" in name:
+            tensor.fill_(float(name.endswith("weight")))
+        else:
+            tensor.copy_(named[name.replace(".conv.weight", ".weight").replace(".norm.bias", ".bias")])
+    for mlp in model.mask_decoder.output_hypernetworks_mlps:
+        mlp.layers[-1].weight /= slope
+        mlp.layers[-1].bias /= slope
+    model.prompt_encoder.mask_downscaling[0].weight *= slope
+    return model
+
+
 def shaped(entries):
     """The shape that a checkpoint names: its fields, lists as tuples."""
     stages = tuple(tuple(stage) for stage in entries["stages"])

@@ -221,7 +221,10 @@ def work(rank, arguments):
         teacher = models.tiny_vit(arguments.teacher).to(memory_format=torch.channels_last)
         models.begin(model, teacher, arguments.trunk)
     if arguments.begin and not path.exists():
-        model.load_state_dict(torch.load(arguments.begin, map_location="cpu", weights_only=True)["average"])
+        if arguments.begin.suffix == ".safetensors":
+            model.load_state_dict(models.exported(arguments.begin, arguments.begin_slope).state_dict())
+        else:
+            model.load_state_dict(torch.load(arguments.begin, map_location="cpu", weights_only=True)["average"])
     model = model.to(memory_format=torch.channels_last)
     average = Average(model, arguments.average)
     updates = optimizers(model, arguments)
@@ -321,7 +324,8 @@ def main():
     parser.add_argument("--teacher", type=pathlib.Path, help="an exported TinyViT model, to begin with")
     parser.add_argument("--pull", type=int, default=0, help="steps for which the embedding is pulled to the teacher's")
     parser.add_argument("--pull-weight", type=float, default=4.0)
-    parser.add_argument("--begin", type=pathlib.Path, help="a checkpoint whose averaged weights a new run begins with")
+    parser.add_argument("--begin", type=pathlib.Path, help="averaged weights (average.pt), or an exported file, that a new run begins with")
+    parser.add_argument("--begin-slope", type=float, default=8.0, help="the slope that the exported file was written with")
     parser.add_argument("--trunk-rate", type=float, default=0.3, help="the trunk's share of the rate")
     parser.add_argument("--sizes", type=data.curriculum, default="0:256", help="picture sizes, STEP:SIZE,STEP:SIZE…")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step, over all workers")

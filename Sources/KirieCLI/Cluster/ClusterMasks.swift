@@ -1,6 +1,7 @@
 import Clients
 import Cluster
 import Imaging
+import Redis
 import Segmentation
 
 /// The masks that the workers of a cluster find.
@@ -11,7 +12,8 @@ struct ClusterMasks: MaskSource {
     var settings: String { call.model.text }
 
     func masks(
-        of path: String, _ image: Image, progress: @escaping @Sendable (Int, Int) -> Void
+        of path: String, _ image: Image, found: (@Sendable ([MaskCandidate]) throws -> Void)?,
+        progress: @escaping @Sendable (Int, Int) -> Void
     ) async throws -> FoundMasks {
         let parameters = parameters
         let request = try await call.intake.request(path: path) { path, _, _ in
@@ -19,10 +21,18 @@ struct ClusterMasks: MaskSource {
         }
         let reference = JobReference(id: request.job.id, partition: call.broker.partition(of: request.job.image))
         let watching = Task {
+            var (done, known) = (0, Set<String>())
             while !Task.isCancelled {
                 try await Task.sleep(for: .milliseconds(250))
-                if let parts = try await call.broker.status([reference]).first??.parts {
-                    progress(parts.done, parts.all)
+                guard let parts = try await call.broker.status([reference]).first??.parts else { continue }
+                progress(parts.done, parts.all)
+                guard let found, parts.done != done else { continue }
+                done = parts.done
+                for (part, result) in try await call.broker.partResults(of: reference, besides: known) {
+                    known.insert(part)
+                    let masks = EverythingPart.masks(
+                        ofResult: result.array, width: image.width, height: image.height)
+                    if !masks.isEmpty { try found(masks) }
                 }
             }
         }
@@ -52,6 +62,7 @@ extension MaskCandidate {
             try RunLengthEncoding(compressed: runs.counts, height: height, width: width), predictedIoU: cutout.score,
             stabilityScore: cutout.stability_score, point: SIMD2(point[0], point[1]), foundIn: box)
         similarity = cutout.similarity
+        label = cutout.label
         objectScore = cutout.object_score
     }
 }

@@ -63,11 +63,14 @@ public struct AutomaticMaskGenerator: Sendable {
     ///   - features: of the whole picture, where they are there already.
     ///   - pool: the threads that share the work; the masks do not depend on how many there are.
     ///   - progress: is called after each batch of points, on the calling thread; by throwing it ends the work.
+    ///   - found: is given the masks of each batch of points before they are weighed against each other, on the calling
+    ///     thread; those that stay are among them, but for what small regions change.
     /// - Returns: the masks in the published order.
     /// - Throws: ``EverythingFault`` for parameters that cannot be used on this picture, ``FeatureMismatch``, and what
     ///   `progress` throws.
     public func generate(
-        _ image: Image, features: ImageFeatures? = nil, pool: ThreadPool, progress: (Progress) throws -> Void = { _ in }
+        _ image: Image, features: ImageFeatures? = nil, pool: ThreadPool,
+        progress: (Progress) throws -> Void = { _ in }, found: ([MaskCandidate]) throws -> Void = { _ in }
     ) throws -> [MaskCandidate] {
         let plan = try MaskGenerationPlan(
             width: image.width, height: image.height, parameters: parameters, modelSize: encoder.preprocessing.size)
@@ -84,7 +87,7 @@ public struct AutomaticMaskGenerator: Sendable {
             let before = state
             let most = plan.grids[plan.crops[crop].layer].count
             byCrop.append(
-                try kept(plan, crop, on: prepared, pool: pool) { points, masks in
+                try kept(plan, crop, on: prepared, pool: pool, found: found) { points, masks in
                     state.masks += masks
                     state.done = min(state.done + points, before.done + most)
                     try progress(state)
@@ -100,7 +103,7 @@ public struct AutomaticMaskGenerator: Sendable {
     /// they gave.
     private func kept(
         _ plan: MaskGenerationPlan, _ crop: Int, on image: any PreparedImage, pool: ThreadPool,
-        progress: (_ points: Int, _ masks: Int) throws -> Void
+        found tell: ([MaskCandidate]) throws -> Void, progress: (_ points: Int, _ masks: Int) throws -> Void
     ) throws -> [MaskCandidate] {
         var answers = MaskGenerationPlan.CropAnswers()
         while let next = plan.nextPoints(of: crop, after: answers) {
@@ -108,6 +111,7 @@ public struct AutomaticMaskGenerator: Sendable {
             while let batch = batches.next() {
                 let found = try plan.candidates(
                     of: crop, points: batch, areDrafts: next.wantsDrafts, on: image, pool: pool)
+                if !next.wantsDrafts { try tell(found.flatMap { $0 }) }
                 for (point, masks) in zip(batch, found) { answers[next.wantsDrafts, point] = masks }
                 let bytes = next.wantsDrafts ? 0 : found.joined().reduce(0) { $0 + $1.encoding.byteCount }
                 batches.took(bytes)

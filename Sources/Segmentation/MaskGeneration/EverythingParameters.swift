@@ -44,6 +44,9 @@ public struct EverythingParameters: Sendable, Hashable {
     public var unlike: [Exemplar] = []
     /// How similar it must be, from -1 to 1: the cosine of pooled image features, less their mean over the picture.
     public var likeThreshold: Float = 0.5
+    /// A vocabulary: each mask goes to the text that fits it best, and one that none fits is left out; empty for masks
+    /// without labels.
+    public var labels: [String] = []
     /// Tiles at the picture's full resolution, instead of layers of crops; masks are joined across their seams.
     public var tiles = TileChoice.off
 
@@ -114,6 +117,8 @@ extension EverythingParameters {
     public static let mostPoints = 1 << 18
     /// Most layers of crops: the last has 4,096.
     public static let mostLayers = 6
+    /// Most texts that a vocabulary may have.
+    public static let mostLabels = 1000
 
     /// What is wrong with them; nil for nothing.
     ///
@@ -165,11 +170,33 @@ extension EverythingParameters {
         guard like.count + unlike.count <= 256 else {
             return outside("like", like.count + unlike.count, "at most 256 examples")
         }
+        if let labelFault { return labelFault }
         if tiles != .off, cropLayers > 0 {
             return EverythingFault(
                 parameter: "tile", reason: "layers of crops are asked for as well: tiles take their place")
         }
         return gridFault
+    }
+
+    private var labelFault: EverythingFault? {
+        guard labels.count <= Self.mostLabels else {
+            return EverythingFault(
+                parameter: "labels", reason: "\(labels.count) texts are more than the \(Self.mostLabels) that are taken")
+        }
+        var places: [String: Int] = [:]
+        for (index, label) in labels.enumerated() {
+            guard label.contains(where: { !$0.isWhitespace }) else {
+                return EverythingFault(parameter: "labels[\(index)]", reason: "the text is empty")
+            }
+            if let first = places.updateValue(index, forKey: label) {
+                return EverythingFault(
+                    parameter: "labels[\(index)]", reason: "it is the text of labels[\(first)] once more")
+            }
+        }
+        guard labels.isEmpty || like.isEmpty else {
+            return EverythingFault(parameter: "labels", reason: "like is given as well: give one of the two")
+        }
+        return nil
     }
 
     private var gridFault: EverythingFault? {

@@ -40,6 +40,7 @@ extension EverythingParameters {
         add("like", list(like), where: !like.isEmpty)
         add("unlike", list(unlike), where: !unlike.isEmpty)
         add("like_thresh", number(likeThreshold), where: likeThreshold != defaults.likeThreshold)
+        add("labels", .array(labels.map { .string($0) }), where: !labels.isEmpty)
         add("tile", .string(tiles.description), where: tiles != .off)
         return .object(members)
     }
@@ -110,6 +111,9 @@ extension EverythingParameters {
             }
             if name == "like" { like = exemplars } else { unlike = exemplars }
         case "like_thresh": likeThreshold = Float(try number())
+        case "labels":
+            guard let texts = value.elements?.map(\.string), !texts.contains(nil) else { throw fault("a list of texts") }
+            labels = texts.compactMap(\.self)
         case "fast":
             guard case .bool(let isFast) = value else { throw fault("true or false") }
             self.isFast = isFast
@@ -122,7 +126,7 @@ extension EverythingParameters {
             throw EverythingFault(
                 parameter: name,
                 reason:
-                    "there is no such parameter: those of SamAutomaticMaskGenerator, fast, tile, like, unlike and like_thresh are"
+                    "there is no such parameter: those of SamAutomaticMaskGenerator, fast, tile, labels, like, unlike and like_thresh are"
             )
         }
     }

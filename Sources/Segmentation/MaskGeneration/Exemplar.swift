@@ -33,9 +33,30 @@ public enum Exemplar: Sendable, Hashable {
 }
 
 extension EverythingParameters {
-    /// The parameters that say what is found, without those by which it is ranked.
-    public var withoutExemplars: EverythingParameters {
+    /// With what everything mode finds candidates for texts: more than are shown when everything is asked for, as the text
+    /// tells which of them count.
+    public static let forTexts: EverythingParameters = {
+        var parameters = EverythingParameters()
+        parameters.predictedIoUThreshold = 0.4
+        parameters.stabilityScoreThreshold = 0.6
+        parameters.boxNMSThreshold = 0.85
+        return parameters
+    }()
+
+    /// The parameters that say what is found, without those by which it is ranked and named.
+    ///
+    /// Where there are labels, the thresholds that are not given are those of ``forTexts``.
+    public var searched: EverythingParameters {
         var parameters = self
+        if !labels.isEmpty {
+            let texts = Self.forTexts
+            parameters.predictedIoUThreshold = predictedIoUThreshold ?? texts.predictedIoUThreshold
+            parameters.stabilityScoreThreshold = stabilityScoreThreshold ?? texts.stabilityScoreThreshold
+            if boxNMSThreshold == EverythingParameters().boxNMSThreshold {
+                parameters.boxNMSThreshold = texts.boxNMSThreshold
+            }
+            parameters.labels = []
+        }
         parameters.like = []
         parameters.unlike = []
         parameters.likeThreshold = EverythingParameters().likeThreshold

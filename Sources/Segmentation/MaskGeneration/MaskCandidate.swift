@@ -16,6 +16,8 @@ public struct MaskCandidate: Sendable, Hashable {
     public var box: SIMD4<Int32>
     /// How much it looks like what was asked for, from -2 to 1; nil where nothing was.
     public var similarity: Float?
+    /// The text of a vocabulary that fits it best; nil where none was given.
+    public var label: String?
     /// The logit of there being an object at all, of a prompt's mask; nil from a model that does not ask itself.
     package var objectScore: Float?
 

@@ -3,16 +3,14 @@
 /// The plain way asks for all points at once. The fast one begins with every second point of every second row. What stays of
 /// a crop's masks is, of those that lie on each other, the one with the highest predicted IoU; so the other points are only
 /// asked for where they may find a higher one: around the best few of each group of masks, again and again until nothing
-/// new is there to ask for. For all that drafts are enough, which tell boxes and scores; only the best of each group become
-/// masks. TinySAM (Shu et al., 2023, section 3.3, <https://arxiv.org/abs/2312.13789>) leaves out whatever
+/// new is there to ask for. For all that drafts are enough, which tell boxes and scores; only the best of each group becomes
+/// a mask. TinySAM (Shu et al., 2023, section 3.3, <https://arxiv.org/abs/2312.13789>) leaves out whatever
 /// lies under a confident mask; that loses the parts of a large object, and what lies on it.
 extension MaskGenerationPlan {
     /// The distance of the points that are asked for first, in points of the grid.
     private static let distance = 2
     /// Of a group of masks on each other, around so many is searched.
-    private static let searchedOfGroup = 5
-    /// And so many are made.
-    private static let madeOfGroup = 2
+    private static let searchedOfGroup = 7
 
     /// What the points of a crop were answered with, by their indices.
     public struct CropAnswers: Sendable {
@@ -59,7 +57,9 @@ extension MaskGenerationPlan {
         let lattice = places(first).flatMap { y in places(first).map { y * side + $0 } }
             .filter { answers.drafts[$0] == nil }
         if !lattice.isEmpty { return PointRequest(points: lattice, wantsDrafts: true) }
-        let groups = groups(of: answers.drafts)
+        // A draft's stability is that of low-resolution logits. Where there turns out to be no mask, the next of its group is
+        // made.
+        let groups = groups(of: answers.drafts.merging(answers.masks) { _, masks in masks })
         var next: Set<Int> = []
         for point in Set(groups.flatMap { $0.prefix(Self.searchedOfGroup) }) {
             let (x, y) = (point % side, point / side)
@@ -70,7 +70,7 @@ extension MaskGenerationPlan {
             }
         }
         if !next.isEmpty { return PointRequest(points: next.sorted(), wantsDrafts: true) }
-        let finalists = Set(groups.flatMap { $0.prefix(Self.madeOfGroup) }).filter { answers.masks[$0] == nil }
+        let finalists = Set(groups.compactMap(\.first)).filter { answers.masks[$0] == nil }
         return finalists.isEmpty ? nil : PointRequest(points: finalists.sorted(), wantsDrafts: false)
     }
 

@@ -102,6 +102,23 @@ public struct CLIPMatcher: TextMatcher {
         }
     }
 
+    /// Numbers of a text's embedding.
+    public var embeddingWidth: Int? { width }
+
+    /// A text as it is, encoded, of length 1.
+    public func embedding(of text: String, pool: ThreadPool) throws(TextError) -> [Float] {
+        guard text.utf8.count <= Self.byteLimit else {
+            throw .tooLong(bytes: text.utf8.count, limit: Self.byteLimit)
+        }
+        guard text.contains(where: { !$0.isWhitespace }) else { throw .empty }
+        let tokens = tokenizer.tokens(text)
+        guard tokens.count <= contextLength - 2 else {
+            throw .tooManyTokens(count: tokens.count, limit: contextLength - 2)
+        }
+        let sentence = [tokenizer.start] + tokens + [tokenizer.end]
+        return textEncoder.encode([sentence], pool: pool).rowsOfLengthOne.elements
+    }
+
     /// The sentences of a text, in tokens.
     private func tokens(of text: String) throws(TextError) -> [[Int32]] {
         guard text.utf8.count <= Self.byteLimit else {

@@ -12,7 +12,7 @@ const LONGEST_HISTORY = 300;
  * @typedef {{type: 'point', x: number, y: number, label: 0 | 1, reading?: number}
  *         | {type: 'box', box: [number, number, number, number], reading?: number}
  *         | {type: 'text', text: string, reading?: number}
- *         | {type: 'everything', reading?: number}} Step  what the user did; `reading` is the mask chosen after it
+ *         | {type: 'closer', reading?: number} | {type: 'everything', reading?: number}} Step  what the user did; `reading` is the mask chosen after it
  * @typedef {{id: number, name: string, colour: string, hidden: boolean, steps: Step[],
  *            answer: import('./segmenter.js').Answer, reading: number}} SegmentedObject
  * @typedef {{objects: SegmentedObject[], active: number | null}} State

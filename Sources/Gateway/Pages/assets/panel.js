@@ -99,13 +99,18 @@ export class Panel {
     const eye = iconButton(t(hidden ? 'show' : 'hide', { name }), hidden ? 'eye-off' : 'eye',
       () => this.objects.update(id, { hidden: !hidden }, 'hide'),
       { 'aria-pressed': String(hidden), dataset: { role: 'hide' } });
+    // What was pointed at can be answered once more on the part of the picture around it.
+    const pointed = object.steps.some(({ type }) => type === 'point' || type === 'box');
+    const closer = active && pointed && object.steps.at(-1).type !== 'closer'
+      ? [iconButton(t('closer', { name }), 'closer', () => this.session.closer(), { dataset: { role: 'closer' } })]
+      : [];
     const bin = iconButton(t('delete', { name }), 'bin', () => {
       this.objects.remove(id);
       say(t('saidRemoved'));
     }, { dataset: { role: 'delete' } });
     const classes = [active && 'active', hidden && 'hidden'].filter(Boolean).join(' ');
     const row = make('li', { class: classes, dataset: { id, area: mask.area } },
-      pick, make('div', { class: 'naming' }, field, figures), swatch, eye, bin);
+      pick, make('div', { class: 'naming' }, field, figures), swatch, ...closer, eye, bin);
     row.style.setProperty('--colour', colour);
     return row;
   }

@@ -15,10 +15,11 @@ const round = (value) => Math.round(value * 10) / 10;
  * @param {string} sha256 of the picture
  * @param {import('./objects.js').SegmentedObject | undefined} object
  * @param {import('./objects.js').Step} step
- * @param {{model?: string, prior?: boolean, refine?: boolean}} options `refine` has the gateway keep the answer's
- *   logits, so that the next step can name its masks; what is only looked at needs none
+ * @param {{model?: string, prior?: boolean, refine?: boolean, closer?: boolean}} options `refine` has the gateway keep
+ *   the answer's logits, so that the next step can name its masks; what is only looked at needs none, nor the part of the
+ *   picture around it, which has to be encoded for itself
  */
-export function jobFor(sha256, object, step, { model, prior = true, refine = false } = {}) {
+export function jobFor(sha256, object, step, { model, prior = true, refine = false, closer = true } = {}) {
   const steps = [...(object?.steps ?? []), step];
   const points = steps.filter((one) => one.type === 'point');
   const box = steps.findLast((one) => one.type === 'box');
@@ -32,14 +33,16 @@ export function jobFor(sha256, object, step, { model, prior = true, refine = fal
   if (box) prompt.box = box.box.map(round);
   if (step.type === 'text') prompt.text = text.text;
   const answer = object?.answer;
-  if (prior && answer?.id && step.type === 'point' && (!model || !answer.model || answer.model === model)) {
+  const isCloser = steps.some((one) => one.type === 'closer');
+  if (prior && !isCloser && answer?.id && step.type === 'point' && (!model || !answer.model || answer.model === model)) {
     prompt.mask = { job: answer.id, index: answer.masks.indexOf(maskOf(object)) };
   }
   // One click may mean a thing, a part of it, or what it belongs to; more than that is clear.
   const multimask = steps.length === 1 && step.type === 'point';
   const job = { image: { sha256 }, prompts: [prompt], multimask, lane: 'interactive', output: 'rle' };
   if (step.type === 'text') job.instances = 'all';
-  if (refine) job.refine = true;
+  if (isCloser && closer) job.tile = 'auto';
+  else if (refine) job.refine = true;
   if (model) job.model = model;
   return job;
 }

@@ -164,7 +164,7 @@ export class Session extends EventTarget {
     // A click is on its way: what it would give stays shown until it is there.
     if (this.stage.pending.length > 0) return;
     if (!this.ready || (label === 0 && !active)) return this.leave();
-    const job = jobFor(this.sha256, active, { type: 'point', x, y, label }, { model: this.model });
+    const job = jobFor(this.sha256, active, { type: 'point', x, y, label }, { model: this.model, closer: false });
     const key = JSON.stringify(job);
     if (key === this.#asked) return;
     this.#asked = key;
@@ -253,8 +253,16 @@ export class Session extends EventTarget {
     this.sayMask(this.objects.active);
   }
 
-  /** Words for what is to be found: each mask becomes an object. */
+  /** Has the active object answered on the part of the picture around it, at full resolution. */
+  closer() {
+    const active = this.objects.active;
+    return active ? this.take({ type: 'closer' }) : Promise.resolve();
+  }
+
+  /** Words for what is to be found: each mask becomes an object. Several, with commas between, are a vocabulary. */
   async find(text) {
+    const labels = [...new Set(text.split(/[,、，]/).map((one) => one.trim()).filter(Boolean))];
+    if (labels.length > 1) return this.#name(text, labels);
     const step = { type: 'text', text };
     const job = jobFor(this.sha256, undefined, step, { model: this.model, refine: true });
     await this.#several(
@@ -262,6 +270,17 @@ export class Session extends EventTarget {
       (index) => ({ name: text, steps: [{ ...step, reading: index }] }),
       () => say(t('nothingFound', { text }), true),
     );
+  }
+
+  async #name(text, labels) {
+    const ask = () => this.#askEverything(this.#life.signal, { labels });
+    // A link has each done again by its own word alone.
+    const readings = new Map();
+    const reading = ({ label }) => readings.set(label, (readings.get(label) ?? -1) + 1).get(label);
+    await this.#several(ask, (_, mask) => ({
+      name: mask.label,
+      steps: [{ type: 'text', text: mask.label, reading: reading(mask) }],
+    }), () => say(t('nothingFound', { text }), true));
   }
 
   async everything() {
@@ -272,8 +291,8 @@ export class Session extends EventTarget {
     }));
   }
 
-  #askEverything(signal) {
-    const job = { image: { sha256: this.sha256 }, output: 'rle', ...(this.model && { model: this.model }) };
+  #askEverything(signal, everything = {}) {
+    const job = { image: { sha256: this.sha256 }, everything, output: 'rle', ...(this.model && { model: this.model }) };
     return this.api.json('POST', '/v1/everything', { json: job, signal });
   }
 
@@ -284,7 +303,7 @@ export class Session extends EventTarget {
       const answer = await this.notices.patiently(ask, signal);
       this.notices.clear();
       if (!answer.masks?.length) return none();
-      this.objects.addAll(answer.masks.map((_, index) => ({ ...parts(index), answer, reading: index })));
+      this.objects.addAll(answer.masks.map((mask, index) => ({ ...parts(index, mask), answer, reading: index })));
     } catch (error) {
       this.#failed(error, signal);
     }

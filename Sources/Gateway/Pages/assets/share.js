@@ -15,6 +15,7 @@ function pack(step) {
   switch (step.type) {
     case 'point': return [step.label ? 'p' : 'n', one(step.x), one(step.y), step.reading ?? 0];
     case 'box': return ['b', ...step.box.map(one), step.reading ?? 0];
+    case 'closer': return ['c', step.reading ?? 0];
     case 'text': return ['t', step.text, step.reading ?? 0];
     default: return ['e', step.reading ?? 0];
   }
@@ -29,6 +30,7 @@ function unpack(list) {
   }
   if (kind === 'b' && numbers.length === 5) return { type: 'box', box: rest.slice(0, 4), reading };
   if (kind === 't' && typeof rest[0] === 'string') return { type: 'text', text: rest[0].slice(0, 300), reading };
+  if (kind === 'c') return { type: 'closer', reading };
   if (kind === 'e') return { type: 'everything', reading };
   throw new Error('This step is not known.');
 }

@@ -68,6 +68,7 @@ export const texts = {
   show: ['Show {name}', '{name} einblenden', '{name}を表示'],
   delete: ['Delete {name}', '{name} löschen', '{name}を削除'],
   select: ['Go on with {name}', 'Mit {name} weitermachen', '{name}を編集'],
+  closer: ['Look closer at {name}', '{name} aus der Nähe betrachten', '{name}を近くで見る'],
   readings: ['What did you mean?', 'Was war gemeint?', 'どれのことですか?'],
   reading: ['Reading {n}, predicted IoU {score} percent', 'Lesart {n}, geschätzte IoU {score} Prozent', '候補{n}、予測IoU {score}%'],
   opacity: ['Opacity', 'Deckkraft', '不透明度'],
