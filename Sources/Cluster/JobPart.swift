@@ -32,7 +32,7 @@ extension Broker {
     public func divide(_ lease: PromptLease, into parts: [JobPart]) async throws(ClusterError) {
         let partition = lease.reference.partition
         let arguments: [RedisArgument] =
-            [.string(lease.reference.id), .string(lease.token)]
+            [.string(lease.reference.name), .string(lease.token)]
             + parts.flatMap { part -> [RedisArgument] in
                 [.string(part.image.hexadecimal), part.stored.map { .bytes($0) } ?? .string(""), .bytes(part.line)]
             }
@@ -44,7 +44,7 @@ extension Broker {
     /// The results of a job's parts in their order; empty for a job that was not divided.
     public func partResults(of job: JobReference) async throws(ClusterError) -> [RedisBytes] {
         let prefix = keys.prefix(job.partition)
-        let list = try await callAll([RedisCommand("LRANGE", .string("\(prefix)parts:\(job.id)"), "0", "-1")])
+        let list = try await callAll([RedisCommand("LRANGE", .string("\(prefix)parts:\(job.name)"), "0", "-1")])
         let ids = (list.first?.array ?? []).compactMap(\.string)
         var results: [RedisBytes] = []
         for chunk in ids.chunks(of: Self.batch) {

@@ -36,9 +36,12 @@ final class TakeScheduler: Sendable {
 
     var ownedPartitions: Set<Partition> { state.withLock { $0.schedule.ownedPartitions } }
 
+    var isClosed: Bool { state.withLock { $0.isClosed } }
+
     func wake(_ partition: Partition) { change { $0.schedule.wake(partition, now: ContinuousClock.now) } }
     func own(_ partitions: Set<Partition>) { change { $0.schedule.own(partitions, now: ContinuousClock.now) } }
     func lookAgain(_ partition: Partition) { change { $0.schedule.lookAgain(partition, now: ContinuousClock.now) } }
+    func note(_ hint: TurnHint?, for partition: Partition) { state.withLock { $0.schedule.note(hint, for: partition) } }
     func close() { change { $0.isClosed = true } }
 
     /// Where to look next, when it is time; nil when the scheduler is closed.
