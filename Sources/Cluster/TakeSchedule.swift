@@ -85,6 +85,12 @@ package struct TakeSchedule: Sendable {
     /// Where the next turn in a partition is; nil where nothing waits, or nobody shares it.
     package mutating func note(_ hint: TurnHint?, for partition: Partition) { hints[partition.index] = hint }
 
+    /// The next turns by what is known now, of those partitions of which a turn is known.
+    package mutating func renew(_ turns: TurnLedger) {
+        if hints.isEmpty { return }
+        for (partition, hint) in turns.hints(for: hints.keys.map { Partition($0) }) { hints[partition.index] = hint }
+    }
+
     /// Of its own partitions that are due, in order, the one whose turn it is; nil where none is its own.
     private mutating func nextTurn(among order: [Int]) -> Int? {
         let own = order.filter { owned.contains(Partition($0)) }

@@ -32,7 +32,12 @@ final class TakeScheduler: Sendable {
     /// Guards the schedule and the waiting slots.
     private let state: Mutex<State>
 
-    init(_ schedule: TakeSchedule) { state = Mutex(State(schedule: schedule)) }
+    private let turns: TurnLedger?
+
+    init(_ schedule: TakeSchedule, turns: TurnLedger? = nil) {
+        state = Mutex(State(schedule: schedule))
+        self.turns = turns
+    }
 
     var ownedPartitions: Set<Partition> { state.withLock { $0.schedule.ownedPartitions } }
 
@@ -49,6 +54,7 @@ final class TakeScheduler: Sendable {
         while true {
             let (action, effects): (TakeSchedule.Action?, Effects) = state.withLock { state in
                 guard !state.isClosed else { return (nil, Effects()) }
+                if let turns { state.schedule.renew(turns) }
                 let action = state.schedule.next(now: ContinuousClock.now)
                 // There may be more to do than this slot can.
                 return (action, Self.settle(&state))

@@ -28,7 +28,8 @@ public final class TurnLedger: Sendable {
     private struct State: Sendable {
         var times: [Lane: Int] = [:]
         var ends: [Place: Int] = [:]
-        var hints: [Partition: TurnHint] = [:]
+        /// Who comes next in each partition, and where as it was when it was looked at.
+        var heads: [Partition: [Place: Int]] = [:]
         /// When each tenant was served last, of those a moment ago.
         var served: [Place: ContinuousClock.Instant] = [:]
     }
@@ -62,6 +63,14 @@ public final class TurnLedger: Sendable {
             let end = told[2].integer
         else { return }
         let place = Place(lane: lane, tenant: tenant)
+        var heads: [Place: Int] = [:]
+        for (lane, text) in [(Lane.interactive, told[4].string ?? ""), (.bulk, told[6].string ?? "")] {
+            let words = text.split(separator: " ")
+            for index in stride(from: 0, to: words.count - 1, by: 2) {
+                guard let tag = Int(words[index + 1]) else { continue }
+                heads[Place(lane: lane, tenant: String(words[index]))] = tag
+            }
+        }
         let now = ContinuousClock.now
         state.withLock { state in
             for (lane, time) in [(Lane.interactive, told[3].integer), (.bulk, told[5].integer)] {
@@ -72,7 +81,7 @@ public final class TurnLedger: Sendable {
                 let kept = state.ends.sorted { $0.value > $1.value }.prefix(Self.limit / 2)
                 state.ends = Dictionary(uniqueKeysWithValues: kept.map { ($0.key, $0.value) })
             }
-            state.hints[partition] = TurnHint(interactive: told[4].integer, bulk: told[6].integer)
+            state.heads[partition] = heads
             state.served[place] = now
             if state.served.count > Self.limit {
                 state.served = state.served.filter { now - $0.value < Self.memory }
@@ -82,10 +91,30 @@ public final class TurnLedger: Sendable {
     }
 
     /// A take told nothing of turns: nothing waits there, or only the default tenant's.
-    func forget(_ partition: Partition) { state.withLock { _ = $0.hints.removeValue(forKey: partition) } }
+    func forget(_ partition: Partition) { state.withLock { _ = $0.heads.removeValue(forKey: partition) } }
 
     /// Where the next turn in a partition is; nil where that is not known.
-    package func hint(for partition: Partition) -> TurnHint? { state.withLock { $0.hints[partition] } }
+    package func hint(for partition: Partition) -> TurnHint? { hints(for: [partition])[partition] }
+
+    /// Where the next turns are, by what is known now: who was served elsewhere meanwhile comes later.
+    func hints(for partitions: some Sequence<Partition>) -> [Partition: TurnHint] {
+        state.withLock { state in
+            var hints: [Partition: TurnHint] = [:]
+            for partition in partitions {
+                guard let heads = state.heads[partition] else { continue }
+                var hint = TurnHint()
+                for (place, tag) in heads {
+                    let tag = max(tag, state.ends[place] ?? 0)
+                    switch place.lane {
+                    case .interactive: hint.interactive = min(hint.interactive ?? tag, tag)
+                    case .bulk: hint.bulk = min(hint.bulk ?? tag, tag)
+                    }
+                }
+                hints[partition] = hint
+            }
+            return hints
+        }
+    }
 
     /// Whether somebody waits for clicks beside others' work: then nobody's batches are long.
     var isShared: Bool {

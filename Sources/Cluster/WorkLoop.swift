@@ -46,7 +46,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         scheduler = TakeScheduler(
             TakeSchedule(
                 partitions: broker.partitionCount, poll: settings.poll, patience: settings.patience,
-                now: ContinuousClock.now))
+                now: ContinuousClock.now), turns: source.turns)
     }
 
     /// How many pieces of work are held now.

@@ -35,9 +35,14 @@ import Testing
                 partitions: broker.partitionCount, poll: .seconds(1), patience: .milliseconds(20), now: now)
         }
 
+        private mutating func next() -> TakeSchedule.Action {
+            schedule.renew(turns)
+            return schedule.next(now: now)
+        }
+
         /// Whose encode it takes and finishes; nil where there is none.
         mutating func encode(_ owners: [ImageDigest: Tenant]) async throws -> Tenant? {
-            while case .take(let partition, _) = schedule.next(now: now) {
+            while case .take(let partition, _) = next() {
                 let taken = try await broker.takeEncodes(
                     in: partition, worker: "e", model: TestCluster.model, lease: .seconds(3600), turns: turns)
                 schedule.note(turns.hint(for: partition), for: partition)
@@ -51,7 +56,7 @@ import Testing
 
         /// The jobs of a batch, which it completes; nil where there is none.
         mutating func decode(_ count: Int) async throws -> PromptBatch? {
-            while case .take(let partition, _) = schedule.next(now: now) {
+            while case .take(let partition, _) = next() {
                 let taken = try await broker.takePrompts(
                     in: partition, worker: "d", model: TestCluster.model, count: count, lease: .seconds(3600),
                     turns: turns)

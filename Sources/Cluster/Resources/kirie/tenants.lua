@@ -70,6 +70,7 @@ end
 local UNIT = 27720              -- of virtual time, for a job and the weight 1: what 1 to 12 divide
 local CLAIM = 256 * UNIT        -- who could not be served keeps a claim of so much and no more
 local LOOKS = 32                -- tags one take looks at
+local TOLD = 4                  -- tenants of which a worker is told
 local NOW = ':now'
 
 local function fair_set(c, stage, lane, model)
@@ -114,6 +115,11 @@ local function turns_of(c, stage, lane, model)
     return turns
 end
 
+-- A tenant's tag, by what the set has; who is new begins now.
+local function tag_of(turns, tenant, score)
+    return math.max(score, ends_at(turns, tenant), score == 0 and turns.now or turns.now - CLAIM)
+end
+
 -- Whose turn it is, and its tag; nil where nobody is left.
 local function next_turn(turns)
     local tenant, tag
@@ -130,8 +136,7 @@ local function next_turn(turns)
             end
         end
         if not seen then return nil end
-        -- Who is new begins now.
-        tag = math.max(seen, ends_at(turns, tenant), seen == 0 and turns.now or turns.now - CLAIM)
+        tag = tag_of(turns, tenant, seen)
         if tag <= seen then break end
         redis.call('ZADD', set, 'XX', micros(tag), tenant)
     end
@@ -162,15 +167,19 @@ local function charge(c, turns, lane, tenant, tag, payer, n)
     c.charged = { lane, payer, micros(ends) }
 end
 
--- For the worker: what was charged, and for each lane the time and the next tag, "" where nothing waits.
+-- For the worker: what was charged, and for each lane the time and the next tenants with their tags, "" where nobody waits.
 local function tell_turns(c, stage, model)
     local told = { c.charged[1], c.charged[2], c.charged[3] }
     for _, lane in ipairs(LANES) do
-        local turns = turns_of(c, stage, lane, model)
-        local tenant, tag = nil, nil
-        if turns then tenant, tag = next_turn(turns) end
+        local turns, heads = turns_of(c, stage, lane, model), {}
+        for _, set in ipairs(turns and turns.sets or {}) do
+            local found = redis.call('ZRANGE', set, 0, TOLD - 1, 'WITHSCORES')
+            for i = 1, #found, 2 do
+                heads[#heads + 1] = found[i] .. ' ' .. micros(tag_of(turns, found[i], tonumber(found[i + 1])))
+            end
+        end
         told[#told + 1] = micros(turns and turns.now or 0)
-        told[#told + 1] = tenant and micros(tag) or ''
+        told[#told + 1] = table.concat(heads, ' ')
     end
     return told
 end

@@ -10,8 +10,9 @@
   Reply: ["work", …] · ["idle"] nothing here now · ["again"] the bound of one call was reached: call again.
     encode: ["work", [key, token, attempt, since, lane]…]
     decode: ["work", key, lane, [id, token, attempt, submitted, line, deadline ms or ""]…]
-    with turns, where there are tenants: ["turns", one of these, told], where told is lane, the tenant that it was charged
-    to, its end, and time and next tag of each lane, interactive first; tag "": nothing waits there.
+    with turns, where there are tenants: ["turns", one of these, told], where told is lane, the tenant that it was charged to,
+    its end, and of each lane, interactive first, the time and "<tenant> <tag> <tenant> <tag> …" of the next few; "" where
+    nobody waits.
   The image's bytes are at image:<sha>, the record at embedding:<key>: read them with GET.
   Errors: BADCALL. ]]
 local function set_aside(c, stream, stage, lane, model, entry, raw, owner, tenant)
