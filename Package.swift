@@ -89,7 +89,8 @@ let package = Package(
         // 5: embeddings and jobs in Redis
         room("Embeddings", ["Segmentation", "Tensors", "Redis", "Hashing", "Platform"]),
         .target(
-            name: "Cluster", dependencies: ["CFunctionsLibrary", "Platform", "JSON", "Segmentation", "Redis"],
+            name: "Cluster",
+            dependencies: ["CFunctionsLibrary", "Platform", "JSON", "Segmentation", "Redis", "Hashing"],
             exclude: ["Resources"], swiftSettings: settings),
         // 5: what services say of themselves
         room("Telemetry", [logging, coreMetrics, lifecycle, hummingbird]),

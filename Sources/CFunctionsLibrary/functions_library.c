@@ -13,9 +13,11 @@ const char *kirie_functions_library(void) {
         ,
 #embed "../Cluster/Resources/kirie/calls.lua"
         ,
-#embed "../Cluster/Resources/kirie/images.lua"
-        ,
 #embed "../Cluster/Resources/kirie/streams.lua"
+        ,
+#embed "../Cluster/Resources/kirie/tenants.lua"
+        ,
+#embed "../Cluster/Resources/kirie/images.lua"
         ,
 #embed "../Cluster/Resources/kirie/jobs.lua"
         ,
@@ -42,6 +44,8 @@ const char *kirie_functions_library(void) {
 #embed "../Cluster/Resources/kirie/functions/demand.lua"
         ,
 #embed "../Cluster/Resources/kirie/functions/room.lua"
+        ,
+#embed "../Cluster/Resources/kirie/functions/sharing.lua"
         , 0};
     return text;
 }

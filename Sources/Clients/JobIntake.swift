@@ -14,12 +14,15 @@ package struct JobIntake: Sendable {
         package let lane: Lane
         /// After which jobs expire whose lines do not say it; nil for never.
         package let timeToLive: Duration?
+        /// Whose jobs they are; nil for the broker's tenant.
+        package let tenant: Tenant?
 
         /// Defaults of all their parts.
-        package init(model: ModelIdentifier, lane: Lane, timeToLive: Duration? = nil) {
+        package init(model: ModelIdentifier, lane: Lane, timeToLive: Duration? = nil, tenant: Tenant? = nil) {
             self.model = model
             self.lane = lane
             self.timeToLive = timeToLive
+            self.tenant = tenant
         }
     }
 
@@ -41,6 +44,11 @@ package struct JobIntake: Sendable {
 
     /// The job of a line.
     package func request(_ place: JobPlace, _ line: JobLine) async throws(UnusableJob) -> JobRequest {
+        if line.tenant != nil, !readsPaths {
+            throw UnusableJob(
+                id: line.id, place: place, origin: line.origin, field: "tenant",
+                reason: "the API key says whose a job is: leave it out")
+        }
         let picture: Picture?
         do {
             switch line.image {
@@ -101,7 +109,7 @@ package struct JobIntake: Sendable {
         let job = Job(
             id: line.id ?? Job.makeIdentifier(), lane: line.lane ?? defaults.lane, image: digest, model: defaults.model,
             timeToLive: line.timeToLive ?? defaults.timeToLive,
-            line: RedisBytes(line.encoded(for: digest)))
+            line: RedisBytes(line.encoded(for: digest)), tenant: line.tenant ?? defaults.tenant)
         return JobRequest(place: place, line: line, picture: picture, job: job, faults: faults)
     }
 }

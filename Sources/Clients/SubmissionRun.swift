@@ -219,7 +219,7 @@ package final class SubmissionRun: Sendable {
             }
             let path: String? = if case .path(let path) = line.image { path } else { nil }
             line.origin = JobOrigin(path: path, line: number, meta: line.origin.meta)
-            if let id = line.id, let earlier = remember(id, number) {
+            if let id = line.id, let earlier = remember("\(line.tenant?.name ?? "")~\(id)", number) {
                 throw UnusableJob(
                     id: id, place: place, origin: line.origin, field: "id",
                     reason: "the id \(id) is that of line \(earlier) too")

@@ -16,6 +16,8 @@ public struct Broker: Sendable {
     public let keys: ClusterKeys
     /// P: how many shares the images have.
     public let partitionCount: Int
+    /// Whose jobs and pictures these are, where calls do not say.
+    public internal(set) var tenant: Tenant = .standard
     /// How many replicas a job is on before it counts as accepted; nil for the primary alone.
     public var replication: Replication?
 
@@ -110,18 +112,9 @@ public struct Broker: Sendable {
 
     // MARK: Images
 
-    /// Which of these images are in the cluster.
+    /// Which of these images are in the cluster, for this tenant.
     public func hasImages(_ images: [ImageDigest]) async throws(ClusterError) -> [Bool] {
-        guard let first = images.first else { return [] }
-        let questions = images.map {
-            RedisCommand.call(
-                "kirie_image", keys: [keys.prefix(partition(of: $0))], [.string($0.hexadecimal)], repetition: .safe)
-        }
-        // To ask keeps a picture longer, which is a write.
-        let replies = try await makingRoom(for: partition(of: first)) { () throws(ClusterError) in
-            try await callAll(questions)
-        }
-        return replies.map { $0.integer == 0 }
+        try await presence(of: images).map { $0 == .stored }
     }
 
     /// Which of these embeddings are in the cluster: a job on one needs no picture.
@@ -139,10 +132,13 @@ public struct Broker: Sendable {
     ///
     /// - Throws: ``ClusterError/backpressure(reason:retryAfter:)`` where Redis is full of what jobs need.
     @discardableResult
-    public func putImage(_ image: ImageDigest, _ bytes: RedisArgument) async throws(ClusterError) -> Bool {
+    public func putImage(
+        _ image: ImageDigest, _ bytes: RedisArgument, for tenant: Tenant? = nil
+    ) async throws(ClusterError) -> Bool {
         let reply = try await makingRoom(for: partition(of: image)) { () throws(ClusterError) in
             try await call(
-                "kirie_image", in: partition(of: image), [.string(image.hexadecimal), bytes], repetition: .safe)
+                "kirie_image", in: partition(of: image),
+                [.string(image.hexadecimal), bytes] + mention(tenant ?? self.tenant), repetition: .safe)
         }
         return reply.integer == 1
     }
@@ -175,7 +171,8 @@ public struct Broker: Sendable {
             }
             let reply = try await makingRoom(for: place) { () throws(ClusterError) in
                 try await call(
-                    "kirie_image_whole", in: place, [.string(image.hexadecimal), .string(upload), .integer(count)],
+                    "kirie_image_whole", in: place,
+                    [.string(image.hexadecimal), .string(upload), .integer(count)] + mention(tenant),
                     repetition: .safe)
             }
             // Parts may have been evicted, or gone with a Redis that lost what it had.
@@ -206,6 +203,22 @@ public struct Broker: Sendable {
     /// - Throws: where Redis as a whole does not do its work, also ``ClusterError/backpressure(reason:retryAfter:)``
     ///   when it is out of memory; some of the jobs may have been accepted.
     public func submit(_ jobs: [Job], client: String? = nil) async throws(ClusterError) -> [Submission] {
+        let refusals = try await refusals(of: jobs)
+        var outcomes = jobs.enumerated().map { index, job in
+            Submission.refused(
+                id: job.id, refusals[index] ?? .unexpectedReply(function: "kirie_submit", expected: "it"))
+        }
+        let open = jobs.indices.filter { refusals[$0] == nil }
+        let offered = open.map { jobs[$0] }
+        for (index, outcome) in zip(open, try await offer(offered, client: client)) { outcomes[index] = outcome }
+        let lost = open.filter { if case .accepted = outcomes[$0] { false } else { true } }
+        // Whoever repeats himself, or sends a picture first, is not charged for it.
+        if !lost.isEmpty { try await giveBack(lost.map { jobs[$0] }) }
+        return outcomes
+    }
+
+    /// Hands over jobs that no quota is against.
+    private func offer(_ jobs: [Job], client: String?) async throws(ClusterError) -> [Submission] {
         var commands: [RedisCommand] = []
         var places: [[Int]] = []
         for (partition, indices) in byPartition(jobs, { partition(of: $0.image) }) {
@@ -215,7 +228,8 @@ public struct Broker: Sendable {
                 for index in chunk {
                     let job = jobs[index]
                     arguments += [
-                        .string(job.id), .string(job.lane.rawValue), .string(job.image.hexadecimal),
+                        .string((job.tenant ?? tenant).scoped(job.id)), .string(job.lane.rawValue),
+                        .string(job.image.hexadecimal),
                         .string(job.model.text),
                         .integer(job.timeToLive.map { max(1, $0.milliseconds) } ?? 0), .bytes(job.line),
                     ]
@@ -312,14 +326,14 @@ public struct Broker: Sendable {
         guard let parts = reply.array, parts.count == 3, let id = parts[0].string, let word = parts[1].string else {
             throw .unexpectedReply(function: "kirie_submit", expected: "id, state and whether it is new")
         }
-        let reference = JobReference(id: id, partition: partition)
+        let reference = JobReference(name: id, partition: partition)
         if let state = JobState(rawValue: word) {
             return parts[2].integer == 1 ? .accepted(reference, state) : .known(reference, state)
         }
         guard word == "refused", let text = parts[2].string else {
             throw .unexpectedReply(function: "kirie_submit", expected: "a state")
         }
-        return .refused(id: id, ClusterError(refusal: RedisServerError(text)) ?? .badJob(reason: text))
+        return .refused(id: reference.id, ClusterError(refusal: RedisServerError(text)) ?? .badJob(reason: text))
     }
 
     /// Where jobs stand; nil for those that are not known, or no longer.
@@ -330,7 +344,9 @@ public struct Broker: Sendable {
 
     /// Looks for jobs by id in all partitions; an id that was used for several images is found several times.
     public func find(_ ids: [String]) async throws(ClusterError) -> [String: [JobStatus]] {
-        let references = partitions.flatMap { partition in ids.map { JobReference(id: $0, partition: partition) } }
+        let references = partitions.flatMap { partition in
+            ids.map { JobReference(id: $0, partition: partition, tenant: tenant) }
+        }
         var found: [String: [JobStatus]] = [:]
         for case let status? in try await status(references) { found[status.reference.id, default: []].append(status) }
         return found
@@ -345,7 +361,7 @@ public struct Broker: Sendable {
     /// The results of jobs; nil for those that have none, or no longer.
     public func results(_ references: [JobReference]) async throws(ClusterError) -> [RedisBytes?] {
         let replies = try await callAll(
-            references.map { RedisCommand("GET", .string(keys.result($0.id, in: $0.partition))) })
+            references.map { RedisCommand("GET", .string(keys.result($0.name, in: $0.partition))) })
         return replies.map(\.bytes)
     }
 
@@ -387,7 +403,7 @@ public struct Broker: Sendable {
         for (partition, indices) in byPartition(references, \.partition) {
             for chunk in indices.chunks(of: Self.batch) {
                 let prefix = [keys.prefix(partition)]
-                let ids = chunk.map { RedisArgument.string(references[$0].id) }
+                let ids = chunk.map { RedisArgument.string(references[$0].name) }
                 commands.append(
                     readOnly
                         ? .callReadOnly(function, keys: prefix, ids)

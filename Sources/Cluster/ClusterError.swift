@@ -25,6 +25,8 @@ public enum ClusterError: TransientError, Sendable {
     case serverTooOld(found: String)
     /// The functions in Redis speak another protocol than this program.
     case otherProtocol(found: Int, expected: Int)
+    /// The functions in Redis are of an older release, which lacks something.
+    case functionsTooOld(found: Int, needed: Int, what: String)
     /// The functions are not there, or old ones are, and this user may not load them.
     case setUpForbidden(server: String)
     /// No worker ever set up a cluster there.
@@ -148,6 +150,13 @@ extension ClusterError: ReportableError {
                 .ours, "other-protocol",
                 "the functions in Redis speak protocol \(found), this program speaks \(expected)",
                 remedy: "use the same version of Kirie everywhere")
+        case .functionsTooOld(let found, let needed, let what):
+            return ErrorReport(
+                .ours, "functions-too-old",
+                "the functions in Redis (revision \(found)) know no \(what), which came with revision \(needed)",
+                remedy:
+                    "have the operator's user load this release's: kirie queues --partitions 16 --redis redis://operator@…"
+            )
         case .setUpForbidden(let server):
             return ErrorReport(
                 .ours, "set-up-forbidden", at: server,

@@ -27,7 +27,11 @@ public struct DeadLetter: Sendable, Hashable {
     public let fields: [String: String]
 
     /// The job; nil for an entry that named none.
-    public var job: String? { fields["source"] == "stream" ? nil : fields["job"] }
+    public var job: String? { reference?.id }
+    /// The job and whose it is; nil for an entry that named none.
+    public var reference: JobReference? {
+        fields["source"] == "stream" ? nil : fields["job"].map { JobReference(name: $0, partition: partition) }
+    }
     /// Why.
     public var reason: String { fields["reason"] ?? "" }
 }

@@ -19,11 +19,13 @@ public struct Job: Sendable {
     /// The job line as JSON, without the image's bytes, and behind it a note of its origin; empty to ask for the embedding
     /// alone.
     public var line: RedisBytes
+    /// Whose it is; nil for the tenant of the broker that it is handed to.
+    public var tenant: Tenant?
 
     /// A job of all its parts.
     public init(
         id: String, lane: Lane, image: ImageDigest, model: ModelIdentifier, timeToLive: Duration? = nil,
-        line: RedisBytes
+        line: RedisBytes, tenant: Tenant? = nil
     ) {
         self.id = id
         self.lane = lane
@@ -31,6 +33,7 @@ public struct Job: Sendable {
         self.model = model
         self.timeToLive = timeToLive
         self.line = line
+        self.tenant = tenant
     }
 
     /// An id that nobody else has: 128 random bits in hexadecimal digits.
@@ -45,16 +48,32 @@ public struct Job: Sendable {
 
 /// Where a job is found.
 public struct JobReference: Sendable, Hashable {
-    /// The job's id.
+    /// The job's id, which is unique within its tenant and partition.
     public let id: String
     /// Where its image lives.
     public let partition: Partition
+    /// Whose it is.
+    public let tenant: Tenant
 
     /// A job of a partition.
-    public init(id: String, partition: Partition) {
+    public init(id: String, partition: Partition, tenant: Tenant = .standard) {
         self.id = id
         self.partition = partition
+        self.tenant = tenant
     }
+
+    /// The job that the functions call so.
+    public init(name: String, partition: Partition) {
+        let parts = name.split(separator: "~", maxSplits: 1, omittingEmptySubsequences: false)
+        if parts.count == 2, let tenant = Tenant(parts[0]) {
+            self.init(id: String(parts[1]), partition: partition, tenant: tenant)
+        } else {
+            self.init(id: name, partition: partition)
+        }
+    }
+
+    /// What the functions call it: the id, behind its tenant's name and a tilde unless that is the default one.
+    public var name: String { tenant.scoped(id) }
 }
 
 /// What became of a submitted job.

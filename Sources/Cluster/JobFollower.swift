@@ -20,7 +20,7 @@ public final class JobFollower: Sendable {
 
     private struct State: Sendable {
         var open: Set<JobReference> = []
-        var byIdentifier: [String: [JobReference]] = [:]
+        var byName: [String: [JobReference]] = [:]
         /// To be asked for, the longest waiting first.
         var line: ArraySlice<JobReference> = []
         var inLine: Set<JobReference> = []
@@ -70,7 +70,7 @@ public final class JobFollower: Sendable {
     public func add(_ references: [JobReference]) {
         state.withLock { state in
             for reference in references where state.open.insert(reference).inserted {
-                state.byIdentifier[reference.id, default: []].append(reference)
+                state.byName[reference.name, default: []].append(reference)
             }
             state.enqueue(references)
         }
@@ -144,7 +144,7 @@ public final class JobFollower: Sendable {
     private func heard(_ message: RedisBytes) {
         let message = EndingMessage(message)
         let matters = state.withLock { state in
-            guard let references = state.byIdentifier[message.id] else { return false }
+            guard let references = state.byName[message.id] else { return false }
             // One id may stand for jobs of several partitions, and the message does not say in which.
             if references.count == 1, let result = message.result, state.heard.count < Self.batch {
                 state.heard.append(JobEnding(reference: references[0], state: .done, result: result, error: nil))
@@ -192,8 +192,8 @@ public final class JobFollower: Sendable {
     private func ended(_ reference: JobReference) -> Bool {
         let isNews = state.withLock { state in
             guard state.open.remove(reference) != nil else { return false }
-            state.byIdentifier[reference.id]?.removeAll { $0 == reference }
-            if state.byIdentifier[reference.id]?.isEmpty == true { state.byIdentifier[reference.id] = nil }
+            state.byName[reference.name]?.removeAll { $0 == reference }
+            if state.byName[reference.name]?.isEmpty == true { state.byName[reference.name] = nil }
             return true
         }
         if isNews { roomMade.yield() }

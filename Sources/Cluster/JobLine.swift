@@ -20,6 +20,7 @@ public import Segmentation
 ///   `png`. `polygon`: how exact outlines are, such as `{"tolerance":1.5,"max_points":200}`; both may be left out.
 ///   `ttl_ms`: the job expires so many milliseconds after it was submitted. `logits`: whether each mask comes with its
 ///   low-resolution logits, which a later prompt's `mask` may be.
+/// - `tenant`: whose it is, on the command line; over HTTP the key says so.
 /// - `meta`: any JSON value of at most 16 KiB; it comes back with the answer as it was written.
 ///
 /// As it travels, the separator 0x1E and a note may stand behind the line: see ``JobOrigin``.
@@ -69,6 +70,8 @@ public struct JobLine: Sendable, Hashable {
         case auto
     }
 
+    /// Whose it is; nil for whoever submits it.
+    public var tenant: Tenant?
     /// The job's id; nil lets the submitter make one.
     public var id: String?
     /// The picture.

@@ -1,6 +1,6 @@
 import FoundationEssentials
 import JSON
-public import Segmentation
+import Segmentation
 
 /// Reading job lines.
 extension JobLine {
@@ -167,7 +167,7 @@ private struct DecodedOutlines: Decodable {
 private struct DecodedLine: Decodable {
     static let names: Set<String> = [
         "id", "image", "prompts", "everything", "instances", "multimask", "lane", "output", "polygon", "logits",
-        "ttl_ms", "meta", "tile",
+        "ttl_ms", "meta", "tile", "tenant",
     ]
     let line: JobLine
     let hasMeta: Bool
@@ -182,6 +182,10 @@ private struct DecodedLine: Decodable {
         hasMeta = members.contains(MemberName(stringValue: "meta"))
         line.id = try members.optional(String.self, "id")
         if let id = line.id, let reason = JobIdentifier.fault(in: id) { throw members.fault("id", reason) }
+        if let name = try members.optional(String.self, "tenant") {
+            if let reason = Tenant.fault(in: name) { throw members.fault("tenant", reason) }
+            line.tenant = Tenant(name)
+        }
         let attempts = try members.optional([AttemptedPrompt].self, "prompts") ?? []
         line.prompts = attempts.map(\.prompt)
         for (index, attempt) in attempts.enumerated() {

@@ -92,7 +92,8 @@ extension Broker {
         let replies = try await callAll(
             references.map {
                 RedisCommand(
-                    "GETRANGE", .string("\(keys.prefix($0.partition))line:\($0.id)"), .integer(-longest), .integer(-1))
+                    "GETRANGE", .string("\(keys.prefix($0.partition))line:\($0.name)"), .integer(-longest), .integer(-1)
+                )
             })
         return replies.map { reply in
             guard let tail = reply.bytes?.array, let mark = tail.lastIndex(of: JobOrigin.separator) else {
@@ -115,7 +116,7 @@ extension Broker {
         let replies = try await callAll([RedisCommand("ZRANGE", .string(name), .integer(0), .integer(15))])
         let jobs = (replies.first?.array ?? []).compactMap(\.string)
         if jobs.isEmpty { return [] }
-        let origins = try await origins(jobs.map { JobReference(id: $0, partition: partition) })
+        let origins = try await origins(jobs.map { JobReference(name: $0, partition: partition) })
         return zip(jobs, origins).compactMap { job, origin in origin.trace.map { (job, $0) } }
     }
 }

@@ -32,7 +32,7 @@ extension Broker {
     public func divide(_ lease: PromptLease, into parts: [JobPart]) async throws(ClusterError) {
         let partition = lease.reference.partition
         let arguments: [RedisArgument] =
-            [.string(lease.reference.id), .string(lease.token)]
+            [.string(lease.reference.name), .string(lease.token)]
             + parts.flatMap { part -> [RedisArgument] in
                 [.string(part.image.hexadecimal), part.stored.map { .bytes($0) } ?? .string(""), .bytes(part.line)]
             }
@@ -79,7 +79,7 @@ extension Broker {
 
     /// The names of a job's parts.
     private func parts(of job: JobReference) async throws(ClusterError) -> [String] {
-        let key = "\(keys.prefix(job.partition))parts:\(job.id)"
+        let key = "\(keys.prefix(job.partition))parts:\(job.name)"
         return (try await callAll([RedisCommand("LRANGE", .string(key), "0", "-1")]).first?.array ?? [])
             .compactMap(\.string)
     }

@@ -29,12 +29,20 @@ public final class JobSubmitter: Sendable {
     /// How many pictures are in memory at a time.
     private static let uploads = 4
 
+    /// A tenant's picture.
+    private struct Picture: Sendable, Hashable {
+        let tenant: Tenant
+        let digest: ImageDigest
+    }
+
     private let broker: Broker
     private let client: String?
     private let whenFull: Fullness
     private let onWait: @Sendable (String, Duration) async -> Void
+    /// Whether the functions are known to know tenants.
+    private let knowsTenants = Atomic(false)
     /// Guards which pictures were seen when.
-    private let seen = Mutex<[ImageDigest: ContinuousClock.Instant]>([:])
+    private let seen = Mutex<[Picture: ContinuousClock.Instant]>([:])
 
     /// A submitter.
     ///
@@ -57,13 +65,20 @@ public final class JobSubmitter: Sendable {
     ///
     /// - Throws: where Redis cannot be reached; some of the jobs may have been accepted.
     public func submit(_ jobs: [Job], image load: @escaping Load) async throws(ClusterError) -> [Submission] {
+        if let tenant = jobs.lazy.compactMap(\.tenant).first(where: { !$0.isStandard }) {
+            // Older functions would take its pictures for the default tenant's.
+            if !knowsTenants.load(ordering: .relaxed) { _ = try await broker.serving(tenant) }
+            knowsTenants.store(true, ordering: .relaxed)
+        }
         var outcomes: [Submission?] = Array(repeating: nil, count: jobs.count)
         var open = Array(jobs.indices)
         var lacked: Set<Int> = []
         while !open.isEmpty {
             let refused = try await putImages(for: open.map { jobs[$0] }, load)
             for index in open {
-                if let error = refused[jobs[index].image] { outcomes[index] = .refused(id: jobs[index].id, error) }
+                if let error = refused[picture(of: jobs[index])] {
+                    outcomes[index] = .refused(id: jobs[index].id, error)
+                }
             }
             let ready = open.filter { outcomes[$0] == nil }
             for (index, outcome) in zip(ready, try await submitKnowingWhich(ready.map { jobs[$0] })) {
@@ -71,17 +86,17 @@ public final class JobSubmitter: Sendable {
             }
             var again: [Int] = []
             var pause: (reason: String, time: Duration)?
-            var gone: Set<ImageDigest> = []
+            var gone: Set<Picture> = []
             for index in open {
                 guard case .refused(let id, var error) = outcomes[index] else { continue }
                 if case .noImage = error {
                     // It was there a moment ago, or had been sent by somebody else.
-                    gone.insert(jobs[index].image)
+                    gone.insert(picture(of: jobs[index]))
                     if lacked.insert(index).inserted {
                         again.append(index)
                         continue
                     }
-                    if seen.withLock({ $0[jobs[index].image] != nil }) {
+                    if seen.withLock({ $0[picture(of: jobs[index])] != nil }) {
                         // Sent twice, and twice evicted before its job came to hold it.
                         error = .backpressure(
                             reason: "Redis is so short of memory that pictures are evicted before their jobs come",
@@ -94,7 +109,7 @@ public final class JobSubmitter: Sendable {
                     again.append(index)
                 }
             }
-            seen.withLock { seen in for image in gone { seen[image] = nil } }
+            seen.withLock { seen in for picture in gone { seen[picture] = nil } }
             if let pause {
                 // Submitters that were told the same time do not come back in step.
                 let time = max(.milliseconds(50), min(pause.time, .seconds(30))) * Double.random(in: 1..<1.5)
@@ -118,7 +133,10 @@ public final class JobSubmitter: Sendable {
             return try await broker.submit(jobs, client: client)
         } catch {
             guard error.comeBack != nil else { throw error }
-            let references = jobs.map { JobReference(id: $0.id, partition: broker.partition(of: $0.image)) }
+            let references = jobs.map {
+                JobReference(
+                    id: $0.id, partition: broker.partition(of: $0.image), tenant: $0.tenant ?? broker.tenant)
+            }
             let states = try await broker.status(references)
             return zip(references, states).map { reference, status in
                 status.map { .accepted(reference, $0.state) }
@@ -127,73 +145,87 @@ public final class JobSubmitter: Sendable {
         }
     }
 
+    private func picture(of job: Job) -> Picture {
+        Picture(tenant: job.tenant ?? broker.tenant, digest: job.image)
+    }
+
     /// Sees to it that the pictures are in the cluster which the jobs need; returns what was said against those that are
     /// not.
     private func putImages(
         for jobs: [Job], _ load: @escaping Load
-    ) async throws(ClusterError) -> [ImageDigest: ClusterError] {
+    ) async throws(ClusterError) -> [Picture: ClusterError] {
         let now = ContinuousClock.now
-        let images = Set(jobs.map(\.image))
+        let pictures = Set(jobs.map { picture(of: $0) })
         let unsure = seen.withLock { seen in
             if seen.count > Self.memory { seen = seen.filter { now - $0.value < Self.trust } }
             if seen.count > Self.memory { seen.removeAll() }
-            return images.filter { seen[$0].map { now - $0 > Self.trust } ?? true }
+            return pictures.filter { seen[$0].map { now - $0 > Self.trust } ?? true }
         }
         let asked = Array(unsure)
-        let there: [Bool]
-        do throws(ClusterError) { there = try await broker.hasImages(asked) } catch {
+        let there: [ImagePresence]
+        do throws(ClusterError) { there = try await presence(of: asked) } catch {
             // Out of memory or of disk: each job is refused, so that the caller is told of each when to come back.
             guard error.comeBack != nil else { throw error }
-            return Dictionary(uniqueKeysWithValues: images.map { ($0, error) })
+            return Dictionary(uniqueKeysWithValues: pictures.map { ($0, error) })
         }
-        let missing = try await withoutEmbedding(Set(zip(asked, there).filter { !$0.1 }.map(\.0)), for: jobs)
-        var refused: [ImageDigest: ClusterError] = [:]
-        for image in zip(asked, there).filter({ $0.1 }).map(\.0) { note(image, now) }
+        func those(_ wanted: ImagePresence) -> [Picture] { zip(asked, there).filter { $0.1 == wanted }.map(\.0) }
+        // Of an embedding that another has had made nobody is told who has not sent the picture.
+        let missing = try await withoutEmbedding(Set(those(.absent)), for: jobs) + those(.unknown)
+        var refused: [Picture: ClusterError] = [:]
+        for picture in those(.stored) { note(picture, now) }
         for chunk in missing.chunks(of: Self.uploads) {
-            let results = await withTaskGroup(of: (ImageDigest, Result<Bool, ClusterError>).self) { group in
-                for image in chunk {
-                    group.addTask { (image, await self.put(image, load)) }
+            let results = await withTaskGroup(of: (Picture, Result<Bool, ClusterError>).self) { group in
+                for picture in chunk {
+                    group.addTask { (picture, await self.put(picture, load)) }
                 }
-                var results: [(ImageDigest, Result<Bool, ClusterError>)] = []
+                var results: [(Picture, Result<Bool, ClusterError>)] = []
                 for await result in group { results.append(result) }
                 return results
             }
-            for (image, result) in results {
+            for (picture, result) in results {
                 switch result {
-                case .success(true): note(image, now)
+                case .success(true): note(picture, now)
                 case .success(false): break  // its embedding may be there all the same: the function decides
                 case .failure(.redis(let error)): throw .redis(error)
-                case .failure(let error): refused[image] = error
+                case .failure(let error): refused[picture] = error
                 }
             }
         }
         return refused
     }
 
-    /// Those of the pictures without which some job cannot be done: its embedding is not there either.
-    private func withoutEmbedding(
-        _ images: Set<ImageDigest>, for jobs: [Job]
-    ) async throws(ClusterError) -> [ImageDigest] {
-        if images.isEmpty { return [] }
-        let wanted = Array(
-            Set(jobs.filter { images.contains($0.image) }.map { EmbeddingKey(image: $0.image, model: $0.model) }))
-        let there = try await broker.hasEmbeddings(wanted)
-        return Array(Set(zip(wanted, there).filter { !$0.1 }.map(\.0.image)))
+    private func presence(of pictures: [Picture]) async throws(ClusterError) -> [ImagePresence] {
+        var there: [ImagePresence] = Array(repeating: .unknown, count: pictures.count)
+        for (tenant, indices) in Dictionary(grouping: pictures.indices, by: { pictures[$0].tenant }) {
+            let found = try await broker.presence(of: indices.map { pictures[$0].digest }, for: tenant)
+            for (index, presence) in zip(indices, found) { there[index] = presence }
+        }
+        return there
     }
 
-    private func put(_ image: ImageDigest, _ load: Load) async -> Result<Bool, ClusterError> {
+    /// Those of the pictures without which some job cannot be done: its embedding is not there either.
+    private func withoutEmbedding(
+        _ pictures: Set<Picture>, for jobs: [Job]
+    ) async throws(ClusterError) -> [Picture] {
+        if pictures.isEmpty { return [] }
+        let needy = jobs.filter { pictures.contains(picture(of: $0)) }
+        let there = try await broker.hasEmbeddings(needy.map { EmbeddingKey(image: $0.image, model: $0.model) })
+        return Array(Set(zip(needy, there).filter { !$0.1 }.map { picture(of: $0.0) }))
+    }
+
+    private func put(_ picture: Picture, _ load: Load) async -> Result<Bool, ClusterError> {
         let bytes: RedisBytes?
-        do { bytes = try await load(image) } catch { return .failure(.noImage(reason: "\(error)")) }
+        do { bytes = try await load(picture.digest) } catch { return .failure(.noImage(reason: "\(error)")) }
         guard let bytes else { return .success(false) }
         do throws(ClusterError) {
-            try await broker.putImage(image, .bytes(bytes))
+            try await broker.putImage(picture.digest, .bytes(bytes), for: picture.tenant)
             return .success(true)
         } catch {
             return .failure(error)
         }
     }
 
-    private func note(_ image: ImageDigest, _ now: ContinuousClock.Instant) {
-        seen.withLock { $0[image] = now }
+    private func note(_ picture: Picture, _ now: ContinuousClock.Instant) {
+        seen.withLock { $0[picture] = now }
     }
 }

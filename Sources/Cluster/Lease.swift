@@ -50,7 +50,7 @@ public struct PromptLease: Sendable, Hashable {
         guard let parts = reply.array, parts.count == 6, let id = parts[0].string, let token = parts[1].string,
             let attempt = parts[2].integer, let submitted = parts[3].integer, let line = parts[4].bytes
         else { return nil }
-        reference = JobReference(id: id, partition: partition)
+        reference = JobReference(name: id, partition: partition)
         self.token = token
         self.attempt = attempt
         self.submitted = submitted
@@ -97,7 +97,7 @@ public enum LeaseName: Sendable, Hashable {
     var arguments: [RedisArgument] {
         switch self {
         case .encode(_, let key, let token): ["encode", .string(key.description), .string(token)]
-        case .decode(let reference, let token): ["decode", .string(reference.id), .string(token)]
+        case .decode(let reference, let token): ["decode", .string(reference.name), .string(token)]
         }
     }
 }

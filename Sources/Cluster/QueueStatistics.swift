@@ -83,6 +83,55 @@ public struct StreamStatistics: Sendable, Hashable {
     public var service = DurationHistogram()
 }
 
+/// One tenant in figures.
+public struct TenantStatistics: Sendable, Hashable {
+    /// What those are called together that are not named; no tenant can be called so.
+    public static let others = "(others)"
+
+    /// Whose.
+    public let name: String
+    /// Unfinished jobs.
+    public private(set) var jobs = 0
+    /// Bytes of job lines, of pictures that jobs need, and of what is kept of ended jobs.
+    public private(set) var bytes = 0
+    /// Jobs submitted, as long as the tenant has anything here.
+    public private(set) var submitted = 0
+    /// Jobs that ended.
+    public private(set) var ended = 0
+    /// Jobs for which there was no room.
+    public private(set) var refused = 0
+    /// Pictures whose encodes were begun for it.
+    public private(set) var encodes = 0
+
+    init(name: String) { self.name = name }
+
+    var isEmpty: Bool { self == TenantStatistics(name: name) }
+
+    mutating func add(_ number: Int, to field: String) {
+        switch field {
+        case "jobs": jobs += number
+        case "bytes": bytes += number
+        case "in": submitted += number
+        case "out": ended += number
+        case "refused": refused += number
+        case "encodes": encodes += number
+        default: break
+        }
+    }
+
+    func amount(of field: String) -> Int {
+        switch field {
+        case "jobs": jobs
+        case "bytes": bytes
+        case "in": submitted
+        case "out": ended
+        case "refused": refused
+        case "encodes": encodes
+        default: 0
+        }
+    }
+}
+
 /// The whole cluster in figures, from a reply of bounded size a partition.
 public struct QueueStatistics: Sendable, Hashable {
     /// Encode and decode, interactive and bulk.
@@ -94,6 +143,9 @@ public struct QueueStatistics: Sendable, Hashable {
     public private(set) var oldestParked: Duration = .zero
     /// What the workers of a stage and model have to do, models without any left out; see ``Broker/demand(_:model:)``.
     public private(set) var demand: [Stage: [String: Int]] = [:]
+
+    /// What tenants have, without the default one: those that stand out in some partition.
+    private var standing: [String: TenantStatistics] = [:]
 
     /// Sums up the replies of the partitions.
     package init(partitions: [[String: String]]) {
@@ -119,6 +171,31 @@ public struct QueueStatistics: Sendable, Hashable {
         }
     }
 
+    /// The tenants that have most, the rest of them as one, and the default tenant; empty where there is only that one.
+    ///
+    /// Each partition names its 16 busiest and its 16 largest, so that of a tenant's figures those are missing of partitions
+    /// where it is neither; they are among the rest's.
+    ///
+    /// - Parameter limit: how many are named.
+    /// - Returns: by unfinished jobs, then by bytes; then ``TenantStatistics/others``, and the default tenant last.
+    public func tenants(limit: Int = 20) -> [TenantStatistics] {
+        guard total("tenants") > 0 else { return [] }
+        func sum(_ name: String) -> Int { Lane.allCases.reduce(0) { $0 + total("\(name):\($1.rawValue)") } }
+        let named = standing.values.sorted { ($0.jobs, $0.bytes, $1.name) > ($1.jobs, $1.bytes, $0.name) }.prefix(limit)
+        var rest = TenantStatistics(name: TenantStatistics.others)
+        var standard = TenantStatistics(name: Tenant.standard.name)
+        let whole = [
+            "jobs": unfinished + sum("divided"), "bytes": sum("bytes") + total("image_bytes") + total("result_bytes"),
+            "in": sum("in"), "out": sum("out"), "refused": sum("refused"), "encodes": total("encode_started"),
+        ]
+        for (field, amount) in whole {
+            let tenants = total("tenants_\(field)")
+            rest.add(max(0, named.reduce(tenants) { $0 - $1.amount(of: field) }), to: field)
+            standard.add(max(0, amount - tenants), to: field)
+        }
+        return Array(named) + (rest.isEmpty ? [] : [rest]) + [standard]
+    }
+
     private mutating func read(_ name: String, _ text: String) {
         let words = name.split(separator: ":").map(String.init)
         let number = Int(text) ?? 0
@@ -132,6 +209,7 @@ public struct QueueStatistics: Sendable, Hashable {
             case "encode_service": change(.encode, lane) { $0.service.add(number, to: bucket) }
             default: break
             }
+        case ("tenant", 3): standing[words[2], default: TenantStatistics(name: words[2])].add(number, to: words[1])
         case ("demand", 3...):
             guard let stage = Stage(rawValue: words[1]) else { return }
             demand[stage, default: [:]][words[2...].joined(separator: ":"), default: 0] += number

@@ -3,6 +3,9 @@
 /// A partition is looked at when a message told of it, when the last look brought work, and every ``poll`` in any case. Its owner
 /// looks at once; others wait for ``patience`` and then take only what has been queued for as long, so that a picture's
 /// prompts stay with the worker that has its embedding in memory, unless that one is behind.
+///
+/// Where tenants share the cluster, of several partitions the one goes first of which something new was heard, then the one
+/// whose next turn is the earliest, those of the interactive lane before the others; of nine looks one goes to the latter.
 package struct TakeSchedule: Sendable {
     /// What to do.
     package enum Action: Sendable, Equatable {
@@ -21,6 +24,15 @@ package struct TakeSchedule: Sendable {
     private var owned: Set<Partition>
     /// Where the last look was, so that all get their turn.
     private var last = -1
+    /// Where tenants' next turns are.
+    private var hints: [Int: TurnHint] = [:]
+    /// Which brought work of which no turn is known.
+    private var plain: Set<Int> = []
+    /// Of which something new was heard.
+    private var woken: Set<Int> = []
+    /// Looks after the interactive lane, one after the other, while others waited.
+    private var streak = 0
+    private static let longestStreak = 8
 
     /// A schedule in which every partition is due at once, and all are the worker's own until it is told otherwise.
     package init(partitions: Int, poll: Duration, patience: Duration, now: ContinuousClock.Instant) {
@@ -43,6 +55,7 @@ package struct TakeSchedule: Sendable {
     package mutating func wake(_ partition: Partition, now: ContinuousClock.Instant) {
         guard partition.index < due.count else { return }
         let look = owned.contains(partition) ? now : now + patience
+        woken.insert(partition.index)
         due[partition.index] = min(due[partition.index], look)
     }
 
@@ -53,20 +66,54 @@ package struct TakeSchedule: Sendable {
     package mutating func next(now: ContinuousClock.Instant) -> Action {
         let order = (1...due.count).lazy.map { [last, count = due.count] in (last + $0) % count }
         var found: Int?
-        for index in order where due[index] <= now {
-            let isOwn = owned.contains(Partition(index))
-            if isOwn || found == nil { found = index }
-            if isOwn { break }
+        if !hints.isEmpty { found = nextTurn(among: order.filter { [due] in due[$0] <= now }) }
+        if found == nil {
+            for index in order where due[index] <= now {
+                let isOwn = owned.contains(Partition(index))
+                if isOwn || found == nil { found = index }
+                if isOwn { break }
+            }
         }
         guard let index = found else { return .wait(until: earliest ?? now + poll) }
         last = index
+        woken.remove(index)
+        plain.remove(index)
         due[index] = now + poll
         return .take(Partition(index), age: owned.contains(Partition(index)) ? .zero : patience)
+    }
+
+    /// Where the next turn in a partition is; nil where nothing waits, or nobody shares it.
+    package mutating func note(_ hint: TurnHint?, for partition: Partition) { hints[partition.index] = hint }
+
+    /// The next turns by what is known now, of those partitions of which a turn is known.
+    package mutating func renew(_ turns: TurnLedger) {
+        if hints.isEmpty { return }
+        for (partition, hint) in turns.hints(for: hints.keys.map { Partition($0) }) { hints[partition.index] = hint }
+    }
+
+    /// Of its own partitions that are due, in order, the one whose turn it is; nil where none is its own.
+    private mutating func nextTurn(among order: [Int]) -> Int? {
+        let own = order.filter { owned.contains(Partition($0)) }
+        if let news = own.first(where: { woken.contains($0) || hints[$0] == nil && !plain.contains($0) }) {
+            return news
+        }
+        func earliest(_ tag: (TurnHint) -> Int?) -> (index: Int, tag: Int)? {
+            own.compactMap { index in hints[index].flatMap(tag).map { (index, $0) } }.min { $0.1 < $1.1 }
+        }
+        let interactive = earliest(\.interactive)
+        let other = own.first { hints[$0] == nil } ?? earliest(\.bulk)?.index
+        if let interactive, other == nil || streak < Self.longestStreak {
+            streak = other == nil ? 0 : streak + 1
+            return interactive.index
+        }
+        streak = 0
+        return other ?? own.first
     }
 
     /// A look brought work, or did not come to its end: look again.
     package mutating func lookAgain(_ partition: Partition, now: ContinuousClock.Instant) {
         guard partition.index < due.count else { return }
         due[partition.index] = now
+        if hints[partition.index] == nil { plain.insert(partition.index) }
     }
 }

@@ -32,13 +32,21 @@ final class TakeScheduler: Sendable {
     /// Guards the schedule and the waiting slots.
     private let state: Mutex<State>
 
-    init(_ schedule: TakeSchedule) { state = Mutex(State(schedule: schedule)) }
+    private let turns: TurnLedger?
+
+    init(_ schedule: TakeSchedule, turns: TurnLedger? = nil) {
+        state = Mutex(State(schedule: schedule))
+        self.turns = turns
+    }
 
     var ownedPartitions: Set<Partition> { state.withLock { $0.schedule.ownedPartitions } }
+
+    var isClosed: Bool { state.withLock { $0.isClosed } }
 
     func wake(_ partition: Partition) { change { $0.schedule.wake(partition, now: ContinuousClock.now) } }
     func own(_ partitions: Set<Partition>) { change { $0.schedule.own(partitions, now: ContinuousClock.now) } }
     func lookAgain(_ partition: Partition) { change { $0.schedule.lookAgain(partition, now: ContinuousClock.now) } }
+    func note(_ hint: TurnHint?, for partition: Partition) { state.withLock { $0.schedule.note(hint, for: partition) } }
     func close() { change { $0.isClosed = true } }
 
     /// Where to look next, when it is time; nil when the scheduler is closed.
@@ -46,6 +54,7 @@ final class TakeScheduler: Sendable {
         while true {
             let (action, effects): (TakeSchedule.Action?, Effects) = state.withLock { state in
                 guard !state.isClosed else { return (nil, Effects()) }
+                if let turns { state.schedule.renew(turns) }
                 let action = state.schedule.next(now: ContinuousClock.now)
                 // There may be more to do than this slot can.
                 return (action, Self.settle(&state))

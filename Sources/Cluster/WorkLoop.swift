@@ -46,7 +46,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
         scheduler = TakeScheduler(
             TakeSchedule(
                 partitions: broker.partitionCount, poll: settings.poll, patience: settings.patience,
-                now: ContinuousClock.now))
+                now: ContinuousClock.now), turns: source.turns)
     }
 
     /// How many pieces of work are held now.
@@ -71,9 +71,11 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
             background.addTask { await self.endDrain() }
             await withTaskCancellationHandler {
                 await withTaskGroup(of: Void.self) { slots in
-                    for _ in 0..<max(1, settings.concurrency) {
+                    let count = max(1, settings.concurrency)
+                    for number in 0..<count {
                         let thread = OwnThread()
-                        slots.addTask(executorPreference: thread) { await self.work(on: thread) }
+                        let isSpare = number > 0 && number >= count - settings.spare
+                        slots.addTask(executorPreference: thread) { await self.work(on: thread, isSpare: isSpare) }
                     }
                     await slots.waitForAll()
                 }
@@ -86,11 +88,17 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 
     // MARK: Work
 
-    private func work(on thread: OwnThread) async {
+    private func work(on thread: OwnThread, isSpare: Bool) async {
         var failures = 0
-        while let (partition, age) = await scheduler.next() {
+        while true {
+            while isSpare, source.turns?.isShared ?? false, !scheduler.isClosed, !Task.isCancelled {
+                try? await Task.sleep(for: .milliseconds(50))
+            }
+            guard let (partition, age) = await scheduler.next() else { return }
             do {
-                switch try await source.take(in: partition, lease: settings.lease, age: age) {
+                let taken = try await source.take(in: partition, lease: settings.lease, age: age)
+                if let turns = source.turns { scheduler.note(turns.hint(for: partition), for: partition) }
+                switch taken {
                 case .idle: break
                 case .again: scheduler.lookAgain(partition)
                 case .work(let work, let isLast):
@@ -197,6 +205,9 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 public struct WorkLoopSettings: Sendable {
     /// Pieces of work at a time.
     public var concurrency = 1
+    /// So many of those take nothing while a tenant's clicks come beside others' work: a click waits for what was taken
+    /// before it.
+    public var spare = 0
     /// How long a lease lasts; it is renewed each third of it.
     public var lease: Duration = .seconds(15)
     /// How often a partition is looked at without a message.

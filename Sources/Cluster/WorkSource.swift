@@ -13,6 +13,8 @@ public protocol WorkSource: Sendable {
     var model: ModelIdentifier { get }
     /// The identifiers under which work is taken, ``model`` among them.
     var models: [ModelIdentifier] { get }
+    /// What it knows of tenants' turns; nil for a source that looks after none.
+    var turns: TurnLedger? { get }
 
     /// Takes work. Runs on a thread of the slot's own, as ``perform(_:)`` does.
     func take(in partition: Partition, lease: Duration, age: Duration) async throws(ClusterError) -> Taken<Work>
@@ -23,6 +25,11 @@ public protocol WorkSource: Sendable {
     /// Each slot of a ``WorkLoop`` has a thread of its own and runs this there, outside Swift's cooperative pool: it may
     /// compute as long as it likes.
     func perform(_ work: Work) async throws
+}
+
+extension WorkSource {
+    /// Nothing.
+    public var turns: TurnLedger? { nil }
 }
 
 /// What became of a picture.
@@ -54,6 +61,8 @@ public struct EncodeSource: WorkSource {
     private let broker: Broker
     private let outage: Outage
     private let encode: Encode
+    /// Tenants' turns at the encode streams.
+    public let turns: TurnLedger? = TurnLedger()
 
     /// Work of the encode streams, under the model's identifier and that of its family: the lease's key says which.
     ///
@@ -81,7 +90,7 @@ public struct EncodeSource: WorkSource {
     ) async throws(ClusterError) -> Taken<EncodeLease> {
         try await served.take(in: partition) { model throws(ClusterError) in
             let taken = try await broker.takeEncodes(
-                in: partition, worker: worker, model: model, lease: lease, age: age)
+                in: partition, worker: worker, model: model, lease: lease, age: age, turns: turns)
             return switch taken {
             case .work(let leases, let isLast): .work(leases[0], isLast: isLast)
             case .idle: .idle
@@ -147,6 +156,10 @@ public struct DecodeSource: WorkSource {
     private let batch: Int
     private let outage: Outage
     private let decode: Decode
+    /// Tenants' turns at the decode streams.
+    public let turns: TurnLedger? = TurnLedger()
+    /// Beside somebody who waits for clicks prompts are taken so many together: a click waits for the end of a batch.
+    private static let sharedBatch = 1
 
     /// Work of the decode streams.
     ///
@@ -177,7 +190,9 @@ public struct DecodeSource: WorkSource {
     ) async throws(ClusterError) -> Taken<PromptBatch> {
         try await served.take(in: partition) { model throws(ClusterError) in
             try await broker.takePrompts(
-                in: partition, worker: worker, model: model, count: batch, lease: lease, age: age)
+                in: partition, worker: worker, model: model,
+                count: turns?.isShared ?? false ? min(batch, Self.sharedBatch) : batch, lease: lease, age: age,
+                turns: turns)
         }
     }
 

@@ -13,15 +13,16 @@ extension Broker {
     ///   - count: 1 to 256.
     ///   - lease: how long the right lasts unless renewed; whole milliseconds.
     ///   - age: only from streams whose head has waited for so long, to help out where a partition's owner is behind.
+    ///   - turns: what the worker knows of tenants' turns elsewhere, and learns of them here.
     /// - Returns: a lease for each picture, and whether the queue holds no more; ``Taken/again`` where the bound of one
     ///   call was reached before anything was found, ``Taken/idle`` where there is nothing.
     /// - Throws: ``ClusterError`` where Redis does not answer, or not as the functions do.
     public func takeEncodes(
         in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int = 1,
         lease: Duration,
-        age: Duration = .zero
+        age: Duration = .zero, turns: TurnLedger? = nil
     ) async throws(ClusterError) -> Taken<[EncodeLease]> {
-        let (parts, isLast) = try await take(.encode, partition, worker, model, lane, count, lease, age)
+        let (parts, isLast) = try await take(.encode, partition, worker, model, lane, count, lease, age, turns)
         guard let isLast else { return parts.first?.string == "again" ? .again : .idle }
         let leases = parts.dropFirst().compactMap { EncodeLease($0, partition) }
         guard leases.count == parts.count - 1, !leases.isEmpty else {
@@ -33,9 +34,9 @@ extension Broker {
     /// Takes jobs on one picture; the parameters are those of an encoder's take.
     public func takePrompts(
         in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int, lease: Duration,
-        age: Duration = .zero
+        age: Duration = .zero, turns: TurnLedger? = nil
     ) async throws(ClusterError) -> Taken<PromptBatch> {
-        let (parts, isLast) = try await take(.decode, partition, worker, model, lane, count, lease, age)
+        let (parts, isLast) = try await take(.decode, partition, worker, model, lane, count, lease, age, turns)
         guard let isLast else { return parts.first?.string == "again" ? .again : .idle }
         let leases = parts.dropFirst(3).compactMap { PromptLease($0, partition) }
         guard leases.count == parts.count - 3, !leases.isEmpty, let key = parts[1].string.flatMap({ EmbeddingKey($0) }),
@@ -47,15 +48,21 @@ extension Broker {
     /// The reply, and, where it brings work, whether that is the last in the queue.
     private func take(
         _ stage: Stage, _ partition: Partition, _ worker: String, _ model: ModelIdentifier, _ lane: Lane?, _ count: Int,
-        _ lease: Duration, _ age: Duration
+        _ lease: Duration, _ age: Duration, _ turns: TurnLedger?
     ) async throws(ClusterError) -> (parts: [RedisValue], isLast: Bool?) {
         let reply = try await call(
             "kirie_take", in: partition,
             [
                 .string(stage.rawValue), .string(worker), .string(model.text), .string(lane?.rawValue ?? "any"),
                 .integer(count), .integer(max(1, lease.milliseconds)), .integer(max(0, age.milliseconds)), "last",
-            ])
-        let parts = reply.array ?? []
+            ] + (turns?.arguments ?? []))
+        var parts = reply.array ?? []
+        if parts.count == 3, parts[0].string == "turns" {
+            turns?.note(parts[2].array ?? [], in: partition)
+            parts = parts[1].array ?? []
+        } else {
+            turns?.forget(partition)
+        }
         switch parts.first?.string {
         case "work": return (parts, false)
         case "last": return (parts, true)
@@ -145,7 +152,7 @@ extension Broker {
         for chunk in batch.leases.chunks(of: Self.batch) {
             let arguments: [RedisArgument] =
                 [.string(batch.key.description), .integer(corrupt ? 1 : 0)]
-                + chunk.flatMap { [.string($0.reference.id), .string($0.token)] }
+                + chunk.flatMap { [.string($0.reference.name), .string($0.token)] }
             _ = try await call("kirie_missing", in: batch.partition, arguments, repetition: .safe)
         }
     }
@@ -174,7 +181,7 @@ extension Broker {
             for chunk in indices.chunks(of: Self.batch) {
                 let arguments = chunk.flatMap { index -> [RedisArgument] in
                     let (lease, result) = results[index]
-                    return [.string(lease.reference.id), .string(lease.token), .bytes(result)]
+                    return [.string(lease.reference.name), .string(lease.token), .bytes(result)]
                 }
                 commands.append(.call(function, keys: [keys.prefix(partition)], arguments, repetition: .safe))
                 places.append(chunk)

@@ -53,12 +53,15 @@ public struct ClusterAudit: Sendable {
             }
             if !state.isTerminal { findings.append("\(prefix)job:\(id) is \(state.rawValue)") }
             jobs[id] = state
-            states[JobReference(id: id, partition: partition)] = state
+            states[JobReference(name: id, partition: partition)] = state
         }
         let resting = try await checkReferences(prefix)
         for (kind, rest) in byKind.sorted(by: { $0.key < $1.key }) {
             switch kind {
             case "job", "counters", "rates", "clock", "turn", "limits", "reply", "refs", "idle": break
+            // Of tenants: what they may name, and whose turn it was.
+            case "known", "weights", "quotas", "spent", "shares", "fair": break
+            case "tenants": try await checkTenants(prefix, jobs)
             case "image": try await checkMortality(prefix, kind, rest.filter { resting[$0] == nil })
             case "embedding", "candidates": try await checkMortality(prefix, kind, rest)
             case "line":
@@ -94,7 +97,7 @@ public struct ClusterAudit: Sendable {
         let reply = try await ask([RedisCommand("ZRANGE", "\(prefix)ends", "0", "-1")])[0]
         let ends = Set((reply.array ?? []).compactMap(\.string))
         var resting: [String: Int] = [:]
-        for (image, count) in references where !image.hasPrefix("b:") {
+        for (image, count) in references where !image.hasPrefix("b:") && !image.hasPrefix("t:") {
             if count != 0 { findings.append("\(prefix)refs: \(count) jobs need image \(image)") }
             if !ends.contains("i:\(image)") { findings.append("\(prefix)refs: nobody will let go of image \(image)") }
             resting[image] = references["b:\(image)"] ?? 0
@@ -122,11 +125,36 @@ public struct ClusterAudit: Sendable {
         for lane in rest {
             let key = "\(prefix)\(stage):\(lane)"
             let left = try await broker.redis.entryCount(key)
+            if lane.contains("@") { findings.append("\(key) of a tenant was left behind") }
             if left > 0 { findings.append("\(key) holds \(left) entries") }
             for group in try await broker.redis.groups(key) where group.pending > 0 {
                 findings.append("\(key): \(group.pending) entries are not acknowledged")
             }
         }
+    }
+
+    /// No tenant has an unfinished job, and each has the bytes of its ended ones and of pictures in their grace.
+    private mutating func checkTenants(_ prefix: String, _ jobs: [String: JobState]) async throws {
+        let replies = try await ask(
+            ["jobs", "bytes"].map { RedisCommand("ZRANGE", "\(prefix)tenants:\($0)", "0", "-1", "WITHSCORES") })
+        let figures = replies.map { reply -> [String: Int] in
+            let flat = (reply.array ?? []).compactMap(\.string)
+            return Dictionary(
+                uniqueKeysWithValues: stride(from: 0, to: flat.count - 1, by: 2).map {
+                    (flat[$0], Int(Double(flat[$0 + 1]) ?? -1))
+                })
+        }
+        if !figures[0].isEmpty { findings.append("\(prefix)tenants:jobs holds \(figures[0])") }
+        let ids = jobs.keys.filter { $0.contains("~") }
+        let kept = try await ask(ids.map { RedisCommand("HGET", "\(prefix)job:\($0)", "kept") })
+        var held: [String: Int] = [:]
+        func owe(_ tenant: Substring, _ bytes: Int) { held[String(tenant), default: 0] += bytes }
+        for (id, reply) in zip(ids, kept) { owe(id.prefix { $0 != "~" }, reply.integer ?? 0) }
+        let references = try await broker.redis.fields("\(prefix)refs")
+        for (name, tenant) in references where name.hasPrefix("t:") {
+            owe((tenant.string ?? "")[...], references["b:\(name.dropFirst(2))"]?.integer ?? 0)
+        }
+        if held != figures[1] { findings.append("\(prefix)tenants:bytes holds \(figures[1]), kept are \(held)") }
     }
 
     private mutating func checkDeadLetters(_ prefix: String, _ jobs: [String: JobState]) async throws {

@@ -59,4 +59,30 @@ import Testing
         }
         #expect(seen == [1, 2, 1, 2])
     }
+
+    /// Who has the earliest turn goes first, whatever the order of the partitions; clicks before the rest, but for one look
+    /// of nine.
+    @Test func turnsOfTenantsComeBeforeTheOrderOfPartitions() {
+        var schedule = idle(3)
+        func look() -> Int? {
+            guard case .take(let partition, _) = schedule.next(now: start) else { return nil }
+            return partition.index
+        }
+        let hints = [
+            TurnHint(interactive: 30, bulk: 1), TurnHint(interactive: 20, bulk: 5), TurnHint(interactive: nil, bulk: 3),
+        ]
+        for (index, hint) in hints.enumerated() { schedule.note(hint, for: Partition(index)) }
+        var order: [Int] = []
+        for _ in 0..<18 {
+            for index in 0..<3 { schedule.lookAgain(Partition(index), now: start) }
+            if let index = look() { order.append(index) }
+        }
+        #expect(order == Array(repeating: 1, count: 8) + [0] + Array(repeating: 1, count: 8) + [0])
+        // What is new is looked at before all of them.
+        schedule.wake(Partition(2), now: start)
+        #expect(look() == 2)
+        schedule.note(nil, for: Partition(2))
+        for index in 0..<3 { schedule.lookAgain(Partition(index), now: start) }
+        #expect(look() == 1, "work without turns waits for its place")
+    }
 }

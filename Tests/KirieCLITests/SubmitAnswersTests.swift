@@ -217,7 +217,7 @@ import Testing
         var count = 0
         for command in [
             "submit", "segment", "encode", "decode", "status", "wait", "cancel", "cache", "cache warm", "queues",
-            "workers",
+            "workers", "tenants", "tenants list", "tenants set",
         ] {
             let help = try KirieProcess(command.components(separatedBy: " ") + ["--help"]).output
             let overview = help.components(separatedBy: "USAGE:")[0].components(separatedBy: "\n")

@@ -341,7 +341,7 @@ import Testing
     @Test(arguments: [
         ["submit"], ["wait"], ["status"], ["cancel"], ["dead"], ["dead", "list"], ["dead", "show"], ["dead", "retry"],
         ["dead", "purge"], ["queues"], ["workers"], ["cache"], ["cache", "stats"], ["cache", "warm"],
-        ["cache", "drop"],
+        ["cache", "drop"], ["tenants"], ["tenants", "list"], ["tenants", "set"], ["tenants", "drop"],
     ]) func helpHasAnExample(command: [String]) async throws {
         let run = try await ClientRun(command + ["--help"], redis: nil).end()
         let overview = run.output.components(separatedBy: "USAGE:")[0]

@@ -75,7 +75,7 @@ struct Access: Sendable {
                 .tooManyRequests, "rate-limited", "the key \(entry.name) may send \(rate) requests a second",
                 retryAfter: wait)
         }
-        return Caller(name: entry.name, scopes: entry.scopes)
+        return Caller(name: entry.name, scopes: entry.scopes, tenant: entry.tenant)
     }
 
     /// What anybody may have: the pages themselves, which hold nothing of anybody's, and whether the gateway lives.

@@ -1,3 +1,4 @@
+package import Cluster
 import FoundationEssentials
 import Hashing
 import JSON
@@ -8,6 +9,7 @@ import Synchronization
 ///
 /// ```json
 /// {"name":"annotators","sha256":"…","scopes":["read","submit"],"requests_per_second":20,"masks_per_day":100000}
+/// {"name":"lab-1","sha256":"…","scopes":["read","submit"],"tenant":"lab","weight":3}
 /// ```
 /// A key is 256 random bits, so its plain hash tells nobody what it is; a password would need a slow one.
 package struct ApiKeys: Sendable {
@@ -23,6 +25,10 @@ package struct ApiKeys: Sendable {
         package let requestsPerSecond: Double?
         /// Masks that it may ask for a day (UTC); nil for any number.
         package let masksPerDay: Int?
+        /// Whose jobs and pictures it speaks of.
+        package let tenant: Tenant
+        /// What that tenant's turns weigh; nil for what was set, or 1.
+        package let weight: Int?
     }
 
     /// The keys in their order.
@@ -40,6 +46,15 @@ package struct ApiKeys: Sendable {
             if entries.contains(where: { $0.name == entry.name }) {
                 throw ApiKeyError(place: "\(name): line \(index + 1)", reason: "a second key of the name \(entry.name)")
             }
+            if let weight = entry.weight,
+                let other = entries.first(where: { $0.tenant == entry.tenant && ($0.weight ?? weight) != weight })
+            {
+                throw ApiKeyError(
+                    place: "\(name): line \(index + 1)",
+                    reason:
+                        "weight: \(weight) of the tenant \(entry.tenant), whose key \(other.name) says \(other.weight ?? 1)"
+                )
+            }
             entries.append(entry)
         }
         self.entries = entries
@@ -55,7 +70,8 @@ package struct ApiKeys: Sendable {
 
     /// A new key, and the line that stands for it in the file.
     package static func make(
-        name: String, scopes: [Scope], requestsPerSecond: Double?, masksPerDay: Int?
+        name: String, scopes: [Scope], requestsPerSecond: Double?, masksPerDay: Int?, tenant: String? = nil,
+        weight: Int? = nil
     ) -> (key: String, line: String) {
         var generator = SystemRandomNumberGenerator()
         let random = (0..<4).flatMap { _ in
@@ -68,6 +84,8 @@ package struct ApiKeys: Sendable {
         ]
         if let requestsPerSecond { members.append(("requests_per_second", .number(requestsPerSecond))) }
         if let masksPerDay { members.append(("masks_per_day", .integer(masksPerDay))) }
+        if let tenant { members.append(("tenant", .string(tenant))) }
+        if let weight { members.append(("weight", .integer(weight))) }
         return (key, JSONValue.object(members).text)
     }
 
@@ -81,7 +99,9 @@ package struct ApiKeys: Sendable {
         do throws(JSONValue.Fault) { value = try JSONValue(parsing: line) } catch {
             throw ApiKeyError(place: place, reason: "this is not JSON: \(error.reason)")
         }
-        let known: Set<String> = ["name", "sha256", "scopes", "requests_per_second", "masks_per_day"]
+        let known: Set<String> = [
+            "name", "sha256", "scopes", "requests_per_second", "masks_per_day", "tenant", "weight",
+        ]
         if let stranger = value.members?.first(where: { !known.contains($0.name) }) {
             throw ApiKeyError(place: place, reason: "there is no field \(Quotation.of(stranger.name))")
         }
@@ -108,9 +128,40 @@ package struct ApiKeys: Sendable {
         if value["masks_per_day"] != nil, !(quota.map { $0 > 0 } ?? false) {
             throw ApiKeyError(place: place, reason: "masks_per_day: a whole number above 0 is expected")
         }
+        let (tenant, weight) = try terms(value, scopes: words, at: place)
         return Entry(
             name: name, digest: digest, scopes: Set(words.compactMap(\.self)), requestsPerSecond: rate,
-            masksPerDay: quota)
+            masksPerDay: quota, tenant: tenant, weight: weight)
+    }
+}
+
+extension ApiKeys {
+    /// Whose key it is, and what the tenant's turns weigh.
+    private static func terms(
+        _ value: JSONValue, scopes: [Scope?], at place: String
+    ) throws(ApiKeyError) -> (Tenant, weight: Int?) {
+        var tenant = Tenant.standard
+        if let member = value["tenant"] {
+            guard let name = member.string else {
+                throw ApiKeyError(place: place, reason: "tenant: a name is expected")
+            }
+            if let fault = Tenant.fault(in: name) { throw ApiKeyError(place: place, reason: "tenant: \(fault)") }
+            tenant = Tenant(name) ?? .standard
+        }
+        let weight = value["weight"]?.integer
+        if value["weight"] != nil, !(weight.map { TenantTerms.weights.contains($0) } ?? false) {
+            let (least, most) = (TenantTerms.weights.lowerBound, TenantTerms.weights.upperBound)
+            throw ApiKeyError(place: place, reason: "weight: a whole number from \(least) to \(most) is expected")
+        }
+        // What operators do is done to everybody's jobs.
+        if !tenant.isStandard, scopes.contains(.operate) {
+            throw ApiKeyError(
+                place: place,
+                reason:
+                    "scopes: operate is of the whole cluster, and a key of the tenant \(tenant) speaks for that one alone"
+            )
+        }
+        return (tenant, weight)
     }
 }
 

@@ -1,3 +1,4 @@
+import Cluster
 import HTTPTypes
 
 /// What a caller may do.
@@ -16,6 +17,13 @@ struct Caller: Sendable, Hashable {
     let name: String
     /// What it may do.
     let scopes: Set<Scope>
+    /// Whose jobs and pictures it speaks of.
+    var tenant: Tenant = .standard
+
+    /// Under what its own names are kept, which no other key's are.
+    var space: String { tenant.isStandard ? name : "\(tenant)\u{0}\(name)" }
+    /// Whether it may see what is everybody's: keys of a tenant see that tenant alone.
+    var seesAll: Bool { tenant.isStandard }
 
     /// Somebody of whom nothing is known yet.
     static let anybody = Caller(name: "", scopes: [])

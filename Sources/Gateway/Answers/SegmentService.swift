@@ -27,20 +27,30 @@ struct SegmentService: Sendable {
         case open(JobReference, JobState, JobRequest)
     }
 
-    let broker: Broker
+    /// The cluster, for the tenant that is served.
+    private(set) var broker: Broker
     let submitter: JobSubmitter
     let answers: JobAnswers
     let models: ModelNames
     let slots: Slots
-    let uploads: ImageUploads
+    private(set) var uploads: ImageUploads
     let connections: OpenConnections
     let quotas: Quotas
     /// What an intake asks for, though here no picture is read: made once, since it has threads of its own.
     private let files = PictureFiles(readers: 1)
     /// Fetches pictures by their addresses; nil where that is not allowed.
-    let fetcher: ImageFetcher?
+    private(set) var fetcher: ImageFetcher?
     /// Whether jobs are taken for models that no worker serves now, because a waiting job starts one.
     let acceptsWithoutWorkers: Bool
+
+    /// The same for whoever asks: only what is that tenant's is there.
+    func serving(_ caller: Caller) -> SegmentService {
+        var service = self
+        service.broker = broker.scoped(to: caller.tenant)
+        service.uploads = uploads.serving(caller.tenant)
+        service.fetcher = fetcher?.serving(caller.tenant)
+        return service
+    }
 
     /// Submits the job of a request, and waits for its end unless it is asked not to.
     ///
@@ -55,6 +65,12 @@ struct SegmentService: Sendable {
         _ request: SegmentRequest, image: UploadedImage? = nil, manner: Manner = Manner(), context: GatewayContext
     ) async throws -> Outcome {
         try context.caller.require(.submit)
+        return try await serving(context.caller).answered(request, image: image, manner: manner, context)
+    }
+
+    private func answered(
+        _ request: SegmentRequest, image: UploadedImage?, manner: Manner, _ context: GatewayContext
+    ) async throws -> Outcome {
         let clock = ContinuousClock()
         let start = clock.now
         let job = try await prepared(request, image: image, manner: manner, context)
@@ -66,7 +82,7 @@ struct SegmentService: Sendable {
             context.channel, onClose: { cancellation.cancel(.clientLeft) }
         ) {
             try await slots.holding(
-                request.slot.map { "\(context.caller.name)\u{0}\(context.clientAddress)\u{0}\($0)" },
+                request.slot.map { "\(context.caller.space)\u{0}\(context.clientAddress)\u{0}\($0)" },
                 supersede: { cancellation.cancel(.superseded) }
             ) {
                 try await self.ending(of: submitted.reference, within: manner.wait, cancellation)
@@ -127,7 +143,7 @@ struct SegmentService: Sendable {
         }
         try await quotas.take(points ?? line.prompts.count * (line.multimask ? 3 : 1), context.caller)
         return try JobIntake(
-            .init(model: model, lane: .interactive), files: files
+            .init(model: model, lane: .interactive, tenant: context.caller.tenant), files: files
         ).request(line, size: picture.map { ($0.width, $0.height) })
     }
 

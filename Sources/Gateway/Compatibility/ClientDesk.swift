@@ -13,7 +13,7 @@ import Tensors
 
 /// What the routes of other clients share: who asks, what the body says, and the way from prompts to masks.
 struct ClientDesk: Sendable {
-    let service: SegmentService
+    private(set) var service: SegmentService
     let bodies: BodyReader
     /// The largest body of JSON, pictures in base64 among them.
     let bodyLimit: Int
@@ -33,6 +33,13 @@ struct ClientDesk: Sendable {
         self.logger = logger
         models = ClientModels(service.models)
         strangers = BodyReader(budget: ByteBudget(limit: bodyLimit))
+    }
+
+    /// The same for whoever asks.
+    func serving(_ context: GatewayContext) -> ClientDesk {
+        var desk = self
+        desk.service = service.serving(context.caller)
+        return desk
     }
 
     // MARK: Requests

@@ -33,6 +33,15 @@ struct ClusterReading: Sendable {
     }
 }
 
+/// The figures as JSON: with those of tenants, for who may see everybody's, and without.
+struct ClusterFigures: Sendable {
+    fileprivate let all: [UInt8]
+    fileprivate let common: [UInt8]
+
+    /// What a caller may see.
+    func bytes(for caller: Caller) -> [UInt8] { caller.seesAll ? all : common }
+}
+
 /// What `/v1/queues` answers: the queues, workers and cache in figures, with what happened in the last seconds.
 ///
 /// It looks at Redis once a second while somebody listens, however many do.
@@ -41,9 +50,9 @@ final class ClusterWatch: Service, Sendable {
     private let cache: RedisEmbeddingCache
     private struct State {
         var readings: [ClusterReading] = []
-        var listeners: [Int: AsyncStream<[UInt8]>.Continuation] = [:]
+        var listeners: [Int: AsyncStream<ClusterFigures>.Continuation] = [:]
         var next = 0
-        var latest: (reading: ClusterReading, bytes: [UInt8])?
+        var latest: (reading: ClusterReading, figures: ClusterFigures)?
     }
     /// Guards the readings and the listeners.
     private let state = Mutex(State())
@@ -58,9 +67,9 @@ final class ClusterWatch: Service, Sendable {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 let hasListeners = self.state.withLock { !$0.listeners.isEmpty }
-                if hasListeners, let (_, bytes) = try? await self.look() {
+                if hasListeners, let (_, figures) = try? await self.look() {
                     let listeners = self.state.withLock { $0.listeners.values.map(\.self) }
-                    for listener in listeners { listener.yield(bytes) }
+                    for listener in listeners { listener.yield(figures) }
                 }
                 try? await Task.sleep(for: .seconds(1))
             }
@@ -69,12 +78,12 @@ final class ClusterWatch: Service, Sendable {
     }
 
     /// The figures, a second old at most.
-    func figures() async throws -> [UInt8] { try await latest().bytes }
+    func figures(of caller: Caller) async throws -> [UInt8] { try await latest().figures.bytes(for: caller) }
 
     /// The look that the figures are of, a second old at most.
     func reading() async throws -> ClusterReading { try await latest().reading }
 
-    private func latest() async throws -> (reading: ClusterReading, bytes: [UInt8]) {
+    private func latest() async throws -> (reading: ClusterReading, figures: ClusterFigures) {
         if let latest = state.withLock({ $0.latest }), ContinuousClock.now - latest.reading.at < .seconds(1) {
             return latest
         }
@@ -82,8 +91,9 @@ final class ClusterWatch: Service, Sendable {
     }
 
     /// The figures, once a second.
-    func listen() -> AsyncStream<[UInt8]> {
-        let (stream, continuation) = AsyncStream.makeStream(of: [UInt8].self, bufferingPolicy: .bufferingNewest(1))
+    func listen() -> AsyncStream<ClusterFigures> {
+        let (stream, continuation) = AsyncStream.makeStream(
+            of: ClusterFigures.self, bufferingPolicy: .bufferingNewest(1))
         let token = state.withLock { state in
             state.next += 1
             state.listeners[state.next] = continuation
@@ -93,7 +103,7 @@ final class ClusterWatch: Service, Sendable {
         return stream
     }
 
-    private func look() async throws -> (reading: ClusterReading, bytes: [UInt8]) {
+    private func look() async throws -> (reading: ClusterReading, figures: ClusterFigures) {
         let reading = try await ClusterReading(broker, cache)
         let earlier = state.withLock { state in
             state.readings.removeAll { reading.at - $0.at > .seconds(11) }
@@ -103,7 +113,7 @@ final class ClusterWatch: Service, Sendable {
             }
             return earlier
         }
-        let bytes = JSONValue.object([
+        let common: [JSONValue.Member] = [
             ("streams", .array(Self.streams(reading.statistics))),
             ("dead", .integer(reading.statistics.total("dead_letters_kept"))),
             ("jobs", .object([("open", .integer(reading.statistics.unfinished))])),
@@ -111,9 +121,13 @@ final class ClusterWatch: Service, Sendable {
             ("cache", Self.cache(reading.cached ?? EmbeddingCacheStatistics(), memory: reading.memory)),
             ("rates", Self.rates(reading, since: earlier)),
             ("latency_ms", Self.latencies(reading, since: earlier)),
-        ]).bytes
-        state.withLock { $0.latest = (reading, bytes) }
-        return (reading, bytes)
+        ]
+        let tenants = reading.statistics.tenants().map(Self.tenant)
+        let figures = ClusterFigures(
+            all: JSONValue.object(common + [("tenants", .array(tenants))]).bytes, common: JSONValue.object(common).bytes
+        )
+        state.withLock { $0.latest = (reading, figures) }
+        return (reading, figures)
     }
 
     private static func streams(_ statistics: QueueStatistics) -> [JSONValue] {
@@ -128,6 +142,14 @@ final class ClusterWatch: Service, Sendable {
                 ])
             }
         }
+    }
+
+    private static func tenant(_ tenant: TenantStatistics) -> JSONValue {
+        .object([
+            ("name", .string(tenant.name)), ("jobs", .integer(tenant.jobs)), ("bytes", .integer(tenant.bytes)),
+            ("submitted", .integer(tenant.submitted)), ("ended", .integer(tenant.ended)),
+            ("refused", .integer(tenant.refused)), ("encodes", .integer(tenant.encodes)),
+        ])
     }
 
     /// A worker as `/v1/workers` tells of it.

@@ -1,3 +1,4 @@
+import Cluster
 import Downloads
 import HTTPTypes
 import Platform
@@ -7,10 +8,17 @@ struct ImageFetcher: Sendable {
     /// All of a fetch takes no longer, in seconds.
     private static let timeLimit = 60
 
-    let uploads: ImageUploads
+    private(set) var uploads: ImageUploads
     private let threads = ComputeThreads(count: 4)
 
     init(_ uploads: ImageUploads) { self.uploads = uploads }
+
+    /// The same for a tenant's pictures.
+    func serving(_ tenant: Tenant) -> ImageFetcher {
+        var fetcher = self
+        fetcher.uploads = uploads.serving(tenant)
+        return fetcher
+    }
 
     /// The picture of an address.
     ///

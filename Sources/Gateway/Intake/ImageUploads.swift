@@ -24,12 +24,29 @@ struct ImageUploads: Sendable {
     /// A part on its way to Redis.
     static let part = 1 << 20
 
-    let broker: Broker
+    private(set) var broker: Broker
     let reader: BodyReader
     let decoder: ImageDecoder
     let limit: Int
     let folder: String
-    let sizes = ImageSizes()
+    /// The sizes of this tenant's pictures.
+    private(set) var sizes = ImageSizes()
+
+    init(broker: Broker, reader: BodyReader, decoder: ImageDecoder, limit: Int, folder: String) {
+        self.broker = broker
+        self.reader = reader
+        self.decoder = decoder
+        self.limit = limit
+        self.folder = folder
+    }
+
+    /// The same for a tenant's pictures.
+    func serving(_ tenant: Tenant) -> ImageUploads {
+        var uploads = self
+        uploads.broker = broker.scoped(to: tenant)
+        uploads.sizes = sizes.of(tenant)
+        return uploads
+    }
 
     /// Takes the body of a request as a picture, raw or as the part `image` of a form; `job` is that part of the form,
     /// where there is one.
@@ -111,11 +128,35 @@ struct ImageUploads: Sendable {
 }
 
 /// The sizes of pictures that were seen, so that a prompt is checked against its picture without fetching it.
-final class ImageSizes: Sendable {
-    /// Guards the sizes.
-    private let known = Mutex(LeastRecentlyUsed<ImageDigest, UploadedImage>(limit: 4096))
+struct ImageSizes: Sendable {
+    private struct Picture: Sendable, Hashable {
+        let tenant: Tenant
+        let digest: ImageDigest
+    }
 
-    func note(_ image: UploadedImage) { known.withLock { _ = $0.insert(image, for: image.digest, cost: 1) } }
+    /// What all tenants share.
+    private final class Memory: Sendable {
+        /// Guards the sizes.
+        let known = Mutex(LeastRecentlyUsed<Picture, UploadedImage>(limit: 4096))
+    }
 
-    subscript(_ digest: ImageDigest) -> UploadedImage? { known.withLock { $0.value(for: digest) } }
+    private let memory = Memory()
+    /// Whose pictures are meant: of another's not even the size is told.
+    private var tenant = Tenant.standard
+
+    /// The sizes of a tenant's pictures.
+    func of(_ tenant: Tenant) -> ImageSizes {
+        var sizes = self
+        sizes.tenant = tenant
+        return sizes
+    }
+
+    func note(_ image: UploadedImage) {
+        let picture = Picture(tenant: tenant, digest: image.digest)
+        memory.known.withLock { _ = $0.insert(image, for: picture, cost: 1) }
+    }
+
+    subscript(_ digest: ImageDigest) -> UploadedImage? {
+        memory.known.withLock { $0.value(for: Picture(tenant: tenant, digest: digest)) }
+    }
 }

@@ -50,6 +50,8 @@ package struct SegmentRequest: Sendable {
         }
         for (name, text) in members {
             switch name {
+            case "tenant":
+                throw Self.fault(name, "the API key says whose a job is: leave it out")
             case "model": model = try Self.text(value[name], name)
             case "slot":
                 let slot = try Self.text(value[name], name)

@@ -17,7 +17,7 @@ struct ClusterMetrics: Sendable {
     init(_ watch: ClusterWatch) { self.watch = watch }
 
     /// The metrics; where Redis does not answer in time `kirie_redis_up` is 0 and there are no others.
-    func collect() async -> [CollectedMetric] {
+    func collect(for caller: Caller = .local) async -> [CollectedMetric] {
         let watch = watch
         // A client that waits for its server to come back would hold the scrape: the first of the two is taken.
         let (answers, continuation) = AsyncStream.makeStream(
@@ -34,13 +34,29 @@ struct ClusterMetrics: Sendable {
         let reading = await answers.first { _ in true } ?? nil
         let up = CollectedMetric(
             .gauge, "kirie_redis_up", "Whether Redis answered this scrape: 1, or 0.", value: reading == nil ? 0 : 1)
-        return [up] + (reading.map(Self.metrics) ?? [])
+        let tenants = caller.seesAll ? reading.map { Self.tenants($0.statistics) } ?? [] : []
+        return [up] + (reading.map(Self.metrics) ?? []) + tenants
     }
 
     /// All that a reading tells.
     static func metrics(of reading: ClusterReading) -> [CollectedMetric] {
         queues(reading.statistics) + [demand(reading)] + times(reading.statistics) + jobs(reading.statistics)
             + encodes(reading.statistics) + workers(reading.workers) + memory(reading)
+    }
+
+    // MARK: Tenants
+
+    /// The tenants that have most, the rest as one: a label has no more values however many tenants there are.
+    private static func tenants(_ statistics: QueueStatistics) -> [CollectedMetric] {
+        var jobs = CollectedMetric(
+            .gauge, "kirie_tenant_jobs", "Unfinished jobs of the tenants that have most, and of the others together.")
+        var bytes = CollectedMetric(
+            .gauge, "kirie_tenant_bytes", "Bytes of a tenant's job lines, pictures that its jobs need, and ended jobs.")
+        for tenant in statistics.tenants() {
+            jobs.add(Double(tenant.jobs), labels: [("tenant", tenant.name)])
+            bytes.add(Double(tenant.bytes), labels: [("tenant", tenant.name)])
+        }
+        return [jobs, bytes]
     }
 
     // MARK: Queues

@@ -37,9 +37,9 @@ struct BatchRoutes: Sendable {
         let reader = try JobLineReader(spool.path)
         let (lines, continuation) = AsyncStream.makeStream(of: ByteBuffer.self)
         let run = SubmissionRun(
-            service.broker,
+            service.serving(context.caller).broker,
             settings: .init(
-                defaults: .init(model: model, lane: .bulk), waits: !isAsynchronous,
+                defaults: .init(model: model, lane: .bulk, tenant: context.caller.tenant), waits: !isAsynchronous,
                 whenFull: isAsynchronous ? .refuse : .wait, readsPaths: false),
             masks: nil, images: [], files: PictureFiles(readers: 2, decoder: decoder)
         ) { events in

@@ -29,7 +29,7 @@ struct ClusterRoutes: Sendable {
 
     private func queues(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
-        return Replies.json(try await watch.figures() + [0x0A])
+        return Replies.json(try await watch.figures(of: context.caller) + [0x0A])
     }
 
     private func workers(_ request: Request, _ context: GatewayContext) async throws -> Response {
@@ -44,17 +44,19 @@ struct ClusterRoutes: Sendable {
         try context.caller.require(.read)
         let ids = request.uri.queryParameters.getAll("job").map { String($0) }
         if ids.isEmpty {
-            let watch = watch
+            let (watch, caller) = (watch, context.caller)
             return try events.response(context) { events in
-                events.yield(.init(name: "queues", data: try await watch.figures()))
-                for await bytes in watch.listen() { events.yield(.init(name: "queues", data: bytes)) }
+                events.yield(.init(name: "queues", data: try await watch.figures(of: caller)))
+                for await figures in watch.listen() {
+                    events.yield(.init(name: "queues", data: figures.bytes(for: caller)))
+                }
             }
         }
         guard ids.count <= 256 else {
             throw Problem(.badRequest, "bad-query", "at most 256 jobs are followed at a time", field: "job")
         }
         for id in ids where JobIdentifier.fault(in: id) != nil { throw Problem.unknownJob(id) }
-        let found = try await broker.find(ids)
+        let found = try await broker.scoped(to: context.caller.tenant).find(ids)
         let references = try ids.map { id in
             guard let status = found[id]?.max(by: { $0.submitted < $1.submitted }) else { throw Problem.unknownJob(id) }
             return status.reference
@@ -113,7 +115,11 @@ struct ClusterRoutes: Sendable {
         } else {
             limit = 1000
         }
-        let letters = try await broker.deadLetters(limit: limit)
+        // Who may bring them back sees all of them, everybody else those of its tenant.
+        let letters = try await broker.deadLetters(limit: limit).filter { letter in
+            context.caller.scopes.contains(.operate)
+                || (letter.reference.map { $0.tenant == context.caller.tenant } ?? context.caller.tenant.isStandard)
+        }
         return Replies.json(.object([("dead", .array(letters.prefix(limit).map(Self.json)))]))
     }
 
@@ -148,6 +154,9 @@ struct ClusterRoutes: Sendable {
             ("entry", .string(letter.entry)), ("partition", .integer(letter.partition.index)),
             ("id", JSONValue(letter.job)), ("reason", .string(letter.reason)),
         ]
+        if let tenant = letter.reference?.tenant, !tenant.isStandard {
+            members.append(("tenant", .string(tenant.name)))
+        }
         if let at = letter.fields["at"].flatMap({ Int($0) }) { members.append(("at", .string(Timestamp.text(at)))) }
         if let attempts = letter.fields["attempts"].flatMap({ Int($0) }) {
             members.append(("attempts", .integer(attempts)))

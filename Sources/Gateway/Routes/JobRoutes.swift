@@ -23,16 +23,18 @@ struct JobRoutes: Sendable {
     /// Where a job is.
     ///
     /// An id may have been used for several pictures by whoever chose it; the newest is meant.
-    private func status(_ id: String) async throws -> JobStatus {
+    private func status(_ context: GatewayContext) async throws -> JobStatus {
+        let id = Self.identifier(context)
         guard JobIdentifier.fault(in: id) == nil else { throw Problem.unknownJob(id) }
-        let found = try await service.broker.find([id])[id] ?? []
+        // Ids are each tenant's own: another's are not found.
+        let found = try await service.serving(context.caller).broker.find([id])[id] ?? []
         guard let status = found.max(by: { $0.submitted < $1.submitted }) else { throw Problem.unknownJob(id) }
         return status
     }
 
     private func job(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
-        let status = try await status(Self.identifier(context))
+        let status = try await status(context)
         guard status.state.isTerminal else { return Replies.json(try await open(status)) }
         let tag = Replies.tag(status.reference.id, "\(status.submitted)", "\(status.finished ?? 0)")
         if let response = Replies.notModified(request, tag: tag) { return response }
@@ -62,7 +64,7 @@ struct JobRoutes: Sendable {
 
     private func cancel(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.submit)
-        let status = try await status(Self.identifier(context))
+        let status = try await status(context)
         guard let state = try await service.broker.cancel([status.reference])[0] else {
             throw Problem.unknownJob(status.reference.id)
         }
@@ -71,7 +73,7 @@ struct JobRoutes: Sendable {
 
     private func mask(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
-        let status = try await status(Self.identifier(context))
+        let status = try await status(context)
         guard let text = context.parameters.get("index"), let index = Int(text), index >= 0 else {
             throw Problem(.badRequest, "bad-query", "the number of a mask from 0 is expected", field: "index")
         }
@@ -92,7 +94,7 @@ struct JobRoutes: Sendable {
 
     private func jobEvents(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
-        let status = try await status(Self.identifier(context))
+        let status = try await status(context)
         return try events.response(context) { try await follow([status.reference], $0, context) }
     }
 

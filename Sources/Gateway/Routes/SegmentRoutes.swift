@@ -30,7 +30,7 @@ struct SegmentRoutes: Sendable {
 
     private func upload(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.submit)
-        guard let image = try await service.uploads.take(request).image else {
+        guard let image = try await service.serving(context.caller).uploads.take(request).image else {
             throw MultipartReader.fault("there is no part of the name image")
         }
         return Replies.json(
@@ -43,8 +43,12 @@ struct SegmentRoutes: Sendable {
     private func image(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
         let digest = try Self.digest(context)
+        let service = service.serving(context.caller)
         let broker = service.broker
-        let isStored = try await broker.hasImages([digest])[0]
+        let presence = try await broker.presence(of: [digest])[0]
+        // What another tenant has sent is not there.
+        guard presence != .unknown else { throw Problem.unknownImage(digest.hexadecimal) }
+        let isStored = presence == .stored
         let models = try await service.models.models()
         let keys = models.map { EmbeddingKey(image: digest, model: $0.identifier) }
         let ready = try await broker.hasEmbeddings(keys)
@@ -64,9 +68,13 @@ struct SegmentRoutes: Sendable {
     private func content(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
         let digest = try Self.digest(context)
+        let broker = service.serving(context.caller).broker
+        guard try await broker.presence(of: [digest])[0] != .unknown else {
+            throw Problem.unknownImage(digest.hexadecimal)
+        }
         let tag = Replies.tag(digest.hexadecimal)
         if let response = Replies.notModified(request, tag: tag) { return response }
-        guard let file = try await service.broker.image(digest) else { throw Problem.unknownImage(digest.hexadecimal) }
+        guard let file = try await broker.image(digest) else { throw Problem.unknownImage(digest.hexadecimal) }
         // However slowly it is read: what all clients have in hand together is bounded.
         let share = bodies.budget.share()
         guard share.add(file.count) else {
@@ -140,7 +148,7 @@ struct SegmentRoutes: Sendable {
         var image: UploadedImage?
         if request.headers[.contentType]?.lowercased().hasPrefix("multipart/") ?? false {
             try context.caller.require(.submit)
-            let (picture, job) = try await service.uploads.take(request)
+            let (picture, job) = try await service.serving(context.caller).uploads.take(request)
             asked = try SegmentRequest(parsing: job ?? Array("{}".utf8))
             image = picture
         } else {

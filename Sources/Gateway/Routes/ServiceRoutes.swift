@@ -80,7 +80,7 @@ struct ServiceRoutes: Sendable {
     private func metrics(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
         GatewayMetrics.set(connections: connections.count, eventStreams: streams.count)
-        let text = registry.exposition(including: await cluster.collect() + ProcessMetrics.collect())
+        let text = registry.exposition(including: await cluster.collect(for: context.caller) + ProcessMetrics.collect())
         return Replies.bytes(Array(text.utf8), type: "text/plain; version=0.0.4; charset=utf-8")
     }
 }

@@ -48,6 +48,8 @@ extension CacheCommand {
 
         @OptionGroup var pictures: PictureOptions
 
+        @OptionGroup var tenant: TenantOption
+
         @OptionGroup var options: CacheOptions
 
         func validate() throws {
@@ -57,7 +59,7 @@ extension CacheCommand {
 
         func run() async throws {
             let list = try await PictureList(sources)
-            let broker = try await options.redis.submitter()
+            let broker = try await options.redis.submitter(for: tenant)
             let models = try await model.resolve(broker)
             let warming = Warming(
                 ClusterCache(broker, other: try await options.otherRedis()), models: models, inFlight: inFlight,
@@ -210,7 +212,11 @@ private final class Warming: Sendable {
             models.map { EmbeddingKey(image: digest, model: $0.identifier) }
         }
         let there = try await cache.contains(keys)
-        let missing = zip(keys, there).filter { !$0.1 }.map(\.0)
+        // What another tenant has had encoded is sent all the same: only who has sent a picture may name it later.
+        let digests = Array(pictures.keys)
+        let presence = try await cache.broker.presence(of: digests)
+        let unsent = Set(zip(digests, presence).filter { $0.1 == .unknown }.map(\.0))
+        let missing = zip(keys, there).filter { !$0.1 || unsent.contains($0.0.image) }.map(\.0)
         tally.withLock { $0.there += keys.count - missing.count }
         draw()
         if missing.isEmpty { return }

@@ -16,6 +16,17 @@ extension RedisOptions {
         return try await Broker.join(redis, keys: keys)
     }
 
+    /// For commands that only look after a tenant's jobs.
+    func watcher(for tenant: TenantOption) async throws -> Broker {
+        try await watcher().serving(try tenant.named())
+    }
+
+    /// For submitters, in a tenant's name.
+    func submitter(for tenant: TenantOption) async throws -> Broker {
+        let named = try tenant.named()
+        return try await submitter().serving(named)
+    }
+
     /// Sets up what the cluster lacks: the functions, the number of partitions, the consumer groups.
     ///
     /// Takes an operator's rights; whoever works or submits afterwards needs only those of its role.

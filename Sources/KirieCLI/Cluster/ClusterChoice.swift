@@ -19,9 +19,16 @@ struct ClusterChoice: ParsableArguments {
     @Option(name: .long, help: ArgumentHelp("The first word of the cluster's keys.", visibility: .hidden))
     var namespace = "kirie"
 
+    @OptionGroup var tenant: TenantOption
+
     /// Refuses what only workers can be told when they are started.
     func check(_ model: ModelOptions) throws {
-        guard let redis else { return }
+        guard let redis else {
+            if tenant.tenant != nil {
+                throw ValidationError("--tenant goes with --redis: here nobody shares anything.")
+            }
+            return
+        }
         _ = try RedisOptions.url(redis, password: RedisOptions.secret)
         if model.precision != .auto || model.threads != nil || model.pin {
             throw ValidationError("With --redis the workers' own --precision, --threads and --pin hold.")
@@ -35,7 +42,7 @@ struct ClusterChoice: ParsableArguments {
         guard let redis else { return nil }
         let options = try RedisOptions.parse(["--redis", redis, "--namespace", namespace])
         let choice = try ModelChoice.parse(model.map { ["--model", $0] } ?? [])
-        let broker = try await options.submitter()
+        let broker = try await options.submitter(for: tenant)
         let files = PictureFiles(readers: 1, decoder: pictures.decoder)
         return ClusterCall(broker: broker, model: try await choice.resolve(broker), files: files)
     }

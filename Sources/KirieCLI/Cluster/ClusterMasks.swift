@@ -19,7 +19,8 @@ struct ClusterMasks: MaskSource {
         let request = try await call.intake.request(path: path) { path, _, _ in
             JobLine(image: .path(path), everything: parameters)
         }
-        let reference = JobReference(id: request.job.id, partition: call.broker.partition(of: request.job.image))
+        let reference = JobReference(
+            id: request.job.id, partition: call.broker.partition(of: request.job.image), tenant: call.broker.tenant)
         let watching = Task {
             var (done, known) = (0, Set<String>())
             while !Task.isCancelled {

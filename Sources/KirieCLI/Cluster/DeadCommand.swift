@@ -55,6 +55,9 @@ enum DeadLetters {
             ("entry", .string(letter.entry)), ("partition", .integer(letter.partition.index)),
             ("job", JSONValue(letter.job)),
         ]
+        if let tenant = letter.reference?.tenant, !tenant.isStandard {
+            members.append(("tenant", .string(tenant.name)))
+        }
         if let at = letter.fields["at"].flatMap({ Int($0) }) { members.append(("at", .string(Timestamp.text(at)))) }
         for (name, value) in letter.fields.sorted(by: { $0.key < $1.key }) where name != "at" && name != "job" {
             // An entry written by hand has an entry id of its own: that of its stream.

@@ -58,6 +58,7 @@ struct DecoderCommand: AsyncParsableCommand {
         var heartbeat = worker.heartbeat(.decoder, model: identifier, modelName: name, threads: pool.threadCount)
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
         settings.concurrency += 1
+        settings.spare = 1
         heartbeat.capacity = settings.concurrency
         let source = DecodeSource(
             broker, worker: heartbeat.name, model: identifier, serving: identifier.variants, batch: batch,

@@ -185,6 +185,7 @@ extension GatewayCommand {
             let (broker, cacheRedis) = try await RedisOptions.patiently({ [logger] error in
                 logger.warning("waiting for Redis", metadata: ["error": "\(error)"])
             }) { (replication.applied(to: try await redis.submitter()), try await cache.redis()) }
+            try await Self.prepare(settings.keys, broker)
             let (host, addressFile) = (settings.host, addressFile)
             let address = Mutex<String?>(nil)
             let gateway = GatewayService(
@@ -211,6 +212,17 @@ extension GatewayCommand {
             try await ServiceGroup(configuration: configuration).run()
             fflush(nil)
             _exit(0)
+        }
+
+        /// Sets the weights that keys name, where the functions know tenants.
+        private static func prepare(_ keys: ApiKeys?, _ broker: Broker) async throws {
+            for tenant in Set((keys?.entries ?? []).map(\.tenant)) { _ = try await broker.serving(tenant) }
+            for entry in keys?.entries ?? [] {
+                guard let weight = entry.weight else { continue }
+                var terms = try await broker.terms(of: entry.tenant) ?? TenantTerms()
+                terms.weight = weight
+                try await broker.set(terms, for: entry.tenant)
+            }
         }
 
         private func settings() async throws -> GatewaySettings {
@@ -254,6 +266,7 @@ extension GatewayCommand {
             commandName: "key", abstract: "Make an API key: the line for the gateway's file of keys.",
             discussion: """
                 kirie gateway key annotators --scope read --scope submit --masks-per-day 100000 >> keys.jsonl
+                kirie gateway key lab-1 --tenant lab --weight 3 >> keys.jsonl
 
                 The key itself is printed on standard error, once; the line holds its SHA-256 alone.
                 """)
@@ -272,6 +285,17 @@ extension GatewayCommand {
         @Option(name: .customLong("masks-per-day"), help: "Masks a day (UTC).")
         var masks: Int?
 
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "Whose jobs and pictures the key speaks of, where several share the cluster.", valueName: "name"))
+        var tenant: String?
+
+        @Option(
+            name: .long,
+            help: ArgumentHelp("What the tenant's turns weigh beside others', 1 to 100.", valueName: "n"))
+        var weight: Int?
+
         func run() async throws {
             let scopes = try scope.map { word in
                 guard let scope = Scope(rawValue: word) else {
@@ -279,7 +303,9 @@ extension GatewayCommand {
                 }
                 return scope
             }
-            let (key, line) = ApiKeys.make(name: name, scopes: scopes, requestsPerSecond: rate, masksPerDay: masks)
+            let (key, line) = ApiKeys.make(
+                name: name, scopes: scopes, requestsPerSecond: rate, masksPerDay: masks, tenant: tenant,
+                weight: weight)
             // What the gateway would refuse is refused here.
             _ = try ApiKeys(parsing: line.utf8, named: "the new key")
             try StandardOutput.print(Array((line + "\n").utf8))

@@ -74,10 +74,11 @@ struct StatusCommand: JobCommand {
             """)
 
     @OptionGroup var jobs: JobArguments
+    @OptionGroup var tenant: TenantOption
     @OptionGroup var redis: RedisOptions
 
     func run() async throws {
-        let broker = try await redis.watcher()
+        let broker = try await redis.watcher(for: tenant)
         let areKnown = try await forEach(try await jobs.identifiers(), broker) { $0.map(JobReports.status) }
         if !areKnown { throw ExitCode(1) }
     }
@@ -93,10 +94,11 @@ struct CancelCommand: JobCommand {
             """)
 
     @OptionGroup var jobs: JobArguments
+    @OptionGroup var tenant: TenantOption
     @OptionGroup var redis: RedisOptions
 
     func run() async throws {
-        let broker = try await redis.watcher()
+        let broker = try await redis.watcher(for: tenant)
         let areKnown = try await forEach(try await jobs.identifiers(), broker) { statuses in
             let references = statuses.map(\.reference)
             return zip(references, try await broker.cancel(references)).map { reference, state in
@@ -128,6 +130,7 @@ struct WaitCommand: AsyncParsableCommand {
         transform: DecimalNumber.argument)
     var timeout: Double?
 
+    @OptionGroup var tenant: TenantOption
     @OptionGroup var redis: RedisOptions
 
     func validate() throws {
@@ -137,7 +140,7 @@ struct WaitCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let broker = try await redis.watcher()
+        let broker = try await redis.watcher(for: tenant)
         let ids = try await jobs.identifiers()
         let output = StandardOutput()
         let tally = WaitTally()

@@ -103,7 +103,7 @@ struct QueueReport {
     }
 
     var lines: [TintedLine] {
-        streamTable + [TintedLine()] + timeTable + [TintedLine()] + demandTable + totals
+        streamTable + [TintedLine()] + timeTable + [TintedLine()] + demandTable + tenantTable + totals
     }
 
     /// What each stage and model have to do; empty where nobody has to do anything.
@@ -118,6 +118,24 @@ struct QueueReport {
         var table = TextTable([("STAGE", .left, 6), ("MODEL", .left, 11), ("DEMAND", .right, 6)])
         for (stage, model, amount) in demands {
             table.add([TextTable.Cell(stage.rawValue), TextTable.Cell(model), .count(amount)])
+        }
+        return table.lines + [TintedLine()]
+    }
+
+    /// Who has most, where tenants share the cluster.
+    private var tenantTable: [TintedLine] {
+        let tenants = statistics.tenants(limit: 8)
+        if tenants.isEmpty { return [] }
+        var table = TextTable([
+            ("TENANT", .left, 11), ("JOBS", .right, 6), ("BYTES", .right, 8), ("IN", .right, 6), ("OUT", .right, 6),
+            ("ENCODES", .right, 7), ("REFUSED", .right, 7),
+        ])
+        for tenant in tenants {
+            table.add([
+                TextTable.Cell(tenant.name), .count(tenant.jobs), TextTable.Cell(Figures.bytes(tenant.bytes)),
+                .count(tenant.submitted), .count(tenant.ended), .count(tenant.encodes),
+                .count(tenant.refused, .warning),
+            ])
         }
         return table.lines + [TintedLine()]
     }
@@ -252,6 +270,10 @@ struct QueueReport {
                             ("waiting_or_in_work", .integer($0.amount)),
                         ])
                     })
+            ),
+            (
+                "tenants",
+                .array(statistics.tenants().map { .object([("tenant", .string($0.name))] + $0.members) })
             ),
             ("totals", .object(statistics.totals.sorted { $0.key < $1.key }.map { ($0.key, .integer($0.value)) })),
         ])

@@ -124,6 +124,8 @@ struct SubmitCommand: AsyncParsableCommand {
 
     @OptionGroup var replication: ReplicationOptions
 
+    @OptionGroup var tenant: TenantOption
+
     @OptionGroup var redis: RedisOptions
 
     func validate() throws {
@@ -176,7 +178,7 @@ struct SubmitCommand: AsyncParsableCommand {
                 .images(images)
             }
         let masks = try folder.map { try MaskFiles(folder: $0, limit: pictures.size.limit) }
-        let broker = replication.applied(to: try await redis.submitter())
+        let broker = replication.applied(to: try await redis.submitter(for: tenant))
         let report = SubmissionReport(waits: wait)
         let submission = SubmissionRun(
             broker,

@@ -63,7 +63,7 @@ local function open(keys)
     local us = time[1] * 1000000 + time[2]
     return {
         k = prefix, namespace = namespace, p = p, us = us, now = micros(us), ms = math.floor(us / 1000),
-        add = {}, wakes = {}, counters = {}, demand = {}, asked = {},
+        add = {}, wakes = {}, counters = {}, demand = {}, asked = {}, owed = {},
     }
 end
 
@@ -80,7 +80,10 @@ local function counters(c, names)
     return c.counters
 end
 
+local settle_tenants    -- below, with the tenants
+
 local function close(c)
+    settle_tenants(c)
     local names = {}
     for name, n in pairs(c.add) do
         if n ~= 0 then names[#names + 1] = name end
@@ -140,6 +143,20 @@ local function split(key) return string.sub(key, 1, 64), string.sub(key, 66) end
 local function is_sha(s) return #s == 64 and not string.find(s, '[^0-9a-f]') end
 local function is_model(s) return #s > 0 and #s <= 64 and not string.find(s, '[^%w._:-]') end
 local function is_id(s) return #s > 0 and #s <= 128 and not string.find(s, '[^%w._:@/+-]') end
+
+-- A tenant's name; the default tenant's stands nowhere.
+local function is_tenant(s)
+    return #s > 0 and #s <= 64 and s ~= 'default' and string.find(s, '^[a-z0-9]') ~= nil
+        and not string.find(s, '[^a-z0-9._-]')
+end
+-- Whose a job is: its id begins with the tenant and a tilde; nil where it is the default tenant's.
+local function tenant_of(id) return string.match(id, '^([^~]+)~') end
+local function is_job_id(s)
+    local tenant, rest = string.match(s, '^([^~]*)~(.*)$')
+    if tenant then return is_tenant(tenant) and is_id(rest) end
+    return is_id(s)
+end
+
 local function is_key(s)
     return #s > 65 and string.sub(s, 65, 65) == ':' and is_sha(string.sub(s, 1, 64)) and is_model(string.sub(s, 66))
 end

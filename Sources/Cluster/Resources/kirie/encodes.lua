@@ -25,7 +25,9 @@ end
 
 local function enqueue_encode(c, key, encode)
     local attempts = tonumber(encode.attempts) or 0
-    local entry = redis.call('XADD', stream_name(c, 'encode', encode.lane), '*', 'key', key, 'try', attempts)
+    line_up(c, 'encode', encode.lane, encode.tenant)
+    local stream = stream_name(c, 'encode', encode.lane, nil, encode.tenant)
+    local entry = redis.call('XADD', stream, '*', 'key', key, 'try', attempts)
     redis.call('HSET', c.k .. 'encoding:' .. key, 'state', 'queued', 'lane', encode.lane, 'entry', entry,
         'attempts', attempts)
     redis.call('HDEL', c.k .. 'encoding:' .. key, 'aside', 'token')
@@ -35,7 +37,7 @@ end
 -- Takes an encode out of its place and of the gauges of that place.
 local function withdraw_encode(c, key, encode)
     local _, model = split(key)
-    local stream = stream_name(c, 'encode', encode.lane, encode.aside and model or nil)
+    local stream = stream_name(c, 'encode', encode.lane, encode.aside and model or nil, encode.tenant)
     if encode.state == 'queued' then
         if encode.entry then remove_entry(stream, 'encode', encode.entry, encode.aside) end
         count(c, 'encode_queued:' .. encode.lane, -1)
@@ -49,24 +51,36 @@ local function withdraw_encode(c, key, encode)
     end
 end
 
--- Asks for an embedding: begins an encode, or joins the one that is in flight (an interactive job hastens a bulk one).
-local function request_encode(c, key, lane)
+-- Asks for an embedding: begins an encode, or joins the one that is in flight. An interactive job hastens a bulk one; one
+-- of a tenant that has fewer waiting takes it into that tenant's line. It is charged to who asked first all the same.
+local function request_encode(c, key, lane, tenant)
     local encode = load_encode(c, key)
     if not encode then
         redis.call('HSET', c.k .. 'encoding:' .. key, 'since', c.now)
+        if tenant then redis.call('HSET', c.k .. 'encoding:' .. key, 'tenant', tenant, 'payer', tenant) end
         redis.call('ZADD', c.k .. 'encodings', c.ms, key)
-        enqueue_encode(c, key, { lane = lane })
+        enqueue_encode(c, key, { lane = lane, tenant = tenant })
         count(c, 'encodes')
         local _, model = split(key)
         demand(c, 'encode', model, 1)
         return
     end
     count(c, 'joins')
-    if lane == 'interactive' and encode.lane == 'bulk' and encode.state == 'queued' then
-        withdraw_encode(c, key, encode)
-        encode.lane = lane
-        enqueue_encode(c, key, encode)
+    if encode.state ~= 'queued' then return end
+    local hastens = lane == 'interactive' and encode.lane == 'bulk'
+    local moves = encode.tenant ~= tenant and (hastens or lane == encode.lane
+        and redis.call('XLEN', stream_name(c, 'encode', lane, nil, tenant)) + 1
+            < redis.call('XLEN', stream_name(c, 'encode', lane, nil, encode.tenant)))
+    if not hastens and not moves then return end
+    withdraw_encode(c, key, encode)
+    if moves then
+        redis.call('HSET', c.k .. 'encoding:' .. key, 'payer', encode.payer or 'default')
+        if tenant then redis.call('HSET', c.k .. 'encoding:' .. key, 'tenant', tenant)
+        else redis.call('HDEL', c.k .. 'encoding:' .. key, 'tenant') end
+        encode.tenant = tenant
     end
+    encode.lane = lane
+    enqueue_encode(c, key, encode)
 end
 
 local function end_encode(c, key, encode)
@@ -93,12 +107,14 @@ local function park(c, id, job)
     local key = key_of(job)
     append(c, c.k .. 'waiting:' .. key, id)
     count(c, 'parked:' .. job.lane)
-    local asked = c.asked[key]
+    local tenant = tenant_of(id)
+    local name = key .. (tenant and ('@' .. tenant) or '')
+    local asked = c.asked[name]
     if asked == 'interactive' or asked == job.lane then
         count(c, 'joins')
     else
-        request_encode(c, key, job.lane)
-        c.asked[key] = job.lane
+        request_encode(c, key, job.lane, tenant)
+        c.asked[name] = job.lane
     end
 end
 

@@ -1,8 +1,8 @@
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Images: counted by the unfinished jobs that need them.
 
--- `bytes`: of the image, where the caller knows that no job needed it so far.
-local function need_image(c, sha, bytes)
+-- `bytes`: of the image, where the caller knows that no job needed it so far. It is the tenant's whose job needs it first.
+local function need_image(c, sha, tenant, bytes)
     if not bytes then
         if redis.call('HEXISTS', c.k .. 'refs', sha) == 1 then
             redis.call('HINCRBY', c.k .. 'refs', sha, '1')
@@ -14,6 +14,10 @@ local function need_image(c, sha, bytes)
         redis.call('PERSIST', c.k .. 'image:' .. sha)
         redis.call('HSET', c.k .. 'refs', sha, '1', 'b:' .. sha, micros(bytes))
         count(c, 'image_bytes', bytes)
+        if tenant then
+            redis.call('HSET', c.k .. 'refs', 't:' .. sha, tenant)
+            owe(c, tenant, 'bytes', bytes)
+        end
     else
         redis.call('HSET', c.k .. 'refs', sha, 1)
     end
@@ -38,11 +42,12 @@ local function may_go(c, kind, name)
 end
 
 local function let_image_go(c, sha)
-    local held = redis.call('HMGET', c.k .. 'refs', sha, 'b:' .. sha)
+    local held = redis.call('HMGET', c.k .. 'refs', sha, 'b:' .. sha, 't:' .. sha)
     if held[1] ~= '0' then return false end
-    redis.call('HDEL', c.k .. 'refs', sha, 'b:' .. sha)
+    redis.call('HDEL', c.k .. 'refs', sha, 'b:' .. sha, 't:' .. sha)
     if held[2] then
         count(c, 'image_bytes', -tonumber(held[2]))
+        owe(c, held[3] or nil, 'bytes', -tonumber(held[2]))
         redis.call('PEXPIRE', c.k .. 'image:' .. sha, micros(setting(c, 'image_ttl_ms')))
         may_go(c, 'image', sha)
     end

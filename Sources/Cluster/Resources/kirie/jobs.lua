@@ -11,7 +11,10 @@ local function load_job(c, id)
     return job
 end
 
-local function ready_set(c, job) return c.k .. 'ready:' .. job.lane .. ':' .. key_of(job) end
+local function ready_set(c, id, job)
+    local tenant = tenant_of(id)
+    return c.k .. 'ready:' .. job.lane .. (tenant and ('@' .. tenant) or '') .. ':' .. key_of(job)
+end
 
 -- Puts a job into its stream; returns the entry, which its hash has to name.
 local function add_entry(c, id, job)
@@ -19,8 +22,10 @@ local function add_entry(c, id, job)
     demand(c, 'decode', job.model, 1)
     local attempts = tonumber(job.attempts) or 0
     -- What is done in parts is done by many: none brings others along.
-    if attempts == 0 and not job.parent and not job.parts then append(c, ready_set(c, job), id) end
-    return redis.call('XADD', stream_name(c, 'decode', job.lane), '*', 'job', id, 'try', attempts)
+    if attempts == 0 and not job.parent and not job.parts then append(c, ready_set(c, id, job), id) end
+    local tenant = tenant_of(id)
+    line_up(c, 'decode', job.lane, tenant)
+    return redis.call('XADD', stream_name(c, 'decode', job.lane, nil, tenant), '*', 'job', id, 'try', attempts)
 end
 
 local function enqueue_job(c, id, job)
@@ -29,9 +34,10 @@ local function enqueue_job(c, id, job)
 end
 
 -- Takes a job's own entry out of its stream, where it has one: the others of a batch have none.
-local function drop_entry(c, job)
+local function drop_entry(c, id, job)
     if not job.entry or job.entry == '' then return end
-    remove_entry(stream_name(c, 'decode', job.lane, job.aside and job.model or nil), 'decode', job.entry, job.aside)
+    local stream = stream_name(c, 'decode', job.lane, job.aside and job.model or nil, tenant_of(id))
+    remove_entry(stream, 'decode', job.entry, job.aside)
 end
 
 local drop_unwanted_encode   -- below, with the encodes
@@ -48,15 +54,15 @@ local function withdraw_job(c, id, job, ending)
         count(c, 'delayed:' .. job.lane, -1)
         demand(c, 'decode', job.model, -1)
     elseif job.state == 'queued' then
-        drop_entry(c, job)
-        if (tonumber(job.attempts) or 0) == 0 then ordered('ZREM', ready_set(c, job), id) end
+        drop_entry(c, id, job)
+        if (tonumber(job.attempts) or 0) == 0 then ordered('ZREM', ready_set(c, id, job), id) end
         count(c, 'queued:' .. job.lane, -1)
         demand(c, 'decode', job.model, -1)
     elseif job.state == 'in_work' then
         redis.call('ZREM', c.k .. 'leases', 'd:' .. id)
         count(c, 'in_work:' .. job.lane, -1)
         demand(c, 'decode', job.model, -1)
-        drop_entry(c, job)
+        drop_entry(c, id, job)
         if not ending then redis.call('HDEL', c.k .. 'job:' .. id, 'entry', 'aside') end
     elseif job.state == 'waiting_parts' then
         count(c, 'divided:' .. job.lane, -1)
@@ -67,7 +73,10 @@ end
 local function remove_job(c, id, kept)
     local bytes = tonumber(kept or redis.call('HGET', c.k .. 'job:' .. id, 'kept') or nil)
         or redis.call('STRLEN', c.k .. 'result:' .. id)
-    if bytes ~= 0 then count(c, 'result_bytes', -bytes) end
+    if bytes ~= 0 then
+        count(c, 'result_bytes', -bytes)
+        owe(c, tenant_of(id), 'bytes', -bytes)
+    end
     redis.call('DEL', c.k .. 'job:' .. id, c.k .. 'result:' .. id, c.k .. 'done:' .. id, c.k .. 'line:' .. id)
 end
 
@@ -126,6 +135,7 @@ local function drop_parts(c, id)
             if not TERMINAL[job.state] then
                 withdraw_job(c, part, job, true)
                 count(c, 'bytes:' .. job.lane, -(tonumber(job.bytes) or 0))
+                owe(c, tenant_of(part), 'bytes', -(tonumber(job.bytes) or 0))
                 local due = release_image(c, job.image)
                 if #due > 0 then redis.call('ZADD', c.k .. 'ends', unpack(due)) end
                 job.kept = '0'
@@ -145,6 +155,7 @@ local function finish_part(c, id, job, state, why, result)
     redis.call('DEL', c.k .. 'line:' .. id)
     count(c, 'result_bytes', kept)
     count(c, 'bytes:' .. job.lane, -(tonumber(job.bytes) or 0))
+    owe(c, tenant_of(id), 'bytes', kept - (tonumber(job.bytes) or 0))
     count(c, 'parts_' .. state)
     local due = release_image(c, job.image)
     if #due > 0 then redis.call('ZADD', c.k .. 'ends', unpack(due)) end
@@ -204,6 +215,10 @@ function finish(c, id, job, state, why, result)
         if result and #result <= PUSHED then news = news .. ' ' .. result end
         redis.call('PUBLISH', c.namespace .. ':reply:' .. job.client, news)
     end
+    local tenant = tenant_of(id)
+    owe(c, tenant, 'jobs', -1)
+    owe(c, tenant, 'bytes', kept - bytes)
+    owe(c, tenant, 'out', 1)
     count(c, 'bytes:' .. job.lane, -bytes)
     count(c, state .. ':' .. job.lane)
     count(c, 'out:' .. job.lane)

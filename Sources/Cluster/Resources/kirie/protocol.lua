@@ -12,7 +12,8 @@ CALLING
   field "partitions" of the hash kirie:cluster (16 if absent).
   Embedding key = <image sha256, 64 hex digits>:<model>, where <model> (at most 64 of A-Z a-z 0-9 . _ : -) names
   weights, preprocessing and dtype. Workers publish theirs in the hash kirie:models; field "default" is the usual one.
-  A job id (at most 128 of A-Z a-z 0-9 . _ : @ / + -) is unique within its partition.
+  A job id (at most 128 of A-Z a-z 0-9 . _ : @ / + -, behind <tenant>~ where it is a tenant's) is unique within its
+  partition.
   Errors are replies whose first word is a code: BADCALL (wrong arguments), BACKPRESSURE, NOIMAGE, BADJOB, CONFLICT.
   Redis's own mean: come back later. OOM: maxmemory is reached; only functions that free memory go on, kirie_room among
   them. MISCONF: the disk is full. READONLY, MASTERDOWN: a replica. LOADING, BUSY, CLUSTERDOWN, TRYAGAIN, NOREPLICAS. None
@@ -25,6 +26,7 @@ ACCESS
   ACL rules hold inside a function too, so a role needs its functions, the commands below them and the keys:
     submitter  ~kirie:* &kirie:* +@read +@write +@blocking +@pubsub +@connection +@stream +time +fcall_ro
                +fcall|kirie_submit +fcall|kirie_image +fcall|kirie_cancel +fcall|kirie_janitor +fcall|kirie_room
+               +fcall|kirie_admit
     encoder    the same, with +fcall|kirie_take +fcall|kirie_renew +fcall|kirie_ready +fcall|kirie_ready_full
                +fcall|kirie_release +fcall|kirie_fail +fcall|kirie_return +fcall|kirie_janitor +fcall|kirie_prepare
                +fcall|kirie_room instead
@@ -72,6 +74,18 @@ STREAMS AND ENTRIES
   look first. An entry of other fields (written by hand) goes to the dead letters. kirie_demand says for each model how
   much there is to do, wherever the entries stand.
 
+TENANTS
+  Those who share a cluster. A job is of the tenant that stands before its id, <tenant>~<id>, else of the default tenant,
+  which is all there is until somebody names another. Each tenant has streams of its own, <stage>:<lane>@<tenant>, which are
+  there while something stands in them. Within a stage and lane of a partition tenants take turns by start-time fair
+  queueing: whoever has something to do gets a share by its weight (kirie_tenant), a job of a batch or a picture counting
+  as one. Who has had nothing to do begins with the others: no turns are saved up. An encode is charged to who asked for it first;
+  it stands in the line of the one with fewer before it. Nobody but who has sent a picture's bytes may name it by its hash: to
+  others, it and its embedding are not there. Who has sent them shares the embedding that is there, so how long the answer
+  takes may tell that somebody had it encoded before: who may not know that needs a cluster, or a --namespace, apart.
+  Pictures from before the first tenant's in a partition are the default tenant's, which has to send those once more, too,
+  that it names by their hash from then on.
+
 WHICH LANE FIRST
   Interactive before bulk; but after "streak" (8) interactive takes in a row while bulk waited, one take is bulk's. So
   bulk gets at least one take of nine in each partition, on encode and decode streams alike.
@@ -93,7 +107,7 @@ WAKING
   "<id> <state>" of each job of that client.
 
 KEYS, each behind the prefix
-  encode:<lane>, decode:<lane>   streams, groups "encoders" and "decoders"; lane = interactive | bulk
+  encode:<lane>, decode:<lane>   streams, groups "encoders" and "decoders"; lane = interactive | bulk; …@<tenant>
   image:<sha>                    the file's bytes; has a TTL only while no unfinished job needs it, nor did just now
   embedding:<key>                the record, with a TTL: what may be evicted. Without one while it is pinned
   candidates:<key>/<what>        what everything mode found, with a TTL: may be evicted
@@ -104,16 +118,21 @@ KEYS, each behind the prefix
   reply:<client>                 list, the last 100,000 endings of that client's jobs
   waiting:<key>                  zset of the jobs parked until that embedding is there, in the order in which they came
   encoding:<key>, encodings      hash of the encode in flight; zset of keys by start
-  ready:<lane>:<key>             zset of queued jobs on one image on their first try, in that order
+  ready:<lane>:<key>             zset of queued jobs on one image on their first try, in that order; ready:<lane>@<tenant>:…
   leases, delayed                zsets by lease clock: d:<job>, e:<key> (and r:<key>: a release to be continued)
   deadlines, ends                zsets by TIME in ms: when a job expires; when what is left of it is removed (j:, l:),
                                  and when an image gets its TTL unless a job needs it by then (i:)
   refs                           hash: unfinished jobs per image, 0 for one in its grace; and b:<sha> its bytes; and
-                                 p:<key> of a pinned embedding: its jobs, its bytes, the ms it had to live
+                                 p:<key> of a pinned embedding: its jobs, its bytes, the ms it had to live; and
+                                 t:<sha> the tenant that those bytes are charged to
   idle:image, idle:embedding, …  zsets of what kirie_room may drop, by TIME in ms
   demand                         hash: <stage>:<model>, how much there is to do
   counters, rates                hash of gauges, totals, histograms; list of samples of the totals, 5 s apart
   clock, turn, limits            hashes: lease clock; whose turn; settings (see SETTINGS)
   dead                           stream of dead letters
+  fair:<stage>:<lane>, shares:…  zset of tenants that may have something to do, by tag; hash of where their last takes end
+  known:<tenant>                 zset of the pictures that a tenant may name by their hash, by TIME in ms
+  tenants:jobs, tenants:bytes    zsets of tenants by what they have here; hash tenants:totals of <tenant>:<total>
+  weights, quotas, spent:…       hashes: weights; at home "<weight> <jobs> <bytes> <rate>"; tokens of the rate
 ]]
 

@@ -1,4 +1,4 @@
-local PROTOCOL, REVISION = 1, 8
+local PROTOCOL, REVISION = 1, 9
 
 -- SETTINGS: fields of the hash <prefix>limits, each with its default, its least and its greatest value. kirie_limits
 -- changes them at once; of what else is written there the functions learn within a second, and take what lies outside
@@ -18,6 +18,8 @@ local SETTINGS = {
     image_grace_ms = { 2000, 0, TIME },         -- how long it must be so before that time begins
     backoff_ms = { 500, 1, TIME },              -- the pause after a first failed attempt; it doubles from then on
     backoff_max_ms = { 60000, 1, TIME },        -- and grows no longer than this
+    known = { 65536, 1, COUNT },                -- pictures that a tenant may name by their hash, the last it named
+    known_ms = { 604800000, 1, TIME },          -- and so long after it named one of them
     streak = { 8, 1, COUNT },                   -- interactive takes in a row while bulk waits
     clock_step_ms = { 2000, 100, TIME },        -- what the lease clock goes forward at most between two calls
     chunk = { 200, 1, 10000 },                  -- parked jobs that one call releases

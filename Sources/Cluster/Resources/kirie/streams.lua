@@ -1,15 +1,16 @@
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Streams.
 
-local function stream_name(c, stage, lane, model)
-    return c.k .. stage .. ':' .. lane .. (model and (':' .. model) or '')
+local function stream_name(c, stage, lane, model, tenant)
+    return c.k .. stage .. ':' .. lane .. (tenant and ('@' .. tenant) or '') .. (model and (':' .. model) or '')
 end
 
--- Takes an entry out of its stream, whether or not it was delivered; a stream of what was set aside goes with its last.
+-- Takes an entry out of its stream, whether or not it was delivered; a stream of what was set aside, and one of a tenant,
+-- goes with its last.
 local function remove_entry(stream, stage, entry, aside)
     redis.call('XACK', stream, GROUP[stage], entry)
     redis.call('XDEL', stream, entry)
-    if aside and redis.call('XLEN', stream) == 0 then redis.call('DEL', stream) end
+    if (aside or string.find(stream, '@', 1, true)) and redis.call('XLEN', stream) == 0 then redis.call('DEL', stream) end
 end
 
 -- Jobs in the order in which they came are sorted sets, so that one in the middle leaves at once. Before revision 5 they

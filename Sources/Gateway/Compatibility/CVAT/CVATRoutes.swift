@@ -119,7 +119,7 @@ struct CVATRoutes: Sendable {
         guard let text = body.given("image")?.string else {
             throw CVATPrompt.fault("image", "base64 of a picture file is expected")
         }
-        let picture = try await desk.store(base64: text, field: "image")
+        let picture = try await desk.serving(context).store(base64: text, field: "image")
         if let prompt { return try await mask(picture, prompt, context) }
         return try await blob(picture, context)
     }

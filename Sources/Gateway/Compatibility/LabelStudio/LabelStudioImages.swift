@@ -30,7 +30,10 @@ struct LabelStudioImages: Sendable {
     /// The picture that a task names.
     ///
     /// - Throws: ``Problem`` that says how a picture may be named.
-    func picture(_ name: String) async throws -> (digest: ImageDigest, uploaded: UploadedImage?) {
+    func picture(
+        _ name: String, _ context: GatewayContext
+    ) async throws -> (digest: ImageDigest, uploaded: UploadedImage?) {
+        let desk = desk.serving(context)
         if name.prefix(5).lowercased() == "data:" {
             let image = try await desk.store(base64: name, field: "task.data")
             return (image.digest, image)
@@ -42,7 +45,7 @@ struct LabelStudioImages: Sendable {
             return (digest, desk.service.uploads.sizes[digest])
         }
         if let (folder, path) = try place(name) {
-            let image = try await stored(folder, path)
+            let image = try await stored(folder, path, desk)
             return (image.digest, image)
         }
         if desk.service.fetcher != nil, name.hasPrefix("http://") || name.hasPrefix("https://") {
@@ -84,7 +87,7 @@ struct LabelStudioImages: Sendable {
         return nil
     }
 
-    private func stored(_ folder: String, _ path: String) async throws -> UploadedImage {
+    private func stored(_ folder: String, _ path: String, _ desk: ClientDesk) async throws -> UploadedImage {
         let limit = desk.service.uploads.limit
         let bytes = try await desk.computing { try Self.contents(of: path, below: folder, atMost: limit) }
         return try await desk.service.uploads.store(bytes)

@@ -113,7 +113,7 @@ struct LabelStudioRoutes: Sendable {
         results.tolerance = try Self.number(situation, "tolerance", 0...1000) ?? LabelStudioResults.tolerance
         results.mostPoints =
             try Self.number(situation, "max_points", 4...100_000).map { Int($0) } ?? LabelStudioResults.mostPoints
-        let picture = try await images.picture(try Self.name(of: task, image.key))
+        let picture = try await images.picture(try Self.name(of: task, image.key), context)
         let size = try Self.size(of: picture.uploaded, situation)
         let question = ClientQuestion(
             image: picture.digest, picture: picture.uploaded,
@@ -197,7 +197,7 @@ struct LabelStudioRoutes: Sendable {
     /// A picture that cannot be had is no fault yet: nobody asked anything of it.
     private func warmed(_ task: JSONValue, _ key: String, _ context: GatewayContext) async -> Bool {
         do {
-            let picture = try await images.picture(try Self.name(of: task, key))
+            let picture = try await images.picture(try Self.name(of: task, key), context)
             return try await desk.warm(picture.digest, picture: picture.uploaded, context)
         } catch {
             desk.logger.debug("a task's picture was not encoded ahead", metadata: ["error": "\(error)"])

@@ -84,9 +84,10 @@ struct RoboflowRoutes: Sendable {
         _ asked: RoboflowRequest, _ context: GatewayContext
     ) async throws -> (digest: ImageDigest, uploaded: UploadedImage?) {
         try context.caller.require(.submit)
+        let desk = desk.serving(context)
         let broker = desk.service.broker
         let aliases = ImageAliases(broker.redis, namespace: broker.keys.namespace)
-        let tenant = context.caller.name
+        let tenant = context.caller.space
         switch asked.picture {
         case .base64, .address:
             let image =
@@ -405,7 +406,7 @@ private struct Memory: Sendable {
     init(_ desk: ClientDesk, _ question: ClientQuestion, _ context: GatewayContext) async throws {
         let broker = desk.service.broker
         prompts = EarlierPrompts(redis: broker.redis, namespace: broker.keys.namespace)
-        tenant = context.caller.name
+        tenant = context.caller.space
         image = question.image
         model = try await desk.service.models.model(question.model, needsWorkers: false)
     }

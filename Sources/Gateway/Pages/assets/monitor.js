@@ -48,6 +48,7 @@ function draw() {
   drawFigures();
   drawLanes();
   drawWorkers();
+  drawTenants();
   $('#dead-count').textContent = latest.dead > 0 ? number(latest.dead) : '';
 }
 
@@ -118,6 +119,15 @@ function drawWorkers() {
     meter((one.load ?? 0) / (one.capacity || 1)),
     { figure: number(one.cached ?? 0) }, { figure: duration(one.age_ms) },
   ], one.age_ms > 10_000)));
+}
+
+function drawTenants() {
+  const tenants = latest.tenants ?? [];
+  $('#tenants-sheet').hidden = tenants.length === 0;
+  $('#tenants').replaceChildren(...tenants.map((one) => row([
+    one.name, { figure: number(one.jobs) }, { figure: bytes(one.bytes) }, { figure: number(one.submitted) },
+    { figure: number(one.ended) }, { figure: number(one.refused) },
+  ])));
 }
 
 // Dead letters --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 --[[ kirie_stats        FCALL_RO kirie_stats 1 <prefix>
-  What there is to watch, in one reply of bounded size.
+  What there is to watch, in one reply of bounded size. Of tenants' streams lag, pending and age_ms know those of 32.
   Reply: flat names and values.
     gauges, by lane: parked, queued, delayed, in_work (jobs); encode_queued, encode_delayed, encode_in_work (encodes);
       bytes; and image_bytes, result_bytes, encodes_in_flight, dead_letters_kept
@@ -11,6 +11,8 @@
     age_ms:<stage>:<lane>: how long the head of the stream waits (0: nothing); age_ms:parked: the oldest encode in
       flight
     rate_in:<lane>, rate_out:<lane>: jobs per second over the last minute
+    tenants (how many have something here), tenants_jobs, tenants_bytes, tenants_in, …: of all tenants but the default one;
+      tenant:<jobs|bytes|in|out|refused|encodes>:<name>: of the 16 with the most jobs and of the 16 with the most bytes
     hist:<series>:<lane>:<bucket>: observations; series wait (submit to take), service (take to complete), encode_wait,
       encode_service; bucket b holds 2^(b/4) <= microseconds < 2^((b+1)/4)
   Errors: BADCALL. ]]
@@ -20,25 +22,33 @@ read_only('kirie_stats', function(c)
     for stage, group in pairs(GROUP) do
         for _, lane in ipairs(LANES) do
             local name = stage .. ':' .. lane
-            local stream = c.k .. name
             local age, lag, pending = 0, 0, 0
-            local groups = redis.pcall('XINFO', 'GROUPS', stream)
-            for _, each in ipairs(groups.err and {} or groups) do
-                local info = table_of(each)
-                if info.name == group then
-                    -- Not Redis's own lag, which it does not know once an entry was taken out of the middle.
-                    lag, pending = math.max(redis.call('XLEN', stream) - info.pending, 0), info.pending
-                    -- The first entries may be empty; a few are looked through for one that counts.
-                    local next = redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 16)
-                    for _, entry in ipairs(next) do
-                        local fields = table_of(entry[2]) or {}
-                        local owner = fields.job and ('job:' .. fields.job) or ('encoding:' .. (fields.key or ''))
-                        if redis.call('HGET', c.k .. owner, 'state') == 'queued' then
-                            age = math.max(c.ms - tonumber(string.match(entry[1], '^%d+')), 0)
-                            break
+            local function look(stream)
+                local groups = redis.pcall('XINFO', 'GROUPS', stream)
+                local length = redis.call('XLEN', stream)
+                -- Without a group nothing of it was ever taken.
+                if groups.err or #groups == 0 then groups = { { 'name', group, 'pending', 0, 'last-delivered-id', '0-0' } } end
+                for _, each in ipairs(groups) do
+                    local info = table_of(each)
+                    if info.name == group then
+                        -- Not Redis's own lag, which it does not know once an entry was taken out of the middle.
+                        lag, pending = lag + math.max(length - info.pending, 0), pending + info.pending
+                        -- The first entries may be empty; a few are looked through for one that counts.
+                        local next = redis.call('XRANGE', stream, '(' .. info['last-delivered-id'], '+', 'COUNT', 16)
+                        for _, entry in ipairs(next) do
+                            local fields = table_of(entry[2]) or {}
+                            local owner = fields.job and ('job:' .. fields.job) or ('encoding:' .. (fields.key or ''))
+                            if redis.call('HGET', c.k .. owner, 'state') == 'queued' then
+                                age = math.max(age, c.ms - tonumber(string.match(entry[1], '^%d+')))
+                                break
+                            end
                         end
                     end
                 end
+            end
+            look(c.k .. name)
+            for _, tenant in ipairs(redis.call('ZRANGE', fair_set(c, stage, lane), 0, 31)) do
+                if tenant ~= 'default' then look(stream_name(c, stage, lane, nil, tenant)) end
             end
             add('lag:' .. name, lag)
             add('pending:' .. name, pending)
@@ -50,6 +60,25 @@ read_only('kirie_stats', function(c)
     add('encodes_in_flight', redis.call('ZCARD', c.k .. 'encodings'))
     add('dead_letters_kept', redis.call('XLEN', c.k .. 'dead'))
     for name, value in pairs(rates(c)) do add('rate_' .. name, string.format('%.3f', value)) end
+    local here = redis.call('ZCARD', c.k .. 'tenants:bytes')
+    if here > 0 then
+        add('tenants', here)
+        local shown = {}
+        for _, what in ipairs({ 'jobs', 'bytes' }) do
+            for _, tenant in ipairs(redis.call('ZREVRANGE', c.k .. 'tenants:' .. what, 0, 15)) do
+                if not shown[tenant] then
+                    shown[tenant] = true
+                    add('tenant:jobs:' .. tenant, redis.call('ZSCORE', c.k .. 'tenants:jobs', tenant) or 0)
+                    add('tenant:bytes:' .. tenant, redis.call('ZSCORE', c.k .. 'tenants:bytes', tenant) or 0)
+                    local names = {}
+                    for i, total in ipairs(TOTALS_OF) do names[i] = tenant .. ':' .. total end
+                    for i, n in ipairs(redis.call('HMGET', c.k .. 'tenants:totals', unpack(names))) do
+                        add('tenant:' .. TOTALS_OF[i] .. ':' .. tenant, n or 0)
+                    end
+                end
+            end
+        end
+    end
     local wanted_of = redis.call('HGETALL', c.k .. 'demand')
     for i = 1, #wanted_of, 2 do add('demand:' .. wanted_of[i], wanted_of[i + 1]) end
     return flat

@@ -11,7 +11,9 @@
 local MOST_PARTS = 1024
 
 local function make_part(c, parent, job, sha, image, line)
-    local id = string.format('%s-%x-%x', c.p, c.ms, redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
+    local tenant = tenant_of(parent)
+    local id = string.format('%s%s-%x-%x', tenant and (tenant .. '~') or '', c.p, c.ms,
+        redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
     local key = sha .. ':' .. job.model
     if c.there[key] == nil then c.there[key] = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 end
     if image ~= '' and redis.call('EXISTS', c.k .. 'image:' .. sha) == 0 then
@@ -21,7 +23,8 @@ local function make_part(c, parent, job, sha, image, line)
             count(c, 'image_bytes', #image)
         end
     end
-    need_image(c, sha)
+    need_image(c, sha, tenant)
+    owe(c, tenant, 'bytes', #line)
     local part = {
         lane = job.lane, image = sha, model = job.model, attempts = '0', bytes = tostring(#line), parent = parent,
     }
@@ -40,7 +43,7 @@ end
 
 register('kirie_divide', function(c, args)
     local id, token, n = args[1] or '', args[2] or '', (#args - 2) / 3
-    if not is_id(id) or n < 1 or n > BATCH or n ~= math.floor(n) then
+    if not is_job_id(id) or n < 1 or n > BATCH or n ~= math.floor(n) then
         return refusal('BADCALL', 'kirie_divide <id> <token> (<image> <image or ""> <line>)…: 1 to 1024 parts')
     end
     local job, found = held_work(c, WORK.decode, id, token)

@@ -58,13 +58,16 @@ register('kirie_dead_retry', function(c, args)
             else
                 remove_letter(c, entry, { job = id }, false)
                 count(c, 'result_bytes', -(tonumber(job.kept) or 0))
+                owe(c, tenant_of(id), 'bytes', (tonumber(job.bytes) or 0) - (tonumber(job.kept) or 0))
+                owe(c, tenant_of(id), 'jobs', 1)
+                owe(c, tenant_of(id), 'in', 1)
                 redis.call('DEL', c.k .. 'done:' .. id)
                 redis.call('HDEL', c.k .. 'job:' .. id, 'error', 'finished', 'misses', 'deadline', 'token', 'worker',
                     'entry', 'aside', 'delayed', 'kept', 'letter', 'lapsed', 'pinned', 'parts', 'parts_left', 'divided')
                 redis.call('HSET', c.k .. 'job:' .. id, 'attempts', 0, 'submitted', c.now,
                     'state', 'waiting_embedding')
                 job.attempts, job.pinned, job.aside, job.entry, job.parts = '0', nil, nil, nil, nil
-                need_image(c, job.image)
+                need_image(c, job.image, tenant_of(id))
                 if not stored then
                     redis.call('HSET', c.k .. 'job:' .. id, 'pinned', 1)
                     pin(c, key)

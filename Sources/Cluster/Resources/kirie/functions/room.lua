@@ -22,6 +22,10 @@ local function drop_embedding(c, key, noted)
     if type(idle) == 'number' and idle * 1000 < (c.ms - noted) / 2 then return nil, c.ms - idle * 1000 end
     for _, lane in ipairs(LANES) do
         if redis.call('EXISTS', c.k .. 'ready:' .. lane .. ':' .. key) == 1 then return nil, c.ms end
+        -- Of some tenants: where it is dropped under another's jobs, it is encoded again.
+        for _, tenant in ipairs(redis.call('ZRANGE', fair_set(c, 'decode', lane), 0, 31)) do
+            if redis.call('EXISTS', c.k .. 'ready:' .. lane .. '@' .. tenant .. ':' .. key) == 1 then return nil, c.ms end
+        end
     end
     if redis.call('HEXISTS', c.k .. 'refs', 'p:' .. key) == 1 then return nil, c.ms end
     local bytes = redis.call('STRLEN', name)

@@ -1,7 +1,9 @@
---[[ kirie_image        FCALL kirie_image 1 <prefix> <sha256> [<bytes>]
+--[[ kirie_image        FCALL kirie_image 1 <prefix> <sha256> [<bytes>] [<tenant>]
   Stores the file of an image once by content (or "ref:" and an address that the encoders can read). With no bytes it
-  only asks. What is there is never overwritten. An image that no job needs yet stays for image_ttl_ms.
-  Reply: 1 stored now · 0 was there · -1 (asked) not there. Errors: BADCALL, BADJOB (wrong partition), BACKPRESSURE. ]]
+  only asks. What is there is never overwritten. An image that no job needs yet stays for image_ttl_ms. What another tenant
+  has sent is told by nothing: to who asks it is not there, and to who sends it, it is new.
+  Reply: 1 stored now · 0 was there · -1 (asked) not there · -2 (asked) not there, and this tenant may not name it: its
+  embedding, where there is one, answers only who has sent the bytes. Errors: BADCALL, BADJOB (wrong partition), BACKPRESSURE. ]]
 local function foreign(c, sha)
     local partitions = setting(c, 'partitions')
     return partitions > 0 and tonumber(string.sub(sha, 1, 8), 16) % partitions ~= tonumber(c.p)
@@ -82,14 +84,24 @@ local function after_image(c, sha, size)
     return 1
 end
 
+-- The tenant of a call's last argument: nil for the default one, false where it is none.
+local function named_tenant(text)
+    if not text or text == '' or text == 'default' then return nil end
+    return is_tenant(text) and text
+end
+
 register('kirie_image', function(c, args)
-    local sha, bytes = args[1] or '', args[2] or ''
-    if not is_sha(sha) then
-        return refusal('BADCALL', 'kirie_image <sha256> [<bytes>]: the hash is 64 lower-case hexadecimal digits')
+    local sha, bytes, tenant = args[1] or '', args[2] or '', named_tenant(args[3])
+    if not is_sha(sha) or tenant == false then
+        return refusal('BADCALL', 'kirie_image <sha256> [<bytes>] [<tenant>]: the hash is 64 lower-case hexadecimal digits')
     end
+    if bytes == '' and not knows(c, tenant, sha) then return -2 end
     local answer = before_image(c, sha, #bytes)
-    if answer or bytes == '' then return answer or -1 end
+    if bytes == '' then return answer or -1 end
+    if answer == 0 then return learn(c, tenant, sha) and 1 or 0 end
+    if answer then return answer end
     redis.call('SET', c.k .. 'image:' .. sha, bytes)
+    learn(c, tenant, sha)
     return after_image(c, sha, #bytes)
 end)
 
@@ -122,22 +134,30 @@ register('kirie_image_part', function(c, args)
     return length
 end)
 
---[[ kirie_image_whole  FCALL kirie_image_whole 1 <prefix> <sha256> <upload> <bytes>
+--[[ kirie_image_whole  FCALL kirie_image_whole 1 <prefix> <sha256> <upload> <bytes> [<tenant>]
   Makes an image of the parts that came, as kirie_image does of a file. bytes: how many there must be. Harmless when repeated.
   Reply: 1 stored now · 0 was there · -1 the parts are not all there: send them again.
   Errors: BADCALL, BADJOB (wrong partition), BACKPRESSURE. ]]
 register('kirie_image_whole', function(c, args)
     local sha = args[1] or ''
     local key, bytes = upload_key(c, sha, args[2] or ''), whole(args[3], 1, 536870912)
-    if not key or not bytes then
+    local tenant = named_tenant(args[4])
+    if not key or not bytes or tenant == false then
         return refusal('BADCALL', 'kirie_image_whole <sha256> <upload> <bytes>: as of kirie_image_part, and their number')
     end
     local answer = before_image(c, sha, bytes)
+    if answer == 0 and not knows(c, tenant, sha) then
+        -- Another tenant's: all of it has to have come from this one, too.
+        if redis.call('STRLEN', key) ~= bytes then return -1 end
+        learn(c, tenant, sha)
+        answer = 1
+    end
     if answer then
         redis.call('UNLINK', key)
         return answer
     end
     if redis.call('STRLEN', key) ~= bytes then return -1 end
+    learn(c, tenant, sha)
     redis.call('RENAME', key, c.k .. 'image:' .. sha)
     return after_image(c, sha, bytes)
 end)
@@ -152,12 +172,16 @@ end)
   One that ended without a result (failed, dead, cancelled, expired) is submitted anew, unless the client is the one that
   had submitted it, which repeats itself and learns the end. Another image, model or line under a known id: CONFLICT.
   Where the embedding is there and the image is not, the embedding is pinned: it has no time to live until the job ended.
+  An id <tenant>~<id> makes the job that tenant's: it waits in that tenant's streams, and needs an image that the tenant has
+  sent. (tenant: at most 64 of a-z 0-9 . _ -, the first a letter or digit; "<tenant>~" lets the function choose the rest.)
   Reply: for each job [id, state, 1 accepted | 0 known] or [id, "refused", error]. A call of a single job gives its
   refusal as an error reply.
   Errors: BADCALL; BADJOB (which field, why); CONFLICT (what differs); NOIMAGE (the image is not there, and no embedding
   that can be pinned: kirie_image, then again); BACKPRESSURE … retry after <n> ms; OOM (kirie_room, then again). ]]
 local function bad_job(c, id, lane, sha, model, ttl, line)
-    if id ~= '' and not is_id(id) then return 'id: at most 128 of A-Z a-z 0-9 . _ : @ / + -' end
+    if id ~= '' and not is_job_id(id) and not is_tenant(string.match(id, '^([^~]+)~$') or '') then
+        return 'id: at most 128 of A-Z a-z 0-9 . _ : @ / + -, behind a tenant\'s name and ~ where it is a tenant\'s'
+    end
     if not IS_LANE[lane] then return 'lane: interactive or bulk' end
     if not is_sha(sha) then return 'image: 64 lower-case hexadecimal digits of its SHA-256' end
     if not is_model(model) then return 'model: 1 to 64 of A-Z a-z 0-9 . _ : -' end
@@ -215,16 +239,26 @@ local function take_place_of(c, id, former)
     count(c, 'revived')
 end
 
+local NO_IMAGE = ': put the image with kirie_image, then submit again'
+
 local function submit_one(c, client, id, lane, sha, model, ttl, line)
     local problem = bad_job(c, id, lane, sha, model, ttl, line)
     if problem then return { id, 'refused', 'BADJOB ' .. problem } end
-    if id == '' then
-        id = string.format('%s-%x-%x', c.p, c.ms, redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
+    local tenant = tenant_of(id)
+    if id == '' or string.sub(id, -1) == '~' then
+        id = string.format('%s%s-%x-%x', id, c.p, c.ms, redis.call('HINCRBY', c.k .. 'clock', 'ids', 1))
     end
     local bare = without_note(line)
     local sum = string.sub(redis.sha1hex(bare), 1, 16)
     local known, former = known_job(c, client, id, sha, model, sum)
     if known then return known end
+    local mine = c.known[sha .. (tenant or '')]
+    if mine == nil then
+        mine = knows(c, tenant, sha)
+        if mine then learn(c, tenant, sha) end
+        c.known[sha .. (tenant or '')] = mine
+    end
+    if not mine then return { id, 'refused', 'NOIMAGE ' .. sha .. NO_IMAGE } end
     local key = sha .. ':' .. model
     if c.there[key] == nil then c.there[key] = redis.call('EXISTS', c.k .. 'embedding:' .. key) == 1 end
     local unneeded      -- the bytes of an image that no job needs so far
@@ -235,10 +269,13 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     if not c.stored[sha] then c.stored[sha] = (unneeded or redis.call('STRLEN', c.k .. 'image:' .. sha)) > 0 end
     local pinned = not c.stored[sha]
     if pinned and not (c.there[key] and redis.call('STRLEN', c.k .. 'embedding:' .. key) > MARK) then
-        return { id, 'refused', 'NOIMAGE ' .. sha .. ': put the image with kirie_image, then submit again' }
+        return { id, 'refused', 'NOIMAGE ' .. sha .. NO_IMAGE }
     end
     local full = over_limit(c, lane, #line, unneeded or 0)
-    if full then return { id, 'refused', full } end
+    if full then
+        owe(c, tenant, 'refused', 1)
+        return { id, 'refused', full }
+    end
     if former then take_place_of(c, id, former) end
 
     local job = { lane = lane, image = sha, model = model, attempts = '0', bytes = tostring(#line), state = 'new' }
@@ -270,7 +307,7 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     redis.call('HSET', c.k .. 'job:' .. id, unpack(fields))
     if #line > 0 then redis.call('SET', c.k .. 'line:' .. id, line) end
     if unneeded then
-        need_image(c, sha, unneeded)
+        need_image(c, sha, tenant, unneeded)
         c.needed[sha] = true
     else
         redis.call('HINCRBY', c.k .. 'refs', sha, '1')
@@ -280,6 +317,9 @@ local function submit_one(c, client, id, lane, sha, model, ttl, line)
     c.held.image_bytes = c.held.image_bytes + (unneeded or 0)
     count(c, 'bytes:' .. lane, #line)
     count(c, 'in:' .. lane)
+    owe(c, tenant, 'jobs', 1)
+    owe(c, tenant, 'bytes', #line)
+    owe(c, tenant, 'in', 1)
     if not c.there[key] then
         park(c, id, job)
         return { id, 'waiting_embedding', 1 }
@@ -299,7 +339,7 @@ register('kirie_submit', function(c, args)
     elseif client ~= '' and not is_id(client) then
         return refusal('BADCALL', 'client: at most 128 of A-Z a-z 0-9 . _ : @ / + -')
     end
-    c.there, c.needed, c.stored, c.held = {}, {}, {}, {}
+    c.there, c.needed, c.stored, c.held, c.known = {}, {}, {}, {}, {}
     local replies = {}
     for i = 1, jobs do
         local at = 2 + (i - 1) * 6
