@@ -23,6 +23,7 @@ struct Kirie: AsyncParsableCommand {
             ModelCommand.self, EvalCommand.self, BenchCommand.self, UpCommand.self, GatewayCommand.self,
             EncoderCommand.self, DecoderCommand.self, SubmitCommand.self, WaitCommand.self, StatusCommand.self,
             CancelCommand.self, DeadCommand.self, QueuesCommand.self, WorkersCommand.self, CacheCommand.self,
+            PlanCommand.self,
         ])
 
     static func main() async {
