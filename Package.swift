@@ -119,6 +119,8 @@ let package = Package(
                 lifecycle,
             ],
             exclude: ["Pages"], swiftSettings: settings),
+        // 7: how many workers for a load, simulated; of the other rooms it knows nothing but what `bench` prints
+        room("Planning", ["JSON", "Platform"]),
         // 7: what `kirie up` starts, and what `kirie bench` measures
         room("LocalCluster", ["Cluster", "Redis", "Platform", "Terminals", unixSignals]),
         room(
@@ -132,6 +134,7 @@ let package = Package(
         .executableTarget(
             name: "KirieCLI",
             dependencies: [
+                "Planning",
                 "Benchmarks", "Gateway", "LocalCluster", "Clients", "Workers", "Telemetry", "Cluster", "Evaluation",
                 "Embeddings", "SegmentAnything", "TextMatching", "NeuralNetworks", "Checkpoints", "Exporting",
                 "Imaging", "Segmentation", "Tensors", "Redis", "Terminals", "JSON", "Platform", "Hashing",
@@ -148,6 +151,9 @@ let package = Package(
         tests(of: "JSON", ["Platform"]),
         tests(of: "Imaging", resources: [.copy("Fixtures")]),
         tests(of: "Hashing"),
+        tests(
+            of: "Planning",
+            ["Cluster", "ClusterTesting", "Platform", "Redis", "RedisTesting", "Segmentation"]),
         tests(of: "Exporting", ["Imaging", "JSON", "Platform", "Segmentation"]),
         tests(of: "Segmentation", ["Cluster", "JSON", "Platform"], resources: [.copy("Fixtures")]),
         tests(of: "Checkpoints", ["Tensors", "Hashing"], resources: [.copy("Fixtures")]),

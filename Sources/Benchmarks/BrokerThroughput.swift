@@ -2,6 +2,7 @@ package import Cluster
 import Embeddings
 import Glibc
 package import JSON
+import LocalCluster
 import Redis
 package import Segmentation
 import Synchronization
@@ -54,7 +55,13 @@ package struct BrokerThroughput {
                     BenchModel.job(images[index % images.count], lane: .interactive)
                 }
                 next += chunk.count
-                follower.add(try await broker.submit(chunk, client: client).compactMap(\.reference))
+                let references = try await broker.submit(chunk, client: client).compactMap(\.reference)
+                // A rate of jobs that were refused would say nothing.
+                guard references.count == chunk.count else {
+                    throw ClusterFolderError(
+                        path: bed.folder.path, reason: "\(chunk.count - references.count) jobs were refused")
+                }
+                follower.add(references)
             }
             follower.close()
             try await group.waitForAll()
@@ -83,6 +90,9 @@ private final class Count: Sendable {
 package enum BenchModel {
     package static let identifier = ModelIdentifier(fingerprint: [UInt8](repeating: 0xbe, count: 32))
 
+    /// Longer than the mark of a record in another Redis, which could not be pinned for a job without its image.
+    private static let record = RedisBytes([UInt8](repeating: 0x78, count: 128))
+
     /// Images whose embeddings are taken to be there.
     package static func embed(_ count: Int, in broker: Broker) async throws -> [ImageDigest] {
         let images = (0..<count).map { index in
@@ -92,7 +102,7 @@ package enum BenchModel {
             images.map { image in
                 let key = EmbeddingKey(image: image, model: identifier)
                 return RedisCommand(
-                    "SET", .string(broker.keys.embedding(key, in: broker.partition(of: image))), "x", "PX",
+                    "SET", .string(broker.keys.embedding(key, in: broker.partition(of: image))), .bytes(record), "PX",
                     .integer(86_400_000))
             })
         return images

@@ -1,3 +1,5 @@
+import Embeddings
+package import Imaging
 import NeuralNetworks
 package import SegmentAnything
 import Segmentation
@@ -24,6 +26,38 @@ package struct EncoderTiming {
         return PartFigures(
             part: "encode", model: model, precision: encoder.precision, threads: pool.threadCount, times: times)
     }
+
+    /// The same from a picture's file to its embedding's record: what an encoder worker does with it.
+    ///
+    /// - Parameters:
+    ///   - file: the picture's bytes.
+    ///   - name: its file, for errors.
+    ///   - decoder: what reads it.
+    ///   - runs: calls of each stream.
+    ///   - streams: callers at a time; nil for one.
+    /// - Returns: the figures, with the picture's size.
+    /// - Throws: where the picture cannot be read, or the embedding not be kept.
+    package func measure(
+        picture file: [UInt8], named name: String, by decoder: ImageDecoder, runs: Int, streams: Int?
+    ) throws -> PartFigures {
+        let (encoder, pool) = (encoder, pool)
+        let digest = file.withUnsafeBytes { ImageDigest(ofFile: $0) }
+        let image = try decoder.read(file, named: name).image
+        @Sendable func record() throws -> Int {
+            let features = encoder.encode(try decoder.read(file, named: name).image, pool: pool)
+            return try EmbeddingRecord(
+                features.maps, preprocessing: features.preprocessing, frame: features.frame,
+                fingerprint: [UInt8](repeating: 0, count: 32), image: digest, precision: .fp16,
+                arithmetic: encoder.arithmetic, encodeTime: .zero
+            ).byteCount
+        }
+        _ = try record()
+        // It was read, and its record made, above.
+        let times = CallTimes(runs: runs, streams: streams) { _ = try? record() }
+        return PartFigures(
+            part: "picture", model: model, precision: encoder.precision, threads: pool.threadCount, times: times,
+            megapixels: Double(image.width * image.height) / 1e6)
+    }
 }
 
 /// How long the mask decoder takes on an image that is prepared: one point a prompt, to the low-resolution logits; or what
@@ -35,6 +69,8 @@ package struct DecoderTiming {
         case decode(all: Bool)
         /// Scaling one mask a prompt to a picture of that size, cutting it out and run-length encoding it.
         case scale(width: Int, height: Int)
+        /// Making an image ready for prompts: what a worker does once, when it fetched the embedding.
+        case prepare
     }
 
     private let decoder: any PromptDecoding
@@ -67,12 +103,12 @@ package struct DecoderTiming {
             switch work {
             case .decode(let all): (side, side, all ? .all : .multiple, "decode")
             case .scale(let width, let height): (width, height, .single, "scale")
+            case .prepare: (side, side, .multiple, "prepare")
             }
-        let image: any PreparedImage = try decoder.prepare(
-            ImageFeatures(
-                drawn, preprocessing: decoder.preprocessing,
-                frame: decoder.preprocessing.frame(width: width, height: height)),
-            pool: pool)
+        let features = ImageFeatures(
+            drawn, preprocessing: decoder.preprocessing,
+            frame: decoder.preprocessing.frame(width: width, height: height))
+        let image: any PreparedImage = try decoder.prepare(features, pool: pool)
         let clicks = (0..<prompts).map { index in
             Prompt(points: [LabeledPoint(x: Double(17 * index % width), y: Double(31 * index % height))])
         }
@@ -82,9 +118,11 @@ package struct DecoderTiming {
             // The same clicks were decoded above.
             case .decode: _ = try? image.decode(clicks, selection: selection, pool: pool)
             case .scale: _ = image.masks(decoded, isRanked: true, pool: pool)
+            case .prepare: _ = try? decoder.prepare(features, pool: pool)
             }
         }
         return PartFigures(
-            part: part, model: model, precision: decoder.precision, threads: pool.threadCount, times: times)
+            part: part, model: model, precision: decoder.precision, threads: pool.threadCount, times: times,
+            prompts: prompts, megapixels: part == "scale" ? Double(width * height) / 1e6 : nil)
     }
 }

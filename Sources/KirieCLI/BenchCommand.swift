@@ -1,5 +1,6 @@
 import ArgumentParser
 import Benchmarks
+import Imaging
 import SegmentAnything
 import Tensors
 import Terminals
@@ -11,6 +12,7 @@ struct BenchCommand: ParsableCommand {
             kirie bench encode --random vit_b --json
             kirie bench decode --random vit_b --prompts 64
             kirie bench decode --random vit_b --picture 1800x1200
+            kirie bench encode --random vit_b --picture photo.jpg --json
             kirie bench text --model clip-vit-base-patch32
             kirie bench quality data
             kirie bench cluster --json
@@ -84,6 +86,14 @@ struct BenchCommand: ParsableCommand {
             discussion: "kirie bench encode --random vit_b --runs 3 --json")
 
         @OptionGroup var options: Options
+        @OptionGroup var pictures: PictureOptions
+
+        @Option(
+            name: .long,
+            help: ArgumentHelp(
+                "Time all that an encoder worker does with this picture instead: reading it, the encode, the record.",
+                valueName: "file"))
+        var picture: String?
 
         /// With --random: the model's size instead of 1024.
         private var imageSize: Int? { options.model.imageSize.pixels }
@@ -97,7 +107,13 @@ struct BenchCommand: ParsableCommand {
         func run() throws {
             let (name, encoder) = try load()
             let timing = EncoderTiming(encoder, model: name, pool: options.model.makePool())
-            try options.report(timing.measure(runs: options.runs, streams: options.streams))
+            guard let picture else {
+                return try options.report(timing.measure(runs: options.runs, streams: options.streams))
+            }
+            try options.report(
+                timing.measure(
+                    picture: try pictures.decoder.contents(ofFile: picture), named: picture, by: pictures.decoder,
+                    runs: options.runs, streams: options.streams))
         }
 
         private func load() throws -> (String, any ImageEncoding) {
@@ -133,7 +149,13 @@ struct BenchCommand: ParsableCommand {
                 valueName: "WxH"))
         var picture: String?
 
+        @Flag(name: .long, help: "Time what is done once for a picture instead: making it ready for prompts.")
+        var prepare = false
+
         func validate() throws {
+            if prepare, picture != nil || prompts != 1 || all {
+                throw ValidationError("--prepare is of the picture alone: leave --picture, --prompts and --all out.")
+            }
             if !(1...100_000).contains(prompts) { throw ValidationError("--prompts takes a number from 1 to 100000.") }
             if picture != nil, pictureSize == nil { throw ValidationError("--picture takes a size such as 1800x1200.") }
         }
@@ -149,7 +171,9 @@ struct BenchCommand: ParsableCommand {
             let timing = DecoderTiming(decoder, model: name, pool: options.model.makePool())
             try options.report(
                 timing.measure(
-                    pictureSize.map { .scale(width: $0.width, height: $0.height) } ?? .decode(all: all),
+                    prepare
+                        ? .prepare
+                        : pictureSize.map { .scale(width: $0.width, height: $0.height) } ?? .decode(all: all),
                     prompts: prompts, runs: options.runs, streams: options.streams))
         }
 

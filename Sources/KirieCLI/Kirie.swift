@@ -24,6 +24,7 @@ struct Kirie: AsyncParsableCommand {
             EncoderCommand.self, DecoderCommand.self, SubmitCommand.self, WaitCommand.self, StatusCommand.self,
             CancelCommand.self, DeadCommand.self, QueuesCommand.self, WorkersCommand.self, CacheCommand.self,
             TenantsCommand.self,
+            PlanCommand.self,
         ])
 
     static func main() async {

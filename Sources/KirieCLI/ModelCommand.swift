@@ -9,7 +9,7 @@ struct ModelCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "model", abstract: "List, fetch, inspect and convert models.",
         discussion: "kirie model fetch vit_b && kirie model info vit_b",
-        subcommands: [List.self, Fetch.self, Info.self, Convert.self])
+        subcommands: [List.self, Fetch.self, Info.self, Convert.self, Draw.self])
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -98,6 +98,37 @@ struct ModelCommand: ParsableCommand {
 
                 """
             try StandardOutput.print(Array(text.utf8))
+        }
+    }
+
+    struct Draw: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write a published geometry with drawn weights, to measure workers without its checkpoint.",
+            discussion: """
+                kirie model draw mobile -o drawn.safetensors
+
+                The work is that of the real model; the masks mean nothing.
+                """)
+
+        @Argument(
+            help: ArgumentHelp(
+                "One of \(BenchCommand.Geometry.allValueStrings.joined(separator: ", ")).", valueName: "geometry"))
+        var geometry: BenchCommand.Geometry
+
+        @Option(name: .shortAndLong, help: ArgumentHelp("The new file.", valueName: "out.safetensors"))
+        var output: String
+
+        func validate() throws {
+            guard output.hasSuffix(".safetensors") else {
+                throw ValidationError("-o takes a name that ends in .safetensors.")
+            }
+        }
+
+        func run() throws {
+            guard let published = geometry.published else { throw ValidationError("\(geometry) is not published.") }
+            try StagedFiles.check(output)
+            try DrawnModel.write(published, to: output)
+            Terminal.complain("wrote \(output)")
         }
     }
 

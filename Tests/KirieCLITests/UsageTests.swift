@@ -46,7 +46,7 @@ import Testing
 
     @Test(arguments: [
         [], ["segment"], ["encode"], ["decode"], ["model"], ["model", "list"], ["model", "fetch"], ["model", "info"],
-        ["model", "convert"], ["bench"], ["bench", "encode"], ["bench", "decode"],
+        ["model", "convert"], ["model", "draw"], ["plan"], ["bench"], ["bench", "encode"], ["bench", "decode"],
     ]) func helpExitsWith0(command: [String]) throws {
         let run = try KirieProcess(command + ["--help"])
         #expect(run.status == 0 && run.output.contains("USAGE: kirie"))

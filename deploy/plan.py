@@ -1,0 +1,499 @@
+"""Forecasts of `kirie plan` beside what a real cluster does: see deploy/plan."""
+
+import argparse
+import collections
+import hashlib
+import json
+import os
+import pathlib
+import random
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PARTITIONS = 16
+PATIENCE = 120
+# How far a forecast may be from what is measured.
+BOUNDS = {"p50": 0.15, "jobs/s": 0.15, "p95": 0.25}
+LOADS = (0.3, 0.55, 0.8)
+
+
+class Failure(Exception):
+    """What does not work."""
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise Failure(f"never: {what}")
+        time.sleep(0.02)
+    return found
+
+
+class Redis:
+    """As much of Redis's protocol as is needed here; calls may be sent without waiting for their replies."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = bytearray()
+        self.errors = collections.Counter()
+
+    def send(self, *words):
+        parts = [b"*%d\r\n" % len(words)]
+        for word in words:
+            word = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
+        self.socket.sendall(b"".join(parts))
+
+    def drop(self):
+        """Reads what is there already, and keeps the errors among it."""
+        while select.select([self.socket], [], [], 0)[0]:
+            self.buffer += self.socket.recv(1 << 16)
+        self.note()
+
+    def note(self):
+        lines = bytes(self.buffer).split(b"\r\n")
+        for line in lines[:-1]:
+            if line.startswith(b"-"):
+                self.errors[line[1:80].decode()] += 1
+        self.buffer = bytearray(lines[-1])
+
+    def line(self):
+        while (end := self.buffer.find(b"\r\n")) < 0:
+            self.more()
+        line = bytes(self.buffer[:end])
+        del self.buffer[: end + 2]
+        return line
+
+    def more(self):
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise Failure("Redis closed the connection")
+        self.buffer += data
+
+    def reply(self):
+        line = self.line()
+        kind, rest = line[:1], line[1:]
+        if kind == b"-":
+            raise Failure(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind == b"+":
+            return rest.decode()
+        count = int(rest)
+        if count < 0:
+            return None
+        if kind == b"*":
+            return [self.reply() for _ in range(count)]
+        while len(self.buffer) < count + 2:
+            self.more()
+        data = bytes(self.buffer[:count])
+        del self.buffer[: count + 2]
+        return data.decode(errors="replace")
+
+    def call(self, *words):
+        self.send(*words)
+        return self.reply()
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Pictures:
+    """The sample picture in as many files as are needed, each in the partition that the simulation gave it."""
+
+    def __init__(self, seed):
+        data = (ROOT / "deploy/sample.jpg").read_bytes()
+        # Behind the first segment, where comments may stand.
+        end = 4 + int.from_bytes(data[4:6], "big") if data[2:4] == b"\xff\xe0" else 2
+        self.head, self.tail = data[:end], data[end:]
+        self.size, self.seed, self.made = len(data), seed, {}
+
+    def file(self, number, partition):
+        if number not in self.made:
+            attempt = 0
+            while True:
+                text = b"%d %d %8d" % (self.seed, number, attempt)
+                data = self.head + b"\xff\xfe" + (len(text) + 2).to_bytes(2, "big") + text + self.tail
+                digest = hashlib.sha256(data).hexdigest()
+                if int(digest[:8], 16) % PARTITIONS == partition:
+                    break
+                attempt += 1
+            self.made[number] = (digest, data)
+        return self.made[number]
+
+
+class Bench:
+    """What one model takes, each figure a file."""
+
+    def __init__(self, kirie, folder, model, name, runs):
+        self.kirie, self.folder, self.model, self.name = kirie, folder, model, name
+        sample = ROOT / "deploy/sample.jpg"
+        one = ("--threads", 1)
+        self.files = [
+            self.measure("encode", "encode", *one, "--runs", runs),
+            self.measure("picture", "encode", *one, "--runs", runs, "--picture", sample),
+            self.measure("prepare", "decode", *one, "--runs", 4 * runs, "--prepare"),
+            self.measure("scale", "decode", *one, "--runs", 4 * runs, "--picture", "1024x768"),
+            *(
+                self.measure(f"decode-{count}", "decode", *one, "--runs", 4 * runs, "--prompts", count)
+                for count in (1, 4, 16)
+            ),
+            self.measure(
+                "cluster", "cluster", "--only", "click", "--only", "broker", "--rounds", 1, "--clicks", 30 * runs),
+        ]
+
+    def measure(self, name, part, *options):
+        file = self.folder / f"{self.name}-{name}.json"
+        environment = dict(os.environ, KIRIE_MODEL=str(self.model))
+        done = subprocess.run(
+            [self.kirie, "bench", part, *map(str, options), "--json"], capture_output=True, text=True, env=environment)
+        if done.returncode:
+            raise Failure(f"kirie bench {part}: {done.stderr}")
+        file.write_text(done.stdout)
+        return file.name
+
+
+class Bed:
+    """A redis-server and workers, gone when it is over."""
+
+    def __init__(self, kirie, folder, model, workers):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kirie-plan-", dir="/tmp"))
+        self.port, self.processes = free_port(), []
+        (self.folder / "redis.conf").write_text(
+            f"bind 127.0.0.1\nport {self.port}\ndir {self.folder}\nsave \"\"\nappendonly yes\nappendfsync everysec\n"
+            "auto-aof-rewrite-min-size 2gb\nmaxmemory 4gb\nmaxmemory-policy volatile-lru\n")
+        self.environment = dict(os.environ, HOME=str(self.folder), KIRIE_MODEL=str(model))
+        self.start("redis-server", self.folder / "redis.conf", log="redis.log")
+        self.redis = until(self.connect, "a redis-server that answers")
+        address = f"redis://127.0.0.1:{self.port}"
+        for role in ("encoder", "decoder"):
+            for place in range(workers):
+                # The names that the simulation gives them: they decide who owns which partition.
+                self.start(
+                    kirie, role, "--redis", address, "--partitions", PARTITIONS, "--threads", 1, "--name",
+                    f"{role}-0-{place}", log=f"{role}-{place}.log")
+        until(lambda: self.redis.call("HLEN", "kirie:workers") >= 2 * workers, "workers that are there")
+        self.model = self.redis.call("HGET", "kirie:models", self.redis.call("HGET", "kirie:models", "default"))
+        time.sleep(2.5)  # until every worker knows of the others
+
+    def connect(self):
+        try:
+            redis = Redis(self.port)
+            return redis if redis.call("PING") == "PONG" else None
+        except (OSError, Failure):
+            return None
+
+    def start(self, *words, log):
+        process = subprocess.Popen(
+            list(map(str, words)), stdout=open(self.folder / log, "ab"), stderr=subprocess.STDOUT, env=self.environment)
+        self.processes.append(process)
+
+    def close(self):
+        for process in self.processes[1:]:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes[1:]:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.processes[0].kill()
+        self.processes[0].wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def processor_seconds(self):
+        """By process: Redis, encoders, decoders."""
+        ticks = []
+        for process in self.processes:
+            fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+        return ticks
+
+    # Jobs
+
+    def put(self, picture):
+        digest, data = picture
+        self.redis.send("FCALL", "kirie_image", 1, self.prefix(digest), digest, data)
+
+    def prefix(self, digest):
+        return "kirie:{%d}:" % (int(digest[:8], 16) % PARTITIONS)
+
+    def submit(self, digest, jobs, lane):
+        words = ["FCALL", "kirie_submit", 1, self.prefix(digest), ""]
+        for identifier, line in jobs:
+            words += [identifier, lane, digest, self.model, 0, line]
+        self.redis.send(*words)
+
+    def settle(self):
+        """All that was sent is answered, and no job is open."""
+        self.redis.send("ECHO", "settled")
+        while True:
+            while b"settled\r\n" not in self.redis.buffer:
+                self.redis.more()
+            self.redis.note()
+            if self.redis.errors:
+                raise Failure(f"Redis refused: {dict(self.redis.errors)}")
+            break
+        until(lambda: self.open() == 0, "jobs that end")
+
+    def open(self):
+        count = 0
+        for partition in range(PARTITIONS):
+            fields = self.redis.call(
+                "HMGET", "kirie:{%d}:counters" % partition,
+                *(f"{gauge}:{lane}" for gauge in ("parked", "queued", "delayed", "in_work")
+                  for lane in ("interactive", "bulk")))
+            count += sum(int(field or 0) for field in fields)
+        return count
+
+    def times(self, jobs):
+        """Of each job when it was submitted and when it was done, by Redis's clock, in milliseconds."""
+        by_partition = collections.defaultdict(list)
+        for identifier, digest in jobs:
+            by_partition[self.prefix(digest)].append(identifier)
+        found = {}
+        for prefix, identifiers in by_partition.items():
+            for start in range(0, len(identifiers), 200):
+                part = identifiers[start : start + 200]
+                for identifier, fields in zip(part, self.redis.call("FCALL_RO", "kirie_status", 1, prefix, *part)):
+                    told = dict(zip(fields[::2], fields[1::2])) if fields else {}
+                    if told.get("state") != "done":
+                        raise Failure(f"a job ended as {told}")
+                    found[identifier] = tuple(int(told[at]) / 1000 for at in ("submitted", "started", "finished"))
+        return found
+
+
+class Trial:
+    """One load on one cluster."""
+
+    def __init__(self, kirie, plan, model, workers, load, seconds, seed, draw):
+        self.kirie, self.plan, self.model, self.workers = kirie, plan, model, workers
+        self.load, self.seconds, self.seed, self.draw = load, seconds, seed, draw
+
+    def forecast(self, arrivals=None, load=None, seconds=None):
+        done = subprocess.run(
+            [self.kirie, "plan", self.plan, "--encoders", str(self.workers), "--decoders", str(self.workers), "--load",
+             f"{load or self.load:.4f}", "--seconds", str(seconds or self.seconds), "--seed", str(self.seed),
+             "--replications", "1", "--json", *(["--arrivals", str(arrivals)] if arrivals else [])],
+            capture_output=True, text=True)
+        if not done.stdout:
+            raise Failure(done.stderr)
+        return json.loads(done.stdout)
+
+    def capacity(self):
+        """The load at which the forecast falls behind."""
+        low, high = 0.01, 0.02
+        while not self.forecast(load=high, seconds=40)["overloaded"] and high < 1000:
+            low, high = high, 2 * high
+        for _ in range(5):
+            middle = (low + high) / 2
+            if self.forecast(load=middle, seconds=40)["overloaded"]:
+                high = middle
+            else:
+                low = middle
+        return low
+
+    def run(self, pictures):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="kirie-plan-", dir="/tmp"))
+        try:
+            forecast = self.forecast(folder / "arrivals.jsonl")
+            arrivals = [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
+        finally:
+            shutil.rmtree(folder)
+        return forecast, self.measure(arrivals, pictures)
+
+    def line(self, digest, count):
+        points = [[self.draw.randrange(1024), self.draw.randrange(768)] for _ in range(count)]
+        prompts = [{"points": [point], "labels": [1]} for point in points]
+        return json.dumps({"image": {"sha256": digest}, "prompts": prompts})
+
+    def measure(self, arrivals, pictures):
+        bed = Bed(self.kirie, None, self.model, self.workers)
+        try:
+            files = {a["picture"]: pictures.file(a["picture"], a["partition"]) for a in arrivals}
+            sent = {a["picture"] for a in arrivals if "bytes" in a}
+            # What the simulation finds in Redis and in the decoders' memories is brought there.
+            for number, picture in files.items():
+                if number not in sent:
+                    bed.put(picture)
+                    bed.submit(picture[0], [(f"w{number}", self.line(picture[0], 1))], "bulk")
+            bed.settle()
+            work = [
+                (a, f"j{index}", self.line(files[a["picture"]][0], a["prompts"])) for index, a in enumerate(arrivals)]
+            before = bed.processor_seconds()
+            began = time.monotonic() + 0.05
+            late = []
+            for arrival, identifier, line in work:
+                due = began + arrival["at_ms"] / 1000
+                while (left := due - time.monotonic()) > 0:
+                    time.sleep(left)
+                late.append(time.monotonic() - due)
+                picture = files[arrival["picture"]]
+                if "bytes" in arrival:
+                    bed.put(picture)
+                bed.submit(picture[0], [(identifier, line)], arrival["lane"])
+                bed.redis.drop()
+            bed.settle()
+            took = time.monotonic() - began
+            used = [b - a for a, b in zip(before, bed.processor_seconds())]
+            times = bed.times([(identifier, files[a["picture"]][0]) for a, identifier, _ in work])
+        finally:
+            bed.close()
+        return Measured(arrivals, [times[identifier] for _, identifier, _ in work], late, used, took, self.workers)
+
+
+class Measured:
+    def __init__(self, arrivals, times, late, used, took, workers):
+        counted = [(a, t) for a, t in zip(arrivals, times) if a["counts"]]
+        self.waits = {
+            lane: sorted(t[2] - t[0] for a, t in counted if a["lane"] == lane) for lane in ("interactive", "bulk")}
+        # The counted time by Redis's clock: arrivals were submitted when they were due.
+        offset = sorted(t[0] - a["at_ms"] for a, t in zip(arrivals, times))[len(times) // 2]
+        first = min(a["at_ms"] for a, _ in counted)
+        last = max(a["at_ms"] for a, _ in counted)
+        self.rate = sum(first <= t[2] - offset < last for t in times) / ((last - first) / 1000)
+        self.late = sorted(late)[int(0.99 * len(late))] * 1000
+        self.use = [used[0] / took, sum(used[1 : 1 + workers]) / took, sum(used[1 + workers :]) / took]
+
+    def quantile(self, lane, part):
+        waits = self.waits[lane]
+        return waits[min(len(waits) - 1, int(part * len(waits)))] if waits else 0
+
+
+def plan_file(folder, name, bench, pictures, client, info):
+    lanes = {
+        "interactive": {
+            "pictures_per_day": 86400, "new": 0.5, "seen_among": 20, "jobs_a_picture": {"mean": 6},
+            "seconds_between_jobs": 0.4,
+        },
+        "bulk": {"pictures_per_day": 8640, "new": 1, "jobs_a_picture": 3, "prompts_a_job": 4},
+    }
+    plan = {
+        "models": [{"name": name, "bench": bench.files, **info}],
+        "embedding": {"dtype": "fp16", "ttl_s": 600},
+        "load": lanes,
+        "pictures": [{"bytes": pictures.size, "megapixels": 1024 * 768 / 1e6}],
+        "workers": {"partitions": PARTITIONS, "client_ms": client, "decoder_cache_bytes": 1 << 30},
+        "machines": {"all": {"cores": os.cpu_count()}},
+        "network": {"gigabits": 20, "round_trip_ms": 0.06},
+    }
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(plan, indent=1) + "\n")
+    return file
+
+
+def client_milliseconds():
+    """What this program takes of a core to submit a job."""
+    left, right = socket.socketpair()
+    right.setblocking(False)
+    redis = Redis.__new__(Redis)
+    redis.socket, redis.buffer, redis.errors = left, bytearray(), collections.Counter()
+    before = time.process_time()
+    for index in range(2000):
+        redis.send("FCALL", "kirie_submit", 1, "kirie:{3}:", "", f"j{index}", "interactive", "a" * 64, "b" * 64, 0, "c" * 80)
+        redis.drop()
+        try:
+            while right.recv(1 << 16):
+                pass
+        except BlockingIOError:
+            pass
+    return (time.process_time() - before) / 2000 * 1000 + 0.05
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="deploy/plan", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 20))
+    parser.add_argument("--only", choices=["kirie-tiny", "mobile"], help="one of the two models")
+    parser.add_argument("--workers", type=int, action="append", help="encoders, and as many decoders: 1, 2 and 3")
+    parser.add_argument("--loads", type=float, nargs="+", default=LOADS, help="parts of what the cluster can carry")
+    parser.add_argument("--seconds", type=float, help="of each run; else 8 and 14")
+    parser.add_argument("--keep", type=pathlib.Path, help="leave plans and figures in this folder")
+    parser.add_argument("--reuse", action="store_true", help="take the figures that --keep left there")
+    parser.add_argument("--kirie", default=ROOT / ".build/release/kirie", help="the program")
+    arguments = parser.parse_args()
+    kirie = str(pathlib.Path(arguments.kirie).resolve())
+    if not os.access(kirie, os.X_OK):
+        raise SystemExit(f"deploy/plan: there is no program {kirie}: run deploy/build")
+    folder = arguments.keep or pathlib.Path(tempfile.mkdtemp(prefix="kirie-plan-", dir="/tmp"))
+    folder.mkdir(exist_ok=True)
+    print(f"seed {arguments.seed}, {os.cpu_count()} cores", flush=True)
+    try:
+        good = prove(kirie, folder, arguments)
+    except Failure as failure:
+        print(f"deploy/plan: {failure}", file=sys.stderr)
+        raise SystemExit(1)
+    finally:
+        if not arguments.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    raise SystemExit(0 if good else 1)
+
+
+def prove(kirie, folder, arguments):
+    pictures = Pictures(arguments.seed)
+    client = client_milliseconds()
+    drawn = folder / "mobile.safetensors"
+    models = {"kirie-tiny": "kirie-tiny", "mobile": drawn}
+    if arguments.only != "kirie-tiny" and not drawn.exists():
+        subprocess.run([kirie, "model", "draw", "mobile", "-o", drawn], check=True)
+    failed = total = 0
+    print("model      workers  load     jobs/s  measured  ratio |   p50 ms  measured  ratio |   p95 ms  measured  ratio")
+    for name, model in models.items():
+        if arguments.only not in (None, name):
+            continue
+        if arguments.reuse and (folder / f"{name}.json").exists():
+            plan = folder / f"{name}.json"
+        else:
+            bench = Bench(kirie, folder, model, name, 20 if name == "kirie-tiny" else 8)
+            info = {"embedding_values": 128 * 24 * 24} if name == "kirie-tiny" else {}
+            plan = plan_file(folder, name, bench, pictures, client, info)
+        seconds = arguments.seconds or (8 if name == "kirie-tiny" else 14)
+        for workers in arguments.workers or (1, 2, 3):
+            draw = random.Random(arguments.seed)
+            trial = Trial(kirie, plan, model, workers, 1, seconds, arguments.seed, draw)
+            most = trial.capacity()
+            for part in arguments.loads:
+                trial.load = part * most
+                forecast, measured = trial.run(pictures)
+                bad = report(name, workers, part, forecast, measured)
+                failed, total = failed + bad, total + 3
+    print(f"{total - failed} of {total} within their bounds: p50 and jobs/s 15 %, p95 25 %")
+    return failed == 0
+
+
+def report(name, workers, part, forecast, measured):
+    waits = forecast["waits"]["interactive"]
+    rows = [
+        ("jobs/s", forecast["answers_per_second"], measured.rate),
+        ("p50", waits["by_redis"]["p50_ms"], measured.quantile("interactive", 0.5)),
+        ("p95", waits["by_redis"]["p95_ms"], measured.quantile("interactive", 0.95)),
+    ]
+    text, bad = f"{name:10} {workers}+{workers}      {part:4.0%}  ", 0
+    for kind, expected, seen in rows:
+        ratio = expected / max(1e-9, seen)
+        fails = abs(ratio - 1) > BOUNDS[kind]
+        bad += fails
+        text += f" {expected:8.1f}  {seen:8.1f}  {ratio:5.2f}{'!' if fails else ' '}|"
+    bulk = forecast["waits"].get("bulk", {}).get("p50", {}).get("ms", 0)
+    uses = {use["of"].split()[0]: use for use in forecast["uses"]}
+    told = "/".join(f"{use:.2f}" for use in measured.use)
+    print(f"{text} {'FAIL' if bad else 'PASS'}", flush=True)
+    print(
+        f"    bulk p50 {bulk:.1f} and {measured.quantile('bulk', 0.5):.1f} ms; of a core Redis/encoders/decoders {told}; "
+        f"forecast Redis {uses['Redis']['busy']:.2f}, all {uses['Redis']['cores']:.2f} of the machine; "
+        f"p99 of lateness {measured.late:.1f} ms", file=sys.stderr, flush=True)
+    return bad
+
+
+if __name__ == "__main__":
+    main()
