@@ -79,7 +79,7 @@ package struct PlanReader {
         } catch {
             throw PlanError(
                 .unreadable, at: path, "is no JSON: byte \(error.offset) \(error.reason)",
-                remedy: "mend it there; kirie plan --example prints a plan that works")
+                remedy: "mend it there; deploy/plans/annotators.json is a plan that works")
         }
     }
 
