@@ -281,9 +281,19 @@ package struct MaskScaling: Sendable {
             let high = (0..<side).last(where: { highest[$0] > 0 && !along.pixels[$0].isEmpty })
         else { return nil }
         let places = along.pixels[low].lowerBound..<along.pixels[high].upperBound
-        guard let first = places.first(where: { isAboveZero(logits, $0, along: along, across: across) }),
-            let last = places.last(where: { isAboveZero(logits, $0, along: along, across: across) })
-        else { return nil }
+        // No pixel of a line is higher than the highest samples that it is a mean of.
+        func mayBeAboveZero(_ place: Int) -> Bool {
+            let start = Int(along.taps.starts[place])
+            var bound: Float = 0
+            for tap in 0..<min(Taps.count, side - start) {
+                bound += along.taps.weights[place * Taps.count + tap] * highest[start + tap]
+            }
+            return bound > -1e-3
+        }
+        func isAbove(_ place: Int) -> Bool {
+            mayBeAboveZero(place) && isAboveZero(logits, place, along: along, across: across)
+        }
+        guard let first = places.first(where: isAbove), let last = places.last(where: isAbove) else { return nil }
         return (first, last)
     }
 

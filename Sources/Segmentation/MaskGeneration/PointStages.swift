@@ -10,7 +10,7 @@ extension MaskGenerationPlan {
     /// The distance of the points that are asked for first, in points of the grid.
     private static let distance = 2
     /// Of a group of masks on each other, around so many is searched.
-    private static let searchedOfGroup = 7
+    private static let searchedOfGroup = 6
 
     /// What the points of a crop were answered with, by their indices.
     public struct CropAnswers: Sendable {
@@ -63,10 +63,9 @@ extension MaskGenerationPlan {
         var next: Set<Int> = []
         for point in Set(groups.flatMap { $0.prefix(Self.searchedOfGroup) }) {
             let (x, y) = (point % side, point / side)
-            for row in max(0, y - 1)...min(side - 1, y + 1) {
-                for column in max(0, x - 1)...min(side - 1, x + 1) where answers.drafts[row * side + column] == nil {
-                    next.insert(row * side + column)
-                }
+            for (column, row) in [(x, y - 1), (x - 1, y), (x + 1, y), (x, y + 1)]
+            where row >= 0 && row < side && column >= 0 && column < side && answers.drafts[row * side + column] == nil {
+                next.insert(row * side + column)
             }
         }
         if !next.isEmpty { return PointRequest(points: next.sorted(), wantsDrafts: true) }
