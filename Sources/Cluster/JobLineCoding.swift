@@ -296,6 +296,8 @@ private struct DecodedSettings: Decodable {
                     .number(number)
                 } else if let text = try? members.decode(String.self, forKey: name) {
                     .string(text)
+                } else if let texts = try? members.decode([String].self, forKey: name) {
+                    .array(texts.map { .string($0) })
                 } else if let lists = try? members.decode([[Double]].self, forKey: name) {
                     .array(lists.map { .array($0.map { .number($0) }) })
                 } else if let grids = try? members.decode([[[Double]]].self, forKey: name) {

@@ -39,7 +39,8 @@ EXPECTED = {
         kirie_cache_dropped_total kirie_cache_expirations_total kirie_redis_memory_bytes
         kirie_redis_memory_limit_bytes kirie_redis_memory_used_ratio kirie_http_requests_total
         kirie_http_request_seconds kirie_http_own_seconds kirie_http_connections kirie_http_event_streams
-        kirie_http_upload_bytes_total kirie_http_refusals_total kirie_http_superseded_total""",
+        kirie_http_upload_bytes_total kirie_http_refusals_total kirie_http_superseded_total kirie_tenant_jobs
+        kirie_tenant_bytes""",
     "encoder": """
         kirie_encodes_total kirie_encode_seconds kirie_published_bytes_total kirie_load kirie_capacity
         kirie_heartbeat_age_seconds kirie_errors_total kirie_waits_total kirie_demand""",
@@ -410,6 +411,8 @@ class Files(unittest.TestCase):
 UNSHOWN = {
     # kirie_queue_demand and kirie_workers_… have the same of all workers.
     "kirie_demand", "kirie_load", "kirie_capacity", "kirie_owned_partitions", "kirie_jobs_repeated_total",
+    # By tenant, of whom the monitor shows those that have most.
+    "kirie_tenant_jobs", "kirie_tenant_bytes",
 }
 
 

@@ -21,6 +21,9 @@ import Testing
         parameters.likeThreshold = -0.25
         #expect(line.everything == parameters && !line.asksForEmbeddingOnly)
         #expect(try JobLine(parsing: line.encoded(for: TestCluster.image(1))).everything == parameters)
+        let named = try JobLine(parsing: Array(#"{"image":"a","everything":{"labels":["dog","a cup"]}}"#.utf8))
+        #expect(named.everything?.labels == ["dog", "a cup"])
+        #expect(try JobLine(parsing: named.encoded(for: TestCluster.image(1))).everything == named.everything)
         let plain = try JobLine(parsing: Array("{\"image\":\"a\",\"everything\":true}".utf8))
         #expect(plain.everything == EverythingParameters())
         let none = try JobLine(parsing: Array("{\"image\":\"a\",\"everything\":false}".utf8))
