@@ -63,6 +63,7 @@ extension Broker {
     /// - Parameters:
     ///   - job: which.
     ///   - known: names of parts whose results are not wanted again.
+    /// - Returns: by name, the results of the others that are done.
     /// - Throws: where Redis does not answer.
     public func partResults(
         of job: JobReference, besides known: Set<String>

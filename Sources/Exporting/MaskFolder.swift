@@ -17,7 +17,8 @@ public enum MaskFolder {
             try AtomicFile.write(try PNGWriter.encode(mask: mask.encoding.gray, named: path), to: path)
         }
         let areLabeled = masks.contains { $0.label != nil }
-        let lines = [areLabeled ? MaskRecord.headerWithLabels : MaskRecord.header] + masks.enumerated().map { MaskRecord($1).line($0) }
+        let header = areLabeled ? MaskRecord.headerWithLabels : MaskRecord.header
+        let lines = [header] + masks.enumerated().map { MaskRecord($1).line($0) }
         try AtomicFile.write(Array(lines.joined(separator: "\n").utf8), to: "\(folder)/metadata.csv")
     }
 
@@ -40,6 +41,7 @@ public enum MaskFolder {
     ///   - vocabulary: at most 65,535 labels.
     ///   - width: columns of the picture.
     ///   - height: its rows.
+    /// - Returns: the map.
     public static func classMap(
         of masks: [MaskCandidate], vocabulary: [String], width: Int, height: Int
     ) -> LabelMap {

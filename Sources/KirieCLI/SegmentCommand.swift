@@ -102,7 +102,8 @@ struct SegmentCommand: AsyncParsableCommand {
             let answer = Answer(
                 image: shown, model: name, precision: model.precision(for: sam).rawValue,
                 timings_ms: watch.milliseconds,
-                masks: zip(fitted.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) } },
+                masks: zip(fitted.usable, masks).flatMap { place, masks in masks.map { .init(prompt: place.index, $0) }
+                },
                 remarks: fitted)
             try output.write(answer, masks: masks.map { $0.map(\.mask) }, prompts: fitted, image: picture)
             return try output.end(fitted)

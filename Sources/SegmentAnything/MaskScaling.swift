@@ -308,7 +308,8 @@ package struct MaskScaling: Sendable {
                 for index in 0..<side {
                     var sum: Float = 0
                     for tap in 0..<taps {
-                        sum += weights[place * Taps.count + tap]
+                        sum +=
+                            weights[place * Taps.count + tap]
                             * logits[index * across.stride + (start + tap) * along.stride]
                     }
                     samples[index] = sum

@@ -214,6 +214,7 @@ extension Answer {
     /// - Parameters:
     ///   - masks: before all are weighed against each other.
     ///   - first: members that stand before them.
+    /// - Returns: the line.
     /// - Throws: `EncodingError` where a score is no number.
     public static func provisional(
         _ masks: [Cutout], first: [(name: String, value: JSONText)] = []

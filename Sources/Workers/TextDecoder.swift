@@ -48,6 +48,7 @@ struct TextDecoder: Sendable {
     ///   - matcher: what looks at them.
     ///   - key: of the picture's embedding.
     ///   - partition: where rows are kept.
+    /// - Returns: a row for each candidate.
     /// - Throws: ``PromptRefusal`` where the picture itself is not in the cluster; ``ClusterError`` where Redis does not
     ///   answer.
     func rows(

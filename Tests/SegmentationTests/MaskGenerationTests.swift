@@ -239,7 +239,8 @@ import Testing
         (#"{"point_grids":[[]]}"#, "point_grids[0]"), (#"{"points":3}"#, "points"), ("[1]", "everything"),
         (#"{"min_mask_region_area":-1}"#, "min_mask_region_area"), (#"{"tile":5}"#, "tile"),
         (#"{"tile":512,"crop_n_layers":1}"#, "tile"), (#"{"stability_score_offset":-1}"#, "stability_score_offset"),
-        (#"{"labels":"dog"}"#, "labels"), (#"{"labels":["dog",3]}"#, "labels"), (#"{"labels":["dog"," "]}"#, "labels[1]"),
+        (#"{"labels":"dog"}"#, "labels"), (#"{"labels":["dog",3]}"#, "labels"),
+        (#"{"labels":["dog"," "]}"#, "labels[1]"),
         (#"{"labels":["dog","cat","dog"]}"#, "labels[2]"), (#"{"labels":["dog"],"like":[[1,2]]}"#, "labels"),
         (#"{"labels":["# + (0...1000).map { "\"\($0)\"" }.joined(separator: ",") + "]}", "labels"),
     ]) func nonsenseIsSaid(json: String, parameter: String) throws {

@@ -181,7 +181,8 @@ extension EverythingParameters {
     private var labelFault: EverythingFault? {
         guard labels.count <= Self.mostLabels else {
             return EverythingFault(
-                parameter: "labels", reason: "\(labels.count) texts are more than the \(Self.mostLabels) that are taken")
+                parameter: "labels", reason: "\(labels.count) texts are more than the \(Self.mostLabels) that are taken"
+            )
         }
         var places: [String: Int] = [:]
         for (index, label) in labels.enumerated() {

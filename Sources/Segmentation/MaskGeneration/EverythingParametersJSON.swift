@@ -112,7 +112,9 @@ extension EverythingParameters {
             if name == "like" { like = exemplars } else { unlike = exemplars }
         case "like_thresh": likeThreshold = Float(try number())
         case "labels":
-            guard let texts = value.elements?.map(\.string), !texts.contains(nil) else { throw fault("a list of texts") }
+            guard let texts = value.elements?.map(\.string), !texts.contains(nil) else {
+                throw fault("a list of texts")
+            }
             labels = texts.compactMap(\.self)
         case "fast":
             guard case .bool(let isFast) = value else { throw fault("true or false") }
@@ -126,7 +128,8 @@ extension EverythingParameters {
             throw EverythingFault(
                 parameter: name,
                 reason:
-                    "there is no such parameter: those of SamAutomaticMaskGenerator, fast, tile, labels, like, unlike and like_thresh are"
+                    "there is no such parameter: those of SamAutomaticMaskGenerator, fast, tile, labels, like, unlike and "
+                    + "like_thresh are"
             )
         }
     }
