@@ -359,6 +359,15 @@ def worker(kirie: str, table: Table, tokenizers: Tokenizers, work: pathlib.Path,
         for role in (["encoder"], ["decoder", "--text-model", str(folder)]):
             children.append(subprocess.Popen([kirie, *role], env=environment_of_workers, **quiet))
 
+        while True:
+            done = subprocess.run([kirie, "workers", "--json"], env=environment_of_workers, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+            if done.returncode == 0 and len(json.loads(done.stdout).get("workers", [])) == 2:
+                break
+            if time.monotonic() > deadline:
+                sys.exit("deploy/text: the workers do not announce themselves: try kirie encoder and kirie decoder by hand")
+            time.sleep(0.1)
+
         def ask(text: str) -> tuple[dict, float]:
             start = time.perf_counter()
             done = subprocess.run(
