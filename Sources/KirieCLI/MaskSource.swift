@@ -37,7 +37,7 @@ struct LocalMasks: MaskSource {
     let settings: String
     private let generator: AutomaticMaskGenerator
     /// What labels masks, and with what; nil where no labels are asked for.
-    private let labeling: (texts: TextPrompts, labels: [String])?
+    private let labeling: (texts: TextPrompts, labels: [TextQuery])?
     private let pool: ThreadPool
     private let thread = BlockingExecutor()
 
@@ -53,8 +53,7 @@ struct LocalMasks: MaskSource {
         } else {
             let texts = TextPrompts(try textModel.open(pool: pool))
             // What is wrong with the words is said before the seconds of work.
-            _ = try texts.matcher.queries(parameters.labels, pool: pool)
-            labeling = (texts, parameters.labels)
+            labeling = (texts, try texts.matcher.queries(parameters.labels, pool: pool))
             settings += " \(texts.matcher.fingerprint)"
         }
         self.settings = settings
@@ -84,7 +83,7 @@ struct LocalMasks: MaskSource {
                 let rows = watch.time("look") {
                     texts.matcher.rows(of: masks.map(\.encoding), in: image, pool: pool)
                 }
-                masks = try watch.time("match") { try texts.labels(of: labels, among: masks, rows: rows, pool: pool) }
+                masks = watch.time("match") { texts.labels(of: labels, among: masks, rows: rows) }
             }
             return FoundMasks(masks: masks, model: name, precision: precision, timings: watch.milliseconds)
         }

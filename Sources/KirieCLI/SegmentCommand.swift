@@ -84,7 +84,7 @@ struct SegmentCommand: AsyncParsableCommand {
         let pool = model.makePool()
         // What is wrong with the words is said before the seconds of work.
         let texts = TextPrompts(try textModel.open(pool: pool))
-        _ = try texts.matcher.query(prompt.text ?? "")
+        let query = try texts.matcher.query(prompt.text ?? "")
         var watch = Stopwatch()
         let encoder = try sam.imageEncoder(precision: model.precision(for: sam))
         let decoder: any PromptDecoding = try sam.promptDecoder(precision: model.precision(for: sam))
@@ -115,8 +115,8 @@ struct SegmentCommand: AsyncParsableCommand {
             ).generate(picture, pool: pool)
         }
         let rows = watch.time("look") { texts.matcher.rows(of: masks.map(\.encoding), in: picture, pool: pool) }
-        let found = try watch.time("match") {
-            try fitted.usable.map { try texts.masks(for: $0.prompt, among: masks, rows: rows, count: count) }
+        let found = watch.time("match") {
+            fitted.usable.map { texts.masks(for: $0.prompt, query, among: masks, rows: rows, count: count) }
         }
         let answer = Answer(
             image: shown, model: name, precision: model.precision(for: sam).rawValue, timings_ms: watch.milliseconds,

@@ -13,16 +13,16 @@ public struct TextPrompts: Sendable {
     /// The masks that one prompt's text picks, the best first; their ``MaskCandidate/similarity`` is the text's score.
     ///
     /// - Parameters:
-    ///   - prompt: with a text; of its points and its box a candidate has to be in accord.
+    ///   - prompt: of its points and its box a candidate has to be in accord.
+    ///   - query: its text, by this matcher.
     ///   - candidates: of everything mode.
     ///   - rows: of the same candidates, by this matcher.
     ///   - count: how many.
     /// - Returns: masks with their scores; none where nothing fits.
-    /// - Throws: ``TextError`` for a text that the matcher cannot read.
     public func masks(
-        for prompt: Prompt, among candidates: [MaskCandidate], rows: Tensor, count: TextSelection.Count
-    ) throws(TextError) -> [MaskCandidate] {
-        let query = try matcher.query(prompt.text ?? "")
+        for prompt: Prompt, _ query: TextQuery, among candidates: [MaskCandidate], rows: Tensor,
+        count: TextSelection.Count
+    ) -> [MaskCandidate] {
         guard !candidates.isEmpty else { return [] }
         var scores = matcher.scores([query], of: rows)[0]
         for (index, candidate) in candidates.enumerated() where !prompt.admits(candidate.encoding) { scores[index] = 0 }
@@ -40,16 +40,13 @@ public struct TextPrompts: Sendable {
     /// Which of several texts each candidate goes to, the best first.
     ///
     /// - Parameters:
-    ///   - texts: the vocabulary.
+    ///   - queries: the vocabulary, by this matcher.
     ///   - candidates: of everything mode.
     ///   - rows: of the same candidates, by this matcher.
-    ///   - pool: the threads that share the work.
     /// - Returns: the candidates that a text fits, with that text as their ``MaskCandidate/label``.
-    /// - Throws: ``TextError`` for the first text that the matcher cannot read.
     public func labels(
-        of texts: [String], among candidates: [MaskCandidate], rows: Tensor, pool: ThreadPool
-    ) throws(TextError) -> [MaskCandidate] {
-        let queries = try matcher.queries(texts, pool: pool)
+        of queries: [TextQuery], among candidates: [MaskCandidate], rows: Tensor
+    ) -> [MaskCandidate] {
         guard !candidates.isEmpty else { return [] }
         let choices = TextSelection(count: .all).choices(
             matcher.scores(queries, of: rows), among: candidates.map(\.encoding),
@@ -57,7 +54,7 @@ public struct TextPrompts: Sendable {
         return choices.map { choice in
             var mask = candidates[choice.candidate]
             mask.similarity = choice.score
-            mask.label = texts[choice.text]
+            mask.label = queries[choice.text].text
             return mask
         }
     }

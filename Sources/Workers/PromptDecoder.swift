@@ -172,19 +172,19 @@ public struct PromptDecoder: Sendable {
             }
             guard let parameters = job.everything else { return nil }
             // What is wrong with a vocabulary is said before the work.
-            let matcher = try parameters.labels.isEmpty ? nil : labelMatcher(parameters.labels)
+            let labeling = try parameters.labels.isEmpty ? nil : labeling(by: parameters.labels)
             let outcome = try await outage.waitOut {
                 try await everything.answer(lease.reference, parameters, on: image, key: key)
             }
             switch outcome {
             case .divided(let parts): return .divided(parts)
             case .masks(var masks):
-                if let matcher, let texts {
+                if let (matcher, labels) = labeling, let texts {
                     let rows = try await outage.waitOut { [masks] in
                         try await texts.rows(
                             of: masks, foundWith: parameters, matcher, key: key, in: lease.reference.partition)
                     }
-                    masks = try TextPrompts(matcher).labels(of: parameters.labels, among: masks, rows: rows, pool: pool)
+                    masks = TextPrompts(matcher).labels(of: labels, among: masks, rows: rows)
                 }
                 let answer = Answer(
                     image: .init(width: image.width, height: image.height, sha256: key.image.hexadecimal),
@@ -203,14 +203,13 @@ public struct PromptDecoder: Sendable {
         }
     }
 
-    /// What tells which label fits a mask, once it has read them all.
-    private func labelMatcher(_ labels: [String]) throws -> any TextMatcher {
+    /// What tells which label fits a mask, and the labels as it reads them.
+    private func labeling(by labels: [String]) throws -> (matcher: any TextMatcher, labels: [TextQuery]) {
         guard let texts else { throw PromptRefusal(reason: "everything: labels: this worker has no model for texts") }
         let matcher = try texts.model.matcher()
-        do throws(TextError) { _ = try matcher.queries(labels, pool: pool) } catch {
+        do throws(TextError) { return (matcher, try matcher.queries(labels, pool: pool)) } catch {
             throw PromptRefusal(reason: "everything: labels: \(error)")
         }
-        return matcher
     }
 
     /// The answer to a job whose prompts are each seen on a tile.
@@ -240,9 +239,10 @@ public struct PromptDecoder: Sendable {
         let start = ContinuousClock.now
         // What is wrong with all words is said before the work.
         var faults: [Answer.Fault] = []
+        var queries: [Int: TextQuery] = [:]
         for place in job.prompts.usable where place.prompt.text != nil {
             do throws(TextError) {
-                _ = try matcher.query(place.prompt.text ?? "")
+                queries[place.index] = try matcher.query(place.prompt.text ?? "")
             } catch {
                 faults.append(Answer.Fault(prompt: place.index, error: "\(error)"))
             }
@@ -265,13 +265,13 @@ public struct PromptDecoder: Sendable {
         let seen = ContinuousClock.now
         var cutouts: [Answer.Cutout] = []
         for place in job.prompts.usable where !faults.contains(where: { $0.prompt == place.index }) {
-            if place.prompt.text == nil {
+            if let query = queries[place.index] {
+                let masks = TextPrompts(matcher).masks(
+                    for: place.prompt, query, among: candidates, rows: rows, count: count)
+                cutouts += Cutouts.written(text: masks, place: place.index, form: job.form, pool: pool)
+            } else {
                 let masks = try image.predict([place.prompt], multimask: job.multimask, pool: pool)[0]
                 cutouts += masks.map { Cutouts.cutout($0, place: place.index, form: job.form) }
-            } else {
-                let masks = try TextPrompts(matcher).masks(
-                    for: place.prompt, among: candidates, rows: rows, count: count)
-                cutouts += Cutouts.written(text: masks, place: place.index, form: job.form, pool: pool)
             }
         }
         var answer = Answer(
