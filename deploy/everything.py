@@ -59,28 +59,14 @@ class ShippedPredictor:
     def __init__(self, path: pathlib.Path) -> None:
         import torch
         from safetensors import safe_open
-        from safetensors.torch import load_file
         from segment_anything.utils.transforms import ResizeLongestSide
 
         sys.path.insert(0, str(ROOT / "weights" / "train"))
-        import efficientnet_lite, model, predictor
+        import model, predictor
 
         with safe_open(path, "pt") as file:
             self.size = int(file.metadata()["kirie.image_size"])
-        sam = model.Sam(model.Shape())
-        stored = load_file(path)
-        with torch.no_grad():
-            for name, tensor in sam.state_dict().items():
-                # The file has batch normalisations folded into the convolutions before them.
-                if name.endswith(".norm.running_mean"):
-                    tensor.zero_()
-                elif name.endswith(".norm.running_var"):
-                    tensor.fill_(1 - efficientnet_lite.EPSILON)
-                elif name.endswith(".norm.weight"):
-                    tensor.fill_(1)
-                elif tensor.is_floating_point():
-                    tensor.copy_(stored[name.replace(".conv.weight", ".weight").replace(".norm.bias", ".bias")])
-        self.theirs = predictor.Predictor(sam.eval().requires_grad_(False), self.size)
+        self.theirs = predictor.Predictor(model.exported(path).eval().requires_grad_(False), self.size)
         self.transform = ResizeLongestSide(self.size)
         self.device = torch.device("cpu")
         self.model = argparse.Namespace(mask_threshold=0.0)
