@@ -380,17 +380,19 @@ def worker(kirie: str, table: Table, tokenizers: Tokenizers, work: pathlib.Path,
         first, total = ask("a thing")
         table.said("the first text: candidates, crops, match", ", ".join(
             f"{first['timings_ms'][part]:.0f}" for part in ("candidates", "look", "match")) + " ms")
-        parts: dict[str, list[float]] = {}
-        for number in range(4 * runs):
-            answer, total = ask(f"thing number {number} of a long list")
-            for part, value in answer["timings_ms"].items():
-                parts.setdefault(part, []).append(value)
-            parts.setdefault("in all", []).append(sum(answer["timings_ms"].values()))
-        medians = {part: statistics.median(values) for part, values in parts.items()}
-        table.said("a second text: candidates, rows, match", ", ".join(
-            f"{medians[part]:.2f}" for part in ("candidates", "look", "match")) + " ms")
-        table.row("a second text in the worker", f"{medians['in all']:.2f} ms <= {SECOND_TEXT}",
-                  medians["in all"] <= SECOND_TEXT)
+        # Each text is a new one: those that were asked before are remembered.
+        for kind, phrase in (("of seven words", "thing number {} of a long list"), ("of two words", "thing {}")):
+            parts: dict[str, list[float]] = {}
+            for number in range(4 * runs):
+                answer, total = ask(phrase.format(number))
+                for part, value in answer["timings_ms"].items():
+                    parts.setdefault(part, []).append(value)
+                parts.setdefault("in all", []).append(sum(answer["timings_ms"].values()))
+            medians = {part: statistics.median(values) for part, values in parts.items()}
+            table.said(f"a second text {kind}: encode, rows, match", ", ".join(
+                f"{medians[part]:.2f}" for part in ("candidates", "look", "match")) + " ms")
+            table.row(f"a second text {kind} in the worker", f"{medians['in all']:.2f} ms <= {SECOND_TEXT}",
+                      medians["in all"] <= SECOND_TEXT)
     finally:
         for child in reversed(children):
             child.terminate()

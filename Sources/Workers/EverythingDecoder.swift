@@ -26,6 +26,28 @@ struct EverythingDecoder: Sendable {
     let defaults: EverythingDefaults
     /// How long candidates are kept.
     let timeToLive: Duration
+    /// Candidates by what they are kept under, read: for a second text they are as they were for the first.
+    private let remembered: RememberedValues<String, [MaskCandidate]>
+
+    /// Everything mode of a cluster.
+    ///
+    /// - Parameters:
+    ///   - broker: the cluster.
+    ///   - decoder: the model's light half.
+    ///   - pool: the threads that share a part.
+    ///   - defaults: what parameters leave to the model.
+    ///   - timeToLive: how long candidates are kept.
+    init(
+        broker: Broker, decoder: any PromptDecoding, pool: ThreadPool, defaults: EverythingDefaults,
+        timeToLive: Duration
+    ) {
+        self.broker = broker
+        self.decoder = decoder
+        self.pool = pool
+        self.defaults = defaults
+        self.timeToLive = timeToLive
+        remembered = RememberedValues(byteLimit: 64 << 20)
+    }
 
     /// Does a job as far as it can be done now.
     ///
@@ -44,10 +66,11 @@ struct EverythingDecoder: Sendable {
         let plan = try MaskGenerationPlan(
             width: image.width, height: image.height, parameters: parameters, modelSize: decoder.preprocessing.size)
         let name = Self.name(key, parameters)
+        if let masks = remembered.value(for: name) { return .masks(try image.ranked(masks, by: asked, pool: pool)) }
         if let kept = try await broker.kept(name, in: job.partition),
             let masks = CandidateText.read(kept.array, width: image.width, height: image.height)
         {
-            return .masks(try image.ranked(masks.map(\.mask), by: asked, pool: pool))
+            return .masks(try image.ranked(remember(masks.map(\.mask), as: name), by: asked, pool: pool))
         }
         var answers = try read(try await broker.partResults(of: job), plan)
         var open: [(crop: Int, request: MaskGenerationPlan.PointRequest)] = []
@@ -63,7 +86,15 @@ struct EverythingDecoder: Sendable {
         if !text.isEmpty {
             try? await broker.keep(RedisBytes(text), as: name, in: job.partition, timeToLive: timeToLive)
         }
-        return .masks(try image.ranked(masks, by: asked, pool: pool))
+        return .masks(try image.ranked(remember(masks, as: name), by: asked, pool: pool))
+    }
+
+    /// Holds candidates for whoever asks next.
+    private func remember(_ masks: [MaskCandidate], as name: String) -> [MaskCandidate] {
+        // A run takes four bytes; a candidate besides them not much more than its own fields.
+        let bytes = masks.reduce(256) { $0 + 4 * $1.encoding.counts.count + 256 }
+        remembered.remember(masks, for: name, bytes: bytes)
+        return masks
     }
 
     /// By crop and point, what parts found.

@@ -207,7 +207,7 @@ public struct PromptDecoder: Sendable {
     private func labeling(by labels: [String]) throws -> (matcher: any TextMatcher, labels: [TextQuery]) {
         guard let texts else { throw PromptRefusal(reason: "everything: labels: this worker has no model for texts") }
         let matcher = try texts.model.matcher()
-        do throws(TextError) { return (matcher, try matcher.queries(labels, pool: pool)) } catch {
+        do { return (matcher, try texts.model.ready(labels, pool: pool)) } catch let error as TextError {
             throw PromptRefusal(reason: "everything: labels: \(error)")
         }
     }
@@ -241,9 +241,9 @@ public struct PromptDecoder: Sendable {
         var faults: [Answer.Fault] = []
         var queries: [Int: TextQuery] = [:]
         for place in job.prompts.usable where place.prompt.text != nil {
-            do throws(TextError) {
-                queries[place.index] = try matcher.query(place.prompt.text ?? "")
-            } catch {
+            do {
+                queries[place.index] = try texts.model.ready([place.prompt.text ?? ""], pool: pool).first
+            } catch let error as TextError {
                 faults.append(Answer.Fault(prompt: place.index, error: "\(error)"))
             }
         }

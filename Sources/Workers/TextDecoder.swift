@@ -14,6 +14,8 @@ public final class TextModel: Sendable {
     private let open: @Sendable () throws -> any TextMatcher
     /// Guards the model, which several slots may ask for at once.
     private let state = Mutex<(any TextMatcher)?>(nil)
+    /// Texts that were made ready: people ask for the same few things in many pictures.
+    private let queries = RememberedValues<String, TextQuery>(byteLimit: 16 << 20)
 
     /// A model that `open` opens.
     public init(open: @escaping @Sendable () throws -> any TextMatcher) { self.open = open }
@@ -27,6 +29,25 @@ public final class TextModel: Sendable {
             return opened
         }
     }
+
+    /// Texts made ready, those that are not remembered all at once.
+    ///
+    /// - Parameters:
+    ///   - texts: as many as there are.
+    ///   - pool: the threads that share the work.
+    /// - Returns: a query for each text, in their order.
+    /// - Throws: ``TextError`` for the first that says nothing, is too long, or lies outside of what the matcher knows; what
+    ///   the model's files throw.
+    func ready(_ texts: [String], pool: ThreadPool) throws -> [TextQuery] {
+        let matcher = try matcher()
+        var found = texts.map { queries.value(for: $0) }
+        let unknown = texts.indices.filter { found[$0] == nil }
+        for (index, query) in zip(unknown, try matcher.queries(unknown.map { texts[$0] }, pool: pool)) {
+            found[index] = query
+            queries.remember(query, for: texts[index], bytes: 2 * texts[index].utf8.count + 4 * query.row.count + 256)
+        }
+        return found.compactMap(\.self)
+    }
 }
 
 /// Text prompts in a cluster: candidates from everything mode, what the matcher sees in them, and which of them a text means.
@@ -39,6 +60,25 @@ struct TextDecoder: Sendable {
     let limit: PixelLimit
     /// How long rows are kept.
     let timeToLive: Duration
+    /// Rows by what they are kept under.
+    private let remembered: RememberedValues<String, Tensor>
+
+    /// Text prompts of a cluster.
+    ///
+    /// - Parameters:
+    ///   - broker: the cluster.
+    ///   - model: what texts are matched with.
+    ///   - pool: the threads that share the work.
+    ///   - limit: the largest picture that is decoded.
+    ///   - timeToLive: how long rows are kept.
+    init(broker: Broker, model: TextModel, pool: ThreadPool, limit: PixelLimit, timeToLive: Duration) {
+        self.broker = broker
+        self.model = model
+        self.pool = pool
+        self.limit = limit
+        self.timeToLive = timeToLive
+        remembered = RememberedValues(byteLimit: 64 << 20)
+    }
 
     /// What the matcher sees in candidates, (candidates, width).
     ///
@@ -57,9 +97,10 @@ struct TextDecoder: Sendable {
     ) async throws -> Tensor {
         let kind = "\(parameters.searched.json) \(matcher.fingerprint) \(candidates.count)"
         let name = "\(key)/rows-\(Hexadecimal.text(of: SHA256.hash(Array(kind.utf8)).bytes.prefix(12)))"
+        if let rows = remembered.value(for: name) { return rows }
         let count = candidates.count * matcher.width
         if let kept = try await broker.kept(name, in: partition), kept.count == 4 * count {
-            return Tensor(shape: [candidates.count, matcher.width]) { memory in
+            let rows = Tensor(shape: [candidates.count, matcher.width]) { memory in
                 kept.withUnsafeBytes { bytes in
                     for index in 0..<count {
                         memory[index] = Float(
@@ -68,6 +109,8 @@ struct TextDecoder: Sendable {
                     }
                 }
             }
+            remembered.remember(rows, for: name, bytes: 4 * count + 256)
+            return rows
         }
         guard let bytes = try await broker.image(key.image) else {
             throw PromptRefusal(reason: "the picture itself is no longer in the cluster: send it again for a text")
@@ -86,6 +129,7 @@ struct TextDecoder: Sendable {
             // To keep them saves time and no more.
             try? await broker.keep(RedisBytes(stored), as: name, in: partition, timeToLive: timeToLive)
         }
+        remembered.remember(rows, for: name, bytes: 4 * count + 256)
         return rows
     }
 }

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import KirieTesting
 import Platform
+import Redis
 import RedisTesting
 import Segmentation
 import Testing
@@ -44,6 +45,34 @@ import Testing
             #expect(try InProcessMasks.text(here) == InProcessMasks.text(again))
             #expect(try await cluster.total("parts_done") == parts)
             try await cluster.expectNothingLeft()
+        }
+    }
+
+    /// What was found is found again in Redis by a decoder that did not find it, and then in that decoder's own memory.
+    @Test(.timeLimit(.minutes(30))) func whatWasFoundIsNotSearchedForAgain() async throws {
+        try await LiveCluster.run { cluster in
+            try cluster.start(.encoder, "encoder", ["--embedding", "fp32"])
+            let finder = try cluster.start(.decoder, "finder", ["--embedding", "fp32"])
+            try await cluster.ready("encoder", "finder")
+            let picture = try TestPicture(6, width: 300, height: 200, in: cluster.folder)
+            let words = ["everything", picture.path, "--json", "--redis", "\(cluster.server.url)"] + Self.settings()
+            let first = try InProcessMasks.text(try masks(try await cluster.kirie(words)))
+            let parts = try await cluster.total("parts_done")
+            finder.signal(SIGTERM)
+            await finder.waitForExit()
+            try cluster.start(.decoder, "other", ["--embedding", "fp32"])
+            try await cluster.ready("other")
+            #expect(try InProcessMasks.text(try masks(try await cluster.kirie(words))) == first)
+            let redis = cluster.broker.redis
+            let names = try await redis.send(RedisCommand("KEYS", "*candidates:*")).array?.compactMap(\.string) ?? []
+            #expect(!names.isEmpty)
+            for name in names { _ = try await redis.send(RedisCommand("DEL", .string(name))) }
+            #expect(try InProcessMasks.text(try masks(try await cluster.kirie(words))) == first)
+            #expect(try await cluster.total("parts_done") == parts)
+            // Other settings find something else.
+            let others = words + ["--points-per-side", "10"]
+            #expect(try InProcessMasks.text(try masks(try await cluster.kirie(others))) != first)
+            #expect(try await cluster.total("parts_done") > parts)
         }
     }
 
