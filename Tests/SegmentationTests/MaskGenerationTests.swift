@@ -212,6 +212,34 @@ import Testing
         #expect(made.first == 36 && Set(made) == Set(answers.drafts.filter { !$0.value.isEmpty }.keys))
     }
 
+    /// Where the best of a group are one mask, only around the best is searched; where they are not, around all of them.
+    @Test(arguments: [0, 9]) func theFastWaySearchesLessWhereItIsSettled(wandering: Int) throws {
+        var parameters = EverythingParameters()
+        parameters.pointsPerSide = 8
+        parameters.isFast = true
+        let plan = try MaskGenerationPlan(width: 80, height: 80, parameters: parameters, modelSize: 64)
+        var answers = MaskGenerationPlan.CropAnswers()
+        let first = try #require(plan.nextPoints(of: 0, after: answers)).points
+        #expect(first.count == 16)
+        for (rank, point) in first.enumerated() {
+            // All on each other by more than the threshold of the suppression, 0.7.
+            let edge = Int32(70 - rank % 2 * wandering)
+            answers.drafts[point] = [
+                MaskCandidate(
+                    encoding: RunLengthEncoding(emptyHeight: 80, width: 80), predictedIoU: 0.99 - Float(rank) / 100,
+                    stabilityScore: 1, point: plan.points(of: 0)[point], crop: plan.crops[0].box,
+                    box: SIMD4(5, 5, edge, edge))
+            ]
+        }
+        let next = try #require(plan.nextPoints(of: 0, after: answers))
+        let best = first.prefix(wandering == 0 ? 1 : 6)
+        let around = (0..<64).filter { asked in
+            best.contains { abs(asked % 8 - $0 % 8) + abs(asked / 8 - $0 / 8) == 1 }
+        }
+        #expect(next.points == around)
+        #expect(next.wantsDrafts)
+    }
+
     @Test func parametersGoThroughJSON() throws {
         var parameters = EverythingParameters()
         #expect(parameters.json == "{}")

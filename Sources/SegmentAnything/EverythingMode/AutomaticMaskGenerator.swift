@@ -107,7 +107,8 @@ public struct AutomaticMaskGenerator: Sendable {
     ) throws -> [MaskCandidate] {
         var answers = MaskGenerationPlan.CropAnswers()
         while let next = plan.nextPoints(of: crop, after: answers) {
-            var batches = PointBatches(next.points, most: parameters.pointsPerBatch, memory: runLimit / 2)
+            var batches = PointBatches(
+                next.points, most: parameters.pointsPerBatch, memory: runLimit / 2, haveRuns: !next.wantsDrafts)
             while let batch = batches.next() {
                 let found = try plan.candidates(
                     of: crop, points: batch, areDrafts: next.wantsDrafts, on: image, pool: pool)
@@ -141,15 +142,17 @@ private struct PointBatches {
     private var points: ArraySlice<Int>
     private let most: Int
     private let memory: Int
-    /// Nothing is known of the first, so it is small.
-    private var size = 16
+    private var size: Int
     private var taken = 0
 
     /// - Parameters:
     ///   - points: all of them.
     ///   - most: in one piece.
     ///   - memory: bytes of runs that a piece may bring, about.
-    init(_ points: [Int], most: Int, memory: Int) {
+    ///   - haveRuns: whether masks are made of them and not drafts.
+    init(_ points: [Int], most: Int, memory: Int, haveRuns: Bool = true) {
+        // Of the runs of the first piece nothing is known, so it is small.
+        size = haveRuns ? 16 : most
         self.points = points[...]
         self.most = most
         self.memory = memory

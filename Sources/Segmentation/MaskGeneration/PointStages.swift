@@ -2,8 +2,8 @@
 ///
 /// The plain way asks for all points at once. The fast one begins with every second point of every second row. What stays of
 /// a crop's masks is, of those that lie on each other, the one with the highest predicted IoU; so the other points are only
-/// asked for where they may find a higher one: around the best few of each group of masks, again and again until nothing
-/// new is there to ask for. For all that drafts are enough, which tell boxes and scores; only the best of each group becomes
+/// asked for where they may find a higher one: around the best few of each group of masks, or around its best alone where
+/// these are one and the same mask already, again and again until nothing new is there to ask for. For all that drafts are enough, which tell boxes and scores; only the best of each group becomes
 /// a mask. TinySAM (Shu et al., 2023, section 3.3, <https://arxiv.org/abs/2312.13789>) leaves out whatever
 /// lies under a confident mask; that loses the parts of a large object, and what lies on it.
 extension MaskGenerationPlan {
@@ -11,6 +11,8 @@ extension MaskGenerationPlan {
     private static let distance = 2
     /// Of a group of masks on each other, around so many is searched.
     private static let searchedOfGroup = 6
+    /// So much of their boxes the best of a group have in common that are one and the same mask, whichever of them is kept.
+    private static let overlapOfSame: Float = 0.9
 
     /// What the points of a crop were answered with, by their indices.
     public struct CropAnswers: Sendable {
@@ -61,7 +63,7 @@ extension MaskGenerationPlan {
         // made.
         let groups = groups(of: answers.drafts.merging(answers.masks) { _, masks in masks })
         var next: Set<Int> = []
-        for point in Set(groups.flatMap { $0.prefix(Self.searchedOfGroup) }) {
+        for point in Set(groups.flatMap(Self.searched)) {
             let (x, y) = (point % side, point / side)
             for (column, row) in [(x, y - 1), (x - 1, y), (x + 1, y), (x, y + 1)]
             where row >= 0 && row < side && column >= 0 && column < side && answers.drafts[row * side + column] == nil {
@@ -69,7 +71,7 @@ extension MaskGenerationPlan {
             }
         }
         if !next.isEmpty { return PointRequest(points: next.sorted(), wantsDrafts: true) }
-        let finalists = Set(groups.compactMap(\.first)).filter { answers.masks[$0] == nil }
+        let finalists = Set(groups.compactMap(\.first?.point)).filter { answers.masks[$0] == nil }
         return finalists.isEmpty ? nil : PointRequest(points: finalists.sorted(), wantsDrafts: false)
     }
 
@@ -81,13 +83,32 @@ extension MaskGenerationPlan {
         answers.places(keptBy: self).compactMap { answers.masks[$0.point]?[$0.index] }
     }
 
-    /// The points of drafts by groups of those that lie on each other, the highest predicted IoU first.
-    private func groups(of drafts: [Int: [MaskCandidate]]) -> [[Int]] {
-        let all = drafts.sorted { $0.key < $1.key }.flatMap { point, drafts in drafts.map { (point, $0) } }
+    /// A draft, and the point that was answered with it.
+    private struct Draft {
+        let point: Int
+        let box: SIMD4<Float>
+        let predictedIoU: Float
+    }
+
+    /// Drafts by groups of those that lie on each other, the highest predicted IoU first.
+    private func groups(of drafts: [Int: [MaskCandidate]]) -> [[Draft]] {
+        let all = drafts.sorted { $0.key < $1.key }.flatMap { point, drafts in
+            drafts.map { Draft(point: point, box: SIMD4<Float>($0.box), predictedIoU: $0.predictedIoU) }
+        }
         return NonMaximumSuppression.groups(
-            boxes: all.map { SIMD4<Float>($0.1.box) }, scores: all.map(\.1.predictedIoU),
-            threshold: parameters.boxNMSThreshold
-        ).map { $0.map { all[$0].0 } }
+            boxes: all.map(\.box), scores: all.map(\.predictedIoU), threshold: parameters.boxNMSThreshold
+        ).map { $0.map { all[$0] } }
+    }
+
+    /// The points of a group around which is searched.
+    private static func searched(_ group: [Draft]) -> [Int] {
+        let best = group.prefix(searchedOfGroup)
+        let isSettled =
+            best.count == searchedOfGroup
+            && best.allSatisfy {
+                NonMaximumSuppression.intersectionOverUnion(best[best.startIndex].box, $0.box) >= overlapOfSame
+            }
+        return best.prefix(isSettled ? 1 : searchedOfGroup).map(\.point)
     }
 
     /// Points along a side of the crop's grid in fast mode; nil where the plain way is taken.
