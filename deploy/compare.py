@@ -4,6 +4,7 @@ then how far bf16 and int8 are from fp32, and how cost grows.
 
     deploy/compare                            everything: half an hour or more; leave the machine alone meanwhile
     ROUNDS=1 RUNS=2 deploy/compare --parts table
+    deploy/compare --parts table --models sam2.1_tiny,edgetam
     deploy/compare --work models --data DIR   keeps the exported models for the next run; DIR has labelled pictures
 
 The first run makes a virtual environment and installs the published packages from PyPI. The peers run the published
@@ -18,6 +19,7 @@ from typing import Callable, TypeVar
 from published import environment
 
 PARTS = ("table", "quality", "growth")
+FIRST = {"vit_b": "ViT-B", "mobile": "MobileSAM"}
 SECOND = {"sam2.1_tiny": "SAM 2.1 tiny", "sam2.1_base_plus": "SAM 2.1 base+", "edgetam": "EdgeTAM"}
 Figure = TypeVar("Figure")
 
@@ -39,7 +41,10 @@ def main() -> int:
     parser.add_argument(
         "--runs", type=count, default=os.environ.get("RUNS") or "5",
         help="how many runs a median is of; default: $RUNS, else 5")
-    parser.add_argument("--parts", type=parts, default=PARTS, help=f"some of {','.join(PARTS)}; default: all")
+    parser.add_argument("--parts", type=some(PARTS), default=PARTS, help=f"some of {','.join(PARTS)}; default: all")
+    models = (*FIRST, *SECOND)
+    parser.add_argument(
+        "--models", type=some(models), default=models, help=f"whose rows of the table: some of {','.join(models)}")
     options = parser.parse_args()
     if not options.peers.is_file():
         parser.error(f"--peers: {options.peers} is not there")
@@ -54,10 +59,12 @@ def main() -> int:
         if not bench.holds_ratios:
             print("ratios are said and not held: their bounds are for all that a processor with AVX512_BF16 has")
         if "table" in options.parts or "quality" in options.parts:
-            for model in ("vit_b", "mobile", *SECOND):
-                bench.make(model)
+            quality_takes = FIRST if "quality" in options.parts else ()
+            for model in (*FIRST, *SECOND):
+                if model in options.models or model in quality_takes:
+                    bench.make(model)
         if "table" in options.parts:
-            table(bench)
+            table(bench, options.models)
         if "quality" in options.parts:
             quality(bench)
         if "growth" in options.parts:
@@ -76,12 +83,15 @@ def count(text: str) -> int:
     return number
 
 
-def parts(text: str) -> tuple[str, ...]:
-    """What to do, of PARTS."""
-    chosen = tuple(text.split(","))
-    if not set(chosen) <= set(PARTS):
-        raise argparse.ArgumentTypeError(f"takes some of {', '.join(PARTS)}, with commas between them")
-    return chosen
+def some(names: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """Reads some of these names."""
+    def read(text: str) -> tuple[str, ...]:
+        chosen = tuple(text.split(","))
+        if not set(chosen) <= set(names):
+            raise argparse.ArgumentTypeError(f"takes some of {', '.join(names)}, with commas between them")
+        return chosen
+
+    return read
 
 
 class Absent(Exception):
@@ -227,13 +237,68 @@ class Row:
             f"   {min(ratios):.2f} to {max(ratios):.2f} {verdict}".rstrip(), flush=True)
 
 
-def table(bench: Bench) -> None:
+def table(bench: Bench, models: tuple[str, ...]) -> None:
     threads, runs = bench.threads, bench.runs
     print(
         f"{threads} threads; medians of {bench.rounds} rounds of {runs} runs on each side ({4 * runs} for one decode), "
         f"milliseconds; times: the median of the rounds' ratios, and from which to which they go")
     print(f"{'':46s}{'peer':>10s}{'kirie':>10s}{'times':>8s}{'at least':>10s}{'aim':>6s}")
 
+    if "vit_b" in models:
+        vit_b_encodes(bench)
+    memory = {precision: bench.memory.get(("encode", precision)) for precision in ("fp32", "bf16")}
+    if "mobile" in models:
+        row = Row("MobileSAM encode bf16, OpenVINO", 1.5, 2.5)
+        for _ in range(bench.rounds):
+            row.add(
+                bench.peer("mobile", "encoder", "openvino"), "encoder openvino bf16",
+                lambda: bench.kirie("encode", "--precision", "bf16", model="mobile", runs=3 * runs))
+        row.print(bench)
+    if "vit_b" in models:
+        vit_b_decodes(bench)
+
+    second = {}
+    for model, name in SECOND.items():
+        if model not in models:
+            continue
+        # EdgeTAM's are said: nobody set a bound for them.
+        encodes, clicks = ((), ()) if model == "edgetam" else ((1.3, 1.8), (3, 6))
+        rows = {p: Row(f"{name} encode {p}, OpenVINO", *encodes) for p in ("fp32", "bf16")}
+        click = Row(f"{name} one click fp32, ONNX Runtime", *clicks)
+        for _ in range(bench.rounds):
+            theirs = bench.peer(model, "encoder", "openvino")
+            for precision, row in rows.items():
+                row.add(
+                    theirs, f"encoder openvino {precision}",
+                    lambda: bench.kirie("encode", "--precision", precision, model=model))
+            second[model] = bench.memory.get(("encode", "fp32"))
+            click.add(
+                bench.peer(model, "decoder", "ort", threads), "decoder_low onnxruntime fp32",
+                lambda: bench.kirie("decode", "--all", "--precision", "fp32", model=model, runs=4 * runs))
+        for row in (*rows.values(), click):
+            row.print(bench)
+
+    for model, name in FIRST.items():
+        label = f"{name} encode int8 (experimental, no peer)"
+        mine = said(
+            label, lambda: bench.kirie("encode", "--precision", "int8", model=model)) if model in models else None
+        if mine is not None:
+            print(f"{label}: {mine:.1f} ms")
+    if "vit_b" in models:
+        mine = bench.kirie("decode", "--picture", "1800x1200", model="vit_b", runs=4 * runs)
+        print(f"a mask of 1800 x 1200, scaled, cut and run-length encoded: {mine:.2f} ms (aim 1)")
+    peak = second.get("sam2.1_base_plus")
+    if peak is not None:
+        name = "peak memory of a SAM 2.1 base+ encode in fp32"
+        print(f"{name}: {peak:.0f} MB (at most 900, aim 600) {bench.hold(name, peak <= 900)}", flush=True)
+    for precision, most, bounds in (("fp32", 1300, "at most 1300"), ("bf16", 700, "at most 700, aim 450")):
+        peak = memory[precision]
+        if peak is not None:
+            name = f"peak memory of a ViT-B encode in {precision}"
+            print(f"{name}: {peak:.0f} MB ({bounds}) {bench.hold(name, peak <= most)}", flush=True)
+
+
+def vit_b_encodes(bench: Bench) -> None:
     rows = [Row(f"ViT-B encode {precision}, OpenVINO", 1.35, aim) for precision, aim in (("fp32", 1.5), ("bf16", 1.6))]
     has_tiles = "amx_bf16" in pathlib.Path("/proc/cpuinfo").read_text() and limit() in (None, "amx")
     untiled = []
@@ -252,15 +317,10 @@ def table(bench: Bench) -> None:
         print(
             f"ViT-B encode fp32 without AMX (KIRIE_MAX_ISA=avx512): {statistics.median(untiled):.1f} ms, "
             f"{statistics.median(ratios):.2f}x", flush=True)
-    memory = {precision: bench.memory.get(("encode", precision)) for precision in ("fp32", "bf16")}
 
-    row = Row("MobileSAM encode bf16, OpenVINO", 1.5, 2.5)
-    for _ in range(bench.rounds):
-        row.add(
-            bench.peer("mobile", "encoder", "openvino"), "encoder openvino bf16",
-            lambda: bench.kirie("encode", "--precision", "bf16", model="mobile", runs=3 * runs))
-    row.print(bench)
 
+def vit_b_decodes(bench: Bench) -> None:
+    threads, runs = bench.threads, bench.runs
     for count, least, aim in sorted({(threads, 4, 8), (1, 3.5, 6)}, reverse=True):
         one = {p: Row(f"decode one click {p}, {count} thread(s), ONNX Runtime", least, aim) for p in ("bf16", "fp32")}
         many = {p: Row(f"64 prompts in one batch {p}, each, ONNX Runtime", 6, 12) for p in ("bf16", "fp32")}
@@ -275,42 +335,6 @@ def table(bench: Bench) -> None:
                         theirs, name, lambda: bench.kirie(*flags, "--prompts", 64, model="vit_b") / 64)
         for row in (*one.values(), *(many.values() if count == threads else ())):
             row.print(bench)
-
-    second = {}
-    for model, name in SECOND.items():
-        # EdgeTAM's are said: nobody set a bound for them.
-        encodes, clicks = ((), ()) if model == "edgetam" else ((1.3, 1.8), (3, 6))
-        rows = {p: Row(f"{name} encode {p}, OpenVINO", *encodes) for p in ("fp32", "bf16")}
-        click = Row(f"{name} one click fp32, ONNX Runtime", *clicks)
-        for _ in range(bench.rounds):
-            theirs = bench.peer(model, "encoder", "openvino")
-            for precision, row in rows.items():
-                row.add(
-                    theirs, f"encoder openvino {precision}",
-                    lambda: bench.kirie("encode", "--precision", precision, model=model))
-            second[model] = bench.memory.get(("encode", "fp32"))
-            click.add(
-                bench.peer(model, "decoder", "ort", threads), "decoder_low onnxruntime fp32",
-                lambda: bench.kirie("decode", "--all", "--precision", "fp32", model=model, runs=4 * runs))
-        for row in (*rows.values(), click):
-            row.print(bench)
-
-    for model, name in (("vit_b", "ViT-B"), ("mobile", "MobileSAM")):
-        label = f"{name} encode int8 (experimental, no peer)"
-        mine = said(label, lambda: bench.kirie("encode", "--precision", "int8", model=model))
-        if mine is not None:
-            print(f"{label}: {mine:.1f} ms")
-    mine = bench.kirie("decode", "--picture", "1800x1200", model="vit_b", runs=4 * runs)
-    print(f"a mask of 1800 x 1200, scaled, cut and run-length encoded: {mine:.2f} ms (aim 1)")
-    peak = second["sam2.1_base_plus"]
-    if peak is not None:
-        name = "peak memory of a SAM 2.1 base+ encode in fp32"
-        print(f"{name}: {peak:.0f} MB (at most 900, aim 600) {bench.hold(name, peak <= 900)}", flush=True)
-    for precision, most, bounds in (("fp32", 1300, "at most 1300"), ("bf16", 700, "at most 700, aim 450")):
-        peak = memory[precision]
-        if peak is not None:
-            name = f"peak memory of a ViT-B encode in {precision}"
-            print(f"{name}: {peak:.0f} MB ({bounds}) {bench.hold(name, peak <= most)}", flush=True)
 
 
 def limit() -> str | None:
@@ -337,7 +361,7 @@ def quality(bench: Bench) -> None:
             f"{found['model']}'s {precision} masks against fp32 ({least}): mean IoU {everything['mean_iou']:.4f} over "
             f"{everything['masks']} masks; {sets}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for model in ("vit_b", "mobile"):
+        for model in FIRST:
             embeddings = {}
             for precision in ("fp32", "bf16", "int8"):
                 file = f"{folder}/{precision}.safetensors"

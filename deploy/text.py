@@ -13,7 +13,7 @@ every figure is within its bound, 1 if not, 2 where something is missing.
 from __future__ import annotations
 
 import argparse, gzip, json, os, pathlib, random, statistics, subprocess, sys, tempfile, time, unicodedata, zipfile
-from published import environment
+from published import environment, workers
 
 PARTS = ("tokens", "embeddings", "speed", "worker")
 VOCABULARY = "clip-anytorch==2.6.0"
@@ -343,36 +343,13 @@ def worker(kirie: str, table: Table, tokenizers: Tokenizers, work: pathlib.Path,
     folder = work / "speed"
     if not folder.is_dir():
         save(drawn(configuration("ViT-B/32"), 9), folder, tokenizers)
-    socket = work / "redis.sock"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    redis = subprocess.Popen(
-        ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(work)], **quiet)
-    url = f"unix://{socket}"
-    children = [redis]
-    try:
-        deadline = time.monotonic() + 60
-        while not socket.exists():
-            if redis.poll() is not None or time.monotonic() > deadline:
-                sys.exit("deploy/text: redis-server does not start: apt-get install redis-server")
-            time.sleep(0.02)
-        environment_of_workers = os.environ | {"KIRIE_REDIS": url}
-        for role in (["encoder"], ["decoder", "--text-model", str(folder)]):
-            children.append(subprocess.Popen([kirie, *role], env=environment_of_workers, **quiet))
-
-        while True:
-            done = subprocess.run([kirie, "workers", "--json"], env=environment_of_workers, stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL)
-            if done.returncode == 0 and len(json.loads(done.stdout).get("workers", [])) == 2:
-                break
-            if time.monotonic() > deadline:
-                sys.exit("deploy/text: the workers do not announce themselves: try kirie encoder and kirie decoder by hand")
-            time.sleep(0.1)
-
+    roles = [["encoder"], ["decoder", "--text-model", str(folder)]]
+    with workers.cluster(kirie, work, roles) as variables:
         def ask(text: str) -> tuple[dict, float]:
             start = time.perf_counter()
             done = subprocess.run(
                 [kirie, "submit", str(environment.ROOT / "deploy" / "sample.jpg"), "--text", text, "--wait", "--lane",
-                 "interactive"], env=environment_of_workers, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                 "interactive"], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             if done.returncode != 0:
                 sys.exit(f"deploy/text: kirie submit ended with {done.returncode}:\n{done.stderr.decode()}")
             return json.loads(done.stdout), (time.perf_counter() - start) * 1e3
@@ -393,10 +370,6 @@ def worker(kirie: str, table: Table, tokenizers: Tokenizers, work: pathlib.Path,
                 f"{medians[part]:.2f}" for part in ("candidates", "look", "match")) + " ms")
             table.row(f"a second text {kind} in the worker", f"{medians['in all']:.2f} ms <= {SECOND_TEXT}",
                       medians["in all"] <= SECOND_TEXT)
-    finally:
-        for child in reversed(children):
-            child.terminate()
-            child.wait()
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ void kirie_avx512_bf16_attention_pack(const kirie_bf16_attention_pack_arguments 
     ATTENTION_PACK_ARGUMENTS;
     const size_t depth = shape->head_size, width = shape->head_padded, pairs = depth / 2;
     const size_t columns = shape->key_columns, padded = shape->key_columns_padded;
-    if (depth % 16 != 0) {
+    if (depth % 2 != 0) {
         kirie_plain_kernels.bf16_attention_pack(arguments);
         return;
     }
@@ -71,19 +71,21 @@ void kirie_avx512_bf16_attention_pack(const kirie_bf16_attention_pack_arguments 
             }
             uint16_t *keys = packed_k + lane / 16 * pairs * 32;
             for (size_t p = 0; p < pairs; p += 16) {
-                const __mmask16 mask = (__mmask16)(pairs - p >= 16 ? 0xffff : 0xff);
+                const size_t count = pairs - p < 16 ? pairs - p : 16;
+                const __mmask16 mask = (__mmask16)((1u << count) - 1);
                 __m512i x[16];
                 EACH(i, 16)
                     x[i] = from_k[i] ? _mm512_maskz_loadu_epi32(mask, from_k[i] + 2 * p) : _mm512_setzero_si512();
                 transpose16(x);
-                for (int i = 0; i < (pairs - p >= 16 ? 16 : 8); i++) _mm512_storeu_si512(keys + (p + i) * 32, x[i]);
+                for (size_t i = 0; i < count; i++) _mm512_storeu_si512(keys + (p + i) * 32, x[i]);
             }
             for (size_t i = 0; i < 16; i += 2) {
                 uint16_t *values = packed_v + (lane + i) * width;
                 for (size_t d = 0; d < depth; d += 16) {
                     const __m256i zero = _mm256_setzero_si256();
-                    const __m256i even = from_v[i] ? _mm256_loadu_si256((const __m256i *)(from_v[i] + d)) : zero;
-                    const __m256i odd = from_v[i + 1] ? _mm256_loadu_si256((const __m256i *)(from_v[i + 1] + d)) : zero;
+                    const __mmask16 mask = (__mmask16)(depth - d < 16 ? (1u << (depth - d)) - 1 : 0xffff);
+                    const __m256i even = from_v[i] ? _mm256_maskz_loadu_epi16(mask, from_v[i] + d) : zero;
+                    const __m256i odd = from_v[i + 1] ? _mm256_maskz_loadu_epi16(mask, from_v[i + 1] + d) : zero;
                     _mm512_storeu_si512(
                         values + 2 * d,
                         _mm512_or_si512(

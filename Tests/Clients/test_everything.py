@@ -14,7 +14,7 @@ from pycocotools import mask as runs
 from pycocotools.coco import COCO
 
 import gateway
-from test_api import upload as send
+from test_api import connect, upload as send
 
 STILL_LIFE = gateway.ROOT / "Sources" / "Gateway" / "Pages" / "samples" / "still-life.jpg"
 JSON = {"Content-Type": "application/json"}
@@ -86,6 +86,33 @@ class Everything(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.05)
         self.assertGreater(len(job["result"]["masks"]), 2)
+
+    def test_masks_come_as_they_are_found(self):
+        sha = send(gateway.PHOTO.read_bytes())
+        # A job that is done before anyone looks shows nothing on its way; then a larger one is asked for.
+        for side in (24, 48, 64):
+            everything = {"points_per_side": side, "points_per_batch": 8}
+            status, head, answer = ask(
+                "/v1/everything", {"image": {"sha256": sha}, "everything": everything}, {"Prefer": "respond-async"})
+            self.assertEqual(status, 202, answer)
+            connection = connect()
+            connection.request("GET", head["Location"] + "/events?masks=1")
+            seen = list(gateway.events(connection.getresponse()))
+            self.assertEqual(seen[-1][0], "done")
+            found = [one for name, data in seen if name == "masks" for one in data["masks"]]
+            if found:
+                break
+        self.assertTrue(found)
+        self.assertTrue(all(data["provisional"] and data["id"] == answer["id"] for name, data in seen if name == "masks"))
+        # They are weighed against each other in the end: no more stay than were found.
+        kept = [json.dumps(one["segmentation"]) for one in seen[-1][1]["masks"]]
+        self.assertTrue(set(kept) & {json.dumps(one["segmentation"]) for one in found})
+        connection = connect()
+        connection.request("GET", head["Location"] + "/events")
+        self.assertNotIn("masks", [name for name, _ in gateway.events(connection.getresponse())])
+        connection = connect()
+        connection.request("GET", head["Location"] + "/events?masks=all")
+        self.assertEqual(connection.getresponse().status, 400)
 
     def test_examples_rank_what_was_found(self):
         sha = send(STILL_LIFE.read_bytes())

@@ -95,16 +95,37 @@ struct JobRoutes: Sendable {
     private func jobEvents(_ request: Request, _ context: GatewayContext) async throws -> Response {
         try context.caller.require(.read)
         let status = try await status(context)
-        return try events.response(context) { try await follow([status.reference], $0, context) }
+        let showsMasks = try Self.showsMasks(request)
+        return try events.response(context) { try await follow([status.reference], showsMasks: showsMasks, $0, context) }
+    }
+
+    /// Whether the masks of everything mode are wanted as they are found.
+    private static func showsMasks(_ request: Request) throws -> Bool {
+        switch try request.query("masks") {
+        case nil, "0": false
+        case "1": true
+        default: throw Problem(.badRequest, "bad-query", "masks: 0 or 1 is expected", field: "masks")
+        }
     }
 
     /// Tells of jobs until the last has ended.
+    ///
+    /// - Parameters:
+    ///   - references: the jobs.
+    ///   - showsMasks: whether masks of everything mode are told of as they are found.
+    ///   - events: takes what there is to tell.
+    ///   - context: of the request.
+    /// - Throws: where Redis does not answer.
     func follow(
-        _ references: [JobReference], _ events: AsyncStream<EventStream.Event>.Continuation, _ context: GatewayContext
+        _ references: [JobReference], showsMasks: Bool = false,
+        _ events: AsyncStream<EventStream.Event>.Continuation, _ context: GatewayContext
     ) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             defer { group.cancelAll() }
             group.addTask { try await tellOfStates(references, events) }
+            if showsMasks {
+                for reference in references { group.addTask { try await tellOfMasks(reference, events) } }
+            }
             for try await ending in JobWaiter(service.broker).endings(of: references) {
                 let id = ending.reference.id
                 let isLast = references.count == 1
@@ -126,6 +147,32 @@ struct JobRoutes: Sendable {
                             ]).bytes, isLast: isLast))
                 }
             }
+        }
+    }
+
+    /// The masks that the parts of a job of everything mode found, as often as parts are done; those that stay are among
+    /// them.
+    private func tellOfMasks(
+        _ reference: JobReference, _ events: AsyncStream<EventStream.Event>.Continuation
+    ) async throws {
+        let name = JSONText(JSONValue.string(reference.id).bytes).map { [(name: "id", value: $0)] } ?? []
+        var (done, known) = (0, Set<String>())
+        while true {
+            if let parts = try await service.broker.status([reference]).first??.parts, parts.done != done {
+                done = parts.done
+                for (part, result) in try await service.broker.partResults(of: reference, besides: known) {
+                    known.insert(part)
+                    let data = try await Elsewhere.run(for: result.count) { () -> [UInt8]? in
+                        let masks = EverythingPart.masks(ofResult: result.array)
+                        return try masks.isEmpty
+                            ? nil
+                            : Answer.provisional(
+                                masks.map { Answer.Cutout(everything: $0) }, first: name)
+                    }
+                    if let data { events.yield(.init(name: "masks", data: data)) }
+                }
+            }
+            try await Task.sleep(for: .milliseconds(250))
         }
     }
 

@@ -31,8 +31,7 @@ struct ClusterMasks: MaskSource {
                 done = parts.done
                 for (part, result) in try await call.broker.partResults(of: reference, besides: known) {
                     known.insert(part)
-                    let masks = EverythingPart.masks(
-                        ofResult: result.array, width: image.width, height: image.height)
+                    let masks = EverythingPart.masks(ofResult: result.array)
                     if !masks.isEmpty { try found(masks) }
                 }
             }

@@ -53,15 +53,12 @@ public struct EverythingPart: Sendable, Hashable {
 
     /// The masks that a part's result has, before all of the job's are weighed against each other.
     ///
-    /// - Parameters:
-    ///   - result: the part's line, and below it its masks.
-    ///   - width: columns of the picture.
-    ///   - height: its rows.
+    /// - Parameter result: the part's line, and below it its masks.
     /// - Returns: none for a part that only looked, and for anything else.
-    public static func masks(ofResult result: [UInt8], width: Int, height: Int) -> [MaskCandidate] {
+    public static func masks(ofResult result: [UInt8]) -> [MaskCandidate] {
         guard let end = result.firstIndex(of: 0x0A), let part = EverythingPart(line: Array(result[..<end])),
             !part.areDrafts
         else { return [] }
-        return CandidateText.read(Array(result[(end + 1)...]), width: width, height: height)?.map(\.mask) ?? []
+        return CandidateText.read(Array(result[(end + 1)...]), width: part.width, height: part.height)?.map(\.mask) ?? []
     }
 }
