@@ -183,7 +183,8 @@ let package = Package(
             ]),
         tests(of: "Redis", ["RedisTesting"]),
         tests(
-            of: "Embeddings", ["RedisTesting", "Redis", "Segmentation", "Tensors"], resources: [.copy("Fixtures")]),
+            of: "Embeddings", ["Platform", "RedisTesting", "Redis", "Segmentation", "Tensors"],
+            resources: [.copy("Fixtures")]),
         tests(of: "Cluster", ["ClusterTesting", "Redis", "RedisTesting", "Segmentation"]),
         // the examples of documentation comments, compiled
         .testTarget(

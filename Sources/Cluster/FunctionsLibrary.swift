@@ -9,7 +9,7 @@ public struct FunctionsLibrary: Sendable, Hashable {
     public let revision: Int
 
     /// What this program was built with.
-    public static let own = FunctionsLibrary(protocolNumber: 1, revision: 9)
+    public static let own = FunctionsLibrary(protocolNumber: 1, revision: 10)
 
     /// The library's source: the parts in `Resources/kirie`, put together.
     public static var source: String { String(cString: kirie_functions_library()) }

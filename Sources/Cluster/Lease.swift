@@ -69,6 +69,18 @@ public struct PromptBatch: Sendable, Hashable {
     public let lane: Lane
     /// The jobs.
     public let leases: [PromptLease]
+    /// How they stand to other tenants' work.
+    public var standing = Standing.usual
+
+    /// How work stands to other tenants' work.
+    public enum Standing: Sendable, Hashable {
+        /// As all does where nobody shares.
+        case usual
+        /// It was taken beside what is being done, of a tenant that takes less than its share, and is to pass.
+        case passing
+        /// Of a tenant that takes its share or more: what passes has the processor first.
+        case passed
+    }
 }
 
 /// A lease by its name, for renewing and handing back.

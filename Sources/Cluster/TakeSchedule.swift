@@ -22,12 +22,19 @@ package struct TakeSchedule: Sendable {
     /// When each partition is to be looked at.
     private var due: [ContinuousClock.Instant]
     private var owned: Set<Partition>
+    /// When the last look was.
+    private var looked: ContinuousClock.Instant
     /// Where the last look was, so that all get their turn.
     private var last = -1
     /// Where tenants' next turns are.
     private var hints: [Int: TurnHint] = [:]
     /// Which brought work of which no turn is known.
     private var plain: Set<Int> = []
+    /// Takes from partitions whose replies have not come.
+    private var underWay: [Int: Int] = [:]
+    /// So many at a time look into one partition where the next turn is there again: whose work lies in one only would have
+    /// to wait for each look, and others would go before it meanwhile.
+    private static let mostUnderWay = 4
     /// Of which something new was heard.
     private var woken: Set<Int> = []
     /// Looks after the interactive lane, one after the other, while others waited.
@@ -39,6 +46,7 @@ package struct TakeSchedule: Sendable {
         self.poll = poll
         self.patience = patience
         due = Array(repeating: now, count: partitions)
+        looked = now
         owned = Set((0..<partitions).map { Partition($0) })
     }
 
@@ -60,13 +68,16 @@ package struct TakeSchedule: Sendable {
     }
 
     /// When there is something to look at, unless it is woken before.
-    package var earliest: ContinuousClock.Instant? { due.min() }
+    package var earliest: ContinuousClock.Instant? {
+        guard let earliest = due.min() else { return nil }
+        return underWay.keys.contains { isOpen($0) } ? min(earliest, looked) : earliest
+    }
 
     /// What to do now; a partition that is to be looked at counts as looked at.
     package mutating func next(now: ContinuousClock.Instant) -> Action {
         let order = (1...due.count).lazy.map { [last, count = due.count] in (last + $0) % count }
         var found: Int?
-        if !hints.isEmpty { found = nextTurn(among: order.filter { [due] in due[$0] <= now }) }
+        if !hints.isEmpty { found = nextTurn(among: order.filter { [self] in due[$0] <= now || isOpen($0) }) }
         if found == nil {
             for index in order where due[index] <= now {
                 let isOwn = owned.contains(Partition(index))
@@ -75,15 +86,33 @@ package struct TakeSchedule: Sendable {
             }
         }
         guard let index = found else { return .wait(until: earliest ?? now + poll) }
-        last = index
+        (last, looked) = (index, now)
+        underWay[index, default: 0] += 1
         woken.remove(index)
         plain.remove(index)
         due[index] = now + poll
         return .take(Partition(index), age: owned.contains(Partition(index)) ? .zero : patience)
     }
 
-    /// Where the next turn in a partition is; nil where nothing waits, or nobody shares it.
-    package mutating func note(_ hint: TurnHint?, for partition: Partition) { hints[partition.index] = hint }
+    /// A take brought an answer: where the next turn in the partition is; nil where nothing waits, or nobody shares it.
+    package mutating func note(_ hint: TurnHint?, for partition: Partition) {
+        hints[partition.index] = hint
+        endTake(in: partition)
+    }
+
+    /// A take is over, whatever came of it.
+    package mutating func endTake(in partition: Partition) {
+        let left = (underWay[partition.index] ?? 0) - 1
+        underWay[partition.index] = left > 0 ? left : nil
+    }
+
+    /// Whether one more may look into a partition of its own while a look is under way.
+    private func isOpen(_ index: Int) -> Bool {
+        guard let takes = underWay[index], takes < Self.mostUnderWay, owned.contains(Partition(index)),
+            let hint = hints[index]
+        else { return false }
+        return hint.interactive != nil || hint.bulk != nil
+    }
 
     /// The next turns by what is known now, of those partitions of which a turn is known.
     package mutating func renew(_ turns: TurnLedger) {

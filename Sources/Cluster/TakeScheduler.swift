@@ -10,6 +10,10 @@ final class TakeScheduler: Sendable {
         var schedule: TakeSchedule
         /// Slots without work, the longest waiting first.
         var idle: [(number: Int, continuation: Continuation)] = []
+        /// Partitions of which something new was heard while all slots were busy, for those that have clicks pass.
+        var passing: [Partition] = []
+        /// Those slots, while they wait.
+        var passers: [Continuation] = []
         /// Who waits for the scheduler to be closed.
         var closing: [(number: Int, continuation: Continuation)] = []
         var nextNumber = 0
@@ -43,10 +47,18 @@ final class TakeScheduler: Sendable {
 
     var isClosed: Bool { state.withLock { $0.isClosed } }
 
-    func wake(_ partition: Partition) { change { $0.schedule.wake(partition, now: ContinuousClock.now) } }
+    func wake(_ partition: Partition) {
+        let passer = change { state -> Continuation? in
+            let isBusy = state.idle.isEmpty && turns?.isShared ?? false
+            state.schedule.wake(partition, now: ContinuousClock.now)
+            return isBusy ? Self.pass(partition, &state) : nil
+        }
+        passer?.resume()
+    }
     func own(_ partitions: Set<Partition>) { change { $0.schedule.own(partitions, now: ContinuousClock.now) } }
     func lookAgain(_ partition: Partition) { change { $0.schedule.lookAgain(partition, now: ContinuousClock.now) } }
-    func note(_ hint: TurnHint?, for partition: Partition) { state.withLock { $0.schedule.note(hint, for: partition) } }
+    func note(_ hint: TurnHint?, for partition: Partition) { change { $0.schedule.note(hint, for: partition) } }
+    func endTake(in partition: Partition) { state.withLock { $0.schedule.endTake(in: partition) } }
     func close() { change { $0.isClosed = true } }
 
     /// Where to look next, when it is time; nil when the scheduler is closed.
@@ -66,6 +78,32 @@ final class TakeScheduler: Sendable {
             case .wait: await waitForWork()
             }
         }
+    }
+
+    /// A partition into which something came while all slots were busy; nil when the scheduler is closed.
+    func nextToPass() async -> Partition? {
+        while true {
+            let (partition, isClosed) = state.withLock { state in
+                (state.isClosed || state.passing.isEmpty ? nil : state.passing.removeFirst(), state.isClosed)
+            }
+            if partition != nil || isClosed { return partition }
+            await withUnsafeContinuation { (continuation: Continuation) in
+                let isOver = state.withLock { state in
+                    if state.isClosed || !state.passing.isEmpty { return true }
+                    state.passers.append(continuation)
+                    return false
+                }
+                if isOver { continuation.resume() }
+            }
+        }
+    }
+
+    /// There may be more that passes.
+    func passAgain(_ partition: Partition) { state.withLock { Self.pass(partition, &$0) }?.resume() }
+
+    private static func pass(_ partition: Partition, _ state: inout State) -> Continuation? {
+        if !state.passing.contains(partition) { state.passing.append(partition) }
+        return state.passers.popLast()
     }
 
     /// Returns when the scheduler is closed or the task is cancelled.
@@ -100,19 +138,21 @@ final class TakeScheduler: Sendable {
         }
     }
 
-    private func change(_ body: (inout State) -> Void) {
-        let effects = state.withLock { state in
-            body(&state)
-            return Self.settle(&state)
+    @discardableResult
+    private func change<Answer: Sendable>(_ body: (inout State) -> Answer) -> Answer {
+        let (answer, effects) = state.withLock { state in
+            let answer = body(&state)
+            return (answer, Self.settle(&state))
         }
         run(effects)
+        return answer
     }
 
     /// Wakes whom there is something to do for, and sees to it that the alarm is set for the rest.
     private static func settle(_ state: inout State) -> Effects {
         if state.isClosed {
-            let awakened = (state.idle + state.closing).map(\.continuation)
-            (state.idle, state.closing) = ([], [])
+            let awakened = (state.idle + state.closing).map(\.continuation) + state.passers
+            (state.idle, state.closing, state.passers) = ([], [], [])
             return Effects(awakened: awakened)
         }
         guard !state.idle.isEmpty, let earliest = state.schedule.earliest else { return Effects() }

@@ -24,6 +24,8 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
     private let leases = LeaseBook()
     private let scheduler: TakeScheduler
     private let finished = Atomic<Int>(0)
+    /// When something passed last.
+    private let passed = Mutex<ContinuousClock.Instant?>(nil)
 
     /// A loop that takes nothing before ``run()``.
     ///
@@ -74,8 +76,16 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
                     let count = max(1, settings.concurrency)
                     for number in 0..<count {
                         let thread = OwnThread()
+                        let giving = settings.passing > 0 ? OwnThread(niceness: 5) : thread
                         let isSpare = number > 0 && number >= count - settings.spare
-                        slots.addTask(executorPreference: thread) { await self.work(on: thread, isSpare: isSpare) }
+                        let isFree = settings.passing > 0 && number > 0 && number == count - settings.spare - 1
+                        slots.addTask(executorPreference: thread) {
+                            await self.work(on: thread, giving: giving, isSpare: isSpare, isFree: isFree)
+                        }
+                    }
+                    for _ in 0..<settings.passing {
+                        let thread = OwnThread()
+                        slots.addTask(executorPreference: thread) { await self.letPass(on: thread) }
                     }
                     await slots.waitForAll()
                 }
@@ -88,10 +98,15 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 
     // MARK: Work
 
-    private func work(on thread: OwnThread, isSpare: Bool) async {
+    /// Works on a thread, and on one that gives way where others pass the work.
+    ///
+    /// A spare slot takes nothing ahead beside others' clicks; one is free for those that pass as long as there are any.
+    private func work(on thread: OwnThread, giving: OwnThread, isSpare: Bool, isFree: Bool) async {
         var failures = 0
         while true {
-            while isSpare, source.turns?.isShared ?? false, !scheduler.isClosed, !Task.isCancelled {
+            while isSpare && source.turns?.isShared ?? false || isFree && somethingPasses, !scheduler.isClosed,
+                !Task.isCancelled
+            {
                 try? await Task.sleep(for: .milliseconds(50))
             }
             guard let (partition, age) = await scheduler.next() else { return }
@@ -103,15 +118,38 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
                 case .again: scheduler.lookAgain(partition)
                 case .work(let work, let isLast):
                     if !isLast { scheduler.lookAgain(partition) }
-                    await perform(work, on: thread)
+                    await perform(work, on: source.isPassed(work) ? giving : thread)
                 }
                 failures = 0
             } catch {
                 onError(error)
+                scheduler.endTake(in: partition)
                 scheduler.lookAgain(partition)
                 // The client has its own backoff for lost connections; this is for answers that are errors.
                 failures = min(failures + 1, 6)
                 try? await Task.sleep(for: .milliseconds(25 << failures))
+            }
+        }
+    }
+
+    /// Whether something passed a moment ago.
+    private var somethingPasses: Bool { passed.withLock { $0.map { .now - $0 < .seconds(1) } } ?? false }
+
+    /// Does what comes for tenants that take less than their share, beside what the other slots do.
+    private func letPass(on thread: OwnThread) async {
+        while let partition = await scheduler.nextToPass() {
+            do {
+                let taken = try await source.takeAhead(in: partition, lease: settings.lease)
+                guard case .work(let work, let isLast) = taken else { continue }
+                passed.withLock { $0 = .now }
+                // Another may have the next one pass meanwhile.
+                if !isLast { scheduler.passAgain(partition) }
+                await perform(work, on: thread)
+            } catch {
+                onError(error)
+                // Whoever looks there next takes it.
+                scheduler.lookAgain(partition)
+                try? await Task.sleep(for: .milliseconds(50))
             }
         }
     }
@@ -205,9 +243,13 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
 public struct WorkLoopSettings: Sendable {
     /// Pieces of work at a time.
     public var concurrency = 1
-    /// So many of those take nothing while a tenant's clicks come beside others' work: a click waits for what was taken
+    /// So many of those take nothing ahead while a tenant's clicks come beside others' work: a click waits for what was taken
     /// before it.
     public var spare = 0
+    /// So many pieces more at a time that pass those: work of tenants that take less than their share, while others take more.
+    ///
+    /// What is passed goes on, on threads that give way, and leaves one slot free. It is for work that one thread does alone.
+    public var passing = 0
     /// How long a lease lasts; it is renewed each third of it.
     public var lease: Duration = .seconds(15)
     /// How often a partition is looked at without a message.

@@ -18,6 +18,10 @@ public protocol WorkSource: Sendable {
 
     /// Takes work. Runs on a thread of the slot's own, as ``perform(_:)`` does.
     func take(in partition: Partition, lease: Duration, age: Duration) async throws(ClusterError) -> Taken<Work>
+    /// Takes work that is to pass what is being done: that of tenants which take less than their share.
+    func takeAhead(in partition: Partition, lease: Duration) async throws(ClusterError) -> Taken<Work>
+    /// Whether what is taken ahead passes this.
+    func isPassed(_ work: Work) -> Bool
     /// The leases under which work is held.
     func leases(of work: Work) -> [LeaseName]
     /// Does the work and tells the cluster what became of it. Its task is cancelled when no lease is left.
@@ -30,6 +34,12 @@ public protocol WorkSource: Sendable {
 extension WorkSource {
     /// Nothing.
     public var turns: TurnLedger? { nil }
+
+    /// Nothing passes.
+    public func takeAhead(in partition: Partition, lease: Duration) async throws(ClusterError) -> Taken<Work> { .idle }
+
+    /// Nothing is passed.
+    public func isPassed(_ work: Work) -> Bool { false }
 }
 
 /// What became of a picture.
@@ -191,10 +201,23 @@ public struct DecodeSource: WorkSource {
         try await served.take(in: partition) { model throws(ClusterError) in
             try await broker.takePrompts(
                 in: partition, worker: worker, model: model,
-                count: turns?.isShared ?? false ? min(batch, Self.sharedBatch) : batch, lease: lease, age: age,
+                count: turns?.allowsBatches(in: partition) ?? true ? batch : min(batch, Self.sharedBatch), lease: lease,
+                age: age,
                 turns: turns)
         }
     }
+
+    /// Takes a click of who clicks little beside others.
+    public func takeAhead(in partition: Partition, lease: Duration) async throws(ClusterError) -> Taken<PromptBatch> {
+        try await served.take(in: partition) { model throws(ClusterError) in
+            try await broker.takePrompts(
+                in: partition, worker: worker, model: model, lane: .interactive, count: 1, lease: lease, turns: turns,
+                ahead: true)
+        }
+    }
+
+    /// Whether it is of who has had its share or more.
+    public func isPassed(_ work: PromptBatch) -> Bool { work.standing == .passed }
 
     /// The jobs' leases.
     public func leases(of work: PromptBatch) -> [LeaseName] { work.leases.map { LeaseName($0) } }

@@ -22,7 +22,7 @@ extension Broker {
         lease: Duration,
         age: Duration = .zero, turns: TurnLedger? = nil
     ) async throws(ClusterError) -> Taken<[EncodeLease]> {
-        let (parts, isLast) = try await take(.encode, partition, worker, model, lane, count, lease, age, turns)
+        let (parts, isLast, _) = try await take(.encode, partition, worker, model, lane, count, lease, age, turns)
         guard let isLast else { return parts.first?.string == "again" ? .again : .idle }
         let leases = parts.dropFirst().compactMap { EncodeLease($0, partition) }
         guard leases.count == parts.count - 1, !leases.isEmpty else {
@@ -32,41 +32,47 @@ extension Broker {
     }
 
     /// Takes jobs on one picture; the parameters are those of an encoder's take.
+    ///
+    /// With `ahead`, only those of tenants that take less than their share, which are to pass what is being done.
     public func takePrompts(
         in partition: Partition, worker: String, model: ModelIdentifier, lane: Lane? = nil, count: Int, lease: Duration,
-        age: Duration = .zero, turns: TurnLedger? = nil
+        age: Duration = .zero, turns: TurnLedger? = nil, ahead: Bool = false
     ) async throws(ClusterError) -> Taken<PromptBatch> {
-        let (parts, isLast) = try await take(.decode, partition, worker, model, lane, count, lease, age, turns)
+        let (parts, isLast, isPassed) = try await take(
+            .decode, partition, worker, model, lane, count, lease, age, turns, ahead: ahead)
         guard let isLast else { return parts.first?.string == "again" ? .again : .idle }
         let leases = parts.dropFirst(3).compactMap { PromptLease($0, partition) }
         guard leases.count == parts.count - 3, !leases.isEmpty, let key = parts[1].string.flatMap({ EmbeddingKey($0) }),
             let lane = parts[2].string.flatMap(Lane.init(rawValue:))
         else { throw .unexpectedReply(function: "kirie_take", expected: "leases of jobs") }
-        return .work(PromptBatch(partition: partition, key: key, lane: lane, leases: leases), isLast: isLast)
+        var batch = PromptBatch(partition: partition, key: key, lane: lane, leases: leases)
+        batch.standing = ahead ? .passing : isPassed ? .passed : .usual
+        return .work(batch, isLast: isLast)
     }
 
-    /// The reply, and, where it brings work, whether that is the last in the queue.
+    /// The reply, and, where it brings work, whether that is the last in the queue, and whether others may pass it.
     private func take(
         _ stage: Stage, _ partition: Partition, _ worker: String, _ model: ModelIdentifier, _ lane: Lane?, _ count: Int,
-        _ lease: Duration, _ age: Duration, _ turns: TurnLedger?
-    ) async throws(ClusterError) -> (parts: [RedisValue], isLast: Bool?) {
+        _ lease: Duration, _ age: Duration, _ turns: TurnLedger?, ahead: Bool = false
+    ) async throws(ClusterError) -> (parts: [RedisValue], isLast: Bool?, isPassed: Bool) {
         let reply = try await call(
             "kirie_take", in: partition,
             [
                 .string(stage.rawValue), .string(worker), .string(model.text), .string(lane?.rawValue ?? "any"),
                 .integer(count), .integer(max(1, lease.milliseconds)), .integer(max(0, age.milliseconds)), "last",
-            ] + (turns?.arguments ?? []))
+            ] + (turns?.arguments(ahead: ahead) ?? []))
         var parts = reply.array ?? []
+        var isPassed = false
         if parts.count == 3, parts[0].string == "turns" {
-            turns?.note(parts[2].array ?? [], in: partition)
+            isPassed = turns?.note(parts[2].array ?? [], in: partition) ?? false
             parts = parts[1].array ?? []
-        } else {
-            turns?.forget(partition)
+        } else if !ahead {
+            turns?.forget(partition, broughtWork: ["work", "last"].contains(parts.first?.string))
         }
         switch parts.first?.string {
-        case "work": return (parts, false)
-        case "last": return (parts, true)
-        default: return (parts, nil)
+        case "work": return (parts, false, isPassed)
+        case "last": return (parts, true, isPassed)
+        default: return (parts, nil, isPassed)
         }
     }
 

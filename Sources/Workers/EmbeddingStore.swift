@@ -1,7 +1,7 @@
 public import Cluster
 public import Embeddings
 public import Redis
-import Segmentation
+package import Segmentation
 
 /// Where the workers of a cluster put embeddings and find them: in the Redis of the queues, or in another.
 ///
@@ -17,6 +17,8 @@ public struct EmbeddingStore: Sendable {
     private let broker: Broker
     /// After which an embedding goes, in both places where it is known: the one value there is.
     public let timeToLive: Duration
+    /// Below both: what was evicted or lost comes from there.
+    private var folder: FolderTier?
 
     /// The store of a cluster.
     ///
@@ -32,9 +34,30 @@ public struct EmbeddingStore: Sendable {
         self.broker = broker
     }
 
+    /// The same over a folder, in which records are kept as well.
+    ///
+    /// What cannot be written there is no fault of the job: `onChange` is told of the first fault, and with nil when records
+    /// are taken again.
+    package func over(
+        _ folder: EmbeddingFolder, onChange: @escaping @Sendable ((any Error)?) -> Void = { _ in }
+    ) -> EmbeddingStore {
+        var store = self
+        store.folder = FolderTier(folder, onChange: onChange)
+        return store
+    }
+
     /// The embedding, verified; nil where there is none or it was damaged, and then it is gone.
-    func record(for key: EmbeddingKey) async throws(EmbeddingCacheError) -> EmbeddingRecord? {
-        try await cache.record(for: key)
+    package func record(for key: EmbeddingKey) async throws(EmbeddingCacheError) -> EmbeddingRecord? {
+        if let record = try await cache.record(for: key) { return record }
+        return await kept(key)
+    }
+
+    /// What the folder has under a key; nil where it has none.
+    func kept(_ key: EmbeddingKey) async -> EmbeddingRecord? { await folder?.record(for: key) }
+
+    /// Which embeddings are in Redis, in the order of the keys.
+    package func contains(_ keys: [EmbeddingKey]) async throws(EmbeddingCacheError) -> [Bool] {
+        try await cache.contains(keys)
     }
 
     /// Puts an embedding there that somebody has, so that jobs on its picture find it.
@@ -46,7 +69,14 @@ public struct EmbeddingStore: Sendable {
     }
 
     /// Puts an embedding where it belongs; returns what is to be published under its key with the jobs.
-    func put(_ record: EmbeddingRecord) async throws(EmbeddingCacheError) -> RedisBytes {
+    ///
+    /// - Parameters:
+    ///   - record: the embedding.
+    ///   - isKept: whether the folder has it.
+    /// - Returns: the record, or the mark where it is kept elsewhere.
+    /// - Throws: ``EmbeddingCacheError`` where the other Redis does not take it.
+    func put(_ record: EmbeddingRecord, isKept: Bool = false) async throws(EmbeddingCacheError) -> RedisBytes {
+        if !isKept { await folder?.keep(record) }
         guard isElsewhere else {
             await cache.noteStored(record)
             return record.redisBytes

@@ -68,9 +68,26 @@ public struct PictureEncoder: Sendable {
 
     /// Encodes the picture of a lease.
     public func encode(_ lease: EncodeLease) async -> EncodeOutcome {
+        if let kept = await kept(lease) {
+            WorkerMetrics.encoded("kept")
+            return kept
+        }
         let outcome = await outcome(lease)
         WorkerMetrics.encoded(outcome.name)
         return outcome
+    }
+
+    /// What was encoded before, by whomever, and has gone from Redis since; nil where no folder has it.
+    private func kept(_ lease: EncodeLease) async -> EncodeOutcome? {
+        guard let record = await store.kept(lease.key) else { return nil }
+        do {
+            let published = try await outage.waitOut { try await store.put(record, isKept: true) }
+            return .embedding(published, expiry: store.timeToLive)
+        } catch is CancellationError {
+            return .abandoned
+        } catch {
+            return .faulty(reason: "\(error)")
+        }
     }
 
     private func outcome(_ lease: EncodeLease) async -> EncodeOutcome {

@@ -124,8 +124,7 @@ public struct PromptDecoder: Sendable {
             guard
                 let found = self.answers(
                     to: others.map { batch.leases[$0].line }, of: others.map { batch.leases[$0].reference.id },
-                    on: image,
-                    key: batch.key)
+                    on: image, key: batch.key, passes: batch.standing == .passing)
             else { return .abandoned }
             for (index, answer) in zip(others, found) { answers[index] = answer }
         }
@@ -307,20 +306,20 @@ public struct PromptDecoder: Sendable {
 
     /// One answer a job; nil where the task was cancelled before the last chunk of prompts.
     private func answers(
-        to lines: [RedisBytes], of identifiers: [String], on image: any PreparedImage, key: EmbeddingKey
+        to lines: [RedisBytes], of identifiers: [String], on image: any PreparedImage, key: EmbeddingKey, passes: Bool
     ) -> [PromptAnswer]? {
         let jobs = lines.map { line in
             Result { () throws(PromptRefusal) in
                 try PromptedJob(line, width: image.width, height: image.height, maskSide: decoder.maskSide)
             }
         }
-        // While one batch is decoded, others are read and written.
-        lanes.wait()
+        // While one batch is decoded, others are read and written; what passes waits for none.
+        if !passes { lanes.wait() }
         let clock = ContinuousClock()
         let start = clock.now
         let decoded = cutouts(of: jobs, on: image)
         let time = clock.now - start
-        lanes.signal()
+        if !passes { lanes.signal() }
         guard let decoded else { return nil }
         let count = jobs.reduce(0) { sum, job in sum + ((try? job.get())?.prompts.usable.count ?? 0) }
         WorkerMetrics.decoded(jobs: jobs.count, prompts: count, in: time)

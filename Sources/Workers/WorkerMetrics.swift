@@ -1,12 +1,13 @@
 import Cluster
 import CoreMetrics
+import Embeddings
 import Platform
 
 /// What workers count; the names and meanings are what dashboards read.
 public enum WorkerMetrics {
     /// The meaning of each name.
     public static let help = [
-        "kirie_encodes_total": "Pictures taken to encode, by outcome.",
+        "kirie_encodes_total": "Pictures taken to encode, by outcome; kept: it was in the folder of --cache-dir.",
         "kirie_encode_seconds": "Time of the image encoder for one picture.",
         "kirie_jobs_total": "Jobs taken to decode, by outcome.",
         "kirie_prompts_total": "Prompts decoded.",
@@ -17,6 +18,12 @@ public enum WorkerMetrics {
         "kirie_embedding_misses_total": "Embeddings that were gone when a decoder came for them.",
         "kirie_embedding_evictions_total": "Images that left the decoder's memory for others, or do not fit.",
         "kirie_published_bytes_total": "Bytes of the embeddings that an encoder made.",
+        "kirie_cache_dir_hits_total": "Embeddings that were found in the folder of --cache-dir.",
+        "kirie_cache_dir_misses_total": "Embeddings that were not in the folder of --cache-dir.",
+        "kirie_cache_dir_damaged_total": "Files of the folder of --cache-dir that were damaged, and were put aside.",
+        "kirie_cache_dir_faults_total": "Embeddings that the folder of --cache-dir did not take.",
+        "kirie_cache_dir_written_bytes_total": "Bytes of embeddings that went to the folder of --cache-dir.",
+        "kirie_cache_dir_bytes": "Bytes of all embeddings in the folder of --cache-dir.",
         "kirie_cached_images": "Images in the decoder's memory.",
         "kirie_cached_bytes": "Bytes of the images in the decoder's memory.",
         "kirie_load": "Pieces of work in hand.",
@@ -34,7 +41,7 @@ public enum WorkerMetrics {
         switch role {
         case .encoder:
             counters.append("kirie_published_bytes_total")
-            for outcome in ["embedding", "unusable", "faulty", "abandoned"] {
+            for outcome in ["embedding", "kept", "unusable", "faulty", "abandoned"] {
                 Counter(label: "kirie_encodes_total", dimensions: [("outcome", outcome)]).increment(by: 0)
             }
         case .decoder:
@@ -49,6 +56,31 @@ public enum WorkerMetrics {
         }
         for name in counters { Counter(label: name).increment(by: 0) }
     }
+
+    /// The same of a folder, where there is one.
+    static func beginFolder(bytes: Int?) {
+        for name in ["hits", "misses", "damaged", "faults", "written_bytes"] {
+            Counter(label: "kirie_cache_dir_\(name)_total").increment(by: 0)
+        }
+        set("kirie_cache_dir_bytes", Double(bytes ?? 0))
+    }
+
+    static func lookedUp(_ finding: EmbeddingFolder.Finding) {
+        let name =
+            switch finding {
+            case .record: "hits"
+            case .absent: "misses"
+            case .damaged: "damaged"
+            }
+        Counter(label: "kirie_cache_dir_\(name)_total").increment()
+    }
+
+    static func kept(bytes: Int, total: Int?) {
+        Counter(label: "kirie_cache_dir_written_bytes_total").increment(by: bytes)
+        if let total { set("kirie_cache_dir_bytes", Double(total)) }
+    }
+
+    static func notKept() { Counter(label: "kirie_cache_dir_faults_total").increment() }
 
     static func encoded(_ outcome: String) {
         Counter(label: "kirie_encodes_total", dimensions: [("outcome", outcome)]).increment()

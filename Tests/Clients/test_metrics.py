@@ -43,12 +43,16 @@ EXPECTED = {
         kirie_tenant_bytes""",
     "encoder": """
         kirie_encodes_total kirie_encode_seconds kirie_published_bytes_total kirie_load kirie_capacity
-        kirie_heartbeat_age_seconds kirie_errors_total kirie_waits_total kirie_demand""",
+        kirie_heartbeat_age_seconds kirie_errors_total kirie_waits_total kirie_demand kirie_cache_dir_hits_total
+        kirie_cache_dir_misses_total kirie_cache_dir_damaged_total kirie_cache_dir_faults_total
+        kirie_cache_dir_written_bytes_total kirie_cache_dir_bytes""",
     "decoder": """
         kirie_jobs_total kirie_prompts_total kirie_batch_jobs kirie_decode_seconds kirie_embedding_hits_total
         kirie_embedding_fetches_total kirie_embedding_misses_total kirie_embedding_evictions_total kirie_cached_images
         kirie_cached_bytes kirie_load kirie_capacity kirie_owned_partitions kirie_heartbeat_age_seconds
-        kirie_errors_total kirie_waits_total kirie_demand""",
+        kirie_errors_total kirie_waits_total kirie_demand kirie_cache_dir_hits_total kirie_cache_dir_misses_total
+        kirie_cache_dir_damaged_total kirie_cache_dir_faults_total kirie_cache_dir_written_bytes_total
+        kirie_cache_dir_bytes""",
 }
 PROCESS = """
     process_cpu_seconds_total process_resident_memory_bytes process_start_time_seconds process_open_fds
@@ -71,7 +75,9 @@ def setUpModule():
                 break
         except OSError:
             continue
-    kirie = gateway.Gateway("--metrics-port", str(first))
+    cache = tempfile.mkdtemp(prefix="kirie-cache-")
+    unittest.addModuleCleanup(shutil.rmtree, cache, ignore_errors=True)
+    kirie = gateway.Gateway("--metrics-port", str(first), "--cache-dir", cache)
     key, line = kirie.key("prometheus", "--scope", "read", "--scope", "submit")
     keys = os.path.join(kirie.folder, "keys.jsonl")
     pathlib.Path(keys).write_text(line)

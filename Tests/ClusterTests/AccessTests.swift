@@ -62,6 +62,25 @@ import Testing
         await #expect(throws: ClusterError.self) { _ = try await decoder.submit([TestCluster.job("b", image)]) }
         await #expect(throws: RedisError.self) { _ = try await submitter.redis.send(RedisCommand("FLUSHALL")) }
     }
+
+    /// Whoever may write may load the functions, as the page says, and sets a Redis in order that lost them; without the right
+    /// it says whom to ask.
+    @Test(arguments: ["encoder", "decoder"])
+    func workersMendARedisThatLostItsFunctions(_ role: String) async throws {
+        let server = try await RedisServerProcess.start(.init(users: try RecommendedUsers.rules()))
+        defer { withExtendedLifetime(server) {} }
+        let owner = try await Self.broker("operator", server)
+        _ = try await owner.redis.send(RedisCommand("FLUSHALL"))
+        _ = try await owner.redis.send(RedisCommand("FUNCTION", "FLUSH"))
+        let worker = try await Broker.open(try await RedisClient.connect(RecommendedUsers.url(role, at: server.url)))
+        #expect(try await worker.statistics().total("done:bulk") == 0)
+        _ = try await owner.redis.send(RedisCommand("FUNCTION", "FLUSH"))
+        _ = try await owner.redis.send(RedisCommand("ACL", "SETUSER", .string(role), "-function"))
+        let refused = try await RedisClient.connect(RecommendedUsers.url(role, at: server.url))
+        let error = await #expect(throws: ClusterError.self) { _ = try await Broker.open(refused) }
+        #expect("\(error.map { "\($0)" } ?? "")".contains("kirie queues"), "\(String(describing: error))")
+    }
+
     /// To find its way in a Redis Cluster is a right too.
     @Test func eachRoleFindsItsWayInARedisCluster() async throws {
         let cluster = try await RedisClusterProcess.start(users: try RecommendedUsers.rules())

@@ -3,6 +3,7 @@ import ClusterTesting
 import Redis
 import RedisTesting
 import Segmentation
+import Synchronization
 import Testing
 
 /// Those who share a cluster: turns by weight, quotas, and what is nobody else's.
@@ -152,6 +153,96 @@ import Testing
         #expect(
             order.prefix(40).count { $0 == few } == 20, "each gets every second take while both have work: \(order)")
         #expect(order.suffix(20).allSatisfy { $0 == busy })
+    }
+
+    /// Who takes less than its share goes ahead of who takes more, by sixteen takes and no more.
+    @Test func whoTakesLittleGoesAheadForAWhile() async throws {
+        let cluster = try await TestCluster.start(partitions: 1)
+        let (clicks, flood) = (try Self.tenant("clicks"), try Self.tenant("flood"))
+        let image = TestCluster.image(1)
+        try await Self.accept((0..<200).map { TestCluster.job("\($0)", image) }, of: flood, cluster)
+        try await cluster.encode(image)
+        var worker = Worker(cluster.broker)
+        for _ in 0..<60 { #expect(try await worker.decode(1)?.leases[0].reference.tenant == flood) }
+        try await Self.accept((0..<60).map { TestCluster.job("\($0)", image) }, of: clicks, cluster)
+        worker.schedule.wake(Partition(0), now: worker.now)
+        var order: [Tenant] = []
+        for _ in 0..<60 { order.append(try #require(try await worker.decode(1)).leases[0].reference.tenant) }
+        #expect(order.prefix(15).allSatisfy { $0 == clicks }, "\(order.map(\.name))")
+        // From there on they take turns.
+        #expect((18...24).contains(order.suffix(42).count { $0 == clicks }), "\(order.map(\.name))")
+    }
+
+    /// What is to pass is of who takes less than its share, and of nobody else; the take says who may be passed.
+    @Test func onlyWhoTakesLittlePasses() async throws {
+        let cluster = try await TestCluster.start(partitions: 1)
+        let (clicks, flood) = (try Self.tenant("clicks"), try Self.tenant("flood"))
+        let image = TestCluster.image(1)
+        let turns = TurnLedger()
+        func take(ahead: Bool) async throws -> PromptBatch? {
+            let taken = try await cluster.broker.takePrompts(
+                in: Partition(0), worker: "d", model: TestCluster.model, lane: .interactive, count: 1,
+                lease: .seconds(3600), turns: turns, ahead: ahead)
+            guard case .work(let batch, _) = taken else { return nil }
+            _ = try await cluster.broker.complete(batch.leases.map { ($0, RedisBytes("mask")) })
+            return batch
+        }
+        // Where nobody shares nothing passes.
+        try await Self.accept([TestCluster.job("0", image, lane: .interactive)], of: .standard, cluster)
+        try await cluster.encode(image)
+        #expect(try await take(ahead: true) == nil)
+        #expect(try await take(ahead: false)?.standing == .usual)
+        try await Self.accept(
+            (0..<60).map { TestCluster.job("\($0)", image, lane: .interactive) }, of: flood, cluster)
+        for _ in 0..<30 {
+            let batch = try #require(try await take(ahead: false))
+            #expect(batch.standing == .passed && batch.leases[0].reference.tenant == flood)
+        }
+        #expect(try await take(ahead: true) == nil, "a flood passes nobody")
+        try await Self.accept(
+            (0..<2).map { TestCluster.job("\($0)", image, lane: .interactive) }, of: clicks, cluster)
+        let passing = try #require(try await take(ahead: true))
+        #expect(passing.standing == .passing && passing.leases[0].reference.tenant == clicks)
+        let next = try #require(try await take(ahead: false))
+        #expect(next.standing == .usual && next.leases[0].reference.tenant == clicks)
+        #expect(try await take(ahead: true) == nil)
+        #expect(try await take(ahead: false)?.leases[0].reference.tenant == flood)
+    }
+
+    /// Takes that are under way at the same time are charged all of them, also where one tenant's lie in one partition.
+    @Test func sharesHoldWithTakesAtTheSameTime() async throws {
+        let cluster = try await TestCluster.start(partitions: 8)
+        let tenants = [try Self.tenant("lab"), try Self.tenant("archive"), try Self.tenant("one-place")]
+        var number = 0
+        var images: [ImageDigest] = []
+        for (index, tenant) in tenants.enumerated() {
+            var jobs: [Job] = []
+            while jobs.count < 400 {
+                number += 1
+                let image = TestCluster.image(number)
+                if index == 2, cluster.broker.partition(of: image).index != 5 { continue }
+                images.append(image)
+                jobs.append(TestCluster.job("\(number)", image, lane: .interactive))
+            }
+            try await Self.accept(jobs, of: tenant, cluster)
+        }
+        for image in images { try await cluster.encode(image) }
+        let counts = Mutex<[Tenant: Int]>([:])
+        let source = DecodeSource(cluster.broker, worker: "d", model: TestCluster.model) { batch in
+            counts.withLock { counts in
+                guard counts.values.reduce(0, +) < 600 else { return }
+                for lease in batch.leases { counts[lease.reference.tenant, default: 0] += 1 }
+            }
+            return .answers(batch.leases.map { _ in .result(RedisBytes("mask")) })
+        }
+        let loop = WorkLoop(
+            source, broker: cluster.broker, settings: WorkLoopSettings(concurrency: 4), members: { ["d"] })
+        async let running: Void = loop.run()
+        try await eventually("600 are done") { counts.withLock { $0.values.reduce(0, +) >= 600 } }
+        loop.drain()
+        await running
+        let found = counts.withLock { $0 }
+        for tenant in tenants { #expect((180...220).contains(found[tenant] ?? 0), "\(found)") }
     }
 
     /// An encode that two ask for is done once, charged to the first, and stands where it comes sooner.

@@ -37,7 +37,8 @@ final class SmallDisk: Sendable {
     }
 
     /// The namespace seen from outside.
-    private var filler: String { "/proc/\(holder.identifier)/root\(folder)/data/filler" }
+    var data: String { "/proc/\(holder.identifier)/root\(folder)/data" }
+    private var filler: String { "\(data)/filler" }
 
     /// Writes until nothing more fits.
     func fill() throws {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Clients
 import Cluster
+import Embeddings
 import Glibc
 import Imaging
 import JSON
@@ -21,18 +22,33 @@ extension CacheCommand {
                 kirie cache warm 'photos/2026-*.jpg'
                 kirie cache warm pictures.txt
                 kirie cache warm photos --model kirie-tiny --model sam2.1_tiny
+                kirie cache warm photos --export embeddings
+                kirie cache warm --import embeddings
 
                 A folder is searched for pictures by how their files end, those below it too, each once whatever links lead
                 to it; a text file names a picture a line. What the cache has already is left alone, so a run that was
                 stopped goes on where it was. For several models each picture is read and sent once. The work is done by the
-                cluster's encoders in the bulk lane.
-                Exit status: 0 every picture is in the cache, 1 some could not be encoded.
+                cluster's encoders in the bulk lane. --export writes the pictures' embeddings as files, those of `kirie encode`,
+                and --import puts such files into a cluster, for as long as that keeps embeddings; the folder is left as it is.
+                Exit status: 0 every embedding is in the cache, and in the folder of --export; 1 some are not.
                 """)
 
         @Argument(
             help: ArgumentHelp(
                 "A folder, a pattern in quotes, a picture, or a text file.", valueName: "dir|glob|file.txt"))
-        var sources: [String]
+        var sources: [String] = []
+
+        @Option(
+            name: .customLong("import"),
+            help: ArgumentHelp(
+                "Embeddings of --export or of --cache-dir, put into the cluster first.", valueName: "dir"))
+        var imported: String?
+
+        @Option(
+            name: .customLong("export"),
+            help: ArgumentHelp(
+                "A folder that gets the pictures' embeddings as files when they are there.", valueName: "dir"))
+        var exported: String?
 
         @OptionGroup var model: ModelsChoice
 
@@ -53,13 +69,26 @@ extension CacheCommand {
         @OptionGroup var options: CacheOptions
 
         func validate() throws {
-            guard !sources.isEmpty else { throw ValidationError("Give a folder, a pattern or a text file.") }
+            guard !sources.isEmpty || imported != nil else {
+                throw ValidationError("Give a folder, a pattern or a text file, or --import DIR.")
+            }
+            guard !sources.isEmpty || exported == nil else {
+                throw ValidationError("--export writes the embeddings of pictures: name them.")
+            }
             guard (1...10_000).contains(inFlight) else { throw ValidationError("--in-flight takes 1 to 10000.") }
         }
 
         func run() async throws {
             let list = try await PictureList(sources)
             let broker = try await options.redis.submitter(for: tenant)
+            let store = EmbeddingStore(broker, elsewhere: try await options.otherRedis())
+            let transfer = EmbeddingTransfer(store)
+            var isWhole = true
+            if let imported { isWhole = try await transfer.bring(from: imported) }
+            if sources.isEmpty {
+                if !isWhole { throw ExitCode(1) }
+                return
+            }
             let models = try await model.resolve(broker)
             let warming = Warming(
                 ClusterCache(broker, other: try await options.otherRedis()), models: models, inFlight: inFlight,
@@ -72,7 +101,8 @@ extension CacheCommand {
                 throw ExitCode(interruption.exitCode)
             }
             try await warming.finish(json: json)
-            if warming.hasFailures || list.hasProblems { throw ExitCode(1) }
+            if let exported, !(try await transfer.take(warming.keys, to: exported)) { isWhole = false }
+            if warming.hasFailures || list.hasProblems || !isWhole { throw ExitCode(1) }
         }
     }
 }
@@ -130,6 +160,7 @@ private final class Warming: Sendable {
         var there = 0
         var encoded = 0
         var failed = 0
+        var keys: Set<EmbeddingKey> = []
         /// By job, until it ends; pictures of the same content share one.
         var paths: [JobReference: String] = [:]
     }
@@ -160,6 +191,8 @@ private final class Warming: Sendable {
     }
 
     var hasFailures: Bool { tally.withLock { $0.failed > 0 } }
+    /// Of all pictures that could be read.
+    var keys: [EmbeddingKey] { tally.withLock { Array($0.keys) } }
 
     func run(_ paths: [String]) async throws {
         tally.withLock { ($0.pictures, $0.total) = (paths.count, paths.count * models.count) }
@@ -211,6 +244,7 @@ private final class Warming: Sendable {
         let keys = pictures.keys.flatMap { digest in
             models.map { EmbeddingKey(image: digest, model: $0.identifier) }
         }
+        tally.withLock { $0.keys.formUnion(keys) }
         let there = try await cache.contains(keys)
         // What another tenant has had encoded is sent all the same: only who has sent a picture may name it later.
         let digests = Array(pictures.keys)

@@ -59,6 +59,7 @@ struct DecoderCommand: AsyncParsableCommand {
         // One batch more is taken, or told of, while others are decoded: the cores need not wait for Redis.
         settings.concurrency += 1
         settings.spare = 1
+        settings.passing = decoder.isSmall ? settings.concurrency - settings.spare : 0
         heartbeat.capacity = settings.concurrency
         let source = DecodeSource(
             broker, worker: heartbeat.name, model: identifier, serving: identifier.variants, batch: batch,

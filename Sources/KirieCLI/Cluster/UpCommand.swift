@@ -68,6 +68,7 @@ struct UpCommand: AsyncParsableCommand {
             valueName: "host:port"))
     var listen: String?
 
+    @OptionGroup var folder: CacheFolderOptions
     @OptionGroup var partitions: PartitionOption
     @OptionGroup var model: ModelOptions
 
@@ -93,12 +94,14 @@ struct UpCommand: AsyncParsableCommand {
     func run() async throws {
         // What is wrong with the model is said here once, not by every worker over and over.
         _ = try model.open()
+        _ = try folder.open()
         let processes = LocalProcesses(
             LocalProcesses.Settings(
                 folder: ClusterFolder(path: try data.map(Self.absolute) ?? ClusterFolder.standard.path),
                 encoders: encoders, decoders: decoders ?? max(1, ThreadPool.availableProcessors / 4),
                 redisMemory: redisMemory ?? Self.quarterOfMemory, appendFsync: appendFsync.rawValue,
-                workerArguments: workerArguments, decoderArguments: ["--cache-bytes", "\(cacheBytes)"],
+                workerArguments: try workerArguments + folder.arguments(Self.absolute),
+                decoderArguments: ["--cache-bytes", "\(cacheBytes)"],
                 metricsPort: metricsPort, gatewayArguments: gatewayArguments, partitions: partitions.count))
         try await processes.run { socket, address in
             let page = address.map { "KIRIE_GATEWAY=\($0)\n" } ?? ""

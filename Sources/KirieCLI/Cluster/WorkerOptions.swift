@@ -22,6 +22,8 @@ struct WorkerOptions: ParsableArguments {
                 + "$KIRIE_CACHE_REDIS_PASSWORD.", valueName: "url"))
     var cacheRedis: String?
 
+    @OptionGroup var folder: CacheFolderOptions
+
     @Option(name: .customLong("embedding"), help: "How embeddings are stored: fp16, fp32 or int8; the same everywhere.")
     var embedding: EncodeCommand.RecordType = .fp16
 
@@ -121,7 +123,17 @@ struct WorkerOptions: ParsableArguments {
         }
         var elsewhere: RedisClient?
         if let cacheRedis { elsewhere = try await patiently { try await client(try CacheRedisOption.url(cacheRedis)) } }
-        return (broker, EmbeddingStore(broker, elsewhere: elsewhere, timeToLive: embeddingLifetime))
+        let store = EmbeddingStore(broker, elsewhere: elsewhere, timeToLive: embeddingLifetime)
+        guard let folder = try folder.open() else { return (broker, store) }
+        let tiered = store.over(folder) { fault in
+            if let fault {
+                logger.warning(
+                    "the cache folder takes nothing, and work goes on without it", metadata: ["error": "\(fault)"])
+            } else {
+                logger.info("the cache folder takes embeddings again")
+            }
+        }
+        return (broker, tiered)
     }
 
     /// The first heartbeat.

@@ -71,11 +71,14 @@ package struct AtomicFile: ~Copyable {
         }
     }
 
+    /// Returns when what was written is on the disk.
+    package func synchronize() throws(FileFault) {
+        guard fsync(descriptor) == 0 else { throw FileFault(path: path, reason: .system(errno), work: .writing) }
+    }
+
     /// Gives the file its name; with `isDurable` the bytes are on the disk first.
     package consuming func commit(isDurable: Bool = false) throws(FileFault) {
-        guard !isDurable || fsync(descriptor) == 0 else {
-            throw FileFault(path: path, reason: .system(errno), work: .writing)
-        }
+        if isDurable { try synchronize() }
         guard rename(temporary, target) == 0 else {
             throw FileFault(path: path, reason: .system(errno), work: .writing)
         }

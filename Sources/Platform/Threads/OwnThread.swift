@@ -1,4 +1,5 @@
 import Dispatch
+import Glibc
 
 /// A thread of its own for a task: whatever the task's functions do that belongs to no actor runs there, one piece after
 /// another, so that they may compute or wait without taking one of the few threads of Swift's cooperative pool.
@@ -10,9 +11,14 @@ import Dispatch
 package final class OwnThread: TaskExecutor {
     private let line = ThreadLine()
 
-    /// Starts the thread.
-    package init() {
+    /// Starts the thread; with a `niceness` it gives way to the process's others by so much.
+    package init(niceness: Int32 = 0) {
         let line = line
+        if niceness > 0 {
+            // Of Linux's threads each has its own.
+            let which = Int32(PRIO_PROCESS.rawValue)
+            line.append { setpriority(which, 0, getpriority(which, 0) + niceness) }
+        }
         // Dispatch waits for a thread to become free where the system has none left.
         if !line.startThread() { DispatchQueue.global().async { line.serve() } }
     }

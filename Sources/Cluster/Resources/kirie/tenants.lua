@@ -61,13 +61,14 @@ local function learn(c, tenant, sha)
 end
 
 -- Turns go by start-time fair queueing (Goyal, Vin, Cheng: Start-time Fair Queueing, 1996). Each tenant of a stage and
--- lane has a tag, where its next take begins in virtual time: that is where its last one ended, or now, if it had nothing
--- to do meanwhile. A take lasts its jobs over the tenant's weight. The least tag goes first, and is the time. Workers carry
+-- lane has a tag, where its next take begins in virtual time: that is where its last one ended, or a little before now, if
+-- it had nothing to do meanwhile: who takes less than its share has a few jobs go ahead of who takes more. A take lasts its jobs over the tenant's weight. The least tag goes first, and is the time. Workers carry
 -- ends and times from partition to partition, so that a tenant with work in one of them has its share of the whole.
 --   shares:<stage>:<lane>          hash: tenant, where its last take ends; and :now
 --   fair:<stage>:<lane>[:<model>]  zset: who may have something in their streams, by tag as it was last looked at; 0: new
 -- A tag in the set is never too late: what was taken meanwhile is in the hash, and is looked up when the tenant comes first.
 local UNIT = 27720              -- of virtual time, for a job and the weight 1: what 1 to 12 divide
+local CREDIT = 16 * UNIT        -- who comes back, or is new, has so much go ahead and no more
 local CLAIM = 256 * UNIT        -- who could not be served keeps a claim of so much and no more
 local LOOKS = 32                -- tags one take looks at
 local TOLD = 4                  -- tenants of which a worker is told
@@ -107,6 +108,7 @@ local function turns_of(c, stage, lane, model)
     if not (carried and carried.now > 0) and redis.call('EXISTS', unpack(sets)) == 0 then return nil end
     local turns = { sets = sets, shares = c.k .. 'shares:' .. stage .. ':' .. lane, passed = {}, passes = 0 }
     turns.now = tonumber(redis.call('HGET', turns.shares, NOW)) or 0
+    turns.ahead = c.ahead
     if carried then learn_ends(turns, carried) end
     if redis.call('XLEN', stream_name(c, stage, lane)) > 0
         or model ~= '' and c.asides and redis.call('EXISTS', stream_name(c, stage, lane, model)) == 1 then
@@ -115,9 +117,9 @@ local function turns_of(c, stage, lane, model)
     return turns
 end
 
--- A tenant's tag, by what the set has; who is new begins now.
+-- A tenant's tag, by what the set has. (Nobody's is 0: that is for who was not looked at yet.)
 local function tag_of(turns, tenant, score)
-    return math.max(score, ends_at(turns, tenant), score == 0 and turns.now or turns.now - CLAIM)
+    return math.max(score, ends_at(turns, tenant), turns.now - (score == 0 and CREDIT or CLAIM), 0)
 end
 
 -- Whose turn it is, and its tag; nil where nobody is left.
@@ -140,6 +142,7 @@ local function next_turn(turns)
         if tag <= seen then break end
         redis.call('ZADD', set, 'XX', micros(tag), tenant)
     end
+    if turns.ahead and tag >= turns.now then return nil end
     return tenant, tag
 end
 
@@ -164,10 +167,11 @@ local function charge(c, turns, lane, tenant, tag, payer, n)
     for _, other in ipairs(redis.call('HRANDFIELD', turns.shares, 2)) do
         if other ~= NOW and ends_at(turns, other) <= turns.now - CLAIM then redis.call('HDEL', turns.shares, other) end
     end
-    c.charged = { lane, payer, micros(ends) }
+    c.charged = { lane, payer, micros(ends), micros(ends - from) }
 end
 
--- For the worker: what was charged, and for each lane the time and the next tenants with their tags, "" where nobody waits.
+-- For the worker: who was charged, for each lane the time and the next tenants with their tags, "" where nobody waits, and
+-- how much was charged.
 local function tell_turns(c, stage, model)
     local told = { c.charged[1], c.charged[2], c.charged[3] }
     for _, lane in ipairs(LANES) do
@@ -181,5 +185,6 @@ local function tell_turns(c, stage, model)
         told[#told + 1] = micros(turns and turns.now or 0)
         told[#told + 1] = table.concat(heads, ' ')
     end
+    told[#told + 1] = c.charged[4]
     return told
 end

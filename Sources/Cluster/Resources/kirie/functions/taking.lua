@@ -1,18 +1,20 @@
 --[[ kirie_take         FCALL kirie_take 1 <prefix> <encode|decode> <worker> <model> <lane> <count> <lease ms>
-                           [<age ms>] [last] [turns <time> <time> (<interactive|bulk> <tenant> <end>)…]
+                           [<age ms>] [last] [<turns|ahead> <time> <time> (<interactive|bulk> <tenant> <end>)…]
   The next work of this partition under a lease. worker: the name that leases and consumers show. model: the only one
   that this worker serves ("" whatever comes, for clusters where no worker names one). lane: any (the rule above),
   interactive or bulk. count: 1 to 256, the batch: encodes of several images, or prompts on one image.
   age: only from streams whose head has waited for so long; an idle worker takes from another's partition that way.
   last: be told "last" instead of "work" where nothing is left queued here, so that there is no need to look again.
   turns: what the worker was told of other partitions: the times of both lanes, and where tenants' last takes end.
+  ahead: the same, and only what a tenant has waiting that took less than its share: for a worker that is busy, and has such
+  work pass. There are no others' turns then, and "idle" says nothing of those.
   Within a lane the tenants take turns, by their weights: see TENANTS.
   Reply: ["work", …] · ["idle"] nothing here now · ["again"] the bound of one call was reached: call again.
     encode: ["work", [key, token, attempt, since, lane]…]
     decode: ["work", key, lane, [id, token, attempt, submitted, line, deadline ms or ""]…]
     with turns, where there are tenants: ["turns", one of these, told], where told is lane, the tenant that it was charged to,
     its end, and of each lane, interactive first, the time and "<tenant> <tag> <tenant> <tag> …" of the next few; "" where
-    nobody waits.
+    nobody waits; and last how much was charged, by which its end is later: also where another take has moved it meanwhile.
   The image's bytes are at image:<sha>, the record at embedding:<key>: read them with GET.
   Errors: BADCALL. ]]
 local function set_aside(c, stream, stage, lane, model, entry, raw, owner, tenant)
@@ -240,7 +242,9 @@ end
 local function take_from(c, stage, lane, worker, model, n, lease)
     local taken = {}
     local turns = turns_of(c, stage, lane, model)
-    if not turns then
+    if not turns and c.ahead then
+        return nil
+    elseif not turns then
         taken = take_of(c, stage, lane, worker, model, n, lease, taken, nil, 'default')
     else
         local batch
@@ -293,8 +297,8 @@ end
 -- What the worker carries from partition to partition; false where it is none.
 local function carry(c, args)
     if #args < 9 then return true end
-    if args[9] ~= 'turns' or (#args - 11) % 3 ~= 0 or #args > 11 + 3 * 64 then return false end
-    c.carried = {}
+    if args[9] ~= 'turns' and args[9] ~= 'ahead' or (#args - 11) % 3 ~= 0 or #args > 11 + 3 * 64 then return false end
+    c.carried, c.ahead = {}, args[9] == 'ahead'
     for i, lane in ipairs(LANES) do
         local now = whole(args[9 + i], 0, 2 ^ 53)
         if not now then return false end
@@ -315,7 +319,7 @@ register('kirie_take', function(c, args)
         or (lane ~= 'any' and not IS_LANE[lane]) or not n or not lease or not age
         or (args[8] and args[8] ~= 'last') or not carry(c, args) then
         return refusal('BADCALL', 'kirie_take <encode|decode> <worker> <model> <any|interactive|bulk> <count> <lease ms> '
-            .. '[<age ms>] [last] [turns <time> <time> (<interactive|bulk> <tenant> <end>)…]')
+            .. '[<age ms>] [last] [<turns|ahead> <time> <time> (<interactive|bulk> <tenant> <end>)…]')
     end
     -- No room for more results: what is done now could not be kept.
     if stage == 'decode' and counters(c, { 'result_bytes' }).result_bytes >= setting(c, 'result_bytes') then
@@ -324,7 +328,7 @@ register('kirie_take', function(c, args)
     c.looked = 0
     c.age = age > 0 and age or nil
     local taken = take_by_rule(c, stage, lane, worker, model, n, lease)
-    if not taken and c.looked < SEARCH and promote(c, 16) + reclaim(c, 16) > 0 then
+    if not taken and not c.ahead and c.looked < SEARCH and promote(c, 16) + reclaim(c, 16) > 0 then
         taken = take_by_rule(c, stage, lane, worker, model, n, lease)
     end
     if taken then
