@@ -1,4 +1,3 @@
-public import Imaging
 public import Segmentation
 public import Tensors
 

@@ -6,7 +6,7 @@ import Redis
 import SegmentAnything
 import Segmentation
 import Synchronization
-public import Tensors
+import Tensors
 public import TextMatching
 
 /// The model that a decoder matches texts with, opened when the first text comes.

@@ -1,4 +1,4 @@
-local PROTOCOL, REVISION = 1, 9
+local PROTOCOL, REVISION = 1, 10
 
 -- SETTINGS: fields of the hash <prefix>limits, each with its default, its least and its greatest value. kirie_limits
 -- changes them at once; of what else is written there the functions learn within a second, and take what lies outside
