@@ -96,7 +96,9 @@ struct JobRoutes: Sendable {
         try context.caller.require(.read)
         let status = try await status(context)
         let showsMasks = try Self.showsMasks(request)
-        return try events.response(context) { try await follow([status.reference], showsMasks: showsMasks, $0, context) }
+        return try events.response(context) {
+            try await follow([status.reference], showsMasks: showsMasks, $0, context)
+        }
     }
 
     /// Whether the masks of everything mode are wanted as they are found.

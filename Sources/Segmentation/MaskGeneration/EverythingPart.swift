@@ -59,6 +59,7 @@ public struct EverythingPart: Sendable, Hashable {
         guard let end = result.firstIndex(of: 0x0A), let part = EverythingPart(line: Array(result[..<end])),
             !part.areDrafts
         else { return [] }
-        return CandidateText.read(Array(result[(end + 1)...]), width: part.width, height: part.height)?.map(\.mask) ?? []
+        let masks = CandidateText.read(Array(result[(end + 1)...]), width: part.width, height: part.height)
+        return masks?.map(\.mask) ?? []
     }
 }
