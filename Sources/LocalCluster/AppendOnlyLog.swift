@@ -42,8 +42,8 @@ package struct AppendOnlyLog: Sendable {
     /// Takes what a kill left of a command or of a transaction out of the end of the log, of which a copy is kept.
     ///
     /// No server may write to it meanwhile. A log that ends as it should is not touched.
-    /// - Throws: ``ClusterFolderError`` where the log is damaged elsewhere than at its end, or cannot be repaired: it is
-    ///   as it was then. `FileFault` where it cannot be read, or there is no room for the copy.
+    /// - Throws: ``ClusterFolderError`` where the log is damaged elsewhere than at its end, or cannot be repaired: it
+    ///   is as it was then. `FileFault` where it cannot be read, or there is no room for the copy.
     package func mend(_ repair: Repair) async throws {
         let files = try increments()
         for (index, file) in files.enumerated() {
@@ -56,8 +56,8 @@ package struct AppendOnlyLog: Sendable {
                 try await cut(file, at: offset, of: content.count, isTransaction: isTransaction, repair)
                 repair.complain(
                     """
-                    Redis's log \(file) ended in the middle of a \(isTransaction ? "transaction" : "command"), as a kill \
-                    leaves it: its last \(content.count - offset) bytes, from byte \(offset) on, were cut off \
+                    Redis's log \(file) ended in the middle of a \(isTransaction ? "transaction" : "command"), as a \
+                    kill leaves it: its last \(content.count - offset) bytes, from byte \(offset) on, were cut off \
                     (\(Self.list(commands))). What they say was not done, and was never confirmed to who asked for it: \
                     jobs that they would have accepted are to be submitted again. \(Self.loss(repair.appendFsync))The \
                     file as it was: \(Self.copy(of: file))
@@ -66,9 +66,9 @@ package struct AppendOnlyLog: Sendable {
             if let offset = content.halfTransaction {
                 repair.complain(
                     """
-                    Redis's log \(file) has half a transaction at byte \(offset), cut off before an earlier start: Redis \
-                    does it with the one behind it at each start. Have the log written anew when the cluster runs: \
-                    redis-cli -s SOCKET BGREWRITEAOF
+                    Redis's log \(file) has half a transaction at byte \(offset), cut off before an earlier start: \
+                    Redis does it with the one behind it at each start. Have the log written anew when the cluster \
+                    runs: redis-cli -s SOCKET BGREWRITEAOF
                     """)
             }
         }
@@ -99,9 +99,9 @@ package struct AppendOnlyLog: Sendable {
             throw ClusterFolderError(
                 path: file,
                 reason: """
-                    it ends in the middle of a \(isTransaction ? "transaction" : "command"), as a kill of Redis leaves it, \
-                    and there is no redis-check-aof to mend it: install it (Debian: apt-get install redis-tools) and \
-                    start again
+                    it ends in the middle of a \(isTransaction ? "transaction" : "command"), as a kill of Redis leaves \
+                    it, and there is no redis-check-aof to mend it: install it (Debian: apt-get install redis-tools) \
+                    and start again
                     """)
         }
         let copy = Self.copy(of: file)
@@ -117,9 +117,9 @@ package struct AppendOnlyLog: Sendable {
             throw ClusterFolderError(
                 path: file,
                 reason: """
-                    it ends in the middle of a transaction, and redis-check-aof does not mend that (\(exit)): the file is \
-                    as it was; see \(repair.toolLog), and put back a copy of the log, or look for another fault in it \
-                    by redis-check-aof \(manifest)
+                    it ends in the middle of a \(isTransaction ? "transaction" : "command"), and redis-check-aof does \
+                    not mend that (\(exit)): the file is as it was; see \
+                    \(repair.toolLog), and look for another fault in the log by redis-check-aof \(manifest)
                     """)
         }
     }
@@ -127,15 +127,15 @@ package struct AppendOnlyLog: Sendable {
     private func damage(_ file: String, _ offset: Int, of count: Int, isLast: Bool) -> ClusterFolderError {
         let way =
             isLast
-            ? "or give up all that was done since: redis-check-aof --fix \(manifest) cuts the last \(count - offset) bytes "
-                + "off, or somewhat more"
-            : "for no tool mends a log whose last file is another one"
+            ? "or give up all that was done since: redis-check-aof --fix \(manifest) cuts off the last "
+                + "\(count - offset) bytes, or somewhat more"
+            : "for no tool mends a file of it that another one follows"
         return ClusterFolderError(
             path: file,
             reason: """
-                Redis's log is damaged at byte \(offset) of \(count), and more follows: that is not what a kill leaves, so \
-                nothing was changed and Redis is not started. Look after the disk; keep a copy of \(path); then put back a \
-                backup of that folder, \(way)
+                Redis's log is damaged at byte \(offset) of \(count), and more follows: that is not what a kill \
+                leaves, so nothing was changed and Redis is not started. Look after the disk; keep a copy of \(path); then \
+                put back a backup of that folder, \(way)
                 """)
     }
 

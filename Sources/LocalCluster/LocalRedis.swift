@@ -29,11 +29,12 @@ package final class LocalRedis: Sendable {
         let log = AppendOnlyLog(dataFolder: folder.path)
         let repair = AppendOnlyLog.Repair(
             tool: Self.program("redis-check-aof"), toolLog: folder.log("redis-check-aof"), appendFsync: appendFsync)
-        mendLog = { try await log.mend(repair) }
+        let mend: @Sendable () async throws -> Void = { try await log.mend(repair) }
+        mendLog = mend
         server = Self.program("redis-server").map {
             Supervised(
                 name: "redis-server", program: $0, arguments: [folder.configuration], log: folder.log("redis"),
-                beforeRestart: mendLog)
+                beforeRestart: mend)
         }
     }
 
