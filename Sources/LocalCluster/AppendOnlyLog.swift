@@ -134,8 +134,8 @@ package struct AppendOnlyLog: Sendable {
             path: file,
             reason: """
                 Redis's log is damaged at byte \(offset) of \(count), and more follows: that is not what a kill \
-                leaves, so nothing was changed and Redis is not started. Look after the disk; keep a copy of \(path); then \
-                put back a backup of that folder, \(way)
+                leaves, so nothing was changed and Redis is not started. Look after the disk; keep a copy of \(path); \
+                then put back a backup of that folder, \(way)
                 """)
     }
 

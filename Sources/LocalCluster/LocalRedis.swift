@@ -11,8 +11,7 @@ package final class LocalRedis: Sendable {
     private let port: Int?
     private let server: Supervised?
     private let mendLog: @Sendable () async throws -> Void
-    /// What a server that was told to stop may take to write and close its files.
-    private static let patience = Duration.seconds(30)
+    private let patience: Duration
 
     /// A server on the folder's socket that does not run yet.
     ///
@@ -21,7 +20,11 @@ package final class LocalRedis: Sendable {
     ///   - memory: bytes at which embeddings are evicted.
     ///   - appendFsync: when the append-only file is flushed, in Redis's words: `always`, `everysec` or `no`.
     ///   - port: of 127.0.0.1, beside the socket; nil for none.
-    package init(folder: ClusterFolder, memory: Int, appendFsync: String, port: Int? = nil) {
+    ///   - patience: what a server of before, which was told to stop, may take to close its files.
+    package init(
+        folder: ClusterFolder, memory: Int, appendFsync: String, port: Int? = nil, patience: Duration = .seconds(30)
+    ) {
+        self.patience = patience
         self.folder = folder
         self.port = port
         self.memory = memory
@@ -50,7 +53,7 @@ package final class LocalRedis: Sendable {
 
     /// Returns when the server of a `kirie up` that was killed has written its log to the end and is gone.
     private func waitUntilNobodyListens() async throws {
-        let deadline = ContinuousClock.now + Self.patience
+        let deadline = ContinuousClock.now + patience
         while UnixSocket.isListened(to: folder.socket) {
             guard ContinuousClock.now < deadline else {
                 throw ClusterFolderError(

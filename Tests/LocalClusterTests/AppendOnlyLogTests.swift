@@ -213,6 +213,35 @@ import Testing
         await redis.stop()
         await running.value
     }
+
+    /// What another server still writes may look cut off.
+    @Test func aLogThatAnotherServerWritesToIsLeftAlone() async throws {
+        let path = try #require(TemporaryFolder.make("kirie-log"))
+        defer { TemporaryFolder.remove(path) }
+        let folder = ClusterFolder(path: path)
+        try folder.prepare()
+        let first = LocalRedis(folder: folder, memory: 64 << 20, appendFsync: "always")
+        try await first.prepare()
+        let running = Task { await first.keepRunning() }
+        let client = try await first.connect { false }
+        _ = try await client.send(RedisCommand("EVAL", .string(twoWrites), "0"))
+        client.close()
+        let file = "\(path)/appendonlydir/appendonly.aof.1.incr.aof"
+        let content = try Data(contentsOf: URL(fileURLWithPath: file)).dropLast(9)
+        #expect(truncate(file, content.count) == 0)
+        let second = LocalRedis(folder: folder, memory: 64 << 20, appendFsync: "always", patience: .zero)
+        await #expect {
+            try await second.prepare()
+        } throws: { error in
+            "\(error)".contains("\(folder.socket)") && "\(error)".contains("stop it, and start again")
+        }
+        #expect(try Data(contentsOf: URL(fileURLWithPath: file)) == content)
+        await first.stop()
+        await running.value
+        // Its socket is free now.
+        try await second.prepare()
+        #expect(try Data(contentsOf: URL(fileURLWithPath: file)).count < content.count)
+    }
 }
 
 /// A script's writes are one transaction in the log.
