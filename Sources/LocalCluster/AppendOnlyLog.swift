@@ -157,7 +157,7 @@ package struct AppendOnlyLog: Sendable {
 
     private static func copy(of file: String) -> String { "\(file).before-repair" }
 
-    /// The one copy that is kept is the latest: it appears when it is whole and on the disk.
+    /// Of a file the latest copy is kept: it appears when it is whole and on the disk.
     private static func copy(_ file: String, to target: String, count: Int) throws(FileFault) {
         let descriptor = try InputFile.open(file)
         defer { close(descriptor) }
