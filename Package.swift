@@ -173,6 +173,7 @@ let package = Package(
                 "KirieTesting", "Checkpoints", "Clients", "Cluster", "Imaging", "Platform", "Redis", "RedisTesting",
                 "Segmentation", "Tensors",
             ]),
+        tests(of: "LocalCluster", ["Platform", "Redis", "RedisTesting"]),
         tests(of: "Telemetry", [coreMetrics]),
         tests(of: "Gateway", ["CPages", "Cluster", "Imaging", "JSON", "Segmentation"]),
         tests(

@@ -48,7 +48,7 @@ package final class BenchBed: Sendable {
         let folder = ClusterFolder(path: path)
         try folder.prepare()
         let redis = LocalRedis(folder: folder, memory: 8 << 30, appendFsync: "everysec", port: port)
-        try redis.prepare()
+        try await redis.prepare()
         let running = Task { await redis.keepRunning() }
         do {
             _ = try await redis.connect { false }

@@ -64,7 +64,7 @@ package struct LocalProcesses: Sendable {
         defer { lock.release() }
         let signals = await StopSignals.trapped()
         let redis = LocalRedis(folder: folder, memory: settings.redisMemory, appendFsync: settings.appendFsync)
-        try redis.prepare()
+        try await redis.prepare()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await redis.keepRunning() }
             let workers = makeWorkers()

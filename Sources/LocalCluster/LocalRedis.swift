@@ -10,6 +10,8 @@ package final class LocalRedis: Sendable {
     private let appendFsync: String
     private let port: Int?
     private let server: Supervised?
+    private let mendLog: @Sendable () async throws -> Void
+    private let patience: Duration
 
     /// A server on the folder's socket that does not run yet.
     ///
@@ -18,20 +20,48 @@ package final class LocalRedis: Sendable {
     ///   - memory: bytes at which embeddings are evicted.
     ///   - appendFsync: when the append-only file is flushed, in Redis's words: `always`, `everysec` or `no`.
     ///   - port: of 127.0.0.1, beside the socket; nil for none.
-    package init(folder: ClusterFolder, memory: Int, appendFsync: String, port: Int? = nil) {
+    ///   - patience: what a server of before, which was told to stop, may take to close its files.
+    package init(
+        folder: ClusterFolder, memory: Int, appendFsync: String, port: Int? = nil, patience: Duration = .seconds(30)
+    ) {
+        self.patience = patience
         self.folder = folder
         self.port = port
         self.memory = memory
         self.appendFsync = appendFsync
-        server = Self.binary.map {
-            Supervised(name: "redis-server", program: $0, arguments: [folder.configuration], log: folder.log("redis"))
+        let log = AppendOnlyLog(dataFolder: folder.path)
+        let repair = AppendOnlyLog.Repair(
+            tool: Self.program("redis-check-aof"), toolLog: folder.log("redis-check-aof"), appendFsync: appendFsync)
+        let mend: @Sendable () async throws -> Void = { try await log.mend(repair) }
+        mendLog = mend
+        server = Self.program("redis-server").map {
+            Supervised(
+                name: "redis-server", program: $0, arguments: [folder.configuration], log: folder.log("redis"),
+                beforeRestart: mend)
         }
     }
 
-    /// Writes the settings.
-    package func prepare() throws {
+    /// Writes the settings, and mends a log that a kill has cut off.
+    ///
+    /// - Throws: ``ClusterFolderError`` where the log is damaged, or a server runs on it already.
+    package func prepare() async throws {
         guard server != nil else { throw MissingServer() }
+        try await waitUntilNobodyListens()
         try AtomicFile.write(Array(settings.utf8), to: folder.configuration)
+        try await mendLog()
+    }
+
+    /// Returns when the server of a `kirie up` that was killed has written its log to the end and is gone.
+    private func waitUntilNobodyListens() async throws {
+        let deadline = ContinuousClock.now + patience
+        while UnixSocket.isListened(to: folder.socket) {
+            guard ContinuousClock.now < deadline else {
+                throw ClusterFolderError(
+                    path: folder.socket,
+                    reason: "a redis-server that no `kirie up` looks after listens there: stop it, and start again")
+            }
+            try await Task.sleep(for: .milliseconds(10))
+        }
     }
 
     /// Connects as soon as the server has loaded its data, which takes a minute for ten gigabytes.
@@ -88,10 +118,10 @@ package final class LocalRedis: Sendable {
         "\"" + path.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
     }
 
-    private static var binary: String? {
+    private static func program(_ name: String) -> String? {
         let path = Environment["PATH"] ?? ""
         let folders = path.split(separator: ":").map(String.init) + ["/usr/bin", "/usr/local/bin"]
-        return folders.map { "\($0)/redis-server" }.first { access($0, X_OK) == 0 }
+        return folders.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
     }
 
     private struct MissingServer: ReportableError {

@@ -15,11 +15,23 @@ package final class Supervised: Sendable {
     private let program: String
     private let arguments: [String]
     private let log: String
+    private let beforeRestart: @Sendable () async throws -> Void
     /// Guards the process that runs now.
     private let state = Mutex(State())
 
     /// A program that does not run yet, and whose output will be added to the file `log`.
-    package init(name: String, program: String, arguments: [String], log: String) {
+    ///
+    /// - Parameters:
+    ///   - name: what it is called in complaints.
+    ///   - program: its path.
+    ///   - arguments: what it is told.
+    ///   - log: the path of the file.
+    ///   - beforeRestart: what is done before it is started again; while that fails, it is not.
+    package init(
+        name: String, program: String, arguments: [String], log: String,
+        beforeRestart: @escaping @Sendable () async throws -> Void = {}
+    ) {
+        self.beforeRestart = beforeRestart
         self.name = name
         self.program = program
         self.arguments = arguments
@@ -44,14 +56,30 @@ package final class Supervised: Sendable {
             let exit = await process.waitForExit()
             if state.withLock({ $0.isStopping }) || Task.isCancelled { return }
             let wasWell = ContinuousClock.now - began > .seconds(30)
-            let failures = state.withLock { state in
-                state.failures = wasWell ? 0 : min(state.failures + 1, 7)
-                return state.failures
-            }
-            let pause = min(.milliseconds(50 << failures), Duration.seconds(10))
+            var pause = nextPause(afterRunningWell: wasWell)
             Terminal.complain("kirie up: \(name) ended with \(exit) (see \(log)); starting it again in \(pause)")
             try? await Task.sleep(for: pause)
+            while true {
+                if state.withLock({ $0.isStopping }) || Task.isCancelled { return }
+                do {
+                    try await beforeRestart()
+                    break
+                } catch {
+                    pause = nextPause(afterRunningWell: false)
+                    Terminal.complain("kirie up: \(name) is not started: \(error); trying again in \(pause)")
+                    try? await Task.sleep(for: pause)
+                }
+            }
         }
+    }
+
+    /// Doubles with each failure in a row.
+    private func nextPause(afterRunningWell wasWell: Bool) -> Duration {
+        let failures = state.withLock { state in
+            state.failures = wasWell ? 0 : min(state.failures + 1, 7)
+            return state.failures
+        }
+        return min(.milliseconds(50 << failures), .seconds(10))
     }
 
     /// Sends SIGTERM and returns when it has ended.

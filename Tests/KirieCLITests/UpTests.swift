@@ -100,9 +100,73 @@ import Testing
         let redis = try #require(try await RedisClient.connect(up.url).info("server").first?["process_id"])
         processes.append(try #require(pid_t(redis)))
         up.run.child.signal(SIGKILL)
+        // The next one waits for the end of that Redis, which it cannot signal.
+        let again = try Up(folder: folder)
         try await eventually("all are gone") {
             processes.allSatisfy { kill($0, 0) != 0 && errno == ESRCH }
         }
+        try await again.waitUntilReady()
+        again.run.child.signal(SIGTERM)
+        #expect(try await again.run.end().status == 0)
+    }
+
+    /// A kill cuts the log off within a transaction: all before it is there, and the half is not.
+    @Test func aLogThatAKillCutIsMended() async throws {
+        let folder = Self.folder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let up = try Up(folder: folder, ["--appendfsync", "always"])
+        try await up.waitUntilReady()
+        let answer = try await up.kirie(["submit", KirieProcess.landscape, "--point", "60,70", "--wait"])
+        let done = try #require(answer.objects.first?["id"] as? String)
+        let accepted = try await up.kirie(["submit", KirieProcess.portrait, "--point", "60,70"])
+        let waiting = try #require(accepted.objects.first?["id"] as? String)
+        up.run.child.signal(SIGTERM)
+        #expect(try await up.run.end().status == 0)
+
+        let server = try ChildProcess.start(
+            "/usr/bin/env", ["redis-server", "\(folder)/redis.conf"], .init(output: .file("\(folder)/logs/mine.log")))
+        var client: RedisClient?
+        try await eventually("the server has its data") {
+            client = try? await RedisClient.connect(up.url)
+            return client != nil
+        }
+        let redis = try #require(client)
+        let script = "redis.call('SET', 'cut:a', '1') redis.call('SET', 'cut:b', '2')"
+        _ = try await redis.send(RedisCommand("EVAL", .string(script), "0"))
+        redis.close()
+        server.signal(SIGKILL)
+        await server.waitForExit()
+        let file = URL(fileURLWithPath: "\(folder)/appendonlydir/appendonly.aof.1.incr.aof")
+        let cut = try Data(contentsOf: file).dropLast(20)
+        try cut.write(to: file)
+
+        let again = try Up(folder: folder, ["--appendfsync", "always"])
+        try await again.waitUntilReady()
+        for words in ["ended in the middle of a transaction", "SET cut:a", "never confirmed", ".before-repair"] {
+            #expect(again.run.complaint.contains(words), "\(again.run.complaint)")
+        }
+        #expect(try Data(contentsOf: file.appendingPathExtension("before-repair")) == cut)
+        let status = try await again.kirie(["status", done])
+        #expect(status.objects.first?["state"] as? String == "done", "\(status)")
+        let ended = try await again.kirie(["wait", waiting])
+        #expect(ended.status == 0, "\(ended)")
+        let reader = try await RedisClient.connect(up.url)
+        #expect(try await reader.send(RedisCommand("EXISTS", "cut:a", "cut:b")) == .integer(0))
+        reader.close()
+        again.run.child.signal(SIGTERM)
+        #expect(try await again.run.end().status == 0)
+
+        var damaged = try Data(contentsOf: file)
+        let place = try #require(damaged.range(of: Data("\r\n*".utf8)))
+        damaged[place.lowerBound + 2] = UInt8(ascii: "X")
+        try damaged.write(to: file)
+        let log = try Data(contentsOf: URL(fileURLWithPath: "\(folder)/logs/redis.log"))
+        let refused = try await Up(folder: folder).run.end()
+        #expect(refused.status == 1, "\(refused)")
+        #expect(refused.complaint.contains("damaged at byte \(place.lowerBound + 2)"), "\(refused)")
+        #expect(refused.complaint.contains("put back a backup"), "\(refused)")
+        #expect(try Data(contentsOf: file) == damaged)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: "\(folder)/logs/redis.log")) == log, "a Redis was started")
     }
 
     @Test func aBadFolderOrModelIsSaidAtOnce() async throws {

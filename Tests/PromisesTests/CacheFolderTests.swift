@@ -213,6 +213,17 @@ import Testing
             #expect(
                 imported.exit == .status(0) && imported.complaint.contains("5 embeddings of"), "\(imported.complaint)")
             #expect(try await Self.embeddings(cluster).count == 5)
+            #expect(!imported.complaint.contains("importing"), "progress where nobody looks: \(imported.complaint)")
+            // On a terminal, how far it is.
+            let screen = "\(cluster.folder)/screen"
+            var options = ChildProcess.Options(output: .file("\(cluster.folder)/script.log"))
+            options.environment = ["KIRIE_REDIS": "\(cluster.server.url)", "KIRIE": KirieProcess.executable.path]
+            let terminal = try ChildProcess.start(
+                "/usr/bin/env",
+                ["script", "-q", "-e", "-c", "stty cols 120; \"$KIRIE\" cache warm --import \(files)", screen], options)
+            #expect(await terminal.waitForExit() == .status(0))
+            let drawn = try String(contentsOfFile: screen, encoding: .utf8)
+            #expect(drawn.contains("importing █") && drawn.contains(" of 5 "), "\(drawn)")
             let model = try InProcessMasks().model
             _ = try await cluster.broker.redis.send(
                 RedisCommand("HSET", "kirie:models", "default", .string(model.text)))
