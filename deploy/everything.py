@@ -293,15 +293,26 @@ def memory(kirie: str, table: Table, work: pathlib.Path) -> None:
 
 def decoders(options: argparse.Namespace, kirie: str, table: Table, work: pathlib.Path) -> None:
     """One job of everything mode on one decoder and on two, from the command to its answer; in turn, medians of five."""
-    print("one job on one decoder and on two, one thread each, kirie-tiny, from command to answer", flush=True)
-    roles = [["encoder", "--threads", "1"], *[["decoder", "--threads", "1"]] * 2]
+    import numpy as np, torch
+    from PIL import Image
+    import segment_anything as code
+
+    reference = runpy.run_path(str(options.reference))
+    model = reference["draw"](reference["GEOMETRIES"]["vit_b"], 7)
+    torch.save(model.state_dict(), work / "sam.pth")
+    settings = thresholds(code, model, None, np.asarray(Image.open(options.image).convert("RGB")))
+    print(f"one job on one decoder and on two, one thread each, ViT-B's shape, from command to answer, "
+          f"{' '.join(kirie_flags(settings))}", flush=True)
+    weights = ["--model", str(work / "sam.pth")]
+    roles = [["encoder", *weights], *[["decoder", *weights, "--threads", "1"]] * 2]
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for number in range(5):
         for count in seconds:
             with workers.cluster(kirie, work, roles[:1 + count]) as variables:
                 run(kirie, "cache", "warm", str(options.image), variables=variables)
                 start = time.perf_counter()
-                run(kirie, "everything", str(options.image), "--points-per-side", "64", "--json", variables=variables)
+                run(kirie, "everything", str(options.image), *kirie_flags(settings), "--json", "--redis",
+                    variables["KIRIE_REDIS"])
                 seconds[count].append(time.perf_counter() - start)
     one, two = (statistics.median(seconds[count]) for count in (1, 2))
     table.said("seconds with one, with two", f"{one:.2f}, {two:.2f}")
