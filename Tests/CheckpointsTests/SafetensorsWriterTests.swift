@@ -82,25 +82,27 @@ import Testing
         }
     }
 
-    /// A file size limit stands for a full disk: the write fails in the middle in the same way.
-    @Test func afterAFullDiskNothingIsLeft() throws {
-        let directory = try TemporaryDirectory()
-        let piece = Tensor(shape: [1 << 22]) { (elements: UnsafeMutableBufferPointer<Float>) in
-            elements.initialize(repeating: 1)
+    /// A file size limit stands for a full disk: the write fails in the middle in the same way. It holds for a whole process,
+    /// which is therefore one of its own.
+    @Test func afterAFullDiskNothingIsLeft() async {
+        await #expect(processExitsWith: .success) {
+            let directory = try TemporaryDirectory()
+            let piece = Tensor(shape: [1 << 22]) { (elements: UnsafeMutableBufferPointer<Float>) in
+                elements.initialize(repeating: 1)
+            }
+            let entries = (0..<5).map { SafetensorsWriter.Entry("w\($0)", piece) }
+            signal(SIGXFSZ, SIG_IGN)
+            var limit = rlimit()
+            getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+            limit.rlim_cur = 64 << 20
+            try #require(setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0)
+            let error = #expect(throws: CheckpointError.self) {
+                try SafetensorsWriter.write(entries, to: directory.file("out"))
+            }
+            #expect(error?.code == .unwritable)
+            #expect(error?.description.contains("nothing was left behind") == true)
+            #expect(directory.contents.isEmpty)
         }
-        let entries = (0..<5).map { SafetensorsWriter.Entry("w\($0)", piece) }
-        signal(SIGXFSZ, SIG_IGN)
-        var limit = rlimit()
-        getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
-        var small = rlimit(rlim_cur: 64 << 20, rlim_max: limit.rlim_max)
-        setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &small)
-        defer { setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) }
-        let error = #expect(throws: CheckpointError.self) {
-            try SafetensorsWriter.write(entries, to: directory.file("out"))
-        }
-        #expect(error?.code == .unwritable)
-        #expect(error?.description.contains("nothing was left behind") == true)
-        #expect(directory.contents.isEmpty)
     }
 
     @Test func aSymbolicLinkStays() throws {
