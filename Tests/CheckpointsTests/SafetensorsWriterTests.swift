@@ -82,8 +82,9 @@ import Testing
         }
     }
 
-    /// A file size limit stands for a full disk: the write fails in the middle in the same way. It holds for a whole process,
-    /// which is therefore one of its own.
+    /// A file size limit stands for a full disk: the write fails in the middle in the same way.
+    ///
+    /// It holds for a whole process, which is therefore one of its own.
     @Test func afterAFullDiskNothingIsLeft() async {
         await #expect(processExitsWith: .success) {
             let directory = try TemporaryDirectory()
