@@ -27,27 +27,7 @@ struct EverythingDecoder: Sendable {
     /// How long candidates are kept.
     let timeToLive: Duration
     /// Candidates by what they are kept under, read: for a second text they are as they were for the first.
-    private let remembered: RememberedValues<String, [MaskCandidate]>
-
-    /// Everything mode of a cluster.
-    ///
-    /// - Parameters:
-    ///   - broker: the cluster.
-    ///   - decoder: the model's light half.
-    ///   - pool: the threads that share a part.
-    ///   - defaults: what parameters leave to the model.
-    ///   - timeToLive: how long candidates are kept.
-    init(
-        broker: Broker, decoder: any PromptDecoding, pool: ThreadPool, defaults: EverythingDefaults,
-        timeToLive: Duration
-    ) {
-        self.broker = broker
-        self.decoder = decoder
-        self.pool = pool
-        self.defaults = defaults
-        self.timeToLive = timeToLive
-        remembered = RememberedValues(byteLimit: 64 << 20)
-    }
+    private let remembered = RememberedValues<String, [MaskCandidate]>(byteLimit: 64 << 20)
 
     /// Does a job as far as it can be done now.
     ///

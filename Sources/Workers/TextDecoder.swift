@@ -61,24 +61,7 @@ struct TextDecoder: Sendable {
     /// How long rows are kept.
     let timeToLive: Duration
     /// Rows by what they are kept under.
-    private let remembered: RememberedValues<String, Tensor>
-
-    /// Text prompts of a cluster.
-    ///
-    /// - Parameters:
-    ///   - broker: the cluster.
-    ///   - model: what texts are matched with.
-    ///   - pool: the threads that share the work.
-    ///   - limit: the largest picture that is decoded.
-    ///   - timeToLive: how long rows are kept.
-    init(broker: Broker, model: TextModel, pool: ThreadPool, limit: PixelLimit, timeToLive: Duration) {
-        self.broker = broker
-        self.model = model
-        self.pool = pool
-        self.limit = limit
-        self.timeToLive = timeToLive
-        remembered = RememberedValues(byteLimit: 64 << 20)
-    }
+    private let remembered = RememberedValues<String, Tensor>(byteLimit: 64 << 20)
 
     /// What the matcher sees in candidates, (candidates, width).
     ///

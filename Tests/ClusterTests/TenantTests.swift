@@ -136,20 +136,28 @@ import Testing
         }
     }
 
-    /// What one tenant leaves the others share; who comes late begins with them, and has no claim to what was before.
-    @Test func whatOneLeavesTheOthersShareAndNobodySavesUp() async throws {
+    /// Whose sixty jobs are taken, one at a time, when a tenant comes behind another's on the same picture, of which so many
+    /// were taken alone.
+    private static func order(
+        of first: Tenant, jobs: Int, taken: Int, then second: Tenant, jobs late: Int
+    ) async throws -> [Tenant] {
         let cluster = try await TestCluster.start(partitions: 1)
-        let (few, busy) = (try Self.tenant("few"), try Self.tenant("busy"))
         let image = TestCluster.image(1)
-        try await Self.accept((0..<300).map { TestCluster.job("\($0)", image) }, of: busy, cluster)
+        try await accept((0..<jobs).map { TestCluster.job("\($0)", image) }, of: first, cluster)
         try await cluster.encode(image)
         var worker = Worker(cluster.broker)
-        for _ in 0..<100 { #expect(try await worker.decode(1)?.leases[0].reference.tenant == busy) }
-        // On the same picture, behind two hundred jobs of the other.
-        try await Self.accept((0..<20).map { TestCluster.job("\($0)", image) }, of: few, cluster)
+        for _ in 0..<taken { #expect(try await worker.decode(1)?.leases[0].reference.tenant == first) }
+        try await accept((0..<late).map { TestCluster.job("\($0)", image) }, of: second, cluster)
         worker.schedule.wake(Partition(0), now: worker.now)
         var order: [Tenant] = []
         for _ in 0..<60 { order.append(try #require(try await worker.decode(1)).leases[0].reference.tenant) }
+        return order
+    }
+
+    /// What one tenant leaves the others share; who comes late begins with them, and has no claim to what was before.
+    @Test func whatOneLeavesTheOthersShareAndNobodySavesUp() async throws {
+        let (few, busy) = (try Self.tenant("few"), try Self.tenant("busy"))
+        let order = try await Self.order(of: busy, jobs: 300, taken: 100, then: few, jobs: 20)
         #expect(
             order.prefix(40).count { $0 == few } == 20, "each gets every second take while both have work: \(order)")
         #expect(order.suffix(20).allSatisfy { $0 == busy })
@@ -157,17 +165,8 @@ import Testing
 
     /// Who takes less than its share goes ahead of who takes more, by sixteen takes and no more.
     @Test func whoTakesLittleGoesAheadForAWhile() async throws {
-        let cluster = try await TestCluster.start(partitions: 1)
         let (clicks, flood) = (try Self.tenant("clicks"), try Self.tenant("flood"))
-        let image = TestCluster.image(1)
-        try await Self.accept((0..<200).map { TestCluster.job("\($0)", image) }, of: flood, cluster)
-        try await cluster.encode(image)
-        var worker = Worker(cluster.broker)
-        for _ in 0..<60 { #expect(try await worker.decode(1)?.leases[0].reference.tenant == flood) }
-        try await Self.accept((0..<60).map { TestCluster.job("\($0)", image) }, of: clicks, cluster)
-        worker.schedule.wake(Partition(0), now: worker.now)
-        var order: [Tenant] = []
-        for _ in 0..<60 { order.append(try #require(try await worker.decode(1)).leases[0].reference.tenant) }
+        let order = try await Self.order(of: flood, jobs: 200, taken: 60, then: clicks, jobs: 60)
         #expect(order.prefix(15).allSatisfy { $0 == clicks }, "\(order.map(\.name))")
         // From there on they take turns.
         #expect((18...24).contains(order.suffix(42).count { $0 == clicks }), "\(order.map(\.name))")

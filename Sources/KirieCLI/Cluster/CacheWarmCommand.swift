@@ -81,8 +81,8 @@ extension CacheCommand {
         func run() async throws {
             let list = try await PictureList(sources)
             let broker = try await options.redis.submitter(for: tenant)
-            let store = EmbeddingStore(broker, elsewhere: try await options.otherRedis())
-            let transfer = EmbeddingTransfer(store)
+            let other = try await options.otherRedis()
+            let transfer = EmbeddingTransfer(EmbeddingStore(broker, elsewhere: other))
             var isWhole = true
             if let imported { isWhole = try await transfer.bring(from: imported) }
             if sources.isEmpty {
@@ -91,7 +91,7 @@ extension CacheCommand {
             }
             let models = try await model.resolve(broker)
             let warming = Warming(
-                ClusterCache(broker, other: try await options.otherRedis()), models: models, inFlight: inFlight,
+                ClusterCache(broker, other: other), models: models, inFlight: inFlight,
                 pictures: pictures.decoder)
             do {
                 try await Interruption.handling { try await warming.run(list.paths) }

@@ -62,8 +62,9 @@ end
 
 -- Turns go by start-time fair queueing (Goyal, Vin, Cheng: Start-time Fair Queueing, 1996). Each tenant of a stage and
 -- lane has a tag, where its next take begins in virtual time: that is where its last one ended, or a little before now, if
--- it had nothing to do meanwhile: who takes less than its share has a few jobs go ahead of who takes more. A take lasts its jobs over the tenant's weight. The least tag goes first, and is the time. Workers carry
--- ends and times from partition to partition, so that a tenant with work in one of them has its share of the whole.
+-- it had nothing to do meanwhile: who takes less than its share has a few jobs go ahead of who takes more. A take lasts its
+-- jobs over the tenant's weight. The least tag goes first, and is the time. Workers carry ends and times from partition to
+-- partition, so that a tenant with work in one of them has its share of the whole.
 --   shares:<stage>:<lane>          hash: tenant, where its last take ends; and :now
 --   fair:<stage>:<lane>[:<model>]  zset: who may have something in their streams, by tag as it was last looked at; 0: new
 -- A tag in the set is never too late: what was taken meanwhile is in the hash, and is looked up when the tenant comes first.
