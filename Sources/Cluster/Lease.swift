@@ -122,6 +122,8 @@ public enum Taken<Work: Sendable>: Sendable {
     case idle
     /// The bound of one call was reached before anything was found: take again.
     case again
+    /// There is nothing of what was asked for; for the rest take again after so long.
+    case later(Duration)
 }
 
 /// What renewing a lease brought.

@@ -6,7 +6,8 @@ import Synchronization
 /// An encoder makes the embeddings of its own arithmetic and, for jobs that do not say which, those of the family; a decoder
 /// takes the jobs of each arithmetic of its weights. A take asks for one identifier, and nearly always all work goes under
 /// the same: the one that brought work last is asked for first, so that a click costs one call; the others come when that
-/// brings nothing, and from time to time where more is queued, so that no one waits behind another for ever.
+/// brings nothing, or a moment later where they were asked for just now, and from time to time where more is queued, so that
+/// no one waits behind another for ever.
 final class ServedIdentifiers: Sendable {
     /// Between two looks at the others in a partition that has nothing under the usual one.
     static let pauseWhenIdle: Duration = .milliseconds(50)
@@ -46,23 +47,30 @@ final class ServedIdentifiers: Sendable {
         _ ask: (ModelIdentifier) async throws(ClusterError) -> Taken<Work>
     ) async throws(ClusterError) -> Taken<Work> {
         if others.isEmpty { return try await ask(announced) }
-        let first = first(in: partition, now: now)
-        for round in [first, nil] {
-            for model in round ?? rest(in: partition, now: now) {
-                let taken = try await ask(model)
-                switch taken {
-                case .idle: continue
-                case .again: return taken
-                case .work(_, let isLast):
-                    state.withLock { state in
-                        state.latest = model
-                        state.places[partition, default: Place()].hasMore = !isLast
-                    }
-                    return taken
+        if let taken = try await take(first(in: partition, now: now), in: partition, ask) { return taken }
+        let (models, pause) = rest(in: partition, now: now)
+        if pause > .zero { return .later(pause) }
+        return try await take(models, in: partition, ask) ?? .idle
+    }
+
+    private func take<Work>(
+        _ models: [ModelIdentifier], in partition: Partition,
+        _ ask: (ModelIdentifier) async throws(ClusterError) -> Taken<Work>
+    ) async throws(ClusterError) -> Taken<Work>? {
+        for model in models {
+            let taken = try await ask(model)
+            switch taken {
+            case .idle: continue
+            case .again, .later: return taken
+            case .work(_, let isLast):
+                state.withLock { state in
+                    state.latest = model
+                    state.places[partition, default: Place()].hasMore = !isLast
                 }
+                return taken
             }
         }
-        return .idle
+        return nil
     }
 
     /// The one that brought work last; now and then, where more is queued, the others before it.
@@ -76,12 +84,16 @@ final class ServedIdentifiers: Sendable {
         }
     }
 
-    /// The others, where there was nothing under that one and they were not asked for just now.
-    private func rest(in partition: Partition, now: ContinuousClock.Instant) -> [ModelIdentifier] {
+    /// The others, where there was nothing under that one, or after what time: they were asked for just now.
+    private func rest(
+        in partition: Partition, now: ContinuousClock.Instant
+    ) -> (models: [ModelIdentifier], pause: Duration) {
         state.withLock { state in
-            if let looked = state.places[partition]?.looked, now - looked < Self.pauseWhenIdle { return [] }
+            if let looked = state.places[partition]?.looked, now - looked < Self.pauseWhenIdle {
+                return ([], Self.pauseWhenIdle - (now - looked))
+            }
             state.places[partition, default: Place()].looked = now
-            return all.filter { $0 != state.latest }
+            return (all.filter { $0 != state.latest }, .zero)
         }
     }
 }

@@ -2,7 +2,8 @@
 ///
 /// A partition is looked at when a message told of it, when the last look brought work, and every ``poll`` in any case. Its owner
 /// looks at once; others wait for ``patience`` and then take only what has been queued for as long, so that a picture's
-/// prompts stay with the worker that has its embedding in memory, unless that one is behind.
+/// prompts stay with the worker that has its embedding in memory, unless that one is behind. What came while they waited is
+/// too young for that look: they look again when it is old enough.
 ///
 /// Where tenants share the cluster, of several partitions the one goes first of which something new was heard, then the one
 /// whose next turn is the earliest, those of the interactive lane before the others; of nine looks one goes to the latter.
@@ -21,6 +22,8 @@ package struct TakeSchedule: Sendable {
     let patience: Duration
     /// When each partition is to be looked at.
     private var due: [ContinuousClock.Instant]
+    /// When what was heard of last in partitions of others is old enough to be taken.
+    private var ripe: [Int: ContinuousClock.Instant] = [:]
     private var owned: Set<Partition>
     /// When the last look was.
     private var looked: ContinuousClock.Instant
@@ -55,14 +58,19 @@ package struct TakeSchedule: Sendable {
 
     /// The worker's share has changed.
     package mutating func own(_ partitions: Set<Partition>, now: ContinuousClock.Instant) {
-        for partition in partitions.subtracting(owned) where partition.index < due.count { due[partition.index] = now }
+        for partition in partitions.subtracting(owned) where partition.index < due.count {
+            due[partition.index] = now
+            ripe[partition.index] = nil
+        }
         owned = partitions
     }
 
     /// Somebody put work into a partition that had little of it.
     package mutating func wake(_ partition: Partition, now: ContinuousClock.Instant) {
         guard partition.index < due.count else { return }
-        let look = owned.contains(partition) ? now : now + patience
+        let isOwn = owned.contains(partition)
+        let look = isOwn ? now : now + patience
+        if !isOwn { ripe[partition.index] = look }
         woken.insert(partition.index)
         due[partition.index] = min(due[partition.index], look)
     }
@@ -90,8 +98,10 @@ package struct TakeSchedule: Sendable {
         underWay[index, default: 0] += 1
         woken.remove(index)
         plain.remove(index)
+        let isOwn = owned.contains(Partition(index))
         due[index] = now + poll
-        return .take(Partition(index), age: owned.contains(Partition(index)) ? .zero : patience)
+        if let ripe = ripe.removeValue(forKey: index), !isOwn, ripe > now { due[index] = ripe }
+        return .take(Partition(index), age: isOwn ? .zero : patience)
     }
 
     /// A take brought an answer: where the next turn in the partition is; nil where nothing waits, or nobody shares it.
@@ -137,6 +147,12 @@ package struct TakeSchedule: Sendable {
         }
         streak = 0
         return other ?? own.first
+    }
+
+    /// A look could not tell all: look again by then.
+    package mutating func look(into partition: Partition, by time: ContinuousClock.Instant) {
+        guard partition.index < due.count else { return }
+        due[partition.index] = min(due[partition.index], time)
     }
 
     /// A look brought work, or did not come to its end: look again.

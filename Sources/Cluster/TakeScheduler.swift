@@ -57,6 +57,9 @@ final class TakeScheduler: Sendable {
     }
     func own(_ partitions: Set<Partition>) { change { $0.schedule.own(partitions, now: ContinuousClock.now) } }
     func lookAgain(_ partition: Partition) { change { $0.schedule.lookAgain(partition, now: ContinuousClock.now) } }
+    func lookAgain(_ partition: Partition, after pause: Duration) {
+        change { $0.schedule.look(into: partition, by: ContinuousClock.now + pause) }
+    }
     func note(_ hint: TurnHint?, for partition: Partition) { change { $0.schedule.note(hint, for: partition) } }
     func endTake(in partition: Partition) { state.withLock { $0.schedule.endTake(in: partition) } }
     func close() { change { $0.isClosed = true } }

@@ -116,6 +116,7 @@ public final class WorkLoop<Source: WorkSource>: Sendable {
                 switch taken {
                 case .idle: break
                 case .again: scheduler.lookAgain(partition)
+                case .later(let pause): scheduler.lookAgain(partition, after: pause)
                 case .work(let work, let isLast):
                     if !isLast { scheduler.lookAgain(partition) }
                     await perform(work, on: source.isPassed(work) ? giving : thread)

@@ -105,6 +105,7 @@ public struct EncodeSource: WorkSource {
             case .work(let leases, let isLast): .work(leases[0], isLast: isLast)
             case .idle: .idle
             case .again: .again
+            case .later(let pause): .later(pause)
             }
         }
     }

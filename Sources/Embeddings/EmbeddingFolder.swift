@@ -277,7 +277,7 @@ package struct EmbeddingFolder: Sendable {
     private func putAside(_ name: String) {
         // Whoever does not get the lock finds it again next time.
         guard let lock = try? Lock(path) else { return }
-        rename(name, name.dropLast(Self.ending.count) + Self.damagedEnding)
+        _ = rename(name, name.dropLast(Self.ending.count) + Self.damagedEnding)
         lock.release()
     }
 

@@ -1,4 +1,4 @@
-public import Imaging
+import Imaging
 public import Segmentation
 
 /// Masks as YOLO's segmentation labels: a line for each object, its class and then x and y of its outline from 0 to 1.

@@ -73,15 +73,16 @@ public struct JSONWriter: Sendable {
     /// A text between quotes.
     public mutating func string(_ text: String) {
         bytes.append(UInt8(ascii: "\""))
-        for byte in text.utf8 {
-            switch byte {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"):
-                bytes.append(UInt8(ascii: "\\"))
-                bytes.append(byte)
-            case ..<0x20: bytes.append(contentsOf: Self.escape(byte))
-            default: bytes.append(byte)
-            }
+        let characters = Array(text.utf8)
+        var written = 0
+        for (index, byte) in zip(characters.indices, characters)
+        where byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") {
+            bytes.append(contentsOf: characters[written..<index])
+            // A quote or backslash is written with the characters that follow it.
+            if byte < 0x20 { bytes.append(contentsOf: Self.escape(byte)) } else { bytes.append(UInt8(ascii: "\\")) }
+            written = byte < 0x20 ? index + 1 : index
         }
+        bytes.append(contentsOf: characters[written...])
         bytes.append(UInt8(ascii: "\""))
     }
 

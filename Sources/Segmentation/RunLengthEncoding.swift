@@ -58,12 +58,23 @@ public struct RunLengthEncoding: Sendable, Hashable {
     /// a bit that says whether more follow; each character stands 48 higher. From the fourth number on, the
     /// difference to the number before the last is written.
     public init(compressed string: String, height: Int, width: Int) throws(RunLengthEncodingError) {
+        try self.init(compressed: Array(string.utf8)[...], height: height, width: width)
+    }
+
+    /// Reads the compressed string from the bytes of its characters.
+    init(compressed bytes: ArraySlice<UInt8>, height: Int, width: Int) throws(RunLengthEncodingError) {
         var builder = try Builder(height: height, width: width)
+        if let counts = Self.canonicalCounts(bytes, total: height * width) {
+            self.init(height: height, width: width, canonicalCounts: counts)
+            return
+        }
         var value: Int64 = 0
         var shift: Int64 = 0
         var index = 0
         var beforeLast: (Int64, Int64) = (0, 0)
-        for (offset, byte) in string.utf8.enumerated() {
+        for place in bytes.indices {
+            let byte = bytes[place]
+            let offset = place - bytes.startIndex
             guard (48...111).contains(byte) else { throw .invalidCharacter(byte: byte, offset: offset) }
             let bits = Int64(byte) - 48
             // Counts fit 32 bits; seven characters hold 35 and leave room for the sign.
@@ -82,22 +93,56 @@ public struct RunLengthEncoding: Sendable, Hashable {
         self = try builder.finish()
     }
 
-    /// The compressed string, character for character what pycocotools' `encode` gives.
-    public var compressed: String {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(counts.count * 2)
-        for index in counts.indices {
-            var value = Int64(counts[index])
-            if index > 2 { value -= Int64(counts[index - 2]) }
-            while true {
-                let bits = UInt8(truncatingIfNeeded: value & 0x1F)
-                value >>= 5
-                let isLast = bits & 0x10 == 0 ? value == 0 : value == -1
-                bytes.append(48 + (isLast ? bits : bits | 0x20))
-                if isLast { break }
+    /// The numbers of a compressed string that is canonical and adds up; nil for any other, of which ``Builder`` tells more.
+    private static func canonicalCounts(_ bytes: ArraySlice<UInt8>, total: Int) -> [UInt32]? {
+        // The last character of a number lacks the bit that says that more follow.
+        let numbers = bytes.reduce(0) { $0 + ($1 < 80 ? 1 : 0) }
+        var isCanonical = false
+        let counts = [UInt32](unsafeUninitializedCapacity: numbers) { counts, count in
+            bytes.withUnsafeBufferPointer { bytes in
+                var (value, shift, sum) = (0, 0, 0)
+                for byte in bytes {
+                    let bits = Int(byte) - 48
+                    guard bits & ~0x3F == 0, shift <= 30 else { return }
+                    value |= (bits & 0x1F) << shift
+                    shift += 5
+                    if bits & 0x20 != 0 { continue }
+                    if bits & 0x10 != 0 { value |= -1 << shift }
+                    if count > 2 { value += Int(counts[count - 2]) }
+                    guard value > 0 || value == 0 && count == 0, value <= total - sum else { return }
+                    counts.initializeElement(at: count, to: UInt32(truncatingIfNeeded: value))
+                    count += 1
+                    sum += value
+                    (value, shift) = (0, 0)
+                }
+                isCanonical = shift == 0 && sum == total && count > 0
             }
         }
-        return String(decoding: bytes, as: UTF8.self)
+        return isCanonical ? counts : nil
+    }
+
+    /// The compressed string, character for character what pycocotools' `encode` gives.
+    public var compressed: String { String(decoding: compressedBytes, as: UTF8.self) }
+
+    /// The characters of the compressed string.
+    var compressedBytes: [UInt8] {
+        // Numbers of 33 bits with their sign take seven characters at most.
+        [UInt8](unsafeUninitializedCapacity: counts.count * 7) { bytes, count in
+            counts.withUnsafeBufferPointer { counts in
+                for index in counts.indices {
+                    var value = Int64(counts[index])
+                    if index > 2 { value -= Int64(counts[index - 2]) }
+                    // All but the last five bits and their sign go into characters that say that more follow.
+                    while value < -16 || value > 15 {
+                        bytes.initializeElement(at: count, to: 48 + (UInt8(truncatingIfNeeded: value & 0x1F) | 0x20))
+                        count += 1
+                        value >>= 5
+                    }
+                    bytes.initializeElement(at: count, to: 48 + UInt8(truncatingIfNeeded: value & 0x1F))
+                    count += 1
+                }
+            }
+        }
     }
 
     /// The number of pixels on the object.
@@ -112,17 +157,19 @@ public struct RunLengthEncoding: Sendable, Hashable {
         guard counts.count > 1 else { return [0, 0, 0, 0] }
         var (left, top, right, bottom) = (width, height, 0, 0)
         var position = 0
-        for (index, count) in counts.enumerated() {
-            defer { position += Int(count) }
-            guard index % 2 == 1 else { continue }
-            let last = position + Int(count) - 1
-            let (firstColumn, firstRow) = position.quotientAndRemainder(dividingBy: height)
-            let (lastColumn, lastRow) = last.quotientAndRemainder(dividingBy: height)
+        // Runs come in the order of columns: no division finds the next.
+        var (column, columnStart) = (0, 0)
+        for index in stride(from: 1, to: counts.count, by: 2) {
+            position += Int(counts[index - 1])
+            while position >= columnStart + height { (column, columnStart) = (column + 1, columnStart + height) }
+            let (firstColumn, firstRow) = (column, position - columnStart)
+            position += Int(counts[index])
+            while position > columnStart + height { (column, columnStart) = (column + 1, columnStart + height) }
             left = min(left, firstColumn)
-            right = max(right, lastColumn)
+            right = max(right, column)
             // A run that goes over a column's end touches the last row and the first.
-            top = min(top, firstColumn == lastColumn ? firstRow : 0)
-            bottom = max(bottom, firstColumn == lastColumn ? lastRow : height - 1)
+            top = min(top, firstColumn == column ? firstRow : 0)
+            bottom = max(bottom, firstColumn == column ? position - 1 - columnStart : height - 1)
         }
         return [left, top, right - left + 1, bottom - top + 1]
     }

@@ -92,6 +92,36 @@ import Testing
         #expect(try await broker.demand(.encode, models: [Self.others]) == 1)
     }
 
+    /// Another identifier's work that comes just after a look at all of them is looked for again soon.
+    @Test func whatWasNotAskedForIsAskedForLater() async throws {
+        let cluster = try await TestCluster.start()
+        let broker = cluster.broker
+        let image = TestCluster.image(3)
+        let partition = broker.partition(of: image)
+        let source = EncodeSource(broker, worker: "e", model: Self.fp32) { _ in EncodeOutcome.abandoned }
+        let start = ContinuousClock.now
+        guard case .idle = try await source.take(in: partition, lease: .seconds(9), age: .zero) else {
+            Issue.record("took what is not there")
+            return
+        }
+        try await cluster.accept([
+            Job(id: "x", lane: .bulk, image: image, model: Self.family, line: RedisBytes("{}"))
+        ])
+        while true {
+            switch try await source.take(in: partition, lease: .seconds(9), age: .zero) {
+            case .work(let lease, _):
+                #expect(lease.key.model == Self.family)
+                return
+            case .later(let pause):
+                #expect(pause > .zero && pause <= .milliseconds(50))
+                try await Task.sleep(for: pause)
+            case .idle, .again:
+                Issue.record("nobody would look again after \(ContinuousClock.now - start)")
+                return
+            }
+        }
+    }
+
     /// What a submitter who names no arithmetic is given.
     @Test func jobsGoUnderTheEncodersArithmetic() async throws {
         let cluster = try await TestCluster.start()

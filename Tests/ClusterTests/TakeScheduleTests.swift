@@ -33,6 +33,27 @@ import Testing
         #expect(schedule.next(now: later) == .take(Partition(3), age: .milliseconds(20)))
     }
 
+    @Test func whatCameWhileTheyWaitedIsLookedAtWhenItIsOldEnough() {
+        var schedule = idle()
+        schedule.own([Partition(0)], now: start)
+        for wait in [0, 15] { schedule.wake(Partition(3), now: start + .milliseconds(wait)) }
+        let looks = [20, 35].map { start + .milliseconds($0) }
+        for look in looks {
+            #expect(schedule.next(now: look - .milliseconds(1)) == .wait(until: look))
+            #expect(schedule.next(now: look) == .take(Partition(3), age: .milliseconds(20)))
+        }
+        #expect(schedule.next(now: looks[1]) == .wait(until: start + .seconds(1)))
+    }
+
+    @Test func aLookThatCouldNotTellAllIsRepeated() {
+        var schedule = idle()
+        for wait in [30, 50] { schedule.look(into: Partition(2), by: start + .milliseconds(wait)) }
+        let later = start + .milliseconds(30)
+        #expect(schedule.next(now: start) == .wait(until: later))
+        #expect(schedule.next(now: later) == .take(Partition(2), age: .zero))
+        #expect(schedule.next(now: later) == .wait(until: start + .seconds(1)))
+    }
+
     @Test func ownPartitionsComeBeforeThoseOfOthers() {
         var schedule = idle()
         schedule.own([Partition(3)], now: start)

@@ -12,6 +12,8 @@ package struct LookSchedule {
     private let poll: Double
     private let patience: Double
     private var due: [Double]
+    /// When what was heard of last in partitions of others is old enough to be taken; infinite where nothing is.
+    private var ripe: [Double]
     private var isOwn: [Bool]
     private var last = -1
     /// Partitions that are due, a bit each: the worker's own, and others.
@@ -27,6 +29,7 @@ package struct LookSchedule {
         self.poll = poll
         self.patience = patience
         due = Array(repeating: now, count: partitions)
+        ripe = Array(repeating: .infinity, count: partitions)
         isOwn = Array(repeating: true, count: partitions)
         own = BitSet(count: partitions)
         foreign = BitSet(count: partitions)
@@ -40,7 +43,7 @@ package struct LookSchedule {
         for partition in due.indices {
             let was = isOwn[partition]
             isOwn[partition] = partitions.contains(partition)
-            if isOwn[partition], !was { due[partition] = now }
+            if isOwn[partition], !was { (due[partition], ripe[partition]) = (now, .infinity) }
             own.remove(partition)
             foreign.remove(partition)
             if due[partition] <= now { markDue(partition) }
@@ -49,9 +52,14 @@ package struct LookSchedule {
 
     package mutating func wake(_ partition: Int, now: Double) {
         let look = isOwn[partition] ? now : now + patience
-        guard look < due[partition] else { return }
-        due[partition] = look
-        if isOwn[partition] { own.insert(partition) } else { afterPatience.append((look, partition)) }
+        let isSooner = look < due[partition]
+        if isSooner { due[partition] = look }
+        if !isOwn[partition] {
+            ripe[partition] = look
+            afterPatience.append((look, partition))
+        } else if isSooner {
+            own.insert(partition)
+        }
     }
 
     package mutating func lookAgain(_ partition: Int, now: Double) {
@@ -75,8 +83,14 @@ package struct LookSchedule {
         last = found
         own.remove(found)
         foreign.remove(found)
-        due[found] = now + poll
-        afterPoll.append((now + poll, found))
+        if !isOwn[found], ripe[found] > now, ripe[found] < .infinity {
+            // It stands in its queue since it was heard of.
+            due[found] = ripe[found]
+        } else {
+            due[found] = now + poll
+            afterPoll.append((now + poll, found))
+        }
+        ripe[found] = .infinity
         return .take(found, age: isOwn[found] ? 0 : patience)
     }
 
@@ -86,7 +100,9 @@ package struct LookSchedule {
 
     /// Marks what has become due, and drops what is void at the heads.
     private mutating func settle(_ now: Double) {
-        while let head = afterPatience.first, head.time <= now || due[head.partition] != head.time {
+        while let head = afterPatience.first,
+            head.time <= now || due[head.partition] != head.time && ripe[head.partition] != head.time
+        {
             if due[head.partition] == head.time { markDue(head.partition) }
             afterPatience.removeFirst()
         }

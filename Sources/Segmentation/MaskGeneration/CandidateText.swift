@@ -14,7 +14,9 @@ package enum CandidateText {
                 + "\(String(mask.stabilityScore.bitPattern, radix: 16)) "
                 + "\(mask.crop.x0),\(mask.crop.y0),\(mask.crop.x1),\(mask.crop.y1) \(mask.point.x),\(mask.point.y) "
                 + "\(mask.box[0]),\(mask.box[1]),\(mask.box[2]),\(mask.box[3]) "
-            text += Array(head.utf8) + Array(mask.encoding.compressed.utf8) + [0x0A]
+            text += head.utf8
+            text += mask.encoding.compressedBytes
+            text.append(0x0A)
         }
         return text
     }
@@ -22,17 +24,20 @@ package enum CandidateText {
     /// Reads what ``write(_:)`` wrote, of a picture of that size; nil for anything else.
     package static func read(_ text: [UInt8], width: Int, height: Int) -> [(number: Int, mask: MaskCandidate)]? {
         var masks: [(number: Int, mask: MaskCandidate)] = []
-        for line in text.split(separator: 0x0A) {
-            let fields = line.split(separator: 0x20, maxSplits: 6).map { String(decoding: $0, as: UTF8.self) }
-            guard fields.count >= 6, let number = Int(fields[0]), let iou = UInt32(fields[1], radix: 16),
+        for line in lines(of: text) {
+            // Six short fields, and the counts, which take nearly all of the line and hold no space.
+            let head = line.prefix(256).split(separator: 0x20, maxSplits: 6)
+            guard head.count >= 6 else { return nil }
+            let counts = head.count > 6 ? line[head[6].startIndex...] : line[line.endIndex...]
+            let fields = head.prefix(6).map { String(decoding: $0, as: UTF8.self) }
+            guard let number = Int(fields[0]), let iou = UInt32(fields[1], radix: 16),
                 let stability = UInt32(fields[2], radix: 16)
             else { return nil }
             let crop = fields[3].split(separator: ",").compactMap { Int($0) }
             let point = fields[4].split(separator: ",").compactMap { Double($0) }
             let box = fields[5].split(separator: ",").compactMap { Int32($0) }
             guard crop.count == 4, point.count == 2, box.count == 4,
-                let encoding = try? RunLengthEncoding(
-                    compressed: fields.count > 6 ? fields[6] : "", height: height, width: width)
+                let encoding = try? RunLengthEncoding(compressed: counts, height: height, width: width)
             else { return nil }
             masks.append(
                 (
@@ -45,5 +50,17 @@ package enum CandidateText {
                 ))
         }
         return masks
+    }
+
+    /// The lines that are not empty.
+    private static func lines(of text: [UInt8]) -> [ArraySlice<UInt8>] {
+        var lines: [ArraySlice<UInt8>] = []
+        var start = 0
+        while start < text.count {
+            let end = text[start...].firstIndex(of: 0x0A) ?? text.count
+            if end > start { lines.append(text[start..<end]) }
+            start = end + 1
+        }
+        return lines
     }
 }
