@@ -1,4 +1,3 @@
-import Glibc
 package import Imaging
 package import SegmentAnything
 package import Segmentation
@@ -88,12 +87,10 @@ package struct EverythingTiming {
             (masks, plainTimes) = try run(image, features, plain, plainTimes)
             if measuresFast { (fastMasks, fastTimes) = try run(image, features, fast, fastTimes) }
         }
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         return Figures(
             model: model, precision: decoder.precision.rawValue, threads: pool.threadCount, width: image.width,
             height: image.height, points: plan.pointCount, masks: masks.count, median_s: Self.median(plainTimes),
-            runs_s: plainTimes, peak_rss_mb: (Double(usage.ru_maxrss) / 1024 * 10).rounded() / 10,
+            runs_s: plainTimes, peak_rss_mb: PeakMemory.megabytes,
             fast: measuresFast
                 ? Fast(
                     masks: fastMasks.count, median_s: Self.median(fastTimes), runs_s: fastTimes,

@@ -1,4 +1,3 @@
-import Glibc
 import Tensors
 
 /// The figures of one part of a model.
@@ -41,8 +40,6 @@ package struct PartFigures: Encodable, Sendable {
             sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2)
         min_ms = rounded(sorted.first ?? 0)
         max_ms = rounded(sorted.last ?? 0)
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        peak_rss_mb = (Double(usage.ru_maxrss) / 1024 * 10).rounded() / 10
+        peak_rss_mb = PeakMemory.megabytes
     }
 }

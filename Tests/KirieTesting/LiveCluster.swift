@@ -31,29 +31,40 @@ package final class LiveCluster: Sendable {
         try #require(
             FileManager.default.isExecutableFile(atPath: KirieProcess.executable.path),
             "\(KirieProcess.executable.path) is not built: run deploy/test")
-        let server = try await RedisServerProcess.start(options)
-        try await run(on: server, settings: settings, body)
+        try await run(on: try await server(options), settings: settings, body)
+    }
+
+    /// Whether every cluster is one of ``runGuarded(_:)``: with `KIRIE_TEST_GUARDED=1` in the environment.
+    private static let areAllGuarded = ProcessInfo.processInfo.environment["KIRIE_TEST_GUARDED"] == "1"
+
+    /// A server for ``run(on:settings:_:)``.
+    package static func server(_ options: RedisServerProcess.Options) async throws -> RedisServerProcess {
+        try await RedisServerProcess.start(areAllGuarded ? guarded(options) : options)
+    }
+
+    private static func guarded(_ options: RedisServerProcess.Options) async throws -> RedisServerProcess.Options {
+        var options = options
+        options.tls = try await TLSCertificates()
+        options.listener = .tcp
+        options.password = "nobody"
+        options.users += try RecommendedUsers.rules()
+        return options
     }
 
     /// The same over TLS with certificates on both sides, every process under the user of its role that
     /// `deploy/README.md` recommends.
     package static func runGuarded(_ body: (LiveCluster) async throws -> Void) async throws {
-        let certificates = try await TLSCertificates()
-        let server = try await RedisServerProcess.start(
-            .init(
-                appendOnly: true, appendFsync: .always, password: "nobody", users: try RecommendedUsers.rules(),
-                tls: certificates))
-        try await run(on: server, isGuarded: true, body)
+        let options = try await guarded(.init(appendOnly: true, appendFsync: .always))
+        try await run(on: try await RedisServerProcess.start(options), body)
     }
 
     /// The same on a server that was started already.
     package static func run(
-        on server: RedisServerProcess, settings: [String: Int] = [:], isGuarded: Bool = false,
-        _ body: (LiveCluster) async throws -> Void
+        on server: RedisServerProcess, settings: [String: Int] = [:], _ body: (LiveCluster) async throws -> Void
     ) async throws {
         let broker = try await Broker.open(try await RedisClient.connect(server.url))
         try await broker.set(settings)
-        let cluster = try LiveCluster(server: server, broker: broker, isGuarded: isGuarded)
+        let cluster = try LiveCluster(server: server, broker: broker)
         do {
             try await body(cluster)
             await cluster.end()
@@ -64,8 +75,8 @@ package final class LiveCluster: Sendable {
         }
     }
 
-    private init(server: RedisServerProcess, broker: Broker, isGuarded: Bool) throws {
-        self.isGuarded = isGuarded
+    private init(server: RedisServerProcess, broker: Broker) throws {
+        isGuarded = server.url.tls != nil
         self.server = server
         self.broker = broker
         folder = NSTemporaryDirectory() + "kirie-promise-\(UUID().uuidString)"
@@ -95,8 +106,8 @@ package final class LiveCluster: Sendable {
     /// Starts the program; what it prints goes to a file of the folder.
     package func start(_ arguments: [String], log: String) throws -> ChildProcess {
         var options = ChildProcess.Options(output: .file("\(folder)/\(log)"))
-        options.environment = ["KIRIE_MODEL": KirieProcess.nano, "KIRIE_REDIS": "\(server.url)", "HOME": folder]
-        if isGuarded { options.environment.merge(credentials(of: arguments)) { $1 } }
+        options.environment = ["KIRIE_MODEL": KirieProcess.nano, "HOME": folder]
+        options.environment.merge(connection(of: arguments.first ?? "")) { $1 }
         let process = try ChildProcess.start(KirieProcess.executable.path, arguments, options)
         processes.withLock { processes in
             processes.removeAll { !$0.isRunning }
@@ -105,23 +116,29 @@ package final class LiveCluster: Sendable {
         return process
     }
 
-    /// Whose rights a command needs, and what its process proves to be.
-    private func credentials(of arguments: [String]) -> [String: String] {
-        guard case .tcp(let host, let port) = server.url.endpoint, let tls = server.url.tls else { return [:] }
+    /// The environment in which a command finds the cluster: as whom, and by what its process proves it.
+    package func connection(of command: String) -> [String: String] {
+        guard let tls = server.url.tls else { return ["KIRIE_REDIS": "\(server.url)"] }
         let role =
-            switch arguments.first ?? "" {
+            switch command {
             case "encoder": "encoder"
             case "decoder": "decoder"
             case "gateway": "gateway"
             case "queues", "workers", "status", "wait": "monitor"
-            case "dead", "cache": "operator"
+            case "dead", "cache", "tenants": "operator"
             default: "submitter"
             }
         return [
-            "KIRIE_REDIS": "rediss://\(role)@\(host):\(port)", "KIRIE_REDIS_PASSWORD": role,
+            "KIRIE_REDIS": address(as: role), "KIRIE_REDIS_PASSWORD": role,
             "KIRIE_REDIS_CA": tls.authorities ?? "", "KIRIE_REDIS_CERT": tls.certificate ?? "",
             "KIRIE_REDIS_KEY": tls.key ?? "",
         ]
+    }
+
+    /// Where a process finds the cluster: as one of ``RecommendedUsers`` where it is guarded.
+    package func address(as role: String) -> String {
+        guard isGuarded, case .tcp(let host, let port) = server.url.endpoint else { return "\(server.url)" }
+        return "rediss://\(role)@\(host):\(port)"
     }
 
     /// Starts a worker under a name; see ``ready(_:)``.

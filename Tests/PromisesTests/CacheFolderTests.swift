@@ -217,7 +217,8 @@ import Testing
             // On a terminal, how far it is.
             let screen = "\(cluster.folder)/screen"
             var options = ChildProcess.Options(output: .file("\(cluster.folder)/script.log"))
-            options.environment = ["KIRIE_REDIS": "\(cluster.server.url)", "KIRIE": KirieProcess.executable.path]
+            options.environment = cluster.connection(of: "cache")
+            options.environment["KIRIE"] = KirieProcess.executable.path
             let terminal = try ChildProcess.start(
                 "/usr/bin/env",
                 ["script", "-q", "-e", "-c", "stty cols 120; \"$KIRIE\" cache warm --import \(files)", screen], options)
@@ -234,6 +235,12 @@ import Testing
             }
             #expect(answers[0] == answers[1] && answers[0].count == 5)
 
+            // A second import finds all there, and counts nothing twice.
+            let stored = try await Self.stored(cluster)
+            let second = try await cluster.kirie("cache", "warm", "--import", files)
+            #expect(second.exit == .status(0) && second.complaint.contains("5 embeddings of"), "\(second.complaint)")
+            #expect(try await Self.stored(cluster) == stored && stored >= 5)
+
             // A torn file is said and stays, the others come.
             let torn = try #require(Self.files(in: files).first)
             try Data([1, 2, 3]).write(to: URL(fileURLWithPath: "\(files)/\(torn)"))
@@ -243,6 +250,13 @@ import Testing
             let none = try await cluster.kirie("cache", "warm", "--import", "\(cluster.folder)/none")
             #expect(none.exit == .status(1) && none.complaint.contains("none"), "\(none.complaint)")
         }
+    }
+
+    /// How many embeddings were ever put there, by `kirie cache stats`.
+    private static func stored(_ cluster: LiveCluster) async throws -> Int {
+        struct Figures: Decodable { var stores: Int }
+        let run = try await cluster.kirie("cache", "stats", "--json")
+        return try JSONDecoder().decode(Figures.self, from: Data(run.json.utf8)).stores
     }
 
     /// Encoders that share a folder are killed while they work: what has a name in it is whole.

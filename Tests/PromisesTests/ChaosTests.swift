@@ -23,7 +23,7 @@ import Testing
         let settings = ["attempts": 1000, "backoff_ms": 20, "backoff_max_ms": 200]
         let disk = try await SmallDisk(megabytes: 512)
         defer { disk.remove() }
-        let server = try await RedisServerProcess.start(disk.options(appendFsync: .always))
+        let server = try await LiveCluster.server(disk.options(appendFsync: .always))
         try await LiveCluster.run(on: server, settings: settings) { cluster in
             try await Chaos(cluster, size, disk).run()
         }

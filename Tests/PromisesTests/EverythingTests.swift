@@ -35,13 +35,13 @@ import Testing
             let picture = try TestPicture(4, width: 300, height: 200, in: cluster.folder)
             let words = ["everything", picture.path, "--json"] + Self.settings() + more
             let here = try masks(try await cluster.kirie(words))
-            let there = try masks(try await cluster.kirie(words + ["--redis", "\(cluster.server.url)"]))
+            let there = try masks(try await cluster.kirie(words + ["--redis", cluster.address(as: "submitter")]))
             #expect(!here.isEmpty)
             #expect(try InProcessMasks.text(here) == InProcessMasks.text(there))
             // What was found is kept: no decoder is asked again.
             let parts = try await cluster.total("parts_done")
             #expect(parts > 1)
-            let again = try masks(try await cluster.kirie(words + ["--redis", "\(cluster.server.url)"]))
+            let again = try masks(try await cluster.kirie(words + ["--redis", cluster.address(as: "submitter")]))
             #expect(try InProcessMasks.text(here) == InProcessMasks.text(again))
             #expect(try await cluster.total("parts_done") == parts)
             try await cluster.expectNothingLeft()
@@ -55,7 +55,7 @@ import Testing
             let finder = try cluster.start(.decoder, "finder", ["--embedding", "fp32"])
             try await cluster.ready("encoder", "finder")
             let picture = try TestPicture(6, width: 300, height: 200, in: cluster.folder)
-            let words = ["everything", picture.path, "--json", "--redis", "\(cluster.server.url)"] + Self.settings()
+            let words = ["everything", picture.path, "--json", "--redis", cluster.address(as: "submitter")] + Self.settings()
             let first = try InProcessMasks.text(try masks(try await cluster.kirie(words)))
             let parts = try await cluster.total("parts_done")
             finder.signal(SIGTERM)
@@ -84,7 +84,7 @@ import Testing
             let picture = try TestPicture(5, width: 300, height: 200, in: cluster.folder)
             let words = ["everything", picture.path, "--json"] + Self.settings(side: 24)
             let here = try masks(try await cluster.kirie(words))
-            async let run = cluster.kirie(words + ["--redis", "\(cluster.server.url)"])
+            async let run = cluster.kirie(words + ["--redis", cluster.address(as: "submitter")])
             for round in 0..<6 {
                 let before = try await cluster.total("parts_done")
                 let decoder = try cluster.start(.decoder, "victim-\(round)", lease: 1, ["--embedding", "fp32"])

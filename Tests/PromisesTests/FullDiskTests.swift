@@ -15,7 +15,7 @@ import Testing
     func submittersComeBackLaterAndNothingAcceptedIsLost() async throws {
         let disk = try await SmallDisk(megabytes: 16)
         defer { disk.remove() }
-        let server = try await RedisServerProcess.start(disk.options(appendFsync: .everysec))
+        let server = try await LiveCluster.server(disk.options(appendFsync: .everysec))
         // Redis is restarted in the middle: what was taken by an answer that was lost comes back with the end of its lease.
         try await LiveCluster.run(on: server, settings: ["attempts": 100_000]) { cluster in
             try cluster.start(.encoder, "encoder", lease: 2)
@@ -68,7 +68,7 @@ import Testing
     func whatWasAcceptedBeforeRedisGaveUpIsThereAfterwards() async throws {
         let disk = try await SmallDisk(megabytes: 16)
         defer { disk.remove() }
-        let server = try await RedisServerProcess.start(disk.options(appendFsync: .always))
+        let server = try await LiveCluster.server(disk.options(appendFsync: .always))
         try await LiveCluster.run(on: server) { cluster in
             let picture = try TestPicture(1, in: cluster.folder)
             let model = try InProcessMasks().model

@@ -16,7 +16,7 @@ import Testing
         _ options: RedisServerProcess.Options, settings: [String: Int] = [:],
         _ body: (LiveCluster, _ release: () throws -> Void, [JobReference]) async throws -> Void
     ) async throws {
-        let server = try await RedisServerProcess.start(options)
+        let server = try await LiveCluster.server(options)
         // An attempt that counts would be the last.
         var all = ["attempts": 1, "backoff_ms": 10, "backoff_max_ms": 20]
         all.merge(settings) { $1 }

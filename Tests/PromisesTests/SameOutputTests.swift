@@ -19,7 +19,7 @@ import Testing
             try cluster.start(.decoder, "decoder", ["--embedding", "fp32"])
             try await cluster.ready("encoder", "decoder")
             let picture = try TestPicture(4, in: cluster.folder)
-            let redis = "\(cluster.broker.redis.url)"
+            let redis = cluster.address(as: "submitter")
             func answer(_ command: String, _ file: String, _ more: [String]) async throws -> (Answer, Data) {
                 let png = "\(cluster.folder)/\(UUID()).png"
                 let words = [command, file, "--box", "2,3,15,14", "--box", "-4,1,9,9", "--json", "-o", png]

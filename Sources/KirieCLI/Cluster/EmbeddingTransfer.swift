@@ -26,7 +26,8 @@ struct EmbeddingTransfer {
                 status.say("kirie: \(key): the file is damaged: export it again, or have the picture encoded")
                 return false
             }
-            try await store.offer(record)
+            // What is there would be counted twice, and takes its time: a second run goes on where the first was stopped.
+            if try await !store.contains([key])[0] { try await store.offer(record) }
             return true
         }
         var there = 0
