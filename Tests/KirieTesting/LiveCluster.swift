@@ -39,7 +39,13 @@ package final class LiveCluster: Sendable {
 
     /// A server for ``run(on:settings:_:)``.
     package static func server(_ options: RedisServerProcess.Options) async throws -> RedisServerProcess {
-        try await RedisServerProcess.start(areAllGuarded ? guarded(options) : options)
+        guard areAllGuarded else { return try await RedisServerProcess.start(options) }
+        if !options.environment.isEmpty {
+            // At another time than theirs it takes no certificates.
+            print("KIRIE_TEST_GUARDED: not for a server whose clock a test moves")
+            return try await RedisServerProcess.start(options)
+        }
+        return try await RedisServerProcess.start(guarded(options))
     }
 
     private static func guarded(_ options: RedisServerProcess.Options) async throws -> RedisServerProcess.Options {

@@ -55,7 +55,8 @@ import Testing
             let finder = try cluster.start(.decoder, "finder", ["--embedding", "fp32"])
             try await cluster.ready("encoder", "finder")
             let picture = try TestPicture(6, width: 300, height: 200, in: cluster.folder)
-            let words = ["everything", picture.path, "--json", "--redis", cluster.address(as: "submitter")] + Self.settings()
+            let words =
+                ["everything", picture.path, "--json", "--redis", cluster.address(as: "submitter")] + Self.settings()
             let first = try InProcessMasks.text(try masks(try await cluster.kirie(words)))
             let parts = try await cluster.total("parts_done")
             finder.signal(SIGTERM)

@@ -50,14 +50,14 @@ import Testing
             defer { withExtendedLifetime(cache) {} }
             guard case .tcp(let host, let port) = cache.url.endpoint else { return }
             let elsewhere = ["--cache-redis", "redis://\(host):\(port)"]
-            let environment = [
-                "KIRIE_REDIS": "\(cluster.server.url)", "KIRIE_CACHE_REDIS_PASSWORD": "secret-of-the-cache",
-            ]
+            func environment(_ command: String) -> [String: String] {
+                cluster.connection(of: command).merging(["KIRIE_CACHE_REDIS_PASSWORD": "secret-of-the-cache"]) { $1 }
+            }
             var workers: [ChildProcess] = []
             for role in ["encoder", "decoder"] {
                 workers.append(
                     try Self.start(
-                        [role, "--name", role, "--threads", "1"] + elsewhere, environment,
+                        [role, "--name", role, "--threads", "1"] + elsewhere, environment(role),
                         log: "\(cluster.folder)/\(role).log"))
             }
             defer { for worker in workers { worker.signal(SIGKILL) } }
@@ -70,13 +70,14 @@ import Testing
             try await kept.scan(match: "kirie:*:embedding:*") { names += $0.map(\.string) }
             kept.close()
             #expect(Set(names).count == 1)
-            let dropped = try await Self.run(["cache", "drop", "--all"] + elsewhere, environment, in: cluster.folder)
+            let dropped = try await Self.run(
+                ["cache", "drop", "--all"] + elsewhere, environment("cache"), in: cluster.folder)
             #expect(dropped.exit == .status(0), "\(dropped.complaint)")
             for role in ["encoder", "decoder"] {
                 let log = try String(contentsOfFile: "\(cluster.folder)/\(role).log", encoding: .utf8)
                 #expect(!log.contains("secret-of-the-cache"))
             }
-            var wrong = environment
+            var wrong = environment("cache")
             wrong["KIRIE_CACHE_REDIS_PASSWORD"] = "another"
             let refused = try await Self.run(["cache", "stats"] + elsewhere, wrong, in: cluster.folder)
             #expect(refused.exit != .status(0) && !refused.complaint.isEmpty, "\(refused.complaint)")
@@ -104,7 +105,8 @@ import Testing
     /// Over HTTP a job that too few replicas have is refused, with a time to come back, and is done once when they have it.
     @Test(.timeLimit(.minutes(10)))
     func replicasHaveToHaveAJobOverHTTP() async throws {
-        try await LiveCluster.run(.init(listener: .tcp)) { cluster in
+        // A server that a plain replica can follow.
+        try await LiveCluster.run(on: try await RedisServerProcess.start(.init(listener: .tcp))) { cluster in
             try cluster.start(.encoder, "encoder")
             try cluster.start(.decoder, "decoder")
             try await cluster.ready("encoder", "decoder")
