@@ -145,19 +145,6 @@ import Testing
         #expect(machine.used == 2 * 15 + 2 * 4)
     }
 
-    @Test func whoComesWhileAllCoresAreTakenWaitsForASlice() {
-        var machine = SharedProcessor<Int>(cores: 2, slice: 3)
-        machine.add(10, threads: 1, token: 1, now: 0)
-        machine.add(10, threads: 1, token: 2, now: 0)
-        // The first slice of two ends after a third of one; then three share two cores.
-        machine.add(2, threads: 1, token: 3, now: 4)
-        #expect(machine.end == 5)
-        #expect(machine.takeDone(now: 5) == [] && machine.end == 8)
-        #expect(machine.takeDone(now: 8) == [3] && machine.end == 11)
-        #expect(machine.takeDone(now: 11) == [1, 2] && machine.end == nil)
-        #expect(machine.used == 22)
-    }
-
     @Test func theLeastRecentlyUsedPicturesGoFirst() {
         var pictures = PreparedPictures(limit: 30, bytesEach: 10)
         for picture in [1, 2, 3] as [Int32] { pictures.insert(picture) }

@@ -184,8 +184,6 @@ package struct ClusterModel: Sendable {
     package var cacheBytes = 1 << 30
     /// From one machine to another, one way.
     package var hop = 0.05
-    /// How long a thread keeps a core from one that is woken, in milliseconds: measured by what clicks wait beside encodes.
-    package var slice = 2.4
     /// Bytes a millisecond.
     package var bandwidth = 1.25e6
     /// What who submits takes of the shared machine's cores for a job.

@@ -152,7 +152,7 @@ package struct ClusterSimulation {
 
     private mutating func build() {
         if let cores = model.sharedCores {
-            processors = [SharedProcessor(cores: Double(cores), slice: model.slice)]
+            processors = [SharedProcessor(cores: Double(cores))]
             clientProcessor = 0
         }
         for _ in 0..<model.shards {
@@ -190,9 +190,7 @@ package struct ClusterSimulation {
     private mutating func machine(_ place: Int, _ placement: ClusterModel.Placement, _ first: Int) -> Int {
         if model.sharedCores != nil { return 0 }
         let number = first + place / max(1, placement.each)
-        while processors.count <= number {
-            processors.append(SharedProcessor(cores: Double(placement.cores), slice: model.slice))
-        }
+        while processors.count <= number { processors.append(SharedProcessor(cores: Double(placement.cores))) }
         return number
     }
 
