@@ -16,7 +16,8 @@ import Testing
             let pictures = try (0..<4).map { try TestPicture($0, in: cluster.folder) }
             let model = try InProcessMasks().model.text
             let lines = (0..<80).map { pictures[$0 % 4].line("j\($0)", points: [(2 + $0 % 9, 3)]) }
-            try cluster.start(.encoder, "encoder")
+            // A take whose answer goes with the Redis that is killed comes back when its lease ends.
+            try cluster.start(.encoder, "encoder", lease: 15)
             let first = try cluster.start(.decoder, "first")
             try await cluster.ready("encoder", "first")
             let held = try await cluster.holdInWork(first) { number in
