@@ -277,7 +277,7 @@ def fast(options: argparse.Namespace, kirie: str, table: Table) -> None:
 
 
 def memory(kirie: str, table: Table, work: pathlib.Path) -> None:
-    """The peak on a large picture of which every mask is kept."""
+    """The peak on a large picture whose masks have many runs, before any of them is suppressed."""
     import numpy as np
     from PIL import Image
 

@@ -69,10 +69,10 @@ package struct TakeSchedule: Sendable {
     package mutating func wake(_ partition: Partition, now: ContinuousClock.Instant) {
         guard partition.index < due.count else { return }
         let isOwn = owned.contains(partition)
-        let look = isOwn ? now : now + patience
-        if !isOwn { ripe[partition.index] = look }
+        let time = isOwn ? now : now + patience
+        if !isOwn { ripe[partition.index] = time }
         woken.insert(partition.index)
-        due[partition.index] = min(due[partition.index], look)
+        look(into: partition, by: time)
     }
 
     /// When there is something to look at, unless it is woken before.
