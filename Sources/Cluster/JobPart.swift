@@ -41,6 +41,19 @@ extension Broker {
         }
     }
 
+    /// Bytes of the results of a job's parts, of those that are done.
+    public func partResultBytes(of job: JobReference) async throws(ClusterError) -> Int {
+        var bytes = 0
+        for chunk in try await parts(of: job).chunks(of: Self.batch) {
+            for reply in try await callAll(
+                chunk.map { RedisCommand("STRLEN", .string(keys.result($0, in: job.partition))) })
+            {
+                bytes += Int(reply.integer ?? 0)
+            }
+        }
+        return bytes
+    }
+
     /// The results of a job's parts in their order; empty for a job that was not divided.
     public func partResults(of job: JobReference) async throws(ClusterError) -> [RedisBytes] {
         let ids = try await parts(of: job)

@@ -52,12 +52,20 @@ struct EverythingDecoder: Sendable {
         {
             return .masks(try image.ranked(remember(masks.map(\.mask), as: name), by: asked, pool: pool))
         }
+        let bytes = try await broker.partResultBytes(of: job)
+        if bytes > Self.mostText { throw EverythingFault.tooManyRuns(bytes: bytes, limit: Self.mostText) }
         var answers = try read(try await broker.partResults(of: job), plan)
         var open: [(crop: Int, request: MaskGenerationPlan.PointRequest)] = []
         for crop in plan.crops.indices {
             if let request = plan.nextPoints(of: crop, after: answers[crop]) { open.append((crop, request)) }
         }
         if !open.isEmpty { return .divided(parts(open, plan, of: key.image)) }
+        // Masks that stay after all, and whose runs were let go.
+        for crop in plan.crops.indices {
+            let points = answers[crop].bare(of: answers[crop].places(keptBy: plan))
+            if !points.isEmpty { open.append((crop, .init(points: points, wantsDrafts: false))) }
+        }
+        if !open.isEmpty { return .divided(parts(open, plan, of: key.image, mayThin: false)) }
         let byCrop = answers.map { plan.kept(ofCrop: $0) }
         answers = []
         let masks = plan.selected(byCrop)
@@ -77,7 +85,7 @@ struct EverythingDecoder: Sendable {
         return masks
     }
 
-    /// By crop and point, what parts found.
+    /// By crop and point, what parts found; of points that were asked twice the later part, which is whole.
     private func read(
         _ results: [RedisBytes], _ plan: MaskGenerationPlan
     ) throws(PromptRefusal) -> [MaskGenerationPlan.CropAnswers] {
@@ -86,8 +94,14 @@ struct EverythingDecoder: Sendable {
             let (part, masks) = try PartResult.read(result, width: plan.width, height: plan.height) { line in
                 EverythingPart(line: line).flatMap { $0.crop < plan.crops.count ? $0 : nil }
             }
-            for point in part.points { answers[part.crop][part.areDrafts, point] = [] }
-            for (point, mask) in masks { answers[part.crop][part.areDrafts, point]?.append(mask) }
+            var found: [Int: [MaskCandidate]] = [:]
+            for (point, mask) in masks { found[point, default: []].append(mask) }
+            if part.areDrafts {
+                for point in part.points { answers[part.crop].drafts[point] = found[point] ?? [] }
+            } else {
+                answers[part.crop].add(
+                    part.points.map { found[$0] ?? [] }, of: part.points, by: plan, limit: MaskGenerationPlan.runLimit)
+            }
         }
         return answers
     }
@@ -95,12 +109,23 @@ struct EverythingDecoder: Sendable {
     /// Points of a part: so few that all decoders have work to the end, and more than a take costs.
     private static let pointsOfPart = 16
 
+    /// Bytes of runs of a part's masks from which those of masks that lie on better ones are let go: of most pictures all
+    /// are sent.
+    private static let runLimitOfPart = 4 << 20
+    /// Bytes of the masks that a job's parts find, as they are written.
+    private static let mostText = 256 << 20
+    /// So much of it a part of hardly any points may have.
+    private static let leastText = 8 << 20
+    /// A part may find so many times as much as its share of the points.
+    private static let unevenness = 4
+
     /// The parts that answer points of crops; of very many points more in each, so that a job does not get too many parts.
     private func parts(
         _ open: [(crop: Int, request: MaskGenerationPlan.PointRequest)], _ plan: MaskGenerationPlan,
-        of picture: ImageDigest
+        of picture: ImageDigest, mayThin: Bool = true
     ) -> [JobPart] {
-        let size = min(plan.parameters.pointsPerBatch, Self.pointsOfPart)
+        // What comes whole may be large.
+        let size = mayThin ? min(plan.parameters.pointsPerBatch, Self.pointsOfPart) : 1
         let most = Broker.mostParts / 4
         let count = open.reduce(0) { $0 + ($1.request.points.count + size - 1) / size }
         return open.flatMap { crop, request -> [JobPart] in
@@ -109,7 +134,7 @@ struct EverythingDecoder: Sendable {
             return request.points.chunks(of: size * max(1, (count + most - 1) / most)).map { points in
                 let part = EverythingPart(
                     parameters: plan.parameters, width: plan.width, height: plan.height, crop: crop, points: points,
-                    areDrafts: request.wantsDrafts)
+                    areDrafts: request.wantsDrafts, mayThin: mayThin)
                 return JobPart(image: image, stored: cut?.stored, line: RedisBytes(part.line))
             }
         }
@@ -130,14 +155,23 @@ struct EverythingDecoder: Sendable {
             plan.crops[part.crop].box.height == image.height,
             part.points.allSatisfy({ plan.grids[plan.crops[part.crop].layer].indices.contains($0) })
         else { throw PromptRefusal(reason: "the part is none of this picture") }
-        var masks: [(number: Int, mask: MaskCandidate)] = []
-        for batch in plan.batches(part.points) {
+        var answers = MaskGenerationPlan.CropAnswers()
+        var batches = PointBatches(
+            part.points, most: part.parameters.pointsPerBatch, memory: MaskGenerationPlan.runLimit / 2,
+            haveRuns: !part.areDrafts)
+        while let batch = batches.next() {
             if Task.isCancelled { return nil }
             let found = try plan.candidates(
                 of: part.crop, points: batch, areDrafts: part.areDrafts, on: image, pool: pool)
-            masks += zip(batch, found).flatMap { point, masks in masks.map { (point, $0) } }
+            batches.took(found.reduce(0) { $0 + $1.runBytes })
+            answers.add(found, of: batch, by: plan, limit: part.mayThin && !part.areDrafts ? Self.runLimitOfPart : .max)
         }
-        return PartResult.write(line, masks)
+        let masks = part.points.flatMap { point in (answers.masks[point] ?? []).map { (number: point, mask: $0) } }
+        let result = PartResult.write(line, masks)
+        let share = Self.mostText / max(1, plan.pointCount) * part.points.count * Self.unevenness
+        let most = max(Self.leastText, min(Self.mostText, share))
+        if result.count > most { throw EverythingFault.tooManyRuns(bytes: result.count, limit: most) }
+        return result
     }
 
     /// What candidates are kept under.

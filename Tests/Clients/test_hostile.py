@@ -113,6 +113,29 @@ class Hostile(unittest.TestCase):
                 except (ConnectionError, http.client.BadStatusLine):
                     pass  # closed while we were still talking
 
+    def test_an_answer_says_what_is_wrong_with_a_head(self):
+        for head, status, code in [
+            (b"DELETE /v1/cache?image=" + b"a" * 20000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431, "too-large-head"),
+            (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 20000 + b"\r\n\r\n", 431, "too-large-head"),
+            (b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(200)) + b"\r\n", 431, "too-large-head"),
+            (b"GET / HTTP/9.9\r\n\r\n", 400, "malformed-request"),
+        ]:
+            # Alone, and behind a request on the same connection that is answered first.
+            for before in [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"]:
+                with connected() as connection:
+                    connection.sendall(before + head)
+                    answers = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+                if before:
+                    self.assertTrue(answers.startswith(b"HTTP/1.1 200 "), answers[:200])
+                    answers = answers[answers.index(b"HTTP/1.1 ", 1):]
+                lines, _, body = answers.partition(b"\r\n\r\n")
+                self.assertTrue(lines.startswith(b"HTTP/1.1 %d " % status), lines)
+                self.assertIn(b"content-type: application/problem+json", lines.lower())
+                self.assertIn(b"connection: close", lines.lower())
+                problem = json.loads(body)
+                self.assertEqual((problem["status"], problem["code"]), (status, code))
+                self.assertIn(f"x-request-id: {problem['request_id']}".encode(), lines.lower())
+
     def test_what_is_no_http(self):
         for words in [b"\x16\x03\x01\x02\x00" + bytes(100), b"SSH-2.0-x\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", bytes(1000),
                       b"POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",

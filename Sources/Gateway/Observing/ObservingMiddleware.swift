@@ -27,7 +27,7 @@ struct ObservingMiddleware: RouterMiddleware {
         do {
             response = try await next(request, context)
         } catch let error as HTTPParserError {
-            // What comes is no HTTP: the server itself says so and closes the connection.
+            // What comes is no HTTP: ``MalformedRequestHandler`` says so, and the connection is closed.
             throw error
         } catch {
             failure = error
@@ -68,7 +68,12 @@ struct ObservingMiddleware: RouterMiddleware {
         {
             return header
         }
-        return String(UInt64.random(in: .min ... .max), radix: 16) + String(UInt64.random(in: .min ... .max), radix: 16)
+        return newIdentifier()
+    }
+
+    /// An id for a request that brings none.
+    static func newIdentifier() -> String {
+        String(UInt64.random(in: .min ... .max), radix: 16) + String(UInt64.random(in: .min ... .max), radix: 16)
     }
 }
 
@@ -110,7 +115,7 @@ package enum GatewayMetrics {
     static func begin() {
         uploaded(bytes: 0)
         Counter(label: "kirie_http_superseded_total").increment(by: 0)
-        for reason in ["host", "origin", "key", "rate", "quota"] {
+        for reason in ["host", "origin", "key", "rate", "quota", "slow", "malformed"] {
             Counter(label: "kirie_http_refusals_total", dimensions: [("reason", reason)]).increment(by: 0)
         }
     }

@@ -94,10 +94,10 @@ package struct GatewayService: Service {
         quiet.logLevel = .error
         let onListening = onListening
         let idle = TimeAmount.seconds(75)
+        let logger = logger
         let channels = HTTP1Channel.Configuration(
-            additionalChannelHandlers: [connections.makeHandler()], idleTimeout: idle,
-            httpDecoderConfiguration: .init(
-                maxHeaderFieldSize: 16_384, maxHeaderListSize: 32_768, maxHeaderFieldCount: 100))
+            additionalChannelHandlers: [connections.makeHandler(), MalformedRequestHandler(logger: logger)],
+            idleTimeout: idle, httpDecoderConfiguration: HeadLimits.decoder)
         let application = Application(
             router: router,
             server: HTTPServerBuilder { responder in

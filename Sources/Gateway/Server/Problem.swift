@@ -57,21 +57,29 @@ package struct Problem: Error {
 
     /// The answer; `requestIdentifier` lets whoever complains be found in the log.
     func response(requestIdentifier: String) -> Response {
+        Response(
+            status: status, headers: fields,
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: body(requestIdentifier: requestIdentifier))))
+    }
+
+    /// The headers of the answer.
+    var fields: HTTPFields {
+        var fields = headers
+        fields[.contentType] = shape == nil ? "application/problem+json" : "application/json"
+        fields[.cacheControl] = "no-store"
+        if let retryAfter { fields[.retryAfter] = "\(max(1, Int((retryAfter / .seconds(1)).rounded(.up))))" }
+        return fields
+    }
+
+    /// The JSON of the answer, a line.
+    func body(requestIdentifier: String) -> [UInt8] {
         var members: [JSONValue.Member] = [
             ("type", .string("/problems/\(code)")), ("title", .string(status.reasonPhrase)),
             ("status", .integer(Int(status.code))), ("code", .string(code)), ("detail", .string(detail)),
         ]
         if let field { members.append(("field", .string(field))) }
         members.append(("request_id", .string(requestIdentifier)))
-        var response = Response(
-            status: status, headers: headers,
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: (shape?(self) ?? .object(members)).line)))
-        response.headers[.contentType] = shape == nil ? "application/problem+json" : "application/json"
-        response.headers[.cacheControl] = "no-store"
-        if let retryAfter {
-            response.headers[.retryAfter] = "\(max(1, Int((retryAfter / .seconds(1)).rounded(.up))))"
-        }
-        return response
+        return Array((shape?(self) ?? .object(members)).line)
     }
 
     private static func status(of report: ErrorReport) -> HTTPResponse.Status {

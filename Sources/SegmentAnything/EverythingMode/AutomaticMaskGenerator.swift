@@ -26,8 +26,10 @@ public struct AutomaticMaskGenerator: Sendable {
     private let decoder: any PromptDecoding
     /// What is asked for.
     public let parameters: EverythingParameters
-    /// Bytes of runs from which those of masks that lie on better ones are let go.
+    /// Bytes of runs of a crop's masks from which those of masks that lie on better ones are let go.
     private let runLimit: Int
+    /// Bytes of runs of the masks that stay.
+    private let mostRuns: Int
 
     /// A generator of a model's two halves.
     ///
@@ -42,17 +44,19 @@ public struct AutomaticMaskGenerator: Sendable {
         defaults: EverythingDefaults = .published
     ) {
         self.init(
-            encoder: encoder, decoder: decoder, parameters: parameters, defaults: defaults, runLimit: 96 << 20)
+            encoder: encoder, decoder: decoder, parameters: parameters, defaults: defaults,
+            runLimit: MaskGenerationPlan.runLimit, mostRuns: 1 << 30)
     }
 
-    /// The same with a limit of its own for the bytes of runs.
+    /// The same with limits of its own for the bytes of runs.
     package init(
         encoder: any ImageEncoding, decoder: any PromptDecoding, parameters: EverythingParameters,
-        defaults: EverythingDefaults = .published, runLimit: Int
+        defaults: EverythingDefaults = .published, runLimit: Int, mostRuns: Int = .max
     ) {
         self.encoder = encoder
         self.decoder = decoder
         self.runLimit = runLimit
+        self.mostRuns = mostRuns
         self.parameters = parameters.resolved(by: defaults)
     }
 
@@ -66,8 +70,8 @@ public struct AutomaticMaskGenerator: Sendable {
     ///   - found: is given the masks of each batch of points before they are weighed against each other, on the calling
     ///     thread; those that stay are among them, but for what small regions change.
     /// - Returns: the masks in the published order.
-    /// - Throws: ``EverythingFault`` for parameters that cannot be used on this picture, ``FeatureMismatch``, and what
-    ///   `progress` throws.
+    /// - Throws: ``EverythingFault`` for parameters that cannot be used on this picture, or by which masks of more runs stay
+    ///   than a gigabyte holds; ``FeatureMismatch``, and what `progress` throws.
     public func generate(
         _ image: Image, features: ImageFeatures? = nil, pool: ThreadPool,
         progress: (Progress) throws -> Void = { _ in }, found: ([MaskCandidate]) throws -> Void = { _ in }
@@ -86,8 +90,9 @@ public struct AutomaticMaskGenerator: Sendable {
             if crop == 0 { whole = prepared }
             let before = state
             let most = plan.grids[plan.crops[crop].layer].count
+            let held = byCrop.reduce(0) { $0 + $1.runBytes }
             byCrop.append(
-                try kept(plan, crop, on: prepared, pool: pool, found: found) { points, masks in
+                try kept(plan, crop, beside: held, on: prepared, pool: pool, found: found) { points, masks in
                     state.masks += masks
                     state.done = min(state.done + points, before.done + most)
                     try progress(state)
@@ -99,10 +104,10 @@ public struct AutomaticMaskGenerator: Sendable {
         return try whole?.ranked(plan.selected(byCrop), by: parameters, pool: pool) ?? []
     }
 
-    /// The masks of a crop that stay, the highest predicted IoU first; `progress` is told of points and of the masks that
-    /// they gave.
+    /// The masks of a crop that stay, the highest predicted IoU first, beside those of other crops whose runs take as many
+    /// bytes; `progress` is told of points and of the masks that they gave.
     private func kept(
-        _ plan: MaskGenerationPlan, _ crop: Int, on image: any PreparedImage, pool: ThreadPool,
+        _ plan: MaskGenerationPlan, _ crop: Int, beside held: Int, on image: any PreparedImage, pool: ThreadPool,
         found tell: ([MaskCandidate]) throws -> Void, progress: (_ points: Int, _ masks: Int) throws -> Void
     ) throws -> [MaskCandidate] {
         var answers = MaskGenerationPlan.CropAnswers()
@@ -113,32 +118,38 @@ public struct AutomaticMaskGenerator: Sendable {
                 let found = try plan.candidates(
                     of: crop, points: batch, areDrafts: next.wantsDrafts, on: image, pool: pool)
                 if !next.wantsDrafts { try tell(found.flatMap { $0 }) }
-                for (point, masks) in zip(batch, found) { answers[next.wantsDrafts, point] = masks }
-                let bytes = next.wantsDrafts ? 0 : found.joined().reduce(0) { $0 + $1.encoding.byteCount }
-                batches.took(bytes)
-                answers.runBytes += bytes
-                if answers.runBytes > runLimit { answers.thin(by: plan) }
+                if next.wantsDrafts {
+                    for (point, drafts) in zip(batch, found) { answers.drafts[point] = drafts }
+                } else {
+                    answers.add(found, of: batch, by: plan, limit: runLimit)
+                }
+                batches.took(next.wantsDrafts ? 0 : found.reduce(0) { $0 + $1.runBytes })
+                let bytes = held + answers.runBytes
+                if bytes > mostRuns { throw EverythingFault.tooManyRuns(bytes: bytes, limit: mostRuns) }
                 try progress(batch.count, next.wantsDrafts ? 0 : found.joined().count)
             }
         }
         let places = answers.places(keptBy: plan)
+        var bytes = held + answers.runBytes
         var batches = PointBatches(answers.bare(of: places), most: parameters.pointsPerBatch, memory: runLimit / 2)
         let staying = Set(places)
         while let batch = batches.next() {
             let found = try plan.candidates(of: crop, points: batch, on: image, pool: pool)
-            batches.took(found.joined().reduce(0) { $0 + $1.encoding.byteCount })
+            batches.took(found.reduce(0) { $0 + $1.runBytes })
             for (point, masks) in zip(batch, found) {
                 for (index, mask) in masks.enumerated() where staying.contains(.init(point: point, index: index)) {
                     answers.masks[point]?[index] = mask
+                    bytes += mask.encoding.byteCount
                 }
             }
+            if bytes > mostRuns { throw EverythingFault.tooManyRuns(bytes: bytes, limit: mostRuns) }
         }
         return places.compactMap { answers.masks[$0.point]?[$0.index] }
     }
 }
 
 /// Points in pieces that are decoded together: fewer at a time where their masks turn out to be of many runs.
-private struct PointBatches {
+package struct PointBatches {
     private var points: ArraySlice<Int>
     private let most: Int
     private let memory: Int
@@ -150,7 +161,7 @@ private struct PointBatches {
     ///   - most: in one piece.
     ///   - memory: bytes of runs that a piece may bring, about.
     ///   - haveRuns: whether masks are made of them and not drafts.
-    init(_ points: [Int], most: Int, memory: Int, haveRuns: Bool = true) {
+    package init(_ points: [Int], most: Int, memory: Int, haveRuns: Bool = true) {
         // Of the runs of the first piece nothing is known, so it is small.
         size = haveRuns ? 16 : most
         self.points = points[...]
@@ -159,7 +170,7 @@ private struct PointBatches {
     }
 
     /// The next piece; nil where there is none.
-    mutating func next() -> [Int]? {
+    package mutating func next() -> [Int]? {
         guard !points.isEmpty else { return nil }
         let piece = Array(points.prefix(max(1, min(size, most))))
         points = points.dropFirst(piece.count)
@@ -168,16 +179,12 @@ private struct PointBatches {
     }
 
     /// The masks of the last piece have runs of so many bytes.
-    mutating func took(_ bytes: Int) { size = bytes == 0 ? most : max(1, min(most, memory / (bytes / taken + 1))) }
+    package mutating func took(_ bytes: Int) { size = bytes == 0 ? most : max(1, min(most, memory / (bytes / taken + 1))) }
 }
 
 extension MaskGenerationPlan {
-    /// The points in pieces that are decoded together.
-    package func batches(_ points: [Int]) -> [[Int]] {
-        stride(from: 0, to: points.count, by: parameters.pointsPerBatch).map {
-            Array(points[$0..<min(points.count, $0 + parameters.pointsPerBatch)])
-        }
-    }
+    /// Bytes of runs of a crop's masks from which those of masks that lie on better ones are let go.
+    package static let runLimit = 96 << 20
 
     /// The candidates of some points of a crop.
     ///

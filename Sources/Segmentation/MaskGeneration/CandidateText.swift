@@ -1,5 +1,6 @@
 /// Masks of everything mode as they travel between workers, a line each: the number of their point, the bits of both
-/// scores, the part of the picture, the point, the box, and COCO's compressed string.
+/// scores, the part of the picture, the point, the box, and COCO's compressed string; `-` instead of that where the runs
+/// were let go.
 ///
 /// ```text
 /// 12 3f6e9a3c 3f7d0000 0,0,800,534 287.5,375.5 0,229,420,533 <counts>
@@ -15,7 +16,7 @@ package enum CandidateText {
                 + "\(mask.crop.x0),\(mask.crop.y0),\(mask.crop.x1),\(mask.crop.y1) \(mask.point.x),\(mask.point.y) "
                 + "\(mask.box[0]),\(mask.box[1]),\(mask.box[2]),\(mask.box[3]) "
             text += head.utf8
-            text += mask.encoding.compressedBytes
+            if mask.isBare { text.append(0x2D) } else { text += mask.encoding.compressedBytes }
             text.append(0x0A)
         }
         return text
@@ -36,18 +37,19 @@ package enum CandidateText {
             let crop = fields[3].split(separator: ",").compactMap { Int($0) }
             let point = fields[4].split(separator: ",").compactMap { Double($0) }
             let box = fields[5].split(separator: ",").compactMap { Int32($0) }
+            let isBare = counts.elementsEqual([0x2D])
             guard crop.count == 4, point.count == 2, box.count == 4,
-                let encoding = try? RunLengthEncoding(compressed: counts, height: height, width: width)
+                let encoding = try? isBare
+                    ? RunLengthEncoding(emptyHeight: height, width: width)
+                    : RunLengthEncoding(compressed: counts, height: height, width: width)
             else { return nil }
-            masks.append(
-                (
-                    number,
-                    MaskCandidate(
-                        encoding: encoding, predictedIoU: Float(bitPattern: iou),
-                        stabilityScore: Float(bitPattern: stability), point: SIMD2(point[0], point[1]),
-                        crop: PixelBox(x0: crop[0], y0: crop[1], x1: crop[2], y1: crop[3]),
-                        box: SIMD4(box[0], box[1], box[2], box[3]))
-                ))
+            var mask = MaskCandidate(
+                encoding: encoding, predictedIoU: Float(bitPattern: iou),
+                stabilityScore: Float(bitPattern: stability), point: SIMD2(point[0], point[1]),
+                crop: PixelBox(x0: crop[0], y0: crop[1], x1: crop[2], y1: crop[3]),
+                box: SIMD4(box[0], box[1], box[2], box[3]))
+            mask.isBare = isBare
+            masks.append((number, mask))
         }
         return masks
     }

@@ -15,6 +15,22 @@ extension MaskGenerationPlan.CropAnswers {
         }
     }
 
+    /// Adds the masks of points, and where runs take more than `limit` bytes lets those of masks go that lie on better
+    /// ones.
+    ///
+    /// - Parameters:
+    ///   - found: by point, its masks.
+    ///   - points: their indices.
+    ///   - plan: of the crop.
+    ///   - limit: bytes of runs.
+    package mutating func add(_ found: [[MaskCandidate]], of points: [Int], by plan: MaskGenerationPlan, limit: Int) {
+        for (point, candidates) in zip(points, found) {
+            runBytes += candidates.runBytes - (masks[point]?.runBytes ?? 0)
+            masks[point] = candidates
+        }
+        if runBytes > limit { thin(by: plan) }
+    }
+
     /// Lets the runs of those masks go that lie on better ones.
     ///
     /// - Parameter plan: whose threshold says what lies on each other.
@@ -23,14 +39,13 @@ extension MaskGenerationPlan.CropAnswers {
         runBytes = 0
         for (point, candidates) in masks {
             var thinned = candidates
-            for index in candidates.indices where !bare.contains(Place(point: point, index: index)) {
-                let place = Place(point: point, index: index)
-                if staying.contains(place) {
-                    runBytes += candidates[index].encoding.byteCount
+            for index in candidates.indices where !candidates[index].isBare {
+                let whole = candidates[index].encoding
+                if staying.contains(Place(point: point, index: index)) {
+                    runBytes += whole.byteCount
                 } else {
-                    let whole = candidates[index].encoding
                     thinned[index].encoding = RunLengthEncoding(emptyHeight: whole.height, width: whole.width)
-                    bare.insert(place)
+                    thinned[index].isBare = true
                 }
             }
             masks[point] = thinned
@@ -49,7 +64,14 @@ extension MaskGenerationPlan.CropAnswers {
     }
 
     /// Points that must be answered once more before masks at those places are whole, in order.
-    package func bare(of places: [Place]) -> [Int] { Set(places.filter(bare.contains).map(\.point)).sorted() }
+    package func bare(of places: [Place]) -> [Int] {
+        Set(places.filter { masks[$0.point]?[$0.index].isBare == true }.map(\.point)).sorted()
+    }
+}
+
+extension [MaskCandidate] {
+    /// Bytes that their runs take.
+    package var runBytes: Int { reduce(0) { $0 + $1.encoding.byteCount } }
 }
 
 extension RunLengthEncoding {

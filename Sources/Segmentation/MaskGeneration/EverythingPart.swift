@@ -14,10 +14,13 @@ public struct EverythingPart: Sendable, Hashable {
     public var points: [Int]
     /// Whether boxes and scores are enough.
     public var areDrafts: Bool
+    /// Whether masks that lie on better ones of the part may come without their runs, where there are very many of these.
+    public var mayThin: Bool
 
     /// A part of its members.
     public init(
-        parameters: EverythingParameters, width: Int, height: Int, crop: Int, points: [Int], areDrafts: Bool = false
+        parameters: EverythingParameters, width: Int, height: Int, crop: Int, points: [Int], areDrafts: Bool = false,
+        mayThin: Bool = false
     ) {
         self.parameters = parameters
         self.width = width
@@ -25,6 +28,7 @@ public struct EverythingPart: Sendable, Hashable {
         self.crop = crop
         self.points = points
         self.areDrafts = areDrafts
+        self.mayThin = mayThin
     }
 
     /// The part as a job's line.
@@ -35,6 +39,7 @@ public struct EverythingPart: Sendable, Hashable {
                 .object([
                     ("crop", .integer(crop)), ("width", .integer(width)), ("height", .integer(height)),
                     ("points", .array(points.map { .integer($0) })), ("drafts", .bool(areDrafts)),
+                    ("thin", .bool(mayThin)),
                 ])
             ), ("everything", parameters.value),
         ]).bytes
@@ -49,17 +54,19 @@ public struct EverythingPart: Sendable, Hashable {
         else { return nil }
         self.init(parameters: parameters, width: width, height: height, crop: crop, points: points)
         if case .bool(let wanted) = part["drafts"] { areDrafts = wanted }
+        // Who asked before there was such a thing cannot read them.
+        if case .bool(let wanted) = part["thin"] { mayThin = wanted }
     }
 
     /// The masks that a part's result has, before all of the job's are weighed against each other.
     ///
     /// - Parameter result: the part's line, and below it its masks.
-    /// - Returns: none for a part that only looked, and for anything else.
+    /// - Returns: those that have runs; none for a part that only looked, and for anything else.
     public static func masks(ofResult result: [UInt8]) -> [MaskCandidate] {
         guard let end = result.firstIndex(of: 0x0A), let part = EverythingPart(line: Array(result[..<end])),
             !part.areDrafts
         else { return [] }
         let masks = CandidateText.read(Array(result[(end + 1)...]), width: part.width, height: part.height)
-        return masks?.map(\.mask) ?? []
+        return masks?.map(\.mask).filter { !$0.isBare } ?? []
     }
 }

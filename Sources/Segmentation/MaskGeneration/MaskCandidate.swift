@@ -18,6 +18,8 @@ public struct MaskCandidate: Sendable, Hashable {
     public var similarity: Float?
     /// The text of a vocabulary that fits it best; nil where none was given.
     public var label: String?
+    /// Whether its runs were let go, so that ``encoding`` has no pixel; all else is as it was.
+    package var isBare = false
     /// The logit of there being an object at all, of a prompt's mask; nil from a model that does not ask itself.
     package var objectScore: Float?
 

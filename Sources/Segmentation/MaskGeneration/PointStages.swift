@@ -22,8 +22,6 @@ extension MaskGenerationPlan {
         public var drafts: [Int: [MaskCandidate]] = [:]
         /// Bytes of the runs that were added since they were counted last, and of those that were there then.
         package var runBytes = 0
-        /// Masks whose runs were let go.
-        var bare: Set<Place> = []
 
         /// None yet.
         public init() {}
@@ -41,6 +39,12 @@ extension MaskGenerationPlan {
         public var points: [Int]
         /// Whether boxes and scores are enough.
         public var wantsDrafts: Bool
+
+        /// Some points.
+        package init(points: [Int], wantsDrafts: Bool) {
+            self.points = points
+            self.wantsDrafts = wantsDrafts
+        }
     }
 
     /// The points that are asked for next.
