@@ -179,7 +179,7 @@ let package = Package(
         tests(
             of: "Workers",
             [
-                "Checkpoints", "Cluster", "Embeddings", "Imaging", "Redis", "RedisTesting", "SegmentAnything",
+                "Checkpoints", "Cluster", "Embeddings", "Imaging", "JSON", "Redis", "RedisTesting", "SegmentAnything",
                 "Segmentation", "Tensors",
             ]),
         tests(of: "Redis", ["RedisTesting"]),

@@ -144,6 +144,23 @@ import Testing
         #expect(some == all && !all.isEmpty && all.allSatisfy { $0.encoding.area > 0 })
     }
 
+    /// Nothing lies on anything, so all would stay.
+    @Test func masksThatNobodyCanHoldAreRefused() throws {
+        var parameters = EverythingParameters()
+        parameters.pointsPerSide = 12
+        parameters.predictedIoUThreshold = 0
+        parameters.stabilityScoreThreshold = 0
+        parameters.boxNMSThreshold = 1
+        let (picture, model) = (try Self.nano.picture(), try Self.nano.model())
+        let generator = AutomaticMaskGenerator(
+            encoder: try model.encoder(precision: .float32), decoder: try model.decoder(precision: .float32),
+            parameters: parameters, runLimit: 20_000, mostRuns: 100_000)
+        let fault = try #require(throws: EverythingFault.self) {
+            _ = try generator.generate(picture, pool: ThreadPool(threadCount: 2))
+        }
+        #expect(fault.parameter == "box_nms_thresh" && fault.description.contains("let fewer stay"))
+    }
+
     @Test func progressCanEndTheWork() throws {
         struct Stop: Error {}
         var calls = 0

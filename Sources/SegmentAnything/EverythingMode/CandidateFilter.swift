@@ -42,6 +42,13 @@ public struct ScoredMask: Sendable, Hashable {
     public let predictedIoU: Float
     /// How little the mask changes with the threshold.
     public let stabilityScore: Float
+
+    /// A mask of its parts.
+    package init(encoding: RunLengthEncoding, predictedIoU: Float, stabilityScore: Float) {
+        self.encoding = encoding
+        self.predictedIoU = predictedIoU
+        self.stabilityScore = stabilityScore
+    }
 }
 
 /// What is known of a mask before it is made.
