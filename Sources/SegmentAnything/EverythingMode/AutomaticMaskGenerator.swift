@@ -179,7 +179,9 @@ package struct PointBatches {
     }
 
     /// The masks of the last piece have runs of so many bytes.
-    package mutating func took(_ bytes: Int) { size = bytes == 0 ? most : max(1, min(most, memory / (bytes / taken + 1))) }
+    package mutating func took(_ bytes: Int) {
+        size = bytes == 0 ? most : max(1, min(most, memory / (bytes / taken + 1)))
+    }
 }
 
 extension MaskGenerationPlan {
