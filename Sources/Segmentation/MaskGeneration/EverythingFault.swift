@@ -17,8 +17,8 @@ public struct EverythingFault: ReportableError, Sendable, Hashable {
     package static func tooManyRuns(bytes: Int, limit: Int) -> EverythingFault {
         EverythingFault(
             parameter: "box_nms_thresh",
-            reason: "the masks that stay take \(bytes >> 20) MB as runs, and \(limit >> 20) are held: let fewer stay by "
-                + "a lower box_nms_thresh, a higher pred_iou_thresh or stability_score_thresh, or fewer points")
+            reason: "the masks that stay take \(bytes >> 20) MB as runs, and \(limit >> 20) MB are held: let fewer "
+                + "stay by a lower box_nms_thresh, a higher pred_iou_thresh or stability_score_thresh, or fewer points")
     }
 
     /// Where it is wrong, and why.
