@@ -281,6 +281,12 @@ class Trial:
         self.kirie, self.plan, self.model, self.workers = kirie, plan, model, workers
         self.load, self.seconds, self.seed, self.draw = load, seconds, seed, draw
 
+    def recalled(self, file):
+        """The forecast as it is now, of the arrivals whose waits were measured before."""
+        kept = json.loads(file.read_text())
+        self.load = kept["load"]
+        return self.forecast(), Measured(*kept["measured"])
+
     def forecast(self, arrivals=None, load=None, seconds=None):
         done = subprocess.run(
             [self.kirie, "plan", self.plan, "--encoders", str(self.workers), "--decoders", str(self.workers), "--load",
@@ -304,14 +310,17 @@ class Trial:
                 low = middle
         return low
 
-    def run(self, pictures):
+    def run(self, pictures, keep):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="kirie-plan-", dir="/tmp"))
         try:
             forecast = self.forecast(folder / "arrivals.jsonl")
             arrivals = [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
         finally:
             shutil.rmtree(folder)
-        return forecast, self.measure(arrivals, pictures)
+        measured = self.measure(arrivals, pictures)
+        if keep:
+            keep.write_text(json.dumps({"load": self.load, "measured": measured}) + "\n")
+        return forecast, Measured(*measured)
 
     def line(self, digest, count):
         points = [[self.draw.randrange(1024), self.draw.randrange(768)] for _ in range(count)]
@@ -350,7 +359,7 @@ class Trial:
             times = bed.times([(identifier, files[a["picture"]][0]) for a, identifier, _ in work])
         finally:
             bed.close()
-        return Measured(arrivals, [times[identifier] for _, identifier, _ in work], late, used, took, self.workers)
+        return arrivals, [times[identifier] for _, identifier, _ in work], late, used, took, self.workers
 
 
 class Measured:
@@ -371,7 +380,7 @@ class Measured:
         return waits[min(len(waits) - 1, int(part * len(waits)))] if waits else 0
 
 
-def plan_file(folder, name, bench, pictures, client, info):
+def plan_file(file, name, bench, pictures, client, info):
     lanes = {
         "interactive": {
             "pictures_per_day": 86400, "new": 0.5, "seen_among": 20, "jobs_a_picture": {"mean": 6},
@@ -388,9 +397,7 @@ def plan_file(folder, name, bench, pictures, client, info):
         "machines": {"all": {"cores": os.cpu_count()}},
         "network": {"gigabits": 20, "round_trip_ms": 0.06},
     }
-    file = folder / f"{name}.json"
     file.write_text(json.dumps(plan, indent=1) + "\n")
-    return file
 
 
 def client_milliseconds():
@@ -418,8 +425,10 @@ def main():
     parser.add_argument("--workers", type=int, action="append", help="encoders, and as many decoders: 1, 2 and 3")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS, help="parts of what the cluster can carry")
     parser.add_argument("--seconds", type=float, help="of each run; else 8 and 14")
-    parser.add_argument("--keep", type=pathlib.Path, help="leave plans and figures in this folder")
+    parser.add_argument("--keep", type=pathlib.Path, help="leave plans, figures and waits in this folder")
     parser.add_argument("--reuse", action="store_true", help="take the figures that --keep left there")
+    parser.add_argument(
+        "--recall", action="store_true", help="measure nothing: forecast anew beside the waits that --keep left there")
     parser.add_argument("--kirie", default=ROOT / ".build/release/kirie", help="the program")
     arguments = parser.parse_args()
     kirie = str(pathlib.Path(arguments.kirie).resolve())
@@ -444,27 +453,32 @@ def prove(kirie, folder, arguments):
     client = client_milliseconds()
     drawn = folder / "mobile.safetensors"
     models = {"kirie-tiny": "kirie-tiny", "mobile": drawn}
-    if arguments.only != "kirie-tiny" and not drawn.exists():
+    if arguments.only != "kirie-tiny" and not arguments.recall and not drawn.exists():
         subprocess.run([kirie, "model", "draw", "mobile", "-o", drawn], check=True)
     failed = total = 0
     print("model      workers  load     jobs/s  measured  ratio |   p50 ms  measured  ratio |   p95 ms  measured  ratio")
     for name, model in models.items():
         if arguments.only not in (None, name):
             continue
-        if arguments.reuse and (folder / f"{name}.json").exists():
-            plan = folder / f"{name}.json"
-        else:
-            bench = Bench(kirie, folder, model, name, 20 if name == "kirie-tiny" else 8)
-            info = {"embedding_values": 128 * 24 * 24} if name == "kirie-tiny" else {}
-            plan = plan_file(folder, name, bench, pictures, client, info)
         seconds = arguments.seconds or (8 if name == "kirie-tiny" else 14)
         for workers in arguments.workers or (1, 2, 3):
             draw = random.Random(arguments.seed)
+            plan = folder / f"{name}-{workers}.json"
+            if not arguments.recall and not (arguments.reuse and plan.exists()):
+                # Anew before each size of cluster: the pace of a machine that others share goes up and down by a tenth
+                # within minutes, and the waits shall not be held against that of another time.
+                bench = Bench(kirie, folder, model, f"{name}-{workers}", 20 if name == "kirie-tiny" else 8)
+                info = {"embedding_values": 128 * 24 * 24} if name == "kirie-tiny" else {}
+                plan_file(plan, name, bench, pictures, client, info)
             trial = Trial(kirie, plan, model, workers, 1, seconds, arguments.seed, draw)
-            most = trial.capacity()
+            most = None if arguments.recall else trial.capacity()
             for part in arguments.loads:
-                trial.load = part * most
-                forecast, measured = trial.run(pictures)
+                waits = folder / f"{name}-{workers}-{part}-{arguments.seed}-waits.json"
+                if arguments.recall:
+                    forecast, measured = trial.recalled(waits)
+                else:
+                    trial.load = part * most
+                    forecast, measured = trial.run(pictures, waits if arguments.keep else None)
                 bad = report(name, workers, part, forecast, measured)
                 failed, total = failed + bad, total + 3
     print(f"{total - failed} of {total} within their bounds: p50 and jobs/s 15 %, p95 25 %")

@@ -179,5 +179,11 @@ package struct Times {
         .object([("p50", number(0.5)), ("p95", number(0.95)), ("p99", number(0.99))])
     }
 
+    /// The same, and between them as much as a simulation needs that draws such times.
+    package var spread: JSONValue {
+        .object(
+            [5, 25, 50, 75, 95, 99].map { percent in ("p\(percent)", number(Double(percent) / 100)) })
+    }
+
     private func number(_ part: Double) -> JSONValue { .number((quantile(part) * 1000).rounded() / 1000) }
 }

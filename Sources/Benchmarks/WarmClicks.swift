@@ -55,6 +55,7 @@ package struct WarmClicks {
         }
         let pace = Times(try arrivals.takeTimes().map(\.decode)).quantile(0.5) / (load * Double(decoders.count))
         let before = try await bed.broker.statistics()
+        arrivals.forget()
         var due = clock.now
         for _ in 0..<clicks {
             // A Poisson process: clicks of many people do not wait for each other.
@@ -77,31 +78,25 @@ package struct WarmClicks {
         try await Task.sleep(for: .milliseconds(2500))
         let after = try await bed.broker.statistics()
         await bed.stop(decoders)
+        // By Redis's clock: from submit to take, from take to complete.
+        let statuses = try await bed.broker.status(arrivals.takeReferences()).compactMap(\.self)
+        let waits = statuses.compactMap { status in status.started.map { Double($0 - status.submitted) / 1000 } }
+        let services = statuses.compactMap { status -> Double? in
+            guard let started = status.started, let finished = status.finished else { return nil }
+            return Double(finished - started) / 1000
+        }
         let times = try arrivals.takeTimes()
         let fetches = after.total("fetches") - before.total("fetches")
         let lookups = fetches + after.total("hits") - before.total("hits")
         return .object([
             ("clicks", .integer(times.count)), ("load", .number(load)), ("decoders", .integer(decoders.count)),
-            ("decode_ms", Times(times.map(\.decode)).figures), ("overhead_ms", Times(times.map(\.beside)).figures),
-            ("wait_ms", quantiles(after.stream(.decode, .interactive).wait, before.stream(.decode, .interactive).wait)),
-            (
-                "service_ms",
-                quantiles(after.stream(.decode, .interactive).service, before.stream(.decode, .interactive).service)
-            ),
+            ("decode_ms", Times(times.map(\.decode)).spread), ("overhead_ms", Times(times.map(\.beside)).figures),
+            ("wait_ms", Times(waits).spread), ("service_ms", Times(services).spread),
             ("total_ms", Times(times.map { $0.decode + $0.beside }).figures), ("embedding_lookups", .integer(lookups)),
             (
                 "fetched_share",
                 .number(lookups == 0 ? 0 : (Double(fetches) / Double(lookups) * 10_000).rounded() / 10_000)
             ),
-        ])
-    }
-
-    /// Of what was counted between two readings, by Redis's clock: from submit to take, from take to complete.
-    private func quantiles(_ after: DurationHistogram, _ before: DurationHistogram) -> JSONValue {
-        let between = after.since(before)
-        return .object([
-            ("p50", JSONValue(milliseconds: between.quantile(0.5))),
-            ("p99", JSONValue(milliseconds: between.quantile(0.99))),
         ])
     }
 
@@ -123,6 +118,8 @@ private final class Arrivals: Sendable {
     private struct State: Sendable {
         var expected: [String: (since: ContinuousClock.Instant, counts: Bool)] = [:]
         var ended: [(total: Duration, result: RedisBytes?)] = []
+        /// Jobs that ended since ``forget()``.
+        var references: [JobReference] = []
         var waiter: UnsafeContinuation<Void, Never>?
     }
 
@@ -139,13 +136,22 @@ private final class Arrivals: Sendable {
     func ended(_ ending: JobEnding, at now: ContinuousClock.Instant) {
         let waiter = state.withLock { state -> UnsafeContinuation<Void, Never>? in
             guard let job = state.expected.removeValue(forKey: ending.reference.id) else { return nil }
-            if job.counts { state.ended.append((now - job.since, ending.result)) }
+            if job.counts {
+                state.ended.append((now - job.since, ending.result))
+                state.references.append(ending.reference)
+            }
             guard state.expected.isEmpty else { return nil }
             defer { state.waiter = nil }
             return state.waiter
         }
         waiter?.resume()
     }
+
+    /// What ended until now does not count.
+    func forget() { state.withLock { $0.references = [] } }
+
+    /// The jobs that ended.
+    func takeReferences() -> [JobReference] { state.withLock { $0.references } }
 
     func waitUntilAllEnded() async {
         await withUnsafeContinuation { continuation in

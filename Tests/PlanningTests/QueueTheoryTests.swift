@@ -109,8 +109,9 @@ import Testing
         #expect(seen.waits[0].all.allSatisfy { $0 > 0 })
     }
 
-    @Test func whatComesTooFastIsCalledSo() {
-        let seen = queue(.constant(10), servers: 2, load: 1.2, jobs: 20_000, seed: 2)
+    /// Much too fast as well, where hardly less is open in the middle of the time than at its end.
+    @Test(arguments: [1.2, 2, 5]) func whatComesTooFastIsCalledSo(load: Double) {
+        let seen = queue(.constant(10), servers: 2, load: load, jobs: 20_000, seed: 2)
         #expect(seen.isOverloaded)
         // As many are answered as two servers can.
         #expect(abs(Double(seen.answers) / ((seen.end - seen.begin) / 5) - 1) < 0.01)
@@ -131,18 +132,63 @@ import Testing
         #expect(times.scaled(by: 2).mean == 10 && times.shifted(by: 1).value(0.5) == 5)
     }
 
+    /// When each token is done, from now on.
+    private func ends<Token>(_ machine: inout SharedProcessor<Token>) -> [(at: Double, Token)] {
+        var ends: [(at: Double, Token)] = []
+        while let end = machine.end {
+            ends += machine.takeDone(now: end).map { (end, $0) }
+            machine.dispatch(now: end)
+        }
+        return ends
+    }
+
     @Test func theCoresOfAMachineAreSharedByThreads() {
         var machine = SharedProcessor<Int>(cores: 2)
         machine.add(10, threads: 2, token: 1, now: 0)
         #expect(machine.end == 10)
-        // Three threads on two cores: each gets two thirds.
-        machine.add(10, threads: 1, token: 2, now: 0)
-        #expect(machine.end == 15)
-        #expect(machine.takeDone(now: 15) == [1, 2] && machine.end == nil)
-        machine.add(4, threads: 1, token: 3, now: 15)
-        machine.add(8, threads: 1, token: 4, now: 15)
-        #expect(machine.takeDone(now: 19) == [3] && machine.end == 23)
-        #expect(machine.used == 2 * 15 + 2 * 4)
+        // The third of two threads gets the first core at its tick, and in the end the one that is free.
+        machine.add(10, threads: 1, token: 2, now: 0.5)
+        #expect(ends(&machine).map { [$0.at, Double($0.1)] } == [[14, 1], [16, 2]])
+        machine.add(4, threads: 1, token: 3, now: 20)
+        machine.add(8, threads: 1, token: 4, now: 20)
+        #expect(ends(&machine).map { [$0.at, Double($0.1)] } == [[24, 3], [28, 4]])
+        #expect(machine.used == 30 + 12)
+    }
+
+    @Test func whoIsWokenGoesAheadAndGivesWayAtATick() {
+        func after(_ step: Double, at time: Double) -> Double? {
+            var machine = SharedProcessor<String>(cores: 1)
+            machine.add(100, threads: 1, token: "always", now: 0)
+            machine.add(step, threads: 1, token: "step", now: time)
+            return ends(&machine).first { $0.1 == "step" }.map { $0.at - time }
+        }
+        // At once, of one that has had its slice; a long one waits for a tick's length in the middle.
+        #expect(after(0.5, at: 3) == 0.5)
+        #expect(after(1.5, at: 3) == 1.5 + 4)
+        #expect(after(1.5, at: 3.5) == 1.5)
+        // Of one that has not, only at a tick, unless it has hardly got the core.
+        #expect(after(0.5, at: 0.25) == 4 - 0.25 + 0.5)
+        #expect(after(0.5, at: 0.0625) == 0.5)
+    }
+
+    @Test func aThreadGoesOnWithItsNextStep() {
+        var machine = SharedProcessor<String>(cores: 1)
+        machine.add(1, threads: 1, token: "first", now: 0)
+        machine.add(1, threads: 1, token: "other", now: 0.5)
+        #expect(machine.takeDone(now: 1) == ["first"])
+        machine.add(1, threads: 1, token: "second", continues: true, now: 1)
+        machine.dispatch(now: 1)
+        #expect(ends(&machine).map(\.1) == ["second", "other"])
+    }
+
+    @Test func whoIsKilledLeavesItsCore() {
+        var machine = SharedProcessor<String>(cores: 1)
+        for (time, token) in [(0, "first"), (0.2, "second"), (0.3, "third")] {
+            machine.add(2, threads: 1, token: token, now: time)
+        }
+        machine.stop(now: 1) { $0 != "third" }
+        machine.dispatch(now: 1)
+        #expect(ends(&machine).map { $0.at } == [3])
     }
 
     @Test func theLeastRecentlyUsedPicturesGoFirst() {

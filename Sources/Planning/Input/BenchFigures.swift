@@ -19,8 +19,10 @@ package struct BenchFigures: Sendable {
     package struct Click: Sendable {
         package var decode: Quantiles
         package var decodeMedian: Double
+        /// From submit to take by Redis's clock, and from take to complete without the decode, of clicks that hardly waited
+        /// for a core: what a simulation has them wait comes to it.
         package var wait: Double
-        package var service: Double
+        package var handling: Double
     }
 
     package var model = ""
@@ -137,16 +139,30 @@ package struct BenchFigures: Sendable {
         guard let middle = value?["p50"]?.double, let high = value?["p95"]?.double ?? value?["p99"]?.double,
             let top = value?["p99"]?.double, middle > 0, middle <= high, high <= top
         else { throw refuse("lacks quantiles p50, p95 and p99 that rise") }
-        return .measured([
-            .init(0, 0.9 * middle), .init(0.5, middle), .init(0.95, high), .init(0.99, top), .init(1, top),
-        ])
+        var points: [Quantiles.Point] = [.init(0, 0.9 * middle), .init(0.5, middle)]
+        if let least = value?["p5"]?.double, let low = value?["p25"]?.double, let upper = value?["p75"]?.double,
+            least > 0, least <= low, low <= middle, middle <= upper, upper <= high
+        {
+            points = [.init(0, least), .init(0.05, least), .init(0.25, low), .init(0.5, middle), .init(0.75, upper)]
+        }
+        return .measured(points + [.init(0.95, high), .init(0.99, top), .init(1, top)])
     }
+
+    private static let middleOfBucket = 0.917
 
     private static func click(_ value: JSONValue?, _ refuse: (String) -> PlanError) throws(PlanError) -> Click {
         guard let middle = value?["decode_ms"]?["p50"]?.double, let wait = value?["wait_ms"]?["p50"]?.double,
             let service = value?["service_ms"]?["p50"]?.double, wait >= 0, service >= 0
         else { throw refuse("lacks decode_ms, wait_ms or service_ms of a click") }
+        // Older files have the upper ends of the buckets of Redis's histograms, a quarter of an octave wide.
+        var (quick, taken, handled) = (middle, middleOfBucket * wait, middleOfBucket * service)
+        if let decode = value?["decode_ms"]?["p25"]?.double, let wait = value?["wait_ms"]?["p25"]?.double,
+            let service = value?["service_ms"]?["p25"]?.double, decode >= 0, wait >= 0, service >= 0
+        {
+            (quick, taken, handled) = (decode, wait, service)
+        }
         return Click(
-            decode: try quantiles(value?["decode_ms"], refuse), decodeMedian: middle, wait: wait, service: service)
+            decode: try quantiles(value?["decode_ms"], refuse), decodeMedian: middle, wait: taken,
+            handling: max(0, handled - quick))
     }
 }

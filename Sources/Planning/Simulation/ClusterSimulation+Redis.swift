@@ -1,12 +1,12 @@
 extension ClusterSimulation {
     /// Serves the next call where Redis has nothing in hand: one at a time, in the order in which they came.
-    mutating func serve(_ shard: Int) {
+    mutating func serve(_ shard: Int, continues: Bool = false) {
         guard shards[shard].current == nil, let call = shards[shard].queue.removeFirst() else { return }
         shards[shard].current = call
         let cost = execute(call, shard)
         shards[shard].used += now >= workload.begin ? cost : 0
         shards[shard].calls += 1
-        compute(shards[shard].processor, cost, .redis(shard))
+        compute(shards[shard].processor, cost, continues: continues, .redis(shard))
     }
 
     /// What a call does; returns what it takes.
@@ -178,7 +178,7 @@ extension ClusterSimulation {
         case .ready(let worker, let slot, let life): reply(worker, slot, .published, life)
         case .complete(let worker, let slot, let life): reply(worker, slot, .completed, life)
         }
-        serve(shard)
+        serve(shard, continues: true)
     }
 
     private mutating func reply(_ worker: Int, _ slot: Int, _ phase: Phase, _ life: Int, bytes: Int = 0) {

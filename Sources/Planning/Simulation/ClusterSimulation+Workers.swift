@@ -1,6 +1,6 @@
 extension ClusterSimulation {
     /// Has a slot look for work.
-    mutating func seek(_ worker: Int, _ slot: Int) {
+    mutating func seek(_ worker: Int, _ slot: Int, continues: Bool = false) {
         guard workers[worker].isAlive else { return }
         switch workers[worker].schedule.next(now: now) {
         case .take(let partition, let age):
@@ -9,7 +9,8 @@ extension ClusterSimulation {
             let served = model.served[workers[worker].model]
             let look = workers[worker].stage == .encode ? served.encode.look : served.decode.look
             compute(
-                workers[worker].processor, look, .slot(worker, slot, .looked, life: workers[worker].life))
+                workers[worker].processor, look, continues: continues,
+                .slot(worker, slot, .looked, life: workers[worker].life))
         case .wait: workers[worker].idle.append(slot)
         }
         // There may be more to do than this slot can.
@@ -24,9 +25,8 @@ extension ClusterSimulation {
                 workers[worker].idle.removeLast()
                 let served = model.served[workers[worker].model]
                 let wake = workers[worker].stage == .encode ? served.encode.wake : served.decode.wake
-                if wake <= 0 { return seek(worker, slot) }
-                let token = Token.slot(worker, slot, .woken, life: workers[worker].life)
-                return events.add(.reply(token), at: now + wake)
+                return compute(
+                    workers[worker].processor, wake, .slot(worker, slot, .woken, life: workers[worker].life))
             }
             if earliest < workers[worker].alarm {
                 workers[worker].alarm = earliest
@@ -62,7 +62,7 @@ extension ClusterSimulation {
         let life = workers[worker].life
         let partition = { [workers] in workers[worker].slots[slot].partition }
         switch phase {
-        case .woken: seek(worker, slot)
+        case .woken: seek(worker, slot, continues: true)
         case .looked: call(partition(), .take(worker, slot, life: life))
         case .taken(let isWork, let isLast):
             guard isWork else { return seek(worker, slot) }
@@ -80,7 +80,7 @@ extension ClusterSimulation {
         case .read:
             let costs = model.served[workers[worker].model].encode
             compute(
-                workers[worker].processor, costs.encode.draw(&random), threads: costs.threads,
+                workers[worker].processor, costs.encode.draw(&random), threads: costs.threads, continues: true,
                 .slot(worker, slot, .encoded, life: life))
         case .encoded:
             let bytes = model.served[workers[worker].model].recordBytes
@@ -98,14 +98,14 @@ extension ClusterSimulation {
         case .began:
             if workers[worker].lanesFree > 0 {
                 workers[worker].lanesFree -= 1
-                decode(worker, slot)
+                decode(worker, slot, continues: true)
             } else {
                 workers[worker].laneWaiters.append(slot)
             }
         case .decoded:
             outcome.leave(workers[worker].model, .decode, now, worker, slot)
             let after = model.served[workers[worker].model].decode.after
-            compute(workers[worker].processor, after, .slot(worker, slot, .finished, life: life))
+            compute(workers[worker].processor, after, continues: true, .slot(worker, slot, .finished, life: life))
             if let next = workers[worker].laneWaiters.removeFirst() {
                 decode(worker, next)
             } else {
@@ -150,7 +150,7 @@ extension ClusterSimulation {
         compute(workers[worker].processor, costs.before, .slot(worker, slot, .began, life: workers[worker].life))
     }
 
-    private mutating func decode(_ worker: Int, _ slot: Int) {
+    private mutating func decode(_ worker: Int, _ slot: Int, continues: Bool = false) {
         let costs = model.served[workers[worker].model].decode
         let jobs = workers[worker].slots[slot].jobs
         var prompts = 0
@@ -174,7 +174,7 @@ extension ClusterSimulation {
         }
         outcome.enter(workers[worker].model, .decode, now, worker, slot)
         compute(
-            workers[worker].processor, time, threads: threads,
+            workers[worker].processor, time, threads: threads, continues: continues,
             .slot(worker, slot, .decoded, life: workers[worker].life))
     }
 
@@ -192,9 +192,7 @@ extension ClusterSimulation {
             default: false
             }
         }
-        if let end = processors[processor].end {
-            events.add(.processor(processor, version: processors[processor].version), at: end)
-        }
+        announce(processor)
         for slot in workers[worker].slots.indices {
             let held = workers[worker].slots[slot]
             outcome.leave(workers[worker].model, workers[worker].stage, now, worker, slot)

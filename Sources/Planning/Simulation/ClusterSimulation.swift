@@ -127,6 +127,8 @@ package struct ClusterSimulation {
     var open = 0
     var countedOpen = 0
     var isCounting = false
+    /// The machine whose threads go from one step to the next just now.
+    private var handingOver: Int?
     var backlog: [Int?] = [nil, nil]
     /// Identifiers beside the usual one that a worker also asks for, and how often at most: `ServedIdentifiers`.
     static let others = [1, 3]
@@ -152,7 +154,7 @@ package struct ClusterSimulation {
 
     private mutating func build() {
         if let cores = model.sharedCores {
-            processors = [SharedProcessor(cores: Double(cores))]
+            processors = [SharedProcessor(cores: cores)]
             clientProcessor = 0
         }
         for _ in 0..<model.shards {
@@ -190,7 +192,7 @@ package struct ClusterSimulation {
     private mutating func machine(_ place: Int, _ placement: ClusterModel.Placement, _ first: Int) -> Int {
         if model.sharedCores != nil { return 0 }
         let number = first + place / max(1, placement.each)
-        while processors.count <= number { processors.append(SharedProcessor(cores: Double(placement.cores))) }
+        while processors.count <= number { processors.append(SharedProcessor(cores: placement.cores)) }
         return number
     }
 
@@ -264,9 +266,11 @@ package struct ClusterSimulation {
     private var fallsBehind: Bool {
         guard countedOpen == 0, let middle = backlog[0], let end = backlog[1] else { return countedOpen > 0 }
         let counted = outcome.waits.reduce(0) { $0 + $1.seen.count + $1.new.count }
+        // What came in the second half and was not done is as much as in the first, however much was open when it began.
+        let growth = Double(end - middle)
         // Jobs come in bursts of a picture's: the number that is open spreads by some times its root.
         let chance = 30 + 6 * Double(middle).squareRoot()
-        return Double(end) > 1.6 * Double(middle) + chance && Double(end) > 0.02 * Double(counted)
+        return growth > chance && growth > 0.025 * Double(counted)
     }
 
     private mutating func beginCounting() {
@@ -292,7 +296,9 @@ package struct ClusterSimulation {
             }
         case .processor(let number, let version):
             guard processors[number].version == version else { return }
+            handingOver = number
             for token in processors[number].takeDone(now: now) { went(token) }
+            handingOver = nil
             announce(number)
         case .call(let shard, let call):
             shards[shard].queue.append(call)
@@ -310,14 +316,18 @@ package struct ClusterSimulation {
         }
     }
 
-    /// Has a process compute.
-    mutating func compute(_ processor: Int, _ time: Double, threads: Int = 1, _ token: Token) {
+    /// Has a process compute; `continues` where it is the next step of a thread that has just ended one.
+    mutating func compute(
+        _ processor: Int, _ time: Double, threads: Int = 1, continues: Bool = false, _ token: Token
+    ) {
         guard time > 0 else { return went(token) }
-        processors[processor].add(time, threads: Double(threads), token: token, now: now)
-        announce(processor)
+        processors[processor].add(time, threads: threads, token: token, continues: continues, now: now)
+        // What else ends at this moment has its cores until all of it has gone on.
+        if handingOver != processor { announce(processor) }
     }
 
-    private mutating func announce(_ processor: Int) {
+    mutating func announce(_ processor: Int) {
+        processors[processor].dispatch(now: now)
         guard let end = processors[processor].end else { return }
         events.add(.processor(processor, version: processors[processor].version), at: end)
     }

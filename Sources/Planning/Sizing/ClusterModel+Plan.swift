@@ -27,8 +27,6 @@ extension ClusterModel {
     static let aroundEncode = 4.0
     /// How much longer an encode takes in a cluster than one after the other: `deploy/plan` measures it.
     static let encodeInCluster = 1.1
-    /// Redis's histograms tell a bucket's upper end, a quarter of an octave above its lower one: this is the middle.
-    private static let middleOfBucket = 0.917
     /// Milliseconds to read a megapixel, and to make a picture ready, where no bench says it.
     static let usualRead = 12.0
     static let usualPrepare = 3.0
@@ -38,14 +36,15 @@ extension ClusterModel {
     /// The cluster of a plan, with so many of each.
     package init(_ plan: Plan, _ counts: Counts) {
         let megapixels = plan.meanMegapixels
-        var brokers: [Double] = []
+        // The slowest of those that were measured: they are of one machine.
+        let broker = plan.models.compactMap(\.figures.brokerJobs).min()
+        let redis = RedisCosts().scaled(by: broker.map { Self.referenceBrokerJobs / $0 } ?? 1)
         self.init(
             served: plan.models.enumerated().map { index, model in
                 let figures = model.figures
-                if let jobs = figures.brokerJobs { brokers.append(jobs) }
                 return Served(
                     name: model.name, encoders: counts.encoders[index], decoders: counts.decoders[index],
-                    encode: Self.encode(figures, plan), decode: Self.decode(model, plan, megapixels),
+                    encode: Self.encode(figures, plan), decode: Self.decode(model, plan, megapixels, besides: redis),
                     recordBytes: model.recordBytes(plan),
                     preparedBytes: model.preparedBytes ?? Self.usualPreparedBytes * model.embeddingValues)
             })
@@ -57,8 +56,7 @@ extension ClusterModel {
         bandwidth = plan.gigabits * 1e9 / 8 / 1000
         client = plan.client
         resultBytes = plan.resultBytes
-        // The slowest of those that were measured: they are of one machine.
-        redis = redis.scaled(by: plan.redisFactor * (brokers.min().map { Self.referenceBrokerJobs / $0 } ?? 1))
+        self.redis = redis.scaled(by: plan.redisFactor)
         gateway = plan.models.lazy.compactMap(\.figures.gateway).first ?? .constant(0)
         if plan.failuresPerDay > 0 { lifetime = 86_400_000 / plan.failuresPerDay }
         restart = plan.restart
@@ -85,7 +83,10 @@ extension ClusterModel {
             read: aroundEncode / speed, readOfMegapixel: read / speed, look: look / speed, wake: usualWake)
     }
 
-    private static func decode(_ model: Plan.Model, _ plan: Plan, _ megapixels: Double) -> DecodeCosts {
+    /// What a decoder takes, of whose clicks `redis` was a part where they were measured.
+    private static func decode(
+        _ model: Plan.Model, _ plan: Plan, _ megapixels: Double, besides redis: RedisCosts
+    ) -> DecodeCosts {
         let (figures, speed) = (model.figures, plan.speed(.decoder))
         guard let one = figures.decode[1] else { return DecodeCosts(click: .constant(0)) }
         let threads = one.threads
@@ -118,9 +119,8 @@ extension ClusterModel {
         costs.after = usualHandling / 2 / speed
         // What goes around a decode is that of one decoder: two take each other's time.
         if let measured = figures.clickOfOne ?? measured {
-            let redis = RedisCosts()
-            costs.wake = max(0, middleOfBucket * measured.wait - redis.submit - look - 2 * loopbackHop)
-            let handling = middleOfBucket * measured.service - measured.decodeMedian - redis.take - 2 * loopbackHop
+            costs.wake = max(0, measured.wait - redis.submit - look - 2 * loopbackHop)
+            let handling = measured.handling - redis.take - 2 * loopbackHop
             costs.before = max(0.02, handling / 2) / speed
             costs.after = costs.before
         }
