@@ -174,8 +174,11 @@ package struct SharedProcessor<Token> {
     package mutating func dispatch(now: Double) {
         for index in all.indices where all[index].current == nil {
             all[index].isHandedOver = false
-            let from = all[index].waiting.isEmpty ? all.indices.max { all[$0].waiting.count < all[$1].waiting.count } : index
-            guard let from, !all[from].waiting.isEmpty else { continue }
+            var from = index
+            for other in all.indices where all[index].waiting.isEmpty {
+                if all[other].waiting.count > all[from].waiting.count { from = other }
+            }
+            guard !all[from].waiting.isEmpty else { continue }
             let next = all[from].waiting.removeFirst()
             all[index].run(next, now: now)
         }
