@@ -242,9 +242,11 @@ def scene(name, kirie, seconds, rate, lag):
             primary.kill()
             killed = time.monotonic()
             replica.send_signal(signal.SIGCONT)
-            # Back earlier, and empty, it would be the primary again: it keeps nothing on its disk here.
+            # Back earlier, and empty, it would be the primary again: it keeps nothing on its disk here. For the same reason
+            # it comes as a replica: sentinels make it one only eight seconds later, and may promote it until then.
             until(lambda: is_primary(bed, heir) and bed.names(heir), "a replica that is promoted")
-            bed.start("redis-server", bed.folder / str(owner) / "redis.conf", log=f"{owner}.log")
+            follows = [] if name.startswith("cluster") else ["--replicaof", "127.0.0.1", heir]
+            bed.start("redis-server", bed.folder / str(owner) / "redis.conf", *follows, log=f"{owner}.log")
         thread.join()
         took = time.monotonic() - began
         states = load.count()
