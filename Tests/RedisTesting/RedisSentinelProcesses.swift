@@ -70,7 +70,10 @@ public final class RedisSentinelProcesses: Sendable {
     }
 
     /// From now on a server that is silent for so long is taken for dead.
-    public func believeDeaths(after limit: Duration = .milliseconds(500)) async throws {
+    ///
+    /// Sentinels promote no replica that lost its primary more than ten times as long before they took that for dead: on a
+    /// machine that is busy, seconds pass between a kill and this call.
+    public func believeDeaths(after limit: Duration = .seconds(3)) async throws {
         for sentinel in sentinels where sentinel.isRunning {
             let milliseconds = Int(limit / .milliseconds(1))
             try await RedisClusterProcess.ask(
