@@ -55,7 +55,6 @@ package struct WarmClicks {
         }
         let pace = Times(try arrivals.takeTimes().map(\.decode)).quantile(0.5) / (load * Double(decoders.count))
         let before = try await bed.broker.statistics()
-        arrivals.forget()
         var due = clock.now
         for _ in 0..<clicks {
             // A Poisson process: clicks of many people do not wait for each other.
@@ -78,14 +77,14 @@ package struct WarmClicks {
         try await Task.sleep(for: .milliseconds(2500))
         let after = try await bed.broker.statistics()
         await bed.stop(decoders)
+        let times = try arrivals.takeTimes()
         // By Redis's clock: from submit to take, from take to complete.
-        let statuses = try await bed.broker.status(arrivals.takeReferences()).compactMap(\.self)
+        let statuses = try await bed.broker.status(times.map(\.reference)).compactMap(\.self)
         let waits = statuses.compactMap { status in status.started.map { Double($0 - status.submitted) / 1000 } }
         let services = statuses.compactMap { status -> Double? in
             guard let started = status.started, let finished = status.finished else { return nil }
             return Double(finished - started) / 1000
         }
-        let times = try arrivals.takeTimes()
         let fetches = after.total("fetches") - before.total("fetches")
         let lookups = fetches + after.total("hits") - before.total("hits")
         return .object([
@@ -117,9 +116,7 @@ package struct WarmClicks {
 private final class Arrivals: Sendable {
     private struct State: Sendable {
         var expected: [String: (since: ContinuousClock.Instant, counts: Bool)] = [:]
-        var ended: [(total: Duration, result: RedisBytes?)] = []
-        /// Jobs that ended since ``forget()``.
-        var references: [JobReference] = []
+        var ended: [(total: Duration, ending: JobEnding)] = []
         var waiter: UnsafeContinuation<Void, Never>?
     }
 
@@ -136,22 +133,13 @@ private final class Arrivals: Sendable {
     func ended(_ ending: JobEnding, at now: ContinuousClock.Instant) {
         let waiter = state.withLock { state -> UnsafeContinuation<Void, Never>? in
             guard let job = state.expected.removeValue(forKey: ending.reference.id) else { return nil }
-            if job.counts {
-                state.ended.append((now - job.since, ending.result))
-                state.references.append(ending.reference)
-            }
+            if job.counts { state.ended.append((now - job.since, ending)) }
             guard state.expected.isEmpty else { return nil }
             defer { state.waiter = nil }
             return state.waiter
         }
         waiter?.resume()
     }
-
-    /// What ended until now does not count.
-    func forget() { state.withLock { $0.references = [] } }
-
-    /// The jobs that ended.
-    func takeReferences() -> [JobReference] { state.withLock { $0.references } }
 
     func waitUntilAllEnded() async {
         await withUnsafeContinuation { continuation in
@@ -163,17 +151,17 @@ private final class Arrivals: Sendable {
         }
     }
 
-    /// Milliseconds of the decode, and of all beside it.
-    func takeTimes() throws -> [(decode: Double, beside: Double)] {
+    /// Milliseconds of the decode, and of all beside it, of the jobs that ended with a result since the last call.
+    func takeTimes() throws -> [(reference: JobReference, decode: Double, beside: Double)] {
         let ended = state.withLock { state in
             defer { state.ended = [] }
             return state.ended
         }
-        return try ended.compactMap { total, result in
-            guard let result else { return nil }
+        return try ended.compactMap { total, ending in
+            guard let result = ending.result else { return nil }
             let answer = try JSONDecoder().decode(Answer.self, from: Data(result.array))
             let decode = answer.timings_ms["decode"] ?? 0
-            return (decode, total / .microseconds(1) / 1000 - decode)
+            return (ending.reference, decode, total / .microseconds(1) / 1000 - decode)
         }
     }
 }

@@ -22,12 +22,12 @@ import Testing
     private static let nano = GoldenCase(name: "nano", weights: "sam.pth")
 
     private func generator(
-        _ parameters: EverythingParameters, precision: Precision = .float32
+        _ parameters: EverythingParameters, precision: Precision = .float32, runLimit: Int = .max, mostRuns: Int = .max
     ) throws -> AutomaticMaskGenerator {
         let model = try Self.nano.model()
         return AutomaticMaskGenerator(
             encoder: try model.encoder(precision: precision), decoder: try model.decoder(precision: precision),
-            parameters: parameters)
+            parameters: parameters, runLimit: runLimit, mostRuns: mostRuns)
     }
 
     @Test(arguments: 0..<4) func theMasksAreThePublishedOnes(index: Int) throws {
@@ -133,12 +133,9 @@ import Testing
         parameters.stabilityScoreThreshold = 0
         parameters.boxNMSThreshold = 0.3
         parameters.isFast = isFast
-        let (picture, model) = (try Self.nano.picture(), try Self.nano.model())
+        let picture = try Self.nano.picture()
         func masks(_ limit: Int) throws -> [MaskCandidate] {
-            try AutomaticMaskGenerator(
-                encoder: try model.encoder(precision: .float32), decoder: try model.decoder(precision: .float32),
-                parameters: parameters, runLimit: limit
-            ).generate(picture, pool: ThreadPool(threadCount: 2))
+            try generator(parameters, runLimit: limit).generate(picture, pool: ThreadPool(threadCount: 2))
         }
         let (some, all) = (try masks(limit), try masks(.max))
         #expect(some == all && !all.isEmpty && all.allSatisfy { $0.encoding.area > 0 })
@@ -151,12 +148,9 @@ import Testing
         parameters.predictedIoUThreshold = 0
         parameters.stabilityScoreThreshold = 0
         parameters.boxNMSThreshold = 1
-        let (picture, model) = (try Self.nano.picture(), try Self.nano.model())
-        let generator = AutomaticMaskGenerator(
-            encoder: try model.encoder(precision: .float32), decoder: try model.decoder(precision: .float32),
-            parameters: parameters, runLimit: 20_000, mostRuns: 100_000)
         let fault = try #require(throws: EverythingFault.self) {
-            _ = try generator.generate(picture, pool: ThreadPool(threadCount: 2))
+            _ = try generator(parameters, runLimit: 20_000, mostRuns: 100_000)
+                .generate(try Self.nano.picture(), pool: ThreadPool(threadCount: 2))
         }
         #expect(fault.parameter == "box_nms_thresh" && fault.description.contains("let fewer stay"))
     }

@@ -36,15 +36,8 @@ import Workers
         let file = try PNGWriter.encode(picture)
         let digest = file.withUnsafeBytes { ImageDigest(ofFile: $0) }
         let line = #"{"image":{"sha256":"\#(digest.hexadecimal)"},"everything":\#(everything)}"#
-        try await broker.putImage(digest, .bytes(RedisBytes(file)))
-        let submitted = try await broker.submit([
-            Job(id: "a", lane: .interactive, image: digest, model: pictures.model, line: RedisBytes(line))
-        ])
-        let job = try #require(submitted[0].reference)
-        let encodes = EncodeSource(broker, worker: "e", model: pictures.model) { await pictures.encode($0) }
-        let decodes = DecodeSource(
-            broker, worker: "d", model: pictures.model.family, serving: pictures.model.variants
-        ) { await prompts.decode($0) }
+        let single = SingleJob(broker: broker, pictures: pictures, prompts: prompts)
+        let job = try await single.submitted(file: file, image: digest, line: line)
         func work(_ source: some WorkSource) async throws -> Int {
             var done = 0
             while case .work(let work, _) = try await source.take(
@@ -55,11 +48,9 @@ import Workers
             }
             return done
         }
-        _ = try await work(encodes)
-        let taken = try await work(decodes)
-        var endings: [JobEnding] = []
-        for try await ending in JobWaiter(broker).endings(of: [job]) { endings.append(ending) }
-        return (try #require(endings.first), taken)
+        _ = try await work(single.encodes)
+        let taken = try await work(single.decodes)
+        return (try await single.ending(of: job), taken)
     }
 
     /// A mask whose runs were let go because it lies on a better one of its part comes back where that one lies on a still

@@ -25,12 +25,6 @@ extension MaskGenerationPlan {
 
         /// None yet.
         public init() {}
-
-        /// The candidates of a point, drafts or masks.
-        package subscript(areDrafts: Bool, point: Int) -> [MaskCandidate]? {
-            get { areDrafts ? drafts[point] : masks[point] }
-            set { if areDrafts { drafts[point] = newValue } else { masks[point] = newValue } }
-        }
     }
 
     /// What is asked for next.
