@@ -30,6 +30,7 @@ struct Kirie: AsyncParsableCommand {
     static func main() async {
         // A reader that went away ends a write with an error, not the process with a signal.
         signal(SIGPIPE, SIG_IGN)
+        Niceness.keep()
         StandardStreams.open()
         let arguments = Array(FileName.arguments.dropFirst())
         CommandLineSecrets.hide()
