@@ -282,12 +282,6 @@ class Trial:
         self.kirie, self.plan, self.model, self.workers = kirie, plan, model, workers
         self.load, self.seconds, self.seed, self.draw = load, seconds, seed, draw
 
-    def recalled(self, file):
-        """The forecast as it is now, of the arrivals whose waits were measured before."""
-        kept = json.loads(file.read_text())
-        self.load = kept["load"]
-        return self.forecast(), Measured(*kept["measured"])
-
     def forecast(self, arrivals=None, load=None, seconds=None):
         done = subprocess.run(
             [self.kirie, "plan", self.plan, "--encoders", str(self.workers), "--decoders", str(self.workers), "--load",
@@ -311,17 +305,14 @@ class Trial:
                 low = middle
         return low
 
-    def run(self, pictures, keep):
+    def arrivals(self):
+        """What the simulation puts to the cluster at this load."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix="kirie-plan-", dir="/tmp"))
         try:
-            forecast = self.forecast(folder / "arrivals.jsonl")
-            arrivals = [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
+            self.forecast(folder / "arrivals.jsonl")
+            return [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
         finally:
             shutil.rmtree(folder)
-        measured = self.measure(arrivals, pictures)
-        if keep:
-            keep.write_text(json.dumps({"load": self.load, "measured": measured}) + "\n")
-        return forecast, Measured(*measured)
 
     def line(self, digest, count):
         points = [[self.draw.randrange(1024), self.draw.randrange(768)] for _ in range(count)]
@@ -463,76 +454,99 @@ def prove(kirie, folder, arguments):
         if arguments.only not in (None, name):
             continue
         for workers in arguments.workers or (1, 2, 3):
-            for part, rounds in compare(kirie, folder, arguments, name, model, workers, pictures, client).items():
-                bad = report(name, workers, part, rounds)
+            found = compare(kirie, folder, arguments, name, model, workers, pictures, client)
+            for part, (forecast, rounds) in found.items():
+                bad = report(name, workers, part, forecast, rounds)
                 failed, total = failed + bad, total + len(BOUNDS)
     print(f"{total - failed} of {total} within their bounds: p50 and jobs/s 15 %, p95 25 %")
     return failed == 0
 
 
 def compare(kirie, folder, arguments, name, model, workers, pictures, client):
-    """Of each load what was forecast and what was measured, a pair a round."""
-    seconds = arguments.seconds or (8 if name == "kirie-tiny" else 14)
-    found = {part: [] for part in arguments.loads}
-    most = None
+    """Of each load the forecast, of the medians of the figures of all rounds, and what each round measured."""
+    stem, seconds = f"{name}-{workers}", arguments.seconds or (8 if name == "kirie-tiny" else 14)
+    found, loads = {part: [] for part in arguments.loads}, {}
     for number in range(arguments.rounds):
         draw = random.Random(arguments.seed)
-        plan = folder / f"{name}-{workers}-{number}.json"
+        plan = folder / f"{stem}-{number}.json"
         if not arguments.recall and not (arguments.reuse and plan.exists()):
-            # Anew before each round: the pace of a machine that others share goes up and down by a tenth within
-            # minutes, and the waits shall not be held against that of another time.
-            bench = Bench(kirie, folder, model, f"{name}-{workers}-{number}", 20 if name == "kirie-tiny" else 8)
+            # Anew in each round: the pace of a machine that others share goes up and down by a tenth within minutes, and
+            # the waits shall not be held against that of another time.
+            bench = Bench(kirie, folder, model, plan.stem, 20 if name == "kirie-tiny" else 8)
             info = {"embedding_values": 128 * 24 * 24} if name == "kirie-tiny" else {}
             plan_file(plan, name, bench, pictures, client, info)
         trial = Trial(kirie, plan, model, workers, 1, seconds, arguments.seed, draw)
-        if most is None and not arguments.recall:
+        if not arguments.recall and not loads:
             most = trial.capacity()
+            loads = {part: part * most for part in arguments.loads}
         for part in arguments.loads:
-            waits = folder / f"{name}-{workers}-{part}-{arguments.seed}-{number}-waits.json"
+            waits = folder / f"{stem}-{part}-{arguments.seed}-{number}-waits.json"
             if arguments.recall:
-                pair = trial.recalled(waits)
+                kept = json.loads(waits.read_text())
+                loads[part], measured = kept["load"], kept["measured"]
             else:
-                trial.load = part * most
-                pair = trial.run(pictures, waits if arguments.keep else None)
-            found[part].append(pair)
-            detail(number, part, *pair)
-    return found
-
-
-def figures(forecast, measured):
-    """What is compared: forecast and measured."""
-    waits = forecast["waits"]["interactive"]
+                trial.load = loads[part]
+                measured = trial.measure(trial.arrivals(), pictures)
+                if arguments.keep:
+                    waits.write_text(json.dumps({"load": trial.load, "measured": measured}) + "\n")
+            found[part].append(Measured(*measured))
+    plan = merged_plan(folder, stem, arguments.rounds)
     return {
-        "jobs/s": (forecast["answers_per_second"], measured.rate),
-        "p50": (waits["by_redis"]["p50_ms"], measured.quantile("interactive", 0.5)),
-        "p95": (waits["by_redis"]["p95_ms"], measured.quantile("interactive", 0.95)),
+        part: (Trial(kirie, plan, model, workers, loads[part], seconds, arguments.seed, None).forecast(), rounds)
+        for part, rounds in found.items()}
+
+
+def merged_plan(folder, stem, rounds):
+    """A plan whose figures are the medians of those of all rounds."""
+    plans = [json.loads((folder / f"{stem}-{number}.json").read_text()) for number in range(rounds)]
+    files = []
+    for names in zip(*(plan["models"][0]["bench"] for plan in plans)):
+        file = folder / names[0].replace(f"{stem}-0-", f"{stem}-")
+        file.write_text(json.dumps(median_of([json.loads((folder / name).read_text()) for name in names])) + "\n")
+        files.append(file.name)
+    plans[0]["models"][0]["bench"] = files
+    plan = folder / f"{stem}.json"
+    plan.write_text(json.dumps(plans[0], indent=1) + "\n")
+    return plan
+
+
+def median_of(values):
+    """Of objects of one shape, member by member."""
+    if isinstance(values[0], dict):
+        return {key: median_of([value[key] for value in values]) for key in values[0]}
+    if isinstance(values[0], float):
+        return statistics.median(values)
+    if isinstance(values[0], int) and not isinstance(values[0], bool):
+        return statistics.median_low(values)
+    return values[0]
+
+
+def report(name, workers, part, forecast, rounds):
+    """A row: what was forecast, and the median of what the rounds measured."""
+    waits = forecast["waits"]["interactive"]
+    rows = {
+        "jobs/s": (forecast["answers_per_second"], [measured.rate for measured in rounds]),
+        "p50": (waits["by_redis"]["p50_ms"], [measured.quantile("interactive", 0.5) for measured in rounds]),
+        "p95": (waits["by_redis"]["p95_ms"], [measured.quantile("interactive", 0.95) for measured in rounds]),
     }
-
-
-def report(name, workers, part, rounds):
-    """A row: medians of the rounds, and of their ratios, each of figures of one time."""
     text, bad = f"{name:10} {workers}+{workers}      {part:4.0%}  ", 0
-    pairs = [figures(*pair) for pair in rounds]
-    for kind in BOUNDS:
-        expected, seen, ratio = (
-            statistics.median(values)
-            for values in zip(*((e, s, e / max(1e-9, s)) for e, s in (pair[kind] for pair in pairs))))
+    for kind, (expected, all) in rows.items():
+        seen = statistics.median(all)
+        ratio = expected / max(1e-9, seen)
         fails = abs(ratio - 1) > BOUNDS[kind]
         bad += fails
         text += f" {expected:8.1f}  {seen:8.1f}  {ratio:5.2f}{'!' if fails else ' '}|"
     print(f"{text} {'FAIL' if bad else 'PASS'}", flush=True)
-    return bad
-
-
-def detail(number, part, forecast, measured):
     bulk = forecast["waits"].get("bulk", {}).get("p50", {}).get("ms", 0)
     uses = {use["of"].split()[0]: use for use in forecast["uses"]}
-    told = "/".join(f"{use:.2f}" for use in measured.use)
-    ratios = ", ".join(f"{kind} {e:.1f} and {s:.1f}" for kind, (e, s) in figures(forecast, measured).items())
+    middle = rounds[len(rounds) // 2]
+    told = "/".join(f"{use:.2f}" for use in middle.use)
+    each = "; ".join(f"{kind} {', '.join(f'{one:.1f}' for one in all)}" for kind, (_, all) in rows.items())
     print(
-        f"    round {number + 1}, {part:.0%}: {ratios}; bulk p50 {bulk:.1f} and {measured.quantile('bulk', 0.5):.1f} ms; of a core "
+        f"    each round: {each}; bulk p50 {bulk:.1f} and {middle.quantile('bulk', 0.5):.1f} ms; of a core "
         f"Redis/encoders/decoders {told}; forecast Redis {uses['Redis']['busy']:.2f}, all {uses['Redis']['cores']:.2f} of the "
-        f"machine; p99 of lateness {measured.late:.1f} ms", file=sys.stderr, flush=True)
+        f"machine; p99 of lateness {middle.late:.1f} ms", file=sys.stderr, flush=True)
+    return bad
 
 
 if __name__ == "__main__":

@@ -101,13 +101,19 @@ extension ClusterModel {
             }
         let scale =
             figures.scale.map { part in part.median * megapixels / max(0.001, part.megapixels ?? megapixels) } ?? 0
-        let click = measured?.decode ?? one.times.shifted(by: scale)
+        var (click, beside) = (one.times.shifted(by: scale), scale)
+        if threads == 1, !figures.isSmall, let quick = measured?.decodeQuick {
+            // Of two decoders, which take each other's time: what a quick one takes more than alone.
+            beside = max(0, quick - one.quick)
+            click = one.times.shifted(by: beside)
+        } else if let measured {
+            (click, beside) = (measured.decode, max(0, measured.decodeMedian - one.median))
+        }
         var costs = DecodeCosts(click: click.scaled(by: 1 / speed), threads: threads)
         costs.concurrency = model.concurrency
         costs.threadsOfOne = max(1, threads / model.concurrency)
         costs.batch = plan.batch
         // What follows the logits is done for each prompt, by a thread each.
-        let beside = max(0, (measured?.decodeMedian ?? one.median + scale) - one.median)
         costs.times = figures.decode.sorted { $0.key < $1.key }.map { prompts, part in
             let after = beside * (Double(prompts) / Double(threads)).rounded(.up)
             return (Double(prompts), (part.median + after) / (one.median + beside))
