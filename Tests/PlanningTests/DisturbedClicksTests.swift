@@ -14,7 +14,9 @@ import Testing
         return #"{"decode_ms":{\#(values),"p99":\#(top)},"service_ms":{\#(others(1))},"wait_ms":{\#(others(0.1))}}"#
     }
 
-    private func figures(one: [Double], two: [Double]) throws -> (figures: BenchFigures, costs: ClusterModel.DecodeCosts) {
+    private func figures(
+        one: [Double], two: [Double]
+    ) throws -> (figures: BenchFigures, costs: ClusterModel.DecodeCosts) {
         var files = PlanFixture.files
         files["cluster.json"] =
             #"{"model":"tiny","processors":2,"click":{"one_decoder":\#(clicks(one)),"two_decoders":\#(clicks(two))}}"#

@@ -138,7 +138,8 @@ package struct BenchFigures: Sendable {
         return Part(
             model: value["model"]?.string ?? "", precision: value["precision"]?.string ?? "", threads: threads,
             times: .measured([.init(0, least), .init(0.5, median), .init(1, most)]), median: median,
-            quick: (least + median) / 2, prompts: value["prompts"]?.integer ?? 1, megapixels: value["megapixels"]?.double,
+            quick: (least + median) / 2, prompts: value["prompts"]?.integer ?? 1,
+            megapixels: value["megapixels"]?.double,
             peakBytes: Int((value["peak_rss_mb"]?.double ?? 100) * 1_048_576))
     }
 
