@@ -117,4 +117,17 @@ import Testing
         let strict = try stricter.cheapest()
         #expect(plan.needs(strict).pricePerHour >= plan.needs(best).pricePerHour)
     }
+
+    /// A load that no number of machines carries is told so before it is simulated.
+    @Test(arguments: [
+        (PlanFixture.machines, 1e10, "keeps more encoders of tiny busy than are simulated"),
+        (#""machines": {"all": {"cores": 4, "memory_gib": 8, "price_per_hour": 1}}"#, 8e6, "one machine of 4 cores"),
+    ]) func aLoadThatNothingCarriesIsRefused(machines: String, pictures: Double, words: String) throws {
+        var plan = try plan(
+            PlanFixture.usual.replacing(PlanFixture.machines, with: machines).replacing("345600", with: "\(pictures)"))
+        plan.targets = [Plan.Target(lane: .interactive, percentile: 95, milliseconds: 600)]
+        var sizing = Sizing(Forecaster(plan, seed: 1, replications: 3, jobs: 1500))
+        let error = #expect(throws: PlanError.self) { _ = try sizing.cheapest() }
+        #expect(error?.description.contains(words) == true, "\(String(describing: error))")
+    }
 }

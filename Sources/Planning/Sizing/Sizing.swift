@@ -45,6 +45,7 @@ package struct Sizing {
                 .wrongPlan, at: "targets", "\(target.text): nothing comes into that lane",
                 remedy: "give it \"pictures_per_day\" under \"load\", or take the target out")
         }
+        try checkWorkAlone()
         try checkServiceAlone()
         let plenty = try plentiful()
         // Each role's least, the others being plenty.
@@ -142,6 +143,31 @@ package struct Sizing {
     private func badness(_ forecast: Forecast) -> Double {
         if forecast.isOverloaded { return .infinity }
         return forecast.binding.map { $0.wait.upper / $0.target.milliseconds } ?? 0
+    }
+
+    /// What the work alone keeps busy, before anything is simulated: so many workers that it would take hours.
+    private func checkWorkAlone() throws(PlanError) {
+        for place in roles {
+            let machines = (offered(place) / Double(step(place.role))).rounded(.up)
+            guard machines > Double(Self.most) else { continue }
+            let what = plan.isShared ? "" : " on as many machines of \(step(place.role))"
+            throw PlanError(
+                .impossible, at: "load",
+                "keeps more \(name(place)) busy than are simulated: \(PlanFields.shown(machines))\(what), and \(Self.most) are "
+                    + "the most of a role",
+                remedy: "share it out among several clusters (--load says what of it comes to each), or measure larger "
+                    + "machines")
+        }
+        guard case .shared(let machine) = plan.machines else { return }
+        let cores = roles.reduce(0) { sum, place in
+            let model = plan.models[place.model]
+            return sum + offered(place) * Double(place.role == .encoder ? model.encoderThreads : 1)
+        }
+        guard cores > Double(machine.cores) else { return }
+        throw PlanError(
+            .impossible, at: "load",
+            "one machine of \(machine.cores) cores does not carry this load: it keeps \(PlanFields.shown(cores.rounded(.up))) busy",
+            remedy: "give roles machines of their own, more cores, or less load (--load)")
     }
 
     /// A load that makes nobody wait for another: what is too slow then is so with any number of machines.
