@@ -416,7 +416,7 @@ def main():
     parser.add_argument("--only", choices=["kirie-tiny", "mobile"], help="one of the two models")
     parser.add_argument("--workers", type=int, action="append", help="encoders, and as many decoders: 1, 2 and 3")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS, help="parts of what the cluster can carry")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured and forecast; medians are held")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; medians are held")
     parser.add_argument("--seconds", type=float, help="of each run; else 8 and 14")
     parser.add_argument("--keep", type=pathlib.Path, help="leave plans, figures and waits in this folder")
     parser.add_argument("--reuse", action="store_true", help="take the figures that --keep left there")
@@ -465,7 +465,7 @@ def prove(kirie, folder, arguments):
 def compare(kirie, folder, arguments, name, model, workers, pictures, client):
     """Of each load the forecast, of the medians of the figures of all rounds, and what each round measured."""
     stem, seconds = f"{name}-{workers}", arguments.seconds or (8 if name == "kirie-tiny" else 14)
-    found, loads = {part: [] for part in arguments.loads}, {}
+    found, loads, arrivals = {part: [] for part in arguments.loads}, {}, {}
     for number in range(arguments.rounds):
         draw = random.Random(arguments.seed)
         plan = folder / f"{stem}-{number}.json"
@@ -478,17 +478,19 @@ def compare(kirie, folder, arguments, name, model, workers, pictures, client):
         trial = Trial(kirie, plan, model, workers, 1, seconds, arguments.seed, draw)
         if not arguments.recall and not loads:
             most = trial.capacity()
-            loads = {part: part * most for part in arguments.loads}
+            for part in arguments.loads:
+                # They are the seed's and the load's, whatever the figures: the same in every round.
+                trial.load = loads[part] = part * most
+                arrivals[part] = trial.arrivals()
         for part in arguments.loads:
             waits = folder / f"{stem}-{part}-{arguments.seed}-{number}-waits.json"
             if arguments.recall:
                 kept = json.loads(waits.read_text())
                 loads[part], measured = kept["load"], kept["measured"]
             else:
-                trial.load = loads[part]
-                measured = trial.measure(trial.arrivals(), pictures)
+                measured = trial.measure(arrivals[part], pictures)
                 if arguments.keep:
-                    waits.write_text(json.dumps({"load": trial.load, "measured": measured}) + "\n")
+                    waits.write_text(json.dumps({"load": loads[part], "measured": measured}) + "\n")
             found[part].append(Measured(*measured))
     plan = merged_plan(folder, stem, arguments.rounds)
     return {

@@ -45,7 +45,9 @@ import Testing
         }
         try await primary.remove([keys.workers])
         try await eventually("it beats and listens at the second server") {
-            guard decoder.isRunning else { throw NeverHappened(description: "the decoder ended: \(log(directory))") }
+            guard decoder.isRunning else {
+                throw NeverHappened(description: "the decoder ended: \(directory.text(of: "log"))")
+            }
             let isThere = try await primary.fields(keys.workers).isEmpty == false
             let count = try await listeners(second, keys)
             return isThere && count == 1
@@ -75,9 +77,5 @@ import Testing
     private func listeners(_ server: RedisServerProcess, _ keys: ClusterKeys) async throws -> Int? {
         let count = RedisCommand("PUBSUB", "NUMSUB", .string(keys.wake(.decode)))
         return try await RedisClusterProcess.ask(server, [count])[0].array?.last?.integer
-    }
-
-    private func log(_ directory: TemporaryDirectory) -> String {
-        (try? String(contentsOfFile: directory.file("log"), encoding: .utf8)) ?? ""
     }
 }

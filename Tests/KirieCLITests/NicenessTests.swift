@@ -24,7 +24,7 @@ import Testing
             ["-n", "7", KirieProcess.executable.path, role, "--model", KirieProcess.nano, "--threads", "3"], options)
         defer { worker.signal(SIGKILL) }
         try await eventually("its first heartbeat") {
-            guard worker.isRunning else { throw NeverHappened(description: "it ended: \(log(directory))") }
+            guard worker.isRunning else { throw NeverHappened(description: "it ended: \(directory.text(of: "log"))") }
             return try await redis.fields(ClusterKeys().workers).isEmpty == false
         }
         // Threads that compute are started with the first heartbeat; each sets what it gives way by itself.
@@ -41,9 +41,5 @@ import Testing
             let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
             return fields.count > 17 ? Int(fields[17]) : nil
         }
-    }
-
-    private func log(_ directory: TemporaryDirectory) -> String {
-        (try? String(contentsOfFile: directory.file("log"), encoding: .utf8)) ?? ""
     }
 }

@@ -19,6 +19,9 @@ package final class TemporaryDirectory: Sendable {
         return file(name)
     }
 
+    /// What is in a file, as far as it is there and is text.
+    package func text(of name: String) -> String { (try? String(contentsOfFile: file(name), encoding: .utf8)) ?? "" }
+
     package var files: [String] {
         get throws { try FileManager.default.contentsOfDirectory(atPath: path).sorted() }
     }

@@ -10,8 +10,6 @@ package struct BenchFigures: Sendable {
         package var threads: Int
         package var times: Quantiles
         package var median: Double
-        /// A quarter of the runs were quicker, as far as the least and the median tell.
-        package var quick: Double
         package var prompts: Int
         package var megapixels: Double?
         package var peakBytes: Int
@@ -20,10 +18,8 @@ package struct BenchFigures: Sendable {
     /// A click in a cluster: of `bench cluster`.
     package struct Click: Sendable {
         package var decode: Quantiles
-        package var decodeMedian: Double
-        /// The decodes that nothing else slowed down: the quickest in twenty, and in four; nil of older files.
-        package var decodeLeast: Double?
-        package var decodeQuick: Double?
+        /// Whether those that nothing else slowed down were measured; older files have the median and what is above it.
+        package var tellsQuick: Bool
         /// From submit to take by Redis's clock, and from take to complete without the decode, of clicks that hardly waited
         /// for a core: what a simulation has them wait comes to it.
         package var wait: Double
@@ -54,8 +50,8 @@ package struct BenchFigures: Sendable {
     /// medians the same model is small in one run and not in the next.
     package var isSmall: Bool {
         guard let one = clickOfOne, let two = clickOfTwo else { return false }
-        if let least = one.decodeLeast, let other = two.decodeLeast { return other < 1.25 * least }
-        return two.decodeMedian < 1.3 * one.decodeMedian
+        if one.tellsQuick, two.tellsQuick { return two.decode.value(0.05) < 1.25 * one.decode.value(0.05) }
+        return two.decode.value(0.5) < 1.3 * one.decode.value(0.5)
     }
 
     /// No figures yet.
@@ -138,8 +134,7 @@ package struct BenchFigures: Sendable {
         return Part(
             model: value["model"]?.string ?? "", precision: value["precision"]?.string ?? "", threads: threads,
             times: .measured([.init(0, least), .init(0.5, median), .init(1, most)]), median: median,
-            quick: (least + median) / 2, prompts: value["prompts"]?.integer ?? 1,
-            megapixels: value["megapixels"]?.double,
+            prompts: value["prompts"]?.integer ?? 1, megapixels: value["megapixels"]?.double,
             peakBytes: Int((value["peak_rss_mb"]?.double ?? 100) * 1_048_576))
     }
 
@@ -165,16 +160,14 @@ package struct BenchFigures: Sendable {
             let service = value?["service_ms"]?["p50"]?.double, wait >= 0, service >= 0
         else { throw refuse("lacks decode_ms, wait_ms or service_ms of a click") }
         // Older files have the upper ends of the buckets of Redis's histograms, a quarter of an octave wide.
-        var (taken, handled) = (middleOfBucket * wait, middleOfBucket * service)
-        var quick: Double?
+        var (quick, taken, handled, tellsQuick) = (middle, middleOfBucket * wait, middleOfBucket * service, false)
         if let decode = value?["decode_ms"]?["p25"]?.double, let wait = value?["wait_ms"]?["p25"]?.double,
             let service = value?["service_ms"]?["p25"]?.double, decode >= 0, wait >= 0, service >= 0
         {
-            (quick, taken, handled) = (decode, wait, service)
+            (quick, taken, handled, tellsQuick) = (decode, wait, service, true)
         }
         return Click(
-            decode: try quantiles(value?["decode_ms"], refuse), decodeMedian: middle,
-            decodeLeast: value?["decode_ms"]?["p5"]?.double, decodeQuick: quick, wait: taken,
-            handling: max(0, handled - (quick ?? middle)))
+            decode: try quantiles(value?["decode_ms"], refuse), tellsQuick: tellsQuick, wait: taken,
+            handling: max(0, handled - quick))
     }
 }

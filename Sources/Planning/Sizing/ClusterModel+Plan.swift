@@ -91,23 +91,16 @@ extension ClusterModel {
         guard let one = figures.decode[1] else { return DecodeCosts(click: .constant(0)) }
         let threads = one.threads
         // In a cluster a decode includes what comes after the logits, and is measured where it runs.
-        let measured: BenchFigures.Click? =
-            if threads == figures.processors || threads == 1 && figures.isSmall {
-                figures.clickOfOne
-            } else if threads == 1 {
-                figures.clickOfTwo
-            } else {
-                nil
-            }
+        let isOfOne = threads == figures.processors || threads == 1 && figures.isSmall
+        let measured = isOfOne ? figures.clickOfOne : threads == 1 ? figures.clickOfTwo : nil
         let scale =
             figures.scale.map { part in part.median * megapixels / max(0.001, part.megapixels ?? megapixels) } ?? 0
         var (click, beside) = (one.times.shifted(by: scale), scale)
-        if threads == 1, !figures.isSmall, let quick = measured?.decodeQuick {
-            // Of two decoders, which take each other's time: what a quick one takes more than alone.
-            beside = max(0, quick - one.quick)
-            click = one.times.shifted(by: beside)
-        } else if let measured {
-            (click, beside) = (measured.decode, max(0, measured.decodeMedian - one.median))
+        if let measured {
+            // Two decoders take each other's time: of theirs counts what a quick one takes more than alone.
+            let part = !isOfOne && measured.tellsQuick ? 0.25 : 0.5
+            beside = max(0, measured.decode.value(part) - one.times.value(part))
+            click = part < 0.5 ? one.times.shifted(by: beside) : measured.decode
         }
         var costs = DecodeCosts(click: click.scaled(by: 1 / speed), threads: threads)
         costs.concurrency = model.concurrency
@@ -124,7 +117,7 @@ extension ClusterModel {
         costs.before = usualHandling / 2 / speed
         costs.after = usualHandling / 2 / speed
         // What goes around a decode is that of one decoder: two take each other's time.
-        if let measured = figures.clickOfOne ?? measured {
+        if let measured = figures.clickOfOne {
             costs.wake = max(0, measured.wait - redis.submit - look - 2 * loopbackHop)
             let handling = measured.handling - redis.take - 2 * loopbackHop
             costs.before = max(0.02, handling / 2) / speed

@@ -147,28 +147,33 @@ package struct Sizing {
 
     /// What the work alone keeps busy, before anything is simulated: so many workers that it would take hours.
     private func checkWorkAlone() throws(PlanError) {
+        if case .shared(let machine) = plan.machines {
+            // At least: of a decoder's threads as many are busy as it has prompts.
+            let cores = roles.reduce(0) { sum, place in
+                sum + offered(place) * Double(place.role == .encoder ? plan.models[place.model].encoderThreads : 1)
+            }
+            guard cores > Double(machine.cores) else { return }
+            throw PlanError(
+                .impossible, at: "load",
+                "\(Self.shortMachine(machine.cores)): it keeps \(PlanFields.shown(cores.rounded(.up))) busy",
+                remedy: Self.moreMachines)
+        }
         for place in roles {
             let machines = (offered(place) / Double(step(place.role))).rounded(.up)
             guard machines > Double(Self.most) else { continue }
-            let what = plan.isShared ? "" : " on as many machines of \(step(place.role))"
             throw PlanError(
                 .impossible, at: "load",
-                "keeps more \(name(place)) busy than are simulated: \(PlanFields.shown(machines))\(what), and \(Self.most) are "
-                    + "the most of a role",
+                "keeps more \(name(place)) busy than are simulated: \(PlanFields.shown(machines)) on as many machines of "
+                    + "\(step(place.role)), and \(Self.most) are the most of a role",
                 remedy: "share it out among several clusters (--load says what of it comes to each), or measure larger "
                     + "machines")
         }
-        guard case .shared(let machine) = plan.machines else { return }
-        let cores = roles.reduce(0) { sum, place in
-            let model = plan.models[place.model]
-            return sum + offered(place) * Double(place.role == .encoder ? model.encoderThreads : 1)
-        }
-        guard cores > Double(machine.cores) else { return }
-        throw PlanError(
-            .impossible, at: "load",
-            "one machine of \(machine.cores) cores does not carry this load: it keeps \(PlanFields.shown(cores.rounded(.up))) busy",
-            remedy: "give roles machines of their own, more cores, or less load (--load)")
     }
+
+    private static func shortMachine(_ cores: Int) -> String {
+        "one machine of \(cores) cores does not carry this load"
+    }
+    private static let moreMachines = "give roles machines of their own, more cores, or less load (--load)"
 
     /// A load that makes nobody wait for another: what is too slow then is so with any number of machines.
     private func checkServiceAlone() throws(PlanError) {
@@ -237,31 +242,28 @@ package struct Sizing {
         let busy = bottleneck.map { max($0.busy, $0.cores) } ?? 0
         let what =
             plan.isShared
-            ? "one machine of \((sharedCores) / 2) cores does not carry this load"
+            ? Self.shortMachine(sharedCores / 2)
             : "is not met by \(last?.counts.text(plan) ?? "any number of workers")"
         let who = bottleneck.map { ": \($0.name) \(Figure.percent(busy)) busy" } ?? ""
         return PlanError(
             .impossible, at: target?.text ?? "targets", what + who,
             remedy: bottleneck?.role == .redis && !plan.isShared
                 ? "give more \"partitions\", which shards share out, or fewer and larger workers"
-                : "give roles machines of their own, more cores, or less load (--load)")
+                : Self.moreMachines)
     }
 
     /// Workers that the work alone keeps busy.
     private func offered(_ place: Place) -> Double {
         let model = plan.models[place.model]
+        let served = ClusterModel(plan, counts(Steps(values: Array(repeating: 1, count: 2 * plan.models.count))))
+            .served[place.model]
         return hours.map { hour in
             let rates = plan.rates(hour: hour)
             if place.role == .encoder {
-                let megapixels = plan.meanMegapixels
-                let costs = ClusterModel(plan, counts(Steps(values: Array(repeating: 1, count: 2 * plan.models.count))))
-                    .served[place.model].encode
-                let time = costs.encode.mean + costs.readOfMegapixel * megapixels
+                let time = served.encode.encode.mean + served.encode.readOfMegapixel * plan.meanMegapixels
                 return rates.new * model.share * time / 1000 / Double(plan.encoderConcurrency)
             }
-            let costs = ClusterModel(plan, counts(Steps(values: Array(repeating: 1, count: 2 * plan.models.count))))
-                .served[place.model].decode
-            return rates.jobs * model.share * costs.click.mean / 1000 / Double(costs.concurrency)
+            return rates.jobs * model.share * served.decode.click.mean / 1000 / Double(served.decode.concurrency)
         }.max() ?? 1
     }
 
