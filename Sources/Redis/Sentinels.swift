@@ -51,7 +51,7 @@ struct SentinelQuestion: Sendable {
     /// The address of a sentinel.
     func address(of place: RedisSentinels.Place) -> RedisURL {
         RedisURL(
-            .tcp(host: place.host, port: place.port), password: sentinels.password, cluster: .off, tls: url.tls)
+            .tcp(host: place.host, port: place.port), password: sentinels.password, tls: url.tls)
     }
 
     /// The sentinel that is listened to at the n-th attempt.
@@ -90,6 +90,8 @@ struct SentinelQuestion: Sendable {
         if let best {
             var found = url
             found.endpoint = best.endpoint
+            // Off by the address of the sentinels alone: nobody has written it, so that no message shows it.
+            found.cluster = .auto
             return found
         }
         if let known {

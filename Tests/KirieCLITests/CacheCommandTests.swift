@@ -158,8 +158,6 @@ import Testing
         let digest = ImageDigest(bytes: [UInt8](repeating: 1, count: 32))
         #expect(try await removed(["\(digest):\(ClientCluster.model)", digest.hexadecimal]) == 0)
         #expect(try await removed(["--model", "other:1:fp16"]) == 0)
-        // A name is that of a worker, whose heartbeat may have run out in the meantime.
-        try await cluster.announce()
         #expect(try await removed(["--model", "tiny"]) == 5)
         #expect(try await removed(["--all"]) == 0)
         let missing = try await cluster.kirie(["cache", "drop", "/nowhere.png"])

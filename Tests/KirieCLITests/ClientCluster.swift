@@ -79,6 +79,28 @@ final class ClientRun: Sendable {
     }
 }
 
+/// The heartbeats of workers that only a test knows, for as long as it uses them.
+private final class Hearts: Sendable {
+    /// By worker, what sends its heartbeats; under the lock a new one takes the place of the one before.
+    private let beating = Mutex<[String: Task<Void, Never>]>([:])
+
+    deinit { beating.withLock { $0.values.forEach { $0.cancel() } } }
+
+    func beat(_ heartbeat: WorkerHeartbeat, in registry: WorkerRegistry) async throws {
+        // What it said before must not come after what it says now.
+        if let former = beating.withLock({ $0.removeValue(forKey: heartbeat.name) }) {
+            former.cancel()
+            await former.value
+        }
+        try await registry.beat(heartbeat)
+        let heart = Task {
+            // A test may stop Redis: the next heartbeat may find it again.
+            while (try? await Task.sleep(for: .seconds(1))) != nil { try? await registry.beat(heartbeat) }
+        }
+        beating.withLock { $0[heartbeat.name] = heart }
+    }
+}
+
 /// A cluster whose far side runs in the test: encoders and decoders that know no model.
 struct ClientCluster: Sendable {
     static let model = ModelIdentifier(fingerprint: [UInt8](repeating: 7, count: 32))
@@ -88,6 +110,7 @@ struct ClientCluster: Sendable {
     let server: RedisServerProcess
     let broker: Broker
     let encodes = Tally()
+    private let hearts = Hearts()
 
     static func start(
         _ options: RedisServerProcess.Options = .init(), settings: [String: Int] = [:], announces: Bool = true
@@ -100,11 +123,12 @@ struct ClientCluster: Sendable {
         return cluster
     }
 
+    /// Sends a worker's heartbeat, and again each second, as a real one would: however slow the machine, no look finds it gone.
     func announce(_ change: (inout WorkerHeartbeat) -> Void = { _ in }) async throws {
         var heartbeat = WorkerHeartbeat(
             name: "far:1", role: .decoder, host: "far", processIdentifier: 1, model: Self.model, modelName: "tiny")
         change(&heartbeat)
-        try await WorkerRegistry(broker).beat(heartbeat)
+        try await hearts.beat(heartbeat, in: WorkerRegistry(broker))
     }
 
     /// Runs `kirie` to its end.

@@ -158,23 +158,13 @@ struct JobRoutes: Sendable {
         _ reference: JobReference, _ events: AsyncStream<EventStream.Event>.Continuation
     ) async throws {
         let name = JSONText(JSONValue.string(reference.id).bytes).map { [(name: "id", value: $0)] } ?? []
-        var (done, known) = (0, Set<String>())
-        while true {
-            if let parts = try await service.broker.status([reference]).first??.parts, parts.done != done {
-                done = parts.done
-                for (part, result) in try await service.broker.partResults(of: reference, besides: known) {
-                    known.insert(part)
-                    let data = try await Elsewhere.run(for: result.count) { () -> [UInt8]? in
-                        let masks = EverythingPart.masks(ofResult: result.array)
-                        return try masks.isEmpty
-                            ? nil
-                            : Answer.provisional(
-                                masks.map { Answer.Cutout(everything: $0) }, first: name)
-                    }
-                    if let data { events.yield(.init(name: "masks", data: data)) }
-                }
+        try await JobPartsWatch(reference, broker: service.broker).run { result in
+            let data = try await Elsewhere.run(for: result.count) { () -> [UInt8]? in
+                let masks = EverythingPart.masks(ofResult: result.array)
+                return try masks.isEmpty
+                    ? nil : Answer.provisional(masks.map { Answer.Cutout(everything: $0) }, first: name)
             }
-            try await Task.sleep(for: .milliseconds(250))
+            if let data { events.yield(.init(name: "masks", data: data)) }
         }
     }
 

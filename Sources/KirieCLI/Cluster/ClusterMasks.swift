@@ -22,19 +22,14 @@ struct ClusterMasks: MaskSource {
         let reference = JobReference(
             id: request.job.id, partition: call.broker.partition(of: request.job.image), tenant: call.broker.tenant)
         let watching = Task {
-            var (done, known) = (0, Set<String>())
-            while !Task.isCancelled {
-                try await Task.sleep(for: .milliseconds(250))
-                guard let parts = try await call.broker.status([reference]).first??.parts else { continue }
-                progress(parts.done, parts.all)
-                guard let found, parts.done != done else { continue }
-                done = parts.done
-                for (part, result) in try await call.broker.partResults(of: reference, besides: known) {
-                    known.insert(part)
-                    let masks = EverythingPart.masks(ofResult: result.array)
-                    if !masks.isEmpty { try found(masks) }
-                }
-            }
+            try await JobPartsWatch(reference, broker: call.broker).run(
+                progress: progress,
+                found: found.map { found in
+                    { result in
+                        let masks = EverythingPart.masks(ofResult: result.array)
+                        if !masks.isEmpty { try found(masks) }
+                    }
+                })
         }
         defer { watching.cancel() }
         let answer = try await withTaskCancellationHandler {
