@@ -7,15 +7,14 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-PATIENCE = 180
+from beds import PATIENCE, ROOT, Failure, free_port, until
+
 # What each setting promises of accepted jobs whose primary is gone for good, where the replica lagged.
 BOUNDS = {
     "plain": "what replicas had not got yet",
@@ -25,28 +24,6 @@ BOUNDS = {
     "cluster-wait": "none while a replica that has them is promoted",
     "reshard": "none",
 }
-
-
-class Failure(Exception):
-    """What does not hold."""
-
-
-def until(condition, what):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise Failure(f"never: {what}")
-        time.sleep(0.02)
-    return found
-
-
-def free_port():
-    while True:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        if port < 50_000:  # a cluster's bus listens 10,000 further up
-            return port
 
 
 class Bed:
@@ -74,7 +51,7 @@ class Bed:
         return process
 
     def server(self, *lines, sentinel=False):
-        port = free_port()
+        port = free_port(below=50_000)  # a cluster's bus listens 10,000 further up
         place = self.folder / str(port)
         place.mkdir()
         settings = ["bind 127.0.0.1", f"port {port}", f"dir {place}", 'save ""', "repl-diskless-sync-delay 0", *lines]
@@ -82,7 +59,10 @@ class Bed:
         process = self.start(
             "redis-server", place / "redis.conf", *(["--sentinel"] if sentinel else []), log=f"{port}.log"
         )
-        until(lambda: "PONG" in self.redis(port, "PING") or "LOADING" in self.redis(port, "PING"), f"server {port}")
+        answers = ("PONG", "LOADING")
+        until(lambda: process.poll() is not None or any(word in self.redis(port, "PING") for word in answers), f"server {port}")
+        if process.poll() is not None:
+            raise Failure(f"a redis-server ended as it began: {(self.folder / f'{port}.log').read_text()[-400:]}")
         return port, process
 
     def redis(self, port, *words):

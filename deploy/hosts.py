@@ -24,11 +24,11 @@ import sys
 import tempfile
 import threading
 import time
-import zlib
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+import beds
+from beds import PATIENCE, ROOT, Failure
+
 LEASE = 2
-PATIENCE = int(os.environ.get("KIRIE_PATIENCE", 180))
 CLONE_NEWNET, TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x40000000, 0x400454CA, 0x0001, 0x1000
 
 
@@ -124,47 +124,23 @@ class Network:
 def command(*words, **options):
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **options)
     if done.returncode:
-        raise SystemExit(f"deploy/hosts: {' '.join(map(str, words))}: {done.stderr.strip()}")
+        raise Failure(f"{' '.join(map(str, words))}: {done.stderr.strip()}")
     return done.stdout
 
 
 def until(condition, what):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise SystemExit(f"deploy/hosts: {what} did not come within {PATIENCE} s")
-        time.sleep(0.005)
-    return found
+    return beds.until(condition, what, pause=0.005)
 
 
 class Redis:
-    """Redis's own view, over its Unix socket, which no cable is part of."""
+    """Redis's own view, over its Unix socket, which no cable is part of; each time by another connection, for it dies."""
 
     def __init__(self, path):
-        self.path = str(path)
+        self.path = path
 
     def __call__(self, *words):
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(PATIENCE)
-            connection.connect(self.path)
-            parts = [str(word).encode() for word in words]
-            connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
-            return self._read(connection.makefile("rb"))
-
-    def _read(self, stream):
-        line = stream.readline()
-        kind, rest = line[:1], line[1:-2]
-        if kind == b"-":
-            raise ConnectionError(rest.decode())
-        if kind == b":":
-            return int(rest)
-        if kind == b"$":
-            return None if rest == b"-1" else stream.read(int(rest) + 2)[:-2].decode(errors="replace")
-        if kind == b"*":
-            return [self._read(stream) for _ in range(int(rest))]
-        if not line:
-            raise ConnectionError("closed")
-        return rest.decode()
+        with beds.Redis(self.path) as connection:
+            return connection(*words)
 
     def statistics(self):
         """kirie_stats, summed over the partitions."""
@@ -234,7 +210,7 @@ class Bed:
     def is_up(self):
         try:
             return self.redis("PING") == "PONG"
-        except OSError:
+        except (OSError, Failure):
             return False
 
     def start_worker(self, host):
@@ -244,7 +220,7 @@ class Bed:
     def ready(self):
         try:
             flat = self.redis("HGETALL", "kirie:workers")
-        except OSError:
+        except (OSError, Failure):
             return []
         return [json.loads(text)["name"] for text in flat[1::2]]
 
@@ -274,27 +250,6 @@ class Bed:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-DARK = bytes(value & 63 for value in range(256))
-
-
-def picture(generator, side):
-    """A PNG of noise and a bright square, and where the square is: each is another picture."""
-    left, top = generator.randrange(side // 2), generator.randrange(side // 2)
-    rows = []
-    for y in range(side):
-        row = bytearray(generator.randbytes(side).translate(DARK))
-        if top <= y < top + side // 3:
-            row[left:left + side // 3] = b"\xe0" * (side // 3)
-        rows.append(b"\0" + bytes(row))
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"".join(rows), 1))
-            + chunk(b"IEND", b""), (left + side // 6, top + side // 6))
-
-
 class Work:
     """Jobs of one scene, half of them by the command and half over HTTP, and the masks that they have to have."""
 
@@ -305,7 +260,7 @@ class Work:
         self.expected, self.lines = {}, []
         pictures = []
         for number in range(max(2, count // 4)):
-            data, point = picture(bed.random, 256)
+            data, point = beds.square(bed.random, 256)
             path = folder / f"{number}.png"
             path.write_bytes(data)
             pictures.append((path, point))
@@ -347,7 +302,7 @@ class Work:
         self.thread.join(2 * PATIENCE + 30)
         missing = sorted(set(self.expected) - set(self.answers))
         if missing:
-            raise SystemExit(f"deploy/hosts: {self.scene}: no answer for {missing[:5]}: {getattr(self, 'note', '')}")
+            raise Failure(f"{self.scene}: no answer for {missing[:5]}: {getattr(self, 'note', '')}")
 
     def wrong(self):
         """Ids whose mask is not that of one process, from the same type of embedding."""
@@ -394,7 +349,7 @@ def partition(bed, work):
     work.finish()
     before = bed.redis.statistics()
     bed.tell("encoder-2", signal.SIGSTOP)
-    data, point = picture(bed.random, 3000)
+    data, point = beds.square(bed.random, 3000)
     path = bed.folder / "large.png"
     path.write_bytes(data)
     extra = subprocess.Popen(
@@ -413,7 +368,7 @@ def partition(bed, work):
     until(lambda: holder in bed.ready(), "its heartbeat")
     after = bed.redis.statistics()
     if after["encode_reclaimed"] == before["encode_reclaimed"]:
-        raise SystemExit("deploy/hosts: partition: nobody took the picture over")
+        raise Failure("partition: nobody took the picture over")
     bed.tell("encoder-2", signal.SIGSTOP)
     done = bed.load(holder)["completed"]
     again = Work(bed, "partition-after", 8)
@@ -445,7 +400,7 @@ def disk(bed, work):
     while time.monotonic() < deadline:
         try:
             bed.redis("SET", "kirie:filler", "x" * 65536)
-        except ConnectionError as error:
+        except (OSError, Failure) as error:
             refused += "MISCONF" in str(error)
         time.sleep(0.1)
     filler.unlink(missing_ok=True)
@@ -528,13 +483,7 @@ def play(bed, scene, count):
           + f"; the gateway serves {served:.1f} s after its end"
           + (f"; {remark}" if remark else ""), flush=True)
     if wrong or not balance or ended["done"] != rise("in"):
-        raise SystemExit(f"deploy/hosts: {scene.__name__}: wrong {wrong}, left {left}, ended {ended}, in {rise('in')}")
-
-
-def end(number, frame):
-    """Ends as by a fault, so that nothing is left behind; a second signal must not disturb that."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit("deploy/hosts: ended by a signal")
+        raise Failure(f"{scene.__name__}: wrong {wrong}, left {left}, ended {ended}, in {rise('in')}")
 
 
 def main():
@@ -549,7 +498,14 @@ def main():
     if not os.access(options.kirie, os.X_OK):
         raise SystemExit(f"deploy/hosts: there is no {options.kirie}: build it with deploy/build, or give --kirie PATH")
     print(f"seed {options.seed}", flush=True)
-    signal.signal(signal.SIGTERM, end)
+    beds.end_by_signals("deploy/hosts")
+    try:
+        prove(options)
+    except Failure as failure:
+        raise SystemExit(f"deploy/hosts: {failure}")
+
+
+def prove(options):
     bed = Bed(options.kirie, options.seed)
     try:
         bed.begin()
@@ -557,7 +513,7 @@ def main():
             if not options.only or scene.__name__ in options.only:
                 play(bed, scene, options.jobs)
         print(f"{bed.network.carried} packets carried, {bed.network.dropped} dropped")
-    except SystemExit:
+    except (Failure, SystemExit):
         for log in sorted(bed.folder.glob("*.log")):
             print(f"--- {log.name}: {log.read_text(errors='replace')[-600:]}", file=sys.stderr)
         raise

@@ -17,98 +17,36 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from beds import ROOT, Failure, Redis, free_port, until
+
 PARTITIONS = 16
-PATIENCE = 120
 # How far a forecast may be from what is measured.
 BOUNDS = {"jobs/s": 0.15, "p50": 0.15, "p95": 0.25}
 LOADS = (0.3, 0.55, 0.8)
 
 
-class Failure(Exception):
-    """What does not work."""
-
-
-def until(condition, what):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise Failure(f"never: {what}")
-        time.sleep(0.02)
-    return found
-
-
-class Redis:
-    """As much of Redis's protocol as is needed here; calls may be sent without waiting for their replies."""
+class Bystander(Redis):
+    """A connection on which much is sent and little is waited for: replies are looked at now and then, for errors."""
 
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = bytearray()
-        self.errors = collections.Counter()
-
-    def send(self, *words):
-        parts = [b"*%d\r\n" % len(words)]
-        for word in words:
-            word = word if isinstance(word, bytes) else str(word).encode()
-            parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
-        self.socket.sendall(b"".join(parts))
+        super().__init__(port)
+        self.tail, self.errors = b"", collections.Counter()
 
     def drop(self):
         """Reads what is there already, and keeps the errors among it."""
         while select.select([self.socket], [], [], 0)[0]:
-            self.buffer += self.socket.recv(1 << 16)
-        self.note()
+            self.note()
 
     def note(self):
-        lines = bytes(self.buffer).split(b"\r\n")
-        for line in lines[:-1]:
+        """Waits for more, keeps the errors among it, and gives its lines."""
+        data = self.file.read1(1 << 16)
+        if not data:
+            raise ConnectionError("Redis has closed the connection")
+        *lines, self.tail = (self.tail + data).split(b"\r\n")
+        for line in lines:
             if line.startswith(b"-"):
                 self.errors[line[1:80].decode()] += 1
-        self.buffer = bytearray(lines[-1])
-
-    def line(self):
-        while (end := self.buffer.find(b"\r\n")) < 0:
-            self.more()
-        line = bytes(self.buffer[:end])
-        del self.buffer[: end + 2]
-        return line
-
-    def more(self):
-        data = self.socket.recv(1 << 16)
-        if not data:
-            raise Failure("Redis closed the connection")
-        self.buffer += data
-
-    def reply(self):
-        line = self.line()
-        kind, rest = line[:1], line[1:]
-        if kind == b"-":
-            raise Failure(rest.decode())
-        if kind == b":":
-            return int(rest)
-        if kind == b"+":
-            return rest.decode()
-        count = int(rest)
-        if count < 0:
-            return None
-        if kind == b"*":
-            return [self.reply() for _ in range(count)]
-        while len(self.buffer) < count + 2:
-            self.more()
-        data = bytes(self.buffer[:count])
-        del self.buffer[: count + 2]
-        return data.decode(errors="replace")
-
-    def call(self, *words):
-        self.send(*words)
-        return self.reply()
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+        return lines
 
 
 class Pictures:
@@ -185,14 +123,14 @@ class Bed:
                 self.start(
                     kirie, role, "--redis", address, "--partitions", PARTITIONS, "--threads", 1, "--name",
                     f"{role}-0-{place}", log=f"{role}-{place}.log")
-        until(lambda: self.redis.call("HLEN", "kirie:workers") >= 2 * workers, "workers that are there")
-        self.model = self.redis.call("HGET", "kirie:models", self.redis.call("HGET", "kirie:models", "default"))
+        until(lambda: self.redis("HLEN", "kirie:workers") >= 2 * workers, "workers that are there")
+        self.model = self.redis("HGET", "kirie:models", self.redis("HGET", "kirie:models", "default"))
         time.sleep(2.5)  # until every worker knows of the others
 
     def connect(self):
         try:
-            redis = Redis(self.port)
-            return redis if redis.call("PING") == "PONG" else None
+            redis = Bystander(self.port)
+            return redis if redis("PING") == "PONG" else None
         except (OSError, Failure):
             return None
 
@@ -239,19 +177,16 @@ class Bed:
     def settle(self):
         """All that was sent is answered, and no job is open."""
         self.redis.send("ECHO", "settled")
-        while True:
-            while b"settled\r\n" not in self.redis.buffer:
-                self.redis.more()
-            self.redis.note()
-            if self.redis.errors:
-                raise Failure(f"Redis refused: {dict(self.redis.errors)}")
-            break
-        until(lambda: self.open() == 0, "jobs that end")
+        while b"settled" not in self.redis.note():
+            pass
+        if self.redis.errors:
+            raise Failure(f"Redis refused: {dict(self.redis.errors)}")
+        until(lambda: self.open() == 0, "the end of all jobs")
 
     def open(self):
         count = 0
         for partition in range(PARTITIONS):
-            fields = self.redis.call(
+            fields = self.redis(
                 "HMGET", "kirie:{%d}:counters" % partition,
                 *(f"{gauge}:{lane}" for gauge in ("parked", "queued", "delayed", "in_work")
                   for lane in ("interactive", "bulk")))
@@ -267,7 +202,7 @@ class Bed:
         for prefix, identifiers in by_partition.items():
             for start in range(0, len(identifiers), 200):
                 part = identifiers[start : start + 200]
-                for identifier, fields in zip(part, self.redis.call("FCALL_RO", "kirie_status", 1, prefix, *part)):
+                for identifier, fields in zip(part, self.redis("FCALL_RO", "kirie_status", 1, prefix, *part)):
                     told = dict(zip(fields[::2], fields[1::2])) if fields else {}
                     if told.get("state") != "done":
                         raise Failure(f"a job ended as {told}")
@@ -396,8 +331,8 @@ def client_milliseconds():
     """What this program takes of a core to submit a job."""
     left, right = socket.socketpair()
     right.setblocking(False)
-    redis = Redis.__new__(Redis)
-    redis.socket, redis.buffer, redis.errors = left, bytearray(), collections.Counter()
+    redis = Bystander.__new__(Bystander)
+    redis.socket, redis.file, redis.tail, redis.errors = left, left.makefile("rb"), b"", collections.Counter()
     before = time.process_time()
     for index in range(2000):
         redis.send("FCALL", "kirie_submit", 1, "kirie:{3}:", "", f"j{index}", "interactive", "a" * 64, "b" * 64, 0, "c" * 80)

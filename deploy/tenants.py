@@ -9,27 +9,20 @@ import pathlib
 import random
 import shutil
 import signal
-import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zlib
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-PATIENCE = 300
+from beds import PATIENCE, ROOT, Failure, Redis, png, until
+
 PARTITIONS = 8
 ONE_PLACE = 5
 
 
-class Failure(Exception):
-    """What does not hold."""
-
-
-def png(generator, width=192, height=144):
+def rectangles(generator, width=192, height=144):
     """A picture with a few rectangles on a gradient."""
     rows = [bytearray(b for x in range(width) for b in ((x + y) % 256, (2 * x) % 256, (3 * y) % 256)) for y in range(height)]
     for _ in range(5):
@@ -38,49 +31,7 @@ def png(generator, width=192, height=144):
         for y in range(y0, y0 + generator.randrange(20, 40)):
             rows[y][3 * x0:3 * (x0 + 30)] = color * 30
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows), 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-class Redis:
-    """A connection, in Redis's own protocol."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(str(path))
-        self.file = self.socket.makefile("rb")
-
-    def send(self, *words):
-        parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        self.socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
-
-    def read(self):
-        line = self.file.readline()[:-2]
-        kind, value = line[:1], line[1:]
-        if kind == b"+":
-            return value
-        if kind == b"-":
-            raise Failure(value.decode())
-        if kind == b":":
-            return int(value)
-        if kind == b"$":
-            return None if int(value) < 0 else self.file.read(int(value) + 2)[:-2]
-        if kind == b"*":
-            return None if int(value) < 0 else [self.read() for _ in range(int(value))]
-        raise Failure("Redis has closed the connection")
-
-    def __call__(self, *words):
-        self.send(*words)
-        return self.read()
-
-    def all(self, commands):
-        for command in commands:
-            self.send(*command)
-        return [self.read() for _ in commands]
+    return png(rows, width, 2)
 
 
 class Cluster:
@@ -91,7 +42,7 @@ class Cluster:
         self.processes, self.submitted, self.number = {}, {}, 0
         self.start("redis", ["redis-server", "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder),
                              "--save", "", "--maxmemory-policy", "volatile-lru"])
-        self.until(self.socket.exists, "Redis")
+        until(self.socket.exists, "Redis")
         self.kirie("queues", "--partitions", PARTITIONS)
         self.redis = Redis(self.socket)
         self.model = None
@@ -112,10 +63,10 @@ class Cluster:
     def work(self, role, threads):
         self.start(role, [self.program, role, "--redis", f"unix://{self.socket}", "--name", role, "--threads", str(threads),
                           "--model", str(ROOT / "weights" / "kirie-tiny.safetensors")])
-        self.until(lambda: self.redis("HGET", "kirie:workers", role) or self.processes[role].poll() is not None, role)
+        until(lambda: self.redis("HGET", "kirie:workers", role) or self.processes[role].poll() is not None, role)
         if self.processes[role].poll() is not None:
             raise Failure(f"{role} ended: {(self.folder / f'{role}.log').read_text()[-400:]}")
-        self.model = self.redis("HGET", "kirie:models", "default").decode()
+        self.model = self.redis("HGET", "kirie:models", "default")
 
     def leave(self, role):
         process = self.processes.pop(role)
@@ -123,13 +74,6 @@ class Cluster:
         if process.wait(PATIENCE):
             raise Failure(f"the {role} did not drain")
         self.redis("HDEL", "kirie:workers", role)
-
-    def until(self, condition, what):
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            if time.monotonic() > deadline:
-                raise Failure(f"it took too long: {what}")
-            time.sleep(0.02)
 
     def place(self, sha):
         return int(sha[:8], 16) % PARTITIONS
@@ -141,7 +85,7 @@ class Cluster:
         """Puts pictures into the cluster in a tenant's name; all of them of one partition where that is said."""
         found = []
         while len(found) < count:
-            file = png(self.random)
+            file = rectangles(self.random)
             sha = hashlib.sha256(file).hexdigest()
             if partition is not None and self.place(sha) != partition:
                 # Bytes behind the end belong to the file and to no pixel.
@@ -206,14 +150,14 @@ def shares(cluster, options, weights):
                 found = {tenant: count - before[tenant] for tenant, count in cluster.totals(what, tenants).items()}
                 return max(found.values()) >= 0.8 * each
 
-            cluster.until(nearly, f"most of a tenant's {stage}s")
+            until(nearly, f"most of a tenant's {stage}s")
             fair = report(f"{stage}s, {lane}", found, weights) and fair
             if stage == "encode":
-                cluster.until(
+                until(
                     lambda: sum(cluster.totals(what, tenants)[t] - before[t] for t in tenants) == each * len(tenants),
                     "all encodes")
             else:
-                cluster.until(lambda: cluster.unfinished() == 0, "all jobs")
+                until(lambda: cluster.unfinished() == 0, "all jobs")
                 cluster.leave("decoder")
                 cluster.leave("encoder")
     ended = cluster.totals("out", tenants)
@@ -266,7 +210,7 @@ def clicks(cluster, options, rate, count, name):
     def listen():
         while len(heard) < count:
             message = listener.read()[2]
-            heard[message.split(b" ", 1)[0].decode()] = time.monotonic()
+            heard[message.split(" ", 1)[0]] = time.monotonic()
         done.set()
 
     thread = threading.Thread(target=listen, daemon=True)
@@ -309,12 +253,12 @@ def beside_a_flood(cluster, options):
     flooded = cluster.pictures(40, "flood")
     cluster.submit("clicks", cluster.clicked, "interactive")
     cluster.submit("flood", flooded, "bulk")
-    cluster.until(lambda: cluster.unfinished() == 0, "all pictures are encoded")
+    until(lambda: cluster.unfinished() == 0, "all pictures are encoded")
     cluster.leave("encoder")
     # What the decoder can do, one prompt of a picture after the other.
     start, some = time.monotonic(), cluster.clicked * 50
     cluster.submit("clicks", some, "interactive")
-    cluster.until(lambda: cluster.unfinished() == 0, "the first clicks")
+    until(lambda: cluster.unfinished() == 0, "the first clicks")
     capacity = len(some) / (time.monotonic() - start)
     rate = options.load * capacity
     print(f"  the decoder does {capacity:.0f} prompts a second; clicks come at {rate:.0f} a second, at random", flush=True)
@@ -331,7 +275,7 @@ def beside_a_flood(cluster, options):
         beside.append(times)
         flows.append(flow)
         ratios.append(at(times, 0.95) / at(alone[-1], 0.95))
-        cluster.until(lambda: cluster.unfinished() == 0, "the flood's end")
+        until(lambda: cluster.unfinished() == 0, "the flood's end")
     ratio = statistics.median(ratios)
     before, after = ([statistics.median(at(times, part) for times in all) for part in (0.5, 0.95)] for all in (alone, beside))
     print(f"  alone: p50 {before[0]:.1f} ms, p95 {before[1]:.1f} ms; beside a flood of {statistics.median(flows):.0f} jobs a second "

@@ -8,19 +8,12 @@ import pathlib
 import random
 import shutil
 import signal
-import struct
 import subprocess
-import sys
 import tempfile
-import time
 import zlib
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-PATIENCE = 180
+from beds import PATIENCE, ROOT, Failure, end_by_signals, square, until
 
-
-class Failure(Exception):
-    """What does not hold."""
 
 
 class Release:
@@ -74,7 +67,7 @@ class Cluster:
         self.accepted, self.pictures = {}, 0
         self.start("redis", ["redis-server", "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder),
                              "--appendonly", "yes", "--save", "", "--maxmemory-policy", "volatile-lru"])
-        self.until(lambda: self.redis("PING", ok=False).strip() == "PONG", "Redis")
+        until(lambda: self.redis("PING", ok=False).strip() == "PONG", "Redis")
 
     def start(self, name, words):
         with open(self.folder / f"{name}.log", "ab") as log:
@@ -85,7 +78,7 @@ class Cluster:
         options = [option for option in options if option != "--new"]
         self.start(name, release.command(role, "--redis", self.url, "--name", name, "--threads", "1", "--lease", "5",
                                          "--model", model, *options))
-        self.until(lambda: name in self.workers() or self.ended(name), f"{name} in the list of workers")
+        until(lambda: name in self.workers() or self.ended(name), f"{name} in the list of workers")
         if self.ended(name):
             raise Failure(f"{name} ended: {self.log(name)}")
 
@@ -116,32 +109,12 @@ class Cluster:
     def revision(self):
         return self.redis("FCALL_RO", "kirie_version", "0").split()[1]
 
-    def until(self, condition, what):
-        deadline = time.monotonic() + PATIENCE
-        while not (found := condition()):
-            if time.monotonic() > deadline:
-                raise Failure(f"{what} did not come within {PATIENCE} s")
-            time.sleep(0.02)
-        return found
-
-    def picture(self, side=256):
-        left, top = self.random.randrange(side // 2), self.random.randrange(side // 2)
-        rows = []
-        for y in range(side):
-            row = bytearray(bytes(value & 63 for value in self.random.randbytes(side)))
-            if top <= y < top + side // 3:
-                row[left:left + side // 3] = b"\xe0" * (side // 3)
-            rows.append(b"\0" + bytes(row))
-
-        def chunk(kind, data):
-            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
+    def picture(self):
+        data, point = square(self.random, 256)
         path = self.folder / f"{self.pictures}.png"
         self.pictures += 1
-        path.write_bytes(
-            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"".join(rows), 1)) + chunk(b"IEND", b""))
-        return path, (left + side // 6, top + side // 6)
+        path.write_bytes(data)
+        return path, point
 
     def jobs(self, tag, count, pictures=None):
         """A file of jobs, and what each asks."""
@@ -308,12 +281,6 @@ def run(older, newer, count, generator):
         cluster.close()
 
 
-def end(number, frame):
-    """Ends as by a fault, so that nothing is left behind; a second signal must not disturb that."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit("deploy/upgrade: ended by a signal")
-
-
 def main():
     parser = argparse.ArgumentParser(prog="deploy/upgrade")
     parser.add_argument("--older", required=True)
@@ -322,7 +289,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 20))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    signal.signal(signal.SIGTERM, end)
+    end_by_signals("deploy/upgrade")
     try:
         run(older_release(options.older), Release("newer", options.newer), options.jobs, random.Random(options.seed))
     except Failure as failure:
