@@ -393,6 +393,7 @@ def prove(kirie, folder, arguments):
             for part, (forecast, rounds) in found.items():
                 bad = report(name, workers, part, forecast, rounds)
                 failed, total = failed + bad, total + len(BOUNDS)
+        print(f"{name}: {pace(folder, name, arguments)}", flush=True)
     print(f"{total - failed} of {total} within their bounds: p50 and jobs/s 15 %, p95 25 %")
     return failed == 0
 
@@ -445,6 +446,18 @@ def merged_plan(folder, stem, rounds):
     plan = folder / f"{stem}.json"
     plan.write_text(json.dumps(plans[0], indent=1) + "\n")
     return plan
+
+
+def pace(folder, name, arguments):
+    """How steady the machine was: what one and the same work took in each round."""
+    told = []
+    for work, title in (("encode", "an encode"), ("decode-1", "a click's decode")):
+        files = [
+            folder / f"{name}-{workers}-{number}-{work}.json"
+            for workers in arguments.workers or (1, 2, 3) for number in range(arguments.rounds)]
+        times = [json.loads(file.read_text())["median_ms"] for file in files]
+        told.append(f"{title} took {min(times):.2f} to {max(times):.2f} ms")
+    return ", ".join(told) + ": where that is far apart, so are forecasts and what is measured"
 
 
 def median_of(values):
