@@ -388,11 +388,11 @@ def partition(bed, work):
 def disk(bed, work):
     """Redis's disk is full"""
     filler = bed.disk / "filler"
-    with open(filler, "wb") as file:
+    # Without a buffer: what had no room would be tried once more as the file is closed.
+    with open(filler, "wb", buffering=0) as file:
         try:
             while True:
                 file.write(b"\0" * 65536)
-                file.flush()
         except OSError:
             pass
     refused = 0
