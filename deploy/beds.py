@@ -1,4 +1,4 @@
-"""What the proofs on real clusters share: a way to wait, a connection to Redis, pictures, and the end by a signal.
+"""What the proofs on real clusters share: ways to wait, a connection to Redis, pictures, and the end by a signal.
 
 See deploy/failover, deploy/hosts, deploy/plan, deploy/tenants and deploy/upgrade.
 """
@@ -31,6 +31,18 @@ def until(condition, what, pause=0.02):
     return found
 
 
+def until_ready(process, log, condition, what):
+    """Waits until what was started is ready; where it ends instead its log says why."""
+    until(lambda: condition() or process.poll() is not None, what)
+    if process.poll() is not None:
+        raise Failure(f"{what} ended: {tail(log)}")
+
+
+def tail(log):
+    """The last a program said, for a message."""
+    return log.read_text(errors="replace").strip()[-400:]
+
+
 def free_port(below=65_536):
     """A TCP port of this machine that was free a moment ago."""
     while True:
@@ -51,21 +63,24 @@ def end_by_signals(program):
     signal.signal(signal.SIGTERM, end)
 
 
-class Redis:
-    """A connection in Redis's own protocol; commands may be sent ahead of the replies to earlier ones."""
+def connect(place):
+    """A connection to a Unix socket where the place is a path, to a TCP port of this machine where it is a number."""
+    if isinstance(place, int):
+        connection = socket.create_connection(("127.0.0.1", place))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    else:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(place))
+    # The kernel's own limit: Python's would ask it twice for each message, and what is measured shares the cores.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PATIENCE, 0))
+    return connection
 
-    def __init__(self, place):
-        """To a Unix socket where the place is a path, to a TCP port of this machine where it is a number."""
-        if isinstance(place, int):
-            self.socket = socket.create_connection(("127.0.0.1", place))
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.connect(str(place))
-        # The kernel's own limit: Python's would ask it twice for each message, and what is measured shares the cores.
-        limit = struct.pack("ll", PATIENCE, 0)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        self.file = self.socket.makefile("rb")
+
+class Redis:
+    """Redis's own protocol over a connection; commands may be sent ahead of the replies to earlier ones."""
+
+    def __init__(self, connection):
+        self.socket, self.file = connection, connection.makefile("rb")
 
     def __enter__(self):
         return self
@@ -82,7 +97,7 @@ class Redis:
         """The next reply: an int, a str, a list of such, or None."""
         line = self.file.readline()
         if not line:
-            raise ConnectionError("Redis has closed the connection")
+            raise ConnectionError(f"Redis has closed the connection, or not answered for {PATIENCE} s")
         kind, rest = line[:1], line[1:-2]
         if kind == b"-":
             raise Failure(rest.decode())
@@ -108,13 +123,13 @@ class Redis:
         return [self.read() for _ in commands]
 
 
-def png(rows, width, kind):
-    """A PNG of rows of bytes; kind 0 is grey, 2 is RGB."""
+def png(rows, channels):
+    """A PNG of rows of bytes, with one channel in grey, with three in RGB."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, len(rows), 8, kind, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", len(rows[0]) // channels, len(rows), 8, {1: 0, 3: 2}[channels], 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows), 1)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
@@ -128,4 +143,4 @@ def square(generator, side):
     rows = [bytearray(generator.randbytes(side).translate(DARK)) for _ in range(side)]
     for row in rows[top:top + side // 3]:
         row[left:left + side // 3] = b"\xe0" * (side // 3)
-    return png(rows, side, 0), (left + side // 6, top + side // 6)
+    return png(rows, 1), (left + side // 6, top + side // 6)

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from beds import PATIENCE, ROOT, Failure, free_port, until
+from beds import PATIENCE, ROOT, Failure, free_port, until, until_ready
 
 # What each setting promises of accepted jobs whose primary is gone for good, where the replica lagged.
 BOUNDS = {
@@ -60,9 +60,9 @@ class Bed:
             "redis-server", place / "redis.conf", *(["--sentinel"] if sentinel else []), log=f"{port}.log"
         )
         answers = ("PONG", "LOADING")
-        until(lambda: process.poll() is not None or any(word in self.redis(port, "PING") for word in answers), f"server {port}")
-        if process.poll() is not None:
-            raise Failure(f"a redis-server ended as it began: {(self.folder / f'{port}.log').read_text()[-400:]}")
+        until_ready(
+            process, self.folder / f"{port}.log", lambda: any(word in self.redis(port, "PING") for word in answers),
+            f"server {port}")
         return port, process
 
     def redis(self, port, *words):

@@ -139,7 +139,7 @@ class Redis:
         self.path = path
 
     def __call__(self, *words):
-        with beds.Redis(self.path) as connection:
+        with beds.Redis(beds.connect(self.path)) as connection:
             return connection(*words)
 
     def statistics(self):

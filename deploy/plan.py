@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from beds import ROOT, Failure, Redis, free_port, until
+from beds import ROOT, Failure, Redis, connect, free_port, until
 
 PARTITIONS = 16
 # How far a forecast may be from what is measured.
@@ -28,8 +28,8 @@ LOADS = (0.3, 0.55, 0.8)
 class Bystander(Redis):
     """A connection on which much is sent and little is waited for: replies are looked at now and then, for errors."""
 
-    def __init__(self, port):
-        super().__init__(port)
+    def __init__(self, connection):
+        super().__init__(connection)
         self.tail, self.errors = b"", collections.Counter()
 
     def drop(self):
@@ -107,7 +107,7 @@ class Bench:
 class Bed:
     """A redis-server and workers, gone when it is over."""
 
-    def __init__(self, kirie, folder, model, workers):
+    def __init__(self, kirie, model, workers):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="kirie-plan-", dir="/tmp"))
         self.port, self.processes = free_port(), []
         (self.folder / "redis.conf").write_text(
@@ -129,7 +129,7 @@ class Bed:
 
     def connect(self):
         try:
-            redis = Bystander(self.port)
+            redis = Bystander(connect(self.port))
             return redis if redis("PING") == "PONG" else None
         except (OSError, Failure):
             return None
@@ -255,7 +255,7 @@ class Trial:
         return json.dumps({"image": {"sha256": digest}, "prompts": prompts})
 
     def measure(self, arrivals, pictures):
-        bed = Bed(self.kirie, None, self.model, self.workers)
+        bed = Bed(self.kirie, self.model, self.workers)
         try:
             files = {a["picture"]: pictures.file(a["picture"], a["partition"]) for a in arrivals}
             sent = {a["picture"] for a in arrivals if "bytes" in a}
@@ -331,8 +331,7 @@ def client_milliseconds():
     """What this program takes of a core to submit a job."""
     left, right = socket.socketpair()
     right.setblocking(False)
-    redis = Bystander.__new__(Bystander)
-    redis.socket, redis.file, redis.tail, redis.errors = left, left.makefile("rb"), b"", collections.Counter()
+    redis = Bystander(left)
     before = time.process_time()
     for index in range(2000):
         redis.send("FCALL", "kirie_submit", 1, "kirie:{3}:", "", f"j{index}", "interactive", "a" * 64, "b" * 64, 0, "c" * 80)

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 
-from beds import PATIENCE, ROOT, Failure, Redis, png, until
+from beds import PATIENCE, ROOT, Failure, Redis, connect, png, until, until_ready
 
 PARTITIONS = 8
 ONE_PLACE = 5
@@ -31,7 +31,7 @@ def rectangles(generator, width=192, height=144):
         for y in range(y0, y0 + generator.randrange(20, 40)):
             rows[y][3 * x0:3 * (x0 + 30)] = color * 30
 
-    return png(rows, width, 2)
+    return png(rows, 3)
 
 
 class Cluster:
@@ -44,7 +44,7 @@ class Cluster:
                              "--save", "", "--maxmemory-policy", "volatile-lru"])
         until(self.socket.exists, "Redis")
         self.kirie("queues", "--partitions", PARTITIONS)
-        self.redis = Redis(self.socket)
+        self.redis = Redis(connect(self.socket))
         self.model = None
 
     def start(self, name, words):
@@ -63,9 +63,8 @@ class Cluster:
     def work(self, role, threads):
         self.start(role, [self.program, role, "--redis", f"unix://{self.socket}", "--name", role, "--threads", str(threads),
                           "--model", str(ROOT / "weights" / "kirie-tiny.safetensors")])
-        until(lambda: self.redis("HGET", "kirie:workers", role) or self.processes[role].poll() is not None, role)
-        if self.processes[role].poll() is not None:
-            raise Failure(f"{role} ended: {(self.folder / f'{role}.log').read_text()[-400:]}")
+        until_ready(
+            self.processes[role], self.folder / f"{role}.log", lambda: self.redis("HGET", "kirie:workers", role), role)
         self.model = self.redis("HGET", "kirie:models", "default")
 
     def leave(self, role):
@@ -182,7 +181,7 @@ def report(what, found, weights):
 def flood(socket_path, model, pictures, seed, turn, stop):
     """Keeps some hundred jobs waiting, in a process of its own."""
     generator = random.Random(f"{seed} {turn}")
-    redis, number, open_jobs = Redis(socket_path), 0, 0
+    redis, number, open_jobs = Redis(connect(socket_path)), 0, 0
     places = sorted({int(sha[:8], 16) % PARTITIONS for sha in pictures})
     while not stop.is_set():
         replies = redis.all([("ZSCORE", "kirie:{%d}:tenants:jobs" % p, "flood") for p in places])
@@ -204,7 +203,7 @@ def clicks(cluster, options, rate, count, name):
     """The times from when a click was due until its answer was heard, in ms."""
     client = f"clicks-{name}"
     heard, sent, done = {}, {}, threading.Event()
-    listener = Redis(cluster.socket)
+    listener = Redis(connect(cluster.socket))
     listener("SUBSCRIBE", f"kirie:reply:{client}")
 
     def listen():

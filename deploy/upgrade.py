@@ -12,8 +12,7 @@ import subprocess
 import tempfile
 import zlib
 
-from beds import PATIENCE, ROOT, Failure, end_by_signals, square, until
-
+from beds import PATIENCE, ROOT, Failure, end_by_signals, square, tail, until, until_ready
 
 
 class Release:
@@ -78,15 +77,7 @@ class Cluster:
         options = [option for option in options if option != "--new"]
         self.start(name, release.command(role, "--redis", self.url, "--name", name, "--threads", "1", "--lease", "5",
                                          "--model", model, *options))
-        until(lambda: name in self.workers() or self.ended(name), f"{name} in the list of workers")
-        if self.ended(name):
-            raise Failure(f"{name} ended: {self.log(name)}")
-
-    def ended(self, name):
-        return self.processes[name].poll() is not None
-
-    def log(self, name):
-        return (self.folder / f"{name}.log").read_text(errors="replace").strip()[-400:]
+        until_ready(self.processes[name], self.folder / f"{name}.log", lambda: name in self.workers(), name)
 
     def leave(self, *names):
         for name in names:
@@ -94,7 +85,7 @@ class Cluster:
         for name in names:
             status = self.processes.pop(name).wait(PATIENCE)
             if status:
-                raise Failure(f"{name} did not drain: status {status}: {self.log(name) if name else ''}")
+                raise Failure(f"{name} did not drain: status {status}: {tail(self.folder / f'{name}.log')}")
 
     def redis(self, *words, ok=True):
         done = subprocess.run(["redis-cli", "-s", str(self.socket), *map(str, words)], capture_output=True, text=True)
